@@ -1,0 +1,1 @@
+"""gridc: a symbolic graph compiler for Grid LSTMs."""

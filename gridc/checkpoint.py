@@ -1,0 +1,198 @@
+"""The folder of a training: its lock, its checkpoints, and what can be resumed.
+
+Checkpoints are model files with the training's state besides; the last few are kept, and the best model.  A new one is
+whole on the disk before an old one goes, so that a crash at any moment leaves the last good one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from gridc.errors import DataError, GridcError, ResourceError, UsageError
+from gridc.model_file import TEMPORARY, Array, Model, load, save, trouble, write_atomically
+
+MODEL, METRICS, CURVE, LOCK = "model.grid", "metrics.jsonl", "curve.png", "lock"
+CHECKPOINTS, BEST = "checkpoints", "best.grid"
+_NAME = re.compile(r"step-(\d{12})\.grid")
+
+
+class Folder:
+    """A training's folder, held by this process alone from ``open`` to ``close`` (or the end of a ``with`` block)."""
+
+    def __init__(self, path: str | os.PathLike[str], *, keep: int = 3):
+        self.path, self.keep = Path(path), keep
+        self._lock: IO[str] | None = None
+        self._saved = -1
+
+    def open(self) -> Folder:
+        """Makes the folder, locks it and clears temporaries that a crash left; UsageError where a training holds it."""
+        try:
+            (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+            lock = (self.path / LOCK).open("a+")
+        except OSError as error:
+            raise trouble(error, self.path / LOCK, "made") from error
+        if not _locked(lock):
+            lock.seek(0)
+            owner = lock.read().strip()
+            lock.close()
+            raise UsageError(f"Another training{f' (process {owner})' if owner else ''} is using {self.path}; "
+                             "wait for it, or give another folder.")  # fmt: skip
+        self._lock = lock
+        with contextlib.suppress(OSError):  # the number is a courtesy; on a full disk the lock holds all the same
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+        for folder in (self.path, self.path / CHECKPOINTS):
+            for stale in folder.glob(f".*{TEMPORARY}"):
+                with contextlib.suppress(OSError):
+                    stale.unlink()
+        return self
+
+    def close(self) -> None:
+        """Lets another training have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Folder:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints, newest first."""
+        folder = self.path / CHECKPOINTS
+        found = [p for p in folder.iterdir() if _NAME.fullmatch(p.name)] if folder.is_dir() else []
+        return sorted(found, reverse=True)
+
+    def save(self, step: int, model: Model) -> Path:
+        """Adds a checkpoint; the oldest go once more than ``keep`` are there, or sooner where the disk is full."""
+        path = self.path / CHECKPOINTS / f"step-{step:012d}.grid"
+        self._with_room(lambda: save(path, model))
+        self._saved = step
+        for old in self.checkpoints()[self.keep :]:
+            with contextlib.suppress(OSError):
+                old.unlink()
+        return path
+
+    def save_model(self, model: Model, name: str = MODEL) -> Path:
+        """Writes the model that people use, or with ``BEST`` the best so far."""
+        path = self.path / (name if name == MODEL else f"{CHECKPOINTS}/{name}")
+        self._with_room(lambda: save(path, model))
+        return path
+
+    def _with_room(self, write: Callable[[], object]) -> None:
+        while True:
+            try:
+                write()
+                return
+            except ResourceError as error:
+                spare = self.checkpoints()[1:]
+                if "disk is full" not in str(error) or not spare:
+                    raise
+                spare[-1].unlink()
+
+    def latest(self, report: Callable[[str], None] = lambda line: None) -> Model | None:
+        """The newest checkpoint that is whole, or None where there is none at all.
+
+        A damaged one is reported and passed over; DataError where no other is left.
+        """
+        trouble_: DataError | None = None
+        for path in self.checkpoints():
+            try:
+                return load(path)
+            except DataError as error:
+                trouble_ = trouble_ or error
+                report(f"{error} Going on from the checkpoint before it.")
+        if trouble_ is not None:
+            raise DataError(f"No checkpoint in {self.path / CHECKPOINTS} can be used. {trouble_}")
+        return None
+
+    def taken(self) -> bool:
+        """Whether a training has already left something here."""
+        return bool(self.checkpoints()) or (self.path / MODEL).exists() or (self.path / METRICS).exists()
+
+    def clear(self) -> None:
+        """Removes what an earlier training left here."""
+        for path in (*self.checkpoints(), *(self.path / name for name in (MODEL, METRICS, CURVE, f"{CHECKPOINTS}/{BEST}"))):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Puts a small file beside the model, whole or not at all."""
+        write_atomically(self.path / name, content)
+        return self.path / name
+
+    def append(self, name: str, line: str) -> None:
+        """Adds a line to a file."""
+        path = self.path / name
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise trouble(error, path, "written") from error
+
+
+def free_folder(name: str, root: str | os.PathLike[str] = "runs") -> Path:
+    """``runs/NAME``, or ``runs/NAME-2`` and so on: the first that no training has used."""
+    plain = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "grid"
+    return next(path for path in _numbered(Path(root), plain) if not Folder(path).taken() and not _held(path))
+
+
+def last_folder(name: str, root: str | os.PathLike[str] = "runs") -> Path:
+    """The one of ``runs/NAME``, ``runs/NAME-2``... that was trained in last; DataError where there is none."""
+    plain = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "grid"
+    found: list[Path] = []
+    for path in _numbered(Path(root), plain):
+        if not path.exists():
+            break
+        if Folder(path).checkpoints():
+            found.append(path)
+    if not found:
+        raise DataError(f"There is no training of '{name}' to resume in {root}.")
+    return max(found, key=lambda path: Folder(path).checkpoints()[0].stat().st_mtime_ns)
+
+
+def _numbered(root: Path, plain: str) -> Iterator[Path]:
+    yield root / plain
+    number = 2
+    while True:
+        yield root / f"{plain}-{number}"
+        number += 1
+
+
+def _held(path: Path) -> bool:
+    """Whether a training that has saved nothing yet holds the folder."""
+    try:
+        with (path / LOCK).open("a+") as lock:
+            return not _locked(lock)
+    except OSError:
+        return False
+
+
+def _locked(file: IO[str]) -> bool:
+    """Takes the lock, which the system lets go when the process ends however it ends; False where another has it."""
+    try:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore  # Windows only
+    except BlockingIOError:
+        return False
+    except PermissionError:
+        return False
+    except OSError as error:
+        raise ResourceError(f"The folder cannot be locked against a second training: {error.strerror}.") from error
+    return True

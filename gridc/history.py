@@ -1,0 +1,156 @@
+"""What a training was: one record an evaluation, and why it ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gridc.errors import ResourceError
+from gridc.model_file import write_atomically
+
+Figures = Mapping[str, Mapping[str, float]]
+"""Output → loss and accuracy (or r2)."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One evaluation.
+
+    ``loss`` and ``outputs`` are those of the examples trained on since the last evaluation, while the weights moved;
+    ``held_out_loss`` and ``held_out`` those of the held-out examples with the weights of this step; losses are the
+    weighted sum over outputs.  ``seconds`` is the time spent in training, ``rate`` the learning rate.
+    """
+
+    step: int
+    samples: int
+    epoch: float
+    seconds: float
+    rate: float
+    loss: float
+    outputs: Figures
+    held_out_loss: float | None = None
+    held_out: Figures = field(default_factory=dict[str, Mapping[str, float]])
+
+    @property
+    def shown(self) -> Figures:
+        """The figures that count: held out, or of the training where nothing is."""
+        return self.held_out or self.outputs
+
+    @property
+    def shown_loss(self) -> float:
+        """The loss that counts."""
+        return self.loss if self.held_out_loss is None else self.held_out_loss
+
+    def accuracy(self, output: str | None = None) -> float:
+        """The accuracy (or R²) that counts: an output's, or the worst over all of them."""
+        figures = {name: next(v for k, v in one.items() if k != "loss") for name, one in self.shown.items()}
+        return figures[output] if output else min(figures.values(), default=float("nan"))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping, one line of ``metrics.jsonl``."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """One line for people."""
+        figures = " ".join(f"{name} {_figures(one)}" for name, one in self.shown.items())
+        where = "held out" if self.held_out else "training"
+        return (f"step {self.step:,}  epoch {self.epoch:.4g}  samples {self.samples:,}  loss {self.loss:.4g}  "
+                f"{where}: loss {self.shown_loss:.4g} {figures}")  # fmt: skip
+
+
+def _figures(one: Mapping[str, float]) -> str:
+    return " ".join(f"{'accuracy' if k == 'accuracy' else 'R²'} {v:.4f}" for k, v in one.items() if k != "loss")
+
+
+@dataclass(frozen=True)
+class History:
+    """A training, as ``fit`` returns it; print it, go through ``records``, or draw it with ``to_png``."""
+
+    name: str
+    records: tuple[Record, ...]
+    reason: str
+    best: Record | None = None
+    restored: bool = False
+    """Whether the grid was given back the best weights, not the last."""
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    compile_seconds: float | None = None
+    folder: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __str__(self) -> str:
+        compiled = "" if self.compile_seconds is None else f", after {self.compile_seconds:.1f} s of compiling"
+        rate = self.samples / self.seconds if self.seconds else 0.0
+        lines = [f"{self.name}: {self.steps:,} steps, {self.samples:,} samples in {self.seconds:.1f} s{compiled} "
+                 f"({rate:,.0f} samples/s). {self.reason}"]  # fmt: skip
+        if self.best is not None:
+            lines.append(f"Best: {self.best.line()}{' (these weights were kept)' if self.restored else ''}")
+        if self.records and self.records[-1] != self.best:
+            lines.append(f"Last: {self.records[-1].line()}")
+        if self.folder is not None:
+            lines.append(f"In {self.folder}.")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping with every record."""
+        return {
+            "name": self.name, "reason": self.reason, "steps": self.steps, "samples": self.samples,
+            "seconds": self.seconds, "compile_seconds": self.compile_seconds,
+            "folder": None if self.folder is None else str(self.folder),
+            "best": None if self.best is None else self.best.to_json(),
+            "records": [record.to_json() for record in self.records],
+        }  # fmt: skip
+
+    def to_png(self, path: str | os.PathLike[str] | None = None) -> bytes:
+        """The learning curve as a picture, also written to ``path``; ResourceError where matplotlib is missing."""
+        content = curve(self.name, self.records)
+        if path is not None:
+            write_atomically(path, content)
+        return content
+
+    def _repr_png_(self) -> bytes | None:
+        try:
+            return self.to_png()
+        except ResourceError:
+            return None
+
+
+def curve(name: str, records: tuple[Record, ...]) -> bytes:
+    """Loss and accuracy over the samples seen, as a PNG of 900 × 600."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ResourceError("A picture of the curve needs matplotlib: pip install 'gridc[plots]'.") from error
+    import io
+
+    figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subplots(2, 1, sharex=True)  # pyright: ignore[reportUnknownMemberType]  # matplotlib's stubs
+    samples = [r.samples for r in records]
+    top.plot(samples, [r.loss for r in records], label="training", color="0.55")
+    if any(r.held_out_loss is not None for r in records):
+        top.plot(samples, [r.held_out_loss for r in records], label="held out", color="C0")
+    top.set(ylabel="loss", title=name)
+    for number, output in enumerate(records[-1].outputs if records else ()):
+        kind = next(k for k in records[-1].outputs[output] if k != "loss")
+        word = "accuracy" if kind == "accuracy" else "R²"
+        bottom.plot(samples, [r.outputs[output][kind] for r in records], color=f"C{number}", alpha=0.4,
+                    label=f"{output}, training")  # fmt: skip
+        if all(r.held_out for r in records):
+            bottom.plot(samples, [r.held_out[output][kind] for r in records], color=f"C{number}", label=f"{output}, held out")
+        bottom.set(ylabel=word)
+    bottom.set(xlabel="samples")
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3)
+        if records:
+            axes.legend(loc="best")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,199 @@
+"""Model files: a safetensors file of the parameters with a manifest in its header; no pickle.
+
+The manifest holds the spec's text, the versions of the format and of gridc, what the training was, the vocabularies, and
+a sha256 over everything, since safetensors itself loads a flipped bit.  Files are written beside their place, synced and
+renamed: at any moment the place holds the old file or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridc.errors import DataError, ResourceError
+
+Array = NDArray[Any]
+
+FORMAT = 1
+"""The version of the format that is written; every older one can be read."""
+KEY = "gridc"
+TEMPORARY = ".part"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model file holds: parameters by name, the spec's text, and what is known about how they came to be.
+
+    ``kind`` is ``model`` or ``checkpoint``; ``arrays`` are what a checkpoint keeps besides the parameters, by name;
+    ``record`` is the training's (optimiser, seed, samples seen, accuracy); ``vocabularies`` maps an input or output to
+    what its ids stand for; ``sha256`` is the hash that was verified.
+    """
+
+    parameters: Mapping[str, Array]
+    spec: str
+    digest: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    arrays: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    kind: str = "model"
+    gridc_version: str = ""
+    format: int = FORMAT
+    sha256: str = ""
+
+
+def save(path: str | os.PathLike[str], model: Model) -> str:
+    """Writes the model whole or not at all, and returns its sha256; ResourceError where the disk will not have it."""
+    tensors = {f"parameters/{name}": array for name, array in model.parameters.items()}
+    tensors |= {f"arrays/{name}": array for name, array in model.arrays.items()}
+    tensors = {name: _little(array) for name, array in tensors.items()}
+    manifest = {
+        "format": FORMAT,
+        "kind": model.kind,
+        "gridc": model.gridc_version or _version(),
+        "spec": model.spec,
+        "digest": model.digest,
+        "record": model.record,
+        "vocabularies": {name: list(words) for name, words in model.vocabularies.items()},
+    }
+    text = json.dumps(manifest, ensure_ascii=False)
+    digest = _sha256(text, tensors)
+    from safetensors.numpy import save as encoded
+
+    write_atomically(path, encoded(tensors, {KEY: text, "sha256": digest}))
+    return digest
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """The model in that file, verified; DataError where it is no model, damaged, or from a newer gridc."""
+    path = Path(path)
+    raw = read_bytes(path)
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as decoded
+
+    try:
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+        text, digest = header[KEY], header["sha256"]
+        manifest = json.loads(text)
+        tensors: dict[str, Array] = decoded(raw)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise DataError(f"{path} is not a whole model file of gridc ({_damage(raw, error)}); take another copy.") from None
+    # The version comes first: what a newer format means, down to its hash, only a newer gridc knows.
+    version = manifest.get("format") if isinstance(manifest, dict) else None  # pyright: ignore[reportUnknownMemberType]  # JSON
+    if isinstance(version, int) and version > FORMAT:
+        raise DataError(f"{path} was written by gridc {manifest.get('gridc')} in format {version}; this gridc "
+                        f"({_version()}) reads formats up to {FORMAT}: upgrade gridc.")  # fmt: skip
+    if _sha256(text, tensors) != digest:
+        raise DataError(f"{path} is damaged: its content does not match its sha256 {digest[:12]}…; take another copy.")
+    return Model(
+        parameters=_named(tensors, "parameters/"), arrays=_named(tensors, "arrays/"), spec=manifest["spec"],
+        digest=manifest["digest"], record=manifest["record"], kind=manifest["kind"], gridc_version=manifest["gridc"],
+        vocabularies={name: tuple(words) for name, words in manifest["vocabularies"].items()},
+        format=manifest["format"], sha256=digest)  # fmt: skip
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
+    """Puts the content at that path, whole or not at all, and on the disk before it returns.
+
+    ResourceError, as a sentence, where the disk is full or the folder cannot be written; the old file is then as it was.
+    """
+    path = Path(path)
+    content = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise trouble(error, path, "written") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes; DataError where there is none to read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def trouble(error: OSError, path: Path, done: str) -> ResourceError:
+    """What the system said, as a sentence about the path."""
+    if error.errno in FULL:
+        return ResourceError(f"{path} could not be {done}: the disk is full; what was there before is untouched.")
+    if error.errno in DENIED:
+        return ResourceError(f"{path} could not be {done}: the folder {path.parent} is read-only for this user.")
+    return ResourceError(f"{path} could not be {done}: {error.strerror or error}.")
+
+
+def hash_of(parameters: Mapping[str, Array]) -> str:
+    """The sha256 of parameters: equal for equal names, types, shapes and bits."""
+    return _sha256("", {name: _little(array) for name, array in parameters.items()})
+
+
+def _sha256(text: str, tensors: Mapping[str, Array]) -> str:
+    total = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        total.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
+    return total.hexdigest()
+
+
+def _little(array: Array) -> Array:
+    """C order and little-endian: the same bytes on every machine."""
+    # asarray keeps a single number's shape (), which ascontiguousarray would make (1,).
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+def _named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    # Copies: what safetensors gives is read-only, and training changes parameters in place.
+    return {name[len(prefix) :]: array.copy() for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def _damage(raw: bytes, error: Exception) -> str:
+    if len(raw) < 8:
+        return f"it has {len(raw)} bytes"
+    if isinstance(error, KeyError) and error.args == (KEY,):
+        return "a safetensors file without gridc's manifest"
+    size = 8 + int.from_bytes(raw[:8], "little")
+    return "it ends too early" if size > len(raw) or "Incomplete" in str(error) else "its header is damaged"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a power cut; Windows neither can nor need."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gridc")
+    except PackageNotFoundError:
+        return "0+source"

@@ -1,0 +1,142 @@
+"""What compiled code is made of: memory by address, calls by address, the nonlinearities.
+
+Addresses are plain integers in compiled code.  ``peek`` and ``poke`` declare to LLVM which streams of memory never overlap,
+so that rows vectorise without run-time checks.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+# Words of a transform's record: sizes, then addresses.
+RECORD = ("hidden", "columns", "inputs", "h", "m", "z", "g", "w", "b", "p", "dh", "dm", "dw", "db", "dp", "rows", "forward", "adjoint",
+          "scratch", "weights", "ends")  # fmt: skip
+(HIDDEN, COLUMNS, INPUTS, H, M, Z, G, W, B, P, DH, DM, DW, DB, DP, ROWS, FORWARD, ADJOINT, SCRATCH, WEIGHTS, ENDS) = range(len(RECORD))
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
+SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
+_STREAMS = 64
+
+
+def _stream_metadata(builder: ir.IRBuilder, instruction: ir.Instruction, stream: int) -> None:
+    """This access never overlaps one of another stream (LLVM's scoped aliasing)."""
+    if 0 <= stream < _STREAMS:
+        module = builder.module
+        domain = module.add_metadata([ir.MetaDataString(module, "gridc")])
+        scopes = [module.add_metadata([ir.MetaDataString(module, f"stream {k}"), domain]) for k in range(_STREAMS)]
+        instruction.set_metadata("alias.scope", module.add_metadata([scopes[stream]]))
+        instruction.set_metadata("noalias", module.add_metadata([s for k, s in enumerate(scopes) if k != stream]))
+
+
+@intrinsic(prefer_literal=True)
+def peek(typing, like, address, index, stream):  # type: ignore[no-untyped-def]
+    """Number ``index`` of the array of ``like.dtype`` at this address."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(arguments[1], context.get_data_type(like.dtype).as_pointer())
+        value = builder.load(builder.gep(pointer, [arguments[2]], inbounds=True))
+        _stream_metadata(builder, value, stream.literal_value)
+        return value
+
+    return like.dtype(like, types.intp, types.intp, stream), code
+
+
+@intrinsic(prefer_literal=True)
+def poke(typing, like, address, index, value, stream):  # type: ignore[no-untyped-def]
+    """Writes it."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(arguments[1], context.get_data_type(like.dtype).as_pointer())
+        _stream_metadata(builder, builder.store(arguments[3], builder.gep(pointer, [arguments[2]], inbounds=True)), stream.literal_value)
+        return context.get_dummy_value()
+
+    return types.none(like, types.intp, types.intp, like.dtype, stream), code
+
+
+@intrinsic
+def word(typing, address, index):  # type: ignore[no-untyped-def]
+    """The 64-bit integer number ``index`` at this address."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.load(builder.gep(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), [arguments[1]]))
+
+    return types.intp(types.intp, types.intp), code
+
+
+@intrinsic
+def copy(typing, target, source, size):  # type: ignore[no-untyped-def]
+    """Copies so many bytes."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointers = [builder.inttoptr(a, ir.IntType(8).as_pointer()) for a in arguments[:2]]
+        cgutils.raw_memcpy(builder, *pointers, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp, types.intp), code
+
+
+@intrinsic
+def invoke(typing, function, record, first, last, weight):  # type: ignore[no-untyped-def]
+    """Calls a kernel by address."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.none(*[types.intp] * 5), code
+
+
+@intrinsic
+def gemm(typing, like, function, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):  # type: ignore[no-untyped-def]
+    """``C = op(A) op(B) + beta C`` of row-major matrices by a Fortran gemm's address; ``ta``, ``tb`` 1 where transposed."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        function, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc = arguments[1:]
+        number, byte = context.get_data_type(like.dtype), ir.IntType(8)
+        letter = lambda flag: builder.select(builder.icmp_signed("==", flag, flag.type(0)), byte(ord("N")), byte(ord("T")))  # noqa: E731
+        reference = lambda value: builder.ptrtoint(_alloca(builder, value), ir.IntType(64))  # noqa: E731
+        letters, sizes = [reference(letter(flag)) for flag in (tb, ta)], [reference(size) for size in (n, m, k)]
+        factors = [reference(number(1.0)), reference(builder.sitofp(beta, number))]
+        values = [*letters, *sizes, factors[0], b, reference(ldb), a, reference(lda), factors[1], c, reference(ldc)]
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * len(values))
+        builder.call(builder.inttoptr(function, kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return types.none(like, *[types.intp] * 13), code
+
+
+def _alloca(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    slot = cgutils.alloca_once(builder, value.type)
+    builder.store(value, slot)
+    return slot
+
+
+@numba.njit(**OPTIONS)
+def tanh_float32(x):  # type: ignore[no-untyped-def]
+    """A quotient of polynomials, which vectorises; error below 2e-7."""
+    F = np.float32
+    x = F(7.90531110763549805) if x > F(7.90531110763549805) else x
+    x = F(-7.90531110763549805) if x < F(-7.90531110763549805) else x
+    y = x * x
+    p = F(-2.76076847742355e-16) * y + F(2.00018790482477e-13)
+    p = p * y + F(-8.60467152213735e-11)
+    p = p * y + F(5.12229709037114e-08)
+    p = p * y + F(1.48572235717979e-05)
+    p = p * y + F(6.37261928875436e-04)
+    p = p * y + F(4.89352455891786e-03)
+    q = F(1.19825839466702e-06) * y + F(1.18534705686654e-04)
+    q = q * y + F(2.26843463243900e-03)
+    q = q * y + F(4.89352518554385e-03)
+    return x * p / q
+
+
+@numba.njit(**OPTIONS)
+def tanh_float64(x):  # type: ignore[no-untyped-def]
+    return math.tanh(x)

@@ -1,0 +1,125 @@
+"""Options of the rows of a table (optimisers, schedules, tasks): declared once, checked in Python calls and in specs.
+
+A row lists its ``Option``s; ``checked`` validates the keyword arguments of a Python call against them, and ``model``
+makes the pydantic model that reads them from a spec's ``training:`` block and writes them into the JSON Schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Optional
+
+from gridc.errors import UsageError, listed, nearest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Kind = Literal["int", "float", "bool", "str", "ints", "steps"]
+"""What an option holds; ``steps`` is a mapping of step number to a factor."""
+
+_NAMES: Mapping[Kind, str] = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a word",
+    "ints": "a list of whole numbers",
+    "steps": "a mapping of step to factor",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a row: its ``default``, what it means, and the values that it takes, bounds included.
+
+    ``optional`` says that it may be left out although it has no value of its own: the default is then None.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    def expected(self) -> str:
+        """What it takes, as words: ``a number from 0 to 1``."""
+        if self.choices:
+            return listed(f"'{choice}'" for choice in self.choices)
+        bounds = ""
+        if self.low is not None and self.high is not None:
+            bounds = f" from {self.low:g} to {self.high:g}"
+        elif self.low is not None:
+            bounds = f" of at least {self.low:g}"
+        elif self.high is not None:
+            bounds = f" of at most {self.high:g}"
+        return _NAMES[self.kind] + bounds
+
+    def accepts(self, value: object) -> bool:
+        """Whether the value may stand for this option."""
+        if value is None:
+            return self.optional
+        match self.kind:
+            case "bool":
+                return isinstance(value, bool)
+            case "str":
+                return isinstance(value, str) and (not self.choices or value in self.choices)
+            case "ints":
+                return isinstance(value, (list, tuple)) and all(_whole(v) and self._within(v) for v in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # any sequence
+            case "steps":
+                return isinstance(value, Mapping) and all(_whole(k) for k in value)  # pyright: ignore[reportUnknownVariableType]  # any mapping
+            case "int":
+                return _whole(value) and self._within(value)
+            case "float":
+                return isinstance(value, (int, float)) and not isinstance(value, bool) and self._within(value)
+
+    def _within(self, value: Any) -> bool:
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def checked(what: str, options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with their defaults filled in; UsageError for an unknown name or a value that does not fit.
+
+    ``what`` names the row in the message: ``optimizer 'adam'``.
+    """
+    known = {option.name: option for option in options}
+    for name, value in given.items():
+        if name not in known:
+            offer = nearest(name, known) or f"; it takes {listed(known, 'and')}" if known else "; it takes none"
+            raise UsageError(f"{what} has no option '{name}'{offer}.")
+        if not known[name].accepts(value):
+            raise UsageError(f"{what}: '{name}' is {value!r}, expected {known[name].expected()}.")
+    return {name: given.get(name, option.default) for name, option in known.items()}
+
+
+@cache
+def model(title: str, options: tuple[Option, ...], doc: str) -> type[BaseModel]:
+    """The strict, frozen pydantic model of a row's options, for a spec and for its JSON Schema."""
+    from pydantic import Field, create_model
+
+    types: dict[Kind, Any] = {
+        "int": int, "float": float, "bool": bool, "str": str, "ints": list[int], "steps": dict[int, float]}  # fmt: skip
+    fields: dict[str, Any] = {}
+    for option in options:
+        kind = types[option.kind]
+        if option.choices:
+            kind = Literal[option.choices]  # type: ignore[valid-type]  # the choices of a table
+        bounds: dict[str, Any] = {}
+        if option.kind in ("int", "float"):
+            bounds = {"ge": option.low, "le": option.high}
+        fields[option.name] = (
+            Optional[kind] if option.optional else kind,  # noqa: UP045  # a type made at run time
+            Field(option.default, title=option.expected(), description=option.help, **bounds),
+        )
+    return create_model(title, __config__=STRICT, __doc__=doc, **fields)
+
+
+STRICT: Any = {"strict": True, "extra": "forbid", "frozen": True, "populate_by_name": True}
+"""The configuration of every model of a spec's ``training:`` block."""

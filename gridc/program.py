@@ -1,0 +1,123 @@
+"""What a sweep computes, as arrays of integers: the rows of each transform, what they read, and in which batches they run.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gridc import cells
+
+Array = np.ndarray[Any, Any]
+PRODUCT, CELL, COPY, WRAP = range(4)  # kinds of step: kind, transform, first row, end row, weight, first block, end block, beta
+
+
+@dataclass(frozen=True)
+class TransformProgram:
+    """What one transform computes in a lane; see ``Program``."""
+
+    cell: str
+    options: cells.Options
+    dimensions: int
+    hidden: int
+    gates: int
+    sources: tuple[int, ...]
+    joined: tuple[int, ...]
+    rows: int
+    boundary: int
+    read_rows: tuple[Array, ...]
+    memory_rows: tuple[Array, ...]
+    joined_rows: tuple[Array, ...]
+    weight_ends: Array
+
+    @property
+    def width(self) -> int:
+        """Columns of the pre-activations."""
+        return self.gates * self.hidden
+
+
+@dataclass(frozen=True)
+class Program:
+    """One lane.
+
+    A row is the update of one transform at one cell for one example.  Transform t keeps its vectors in an array of ``rows``
+    computed rows in order of storage and then ``boundary`` rows of what enters the grid.  ``read_rows`` and ``joined_rows``
+    (-1: zeros) say for every row where each read is found, ``memory_rows`` where in the own state the entering vectors are;
+    rows ``weight_ends[w]:weight_ends[w + 1]`` use weight w.
+
+    ``batches``: (transform, first row, end row, weight) in order of execution.  ``hoists``: (before batch, transform, block,
+    first row, end row, weight): that block's part of these rows' pre-activations is made then, as one product (block j
+    is read j, and the number of reads stands for all joined inputs).  ``wraps``: (after batch, transform, source row,
+    boundary row): adds a computed state to what enters at a boundary row.
+    """
+
+    transforms: tuple[TransformProgram, ...]
+    batches: Array
+    hoists: Array = field(default_factory=lambda: np.zeros((0, 6), np.int64))
+    wraps: Array = field(default_factory=lambda: np.zeros((0, 4), np.int64))
+
+    def widths(self, t: int) -> list[int]:
+        """Columns of each block of transform t's ``Z``."""
+        own = self.transforms[t]
+        return [*(self.transforms[source].hidden for source in own.sources), *own.joined]
+
+    @functools.cached_property
+    def block_starts(self) -> list[int]:
+        """Index of each transform's first block among all blocks, and their number."""
+        return np.cumsum([0, *(len(p.sources) + len(p.joined) for p in self.transforms)]).tolist()
+
+    @functools.cached_property
+    def steps(self) -> Array:
+        """What compiled code runs."""
+        return np.array(_unfold(self), np.int64).reshape(-1, 8)
+
+    @functools.cached_property
+    def scratch(self) -> int:
+        """Most numbers that the adjoint of one product makes."""
+        return max((int(end - first) * sum(self.widths(int(t))) for kind, t, first, end, *_ in self.steps if kind == PRODUCT), default=0)
+
+
+def _unfold(program: Program) -> list[tuple[int, ...]]:
+    starts = program.block_starts
+    hoists, wraps = (sorted(map(tuple, np.asarray(table).tolist())) for table in (program.hoists, program.wraps))
+    done = {t: np.zeros((p.rows, len(p.sources) + 1), bool) for t, p in enumerate(program.transforms) if any(h[1] == t for h in hoists)}
+    steps: list[tuple[int, ...]] = []
+    h = w = 0
+    for index, (t, first, end, weight) in enumerate(np.asarray(program.batches).tolist()):
+        while h < len(hoists) and hoists[h][0] <= index:
+            _, u, block, a, e, hoisted_weight = hoists[h]
+            reads, last = len(program.transforms[u].sources), starts[u + 1]
+            blocks = (starts[u] + block, starts[u] + block + 1 if block < reads else last)
+            if e > a and blocks[1] > blocks[0]:
+                steps.append((PRODUCT, u, a, e, hoisted_weight, *blocks, int(done[u][a].any())))
+                done[u][a:e, block] = True
+            h += 1
+        own = program.transforms[t]
+        if end > first:
+            if own.gates == 0:
+                steps.append((COPY, t, first, end, weight, starts[t], starts[t] + 1, 0))
+            else:
+                steps += _products(program, t, first, end, weight, done[t][first] if t in done else None)
+                steps.append((CELL, t, first, end, weight, 0, 0, 0))
+        while w < len(wraps) and wraps[w][0] <= index:
+            steps.append((WRAP, wraps[w][1], wraps[w][2], wraps[w][3], 0, 0, 0, 0))
+            w += 1
+    return steps
+
+
+def _products(program: Program, t: int, first: int, end: int, weight: int, hoisted: Array | None) -> list[tuple[int, ...]]:
+    """The products that a batch still needs: runs of neighbouring blocks that are not hoisted."""
+    own, start = program.transforms[t], program.block_starts[t]
+    reads, total = len(own.sources), len(own.sources) + len(own.joined)
+    free = [b for b in range(total) if hoisted is None or not hoisted[min(b, reads)]]
+    steps, beta = [], 0 if hoisted is None else int(hoisted.any())
+    while free:
+        run = 1
+        while run < len(free) and free[run] == free[0] + run:
+            run += 1
+        steps.append((PRODUCT, t, first, end, weight, start + free[0], start + free[0] + run, beta))
+        free, beta = free[run:], 1
+    return steps

@@ -1,0 +1,213 @@
+"""Reads a cell's pointwise rule with symbols in place of numbers, differentiates it, and writes both as straight-line code.
+
+The rule of a cell (``gridc.cells``) is run once on symbols; equal expressions are one node.  Reverse-mode differentiation
+on these nodes gives the adjoint.  Between the two passes each gate keeps one number in its *slot*: the output of the
+nonlinearity where its pre-activation goes nowhere else, otherwise the pre-activation; all else is recomputed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gridc.cells import CELLS, Options
+
+UNARY = ("tanh", "sigmoid", "relu")
+
+
+class Expression:
+    """One node: an operation on others, a constant or a leaf (``a_k``, ``h``, ``m_d``, ``p_k``, ``dh``, ``dm``)."""
+
+    __slots__ = ("arguments", "graph", "index", "operation")
+
+    def __init__(self, graph: Graph, operation: str, arguments: tuple[object, ...], index: int) -> None:
+        self.graph, self.operation, self.arguments, self.index = graph, operation, arguments, index
+
+    @property
+    def inputs(self) -> tuple[Expression, ...]:
+        return tuple(a for a in self.arguments if isinstance(a, Expression))
+
+    def __add__(self, other: Expression | float) -> Expression:
+        return self.graph.binary("+", self, other)
+
+    def __radd__(self, other: float) -> Expression:
+        return self.graph.binary("+", other, self)
+
+    def __sub__(self, other: Expression | float) -> Expression:
+        return self.graph.binary("-", self, other)
+
+    def __rsub__(self, other: float) -> Expression:
+        return self.graph.binary("-", other, self)
+
+    def __mul__(self, other: Expression | float) -> Expression:
+        return self.graph.binary("*", self, other)
+
+    def __rmul__(self, other: float) -> Expression:
+        return self.graph.binary("*", other, self)
+
+    def __neg__(self) -> Expression:
+        return self.graph.binary("-", 0.0, self)
+
+
+class Graph:
+    """The nodes made so far, each once; also the namespace that a rule calls ``tanh``, ``sigmoid`` and ``relu`` of."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[tuple[object, ...], Expression] = {}
+
+    def node(self, operation: str, *arguments: object) -> Expression:
+        key = (operation, *(a.index if isinstance(a, Expression) else ("constant", a) for a in arguments))
+        if key not in self.nodes:
+            self.nodes[key] = Expression(self, operation, arguments, len(self.nodes))
+        return self.nodes[key]
+
+    def leaf(self, name: str) -> Expression:
+        return self.node("leaf", name)
+
+    def constant(self, value: float) -> Expression:
+        return self.node("constant", float(value))
+
+    def binary(self, operation: str, left: Expression | float, right: Expression | float) -> Expression:
+        x, y = (a if isinstance(a, Expression) else self.constant(a) for a in (left, right))
+        known = [a.arguments[0] if a.operation == "constant" else None for a in (x, y)]
+        if operation == "*":
+            if 0.0 in known:
+                return self.constant(0.0)
+            if known[0] == 1.0 or known[1] == 1.0:
+                return y if known[0] == 1.0 else x
+        elif known[1] == 0.0:
+            return x
+        elif known[0] == 0.0 and operation == "+":
+            return y
+        return self.node(operation, x, y)
+
+    def tanh(self, a: Expression) -> Expression:
+        return self.node("tanh", a)
+
+    def sigmoid(self, a: Expression) -> Expression:
+        return self.node("sigmoid", a)
+
+    def relu(self, a: Expression) -> Expression:
+        return self.node("relu", a)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A cell's rule as expressions.
+
+    ``slots``: what is kept for each gate.  ``gradients``: of each leaf that has one (``a_k``, ``h``, ``m_d``, ``p_k``),
+    in terms of the leaves ``dh``, ``dm`` and the forward nodes.
+    """
+
+    gates: int
+    memories: int
+    peepholes: int
+    hidden: Expression
+    memory: Expression | None
+    slots: tuple[Expression, ...]
+    gradients: Mapping[str, Expression] = field(default_factory=dict)
+
+
+@functools.cache
+def trace(cell: str, options: Options, dimensions: int) -> Trace:
+    """The rule of a row of ``CELLS`` travelling along so many dimensions, and its adjoint."""
+    row, graph = CELLS[cell], Graph()
+    if row.rule is None:
+        raise ValueError(f"the cell `{cell}` has no pointwise rule")
+    gates = len(row.gates(dimensions))
+    memories = dimensions if row.memory else 0
+    peepholes = len(row.peepholes(dimensions)) if row.peepholes and options.peepholes else 0
+    a, m, p = ([graph.leaf(f"{kind}_{k}") for k in range(count)] for kind, count in (("a", gates), ("m", memories), ("p", peepholes)))
+    hidden, memory = row.rule(graph, a, graph.leaf("h"), m, p, options)
+    outputs = [node for node in (hidden, memory) if node is not None]
+    slots = _slots(a, outputs)
+    seeds = {hidden: graph.leaf("dh")}
+    if memory is not None:
+        seeds[memory] = seeds[memory] + graph.leaf("dm") if memory in seeds else graph.leaf("dm")
+    return Trace(gates, memories, peepholes, hidden, memory, slots, _gradients(graph, seeds))
+
+
+def reachable(outputs: Sequence[Expression], stop: Callable[[Expression], bool] = lambda node: False) -> list[Expression]:
+    """What the outputs are made of, arguments before what uses them, not looking behind nodes where ``stop`` holds."""
+    found: dict[Expression, None] = {}
+
+    def visit(node: Expression) -> None:
+        if node not in found:
+            for argument in () if stop(node) else node.inputs:
+                visit(argument)
+            found[node] = None
+
+    for output in outputs:
+        visit(output)
+    return list(found)
+
+
+def _slots(gates: Sequence[Expression], outputs: Sequence[Expression]) -> tuple[Expression, ...]:
+    users: dict[Expression, list[Expression]] = {}
+    for node in reachable(outputs):
+        for argument in node.inputs:
+            users.setdefault(argument, []).append(node)
+    slots: list[Expression] = []
+    for gate in gates:
+        node = gate
+        while node not in outputs and len(users.get(node, ())) == 1 and users[node][0].operation in "+-":
+            node = users[node][0]
+        last = users.get(node, ())
+        saved = last[0] if node not in outputs and len(last) == 1 and last[0].operation in UNARY else gate
+        slots.append(gate if saved in slots else saved)
+    return tuple(slots)
+
+
+def _gradients(graph: Graph, seeds: Mapping[Expression, Expression]) -> dict[str, Expression]:
+    """Reverse mode: from the gradients of the outputs to those of the leaves."""
+    total: dict[Expression, Expression] = dict(seeds)
+
+    def add(node: Expression, value: Expression) -> None:
+        total[node] = total[node] + value if node in total else value
+
+    for node in reversed(reachable(list(seeds))):
+        if node not in total or node.operation in ("leaf", "constant"):
+            continue
+        gradient = total[node]
+        x, y = (*node.inputs, None)[:2]
+        if node.operation in "+-":
+            add(x, gradient)
+            add(y, gradient if node.operation == "+" else -gradient)
+        elif node.operation == "*":
+            add(x, gradient * y)
+            add(y, gradient * x)
+        elif node.operation == "tanh":
+            add(x, gradient * (1.0 - node * node))
+        elif node.operation == "sigmoid":
+            add(x, gradient * (node * (1.0 - node)))
+        else:
+            add(x, graph.node("where", node, gradient))
+    return {str(node.arguments[0]): value for node, value in total.items() if node.operation == "leaf"}
+
+
+class Writer:
+    """Writes expressions as assignments, one a node, each once; ``known`` maps nodes to the text that reads them."""
+
+    def __init__(self, known: Mapping[Expression, str]) -> None:
+        self.known, self.names = dict(known), dict[Expression, str]()
+        self.lines: list[str] = []
+
+    def write(self, *outputs: Expression) -> list[str]:
+        """The names of these expressions' values, after the assignments that compute them."""
+        for node in reachable(outputs, lambda node: node in self.known or node in self.names):
+            if node not in self.names:
+                self.names[node] = f"v{node.index}" if node.operation != "constant" else f"F({node.arguments[0]!r})"
+                if node.operation != "constant":
+                    self.lines.append(f"v{node.index} = {self.known.get(node) or self._text(node)}")
+        return [self.names[output] for output in outputs]
+
+    def _text(self, node: Expression) -> str:
+        names = [self.names[argument] for argument in node.inputs]
+        if node.operation in UNARY:
+            return f"{node.operation}({names[0]})"
+        if node.operation == "where":
+            return f"{names[1]} if {names[0]} > F(0.0) else F(0.0)"
+        if node.operation == "leaf":
+            raise ValueError(f"nothing gives `{node.arguments[0]}`: the slots do not suffice")
+        return f"{names[0]} {node.operation} {names[1]}"
