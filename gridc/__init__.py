@@ -1,1 +1,38 @@
-"""gridc: a symbolic graph compiler for Grid LSTMs."""
+"""gridc: a symbolic graph compiler for Grid LSTMs.
+
+Write a recurrent grid as a page of YAML, see how parallel it is before it runs, and run it at the speed of the machine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gridc.errors import DataError, GridcError, NumbersError, ResourceError, SpecError, UsageError
+
+__version__ = "0.1.0"
+_LATE = {
+    "read": "reader", "schedule": "schedule", "compile": "compiler", "lower": "compiler", "load": "compiler",
+    "Schedule": "schedule", "GridSpec": "spec", "Grid": "grid", "Dataset": "datasets",
+}  # fmt: skip
+__all__ = ["DataError", "GridcError", "NumbersError", "ResourceError", "SpecError", "UsageError", *_LATE]
+
+if TYPE_CHECKING:
+    from gridc.compiler import compile, load, lower
+    from gridc.datasets import Dataset
+    from gridc.grid import Grid
+    from gridc.reader import read
+    from gridc.schedule import Schedule, schedule
+    from gridc.spec import GridSpec
+
+
+def __getattr__(name: str) -> Any:
+    # Importing gridc takes milliseconds; PyTensor takes seconds and comes with what needs it.
+    if name in _LATE:
+        import importlib
+
+        return getattr(importlib.import_module(f"gridc.{_LATE[name]}"), name)
+    raise AttributeError(f"module 'gridc' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -132,6 +132,12 @@ def _thread_control(handle: ctypes.CDLL) -> tuple[Callable[[int], Any], Callable
     return set_all, lambda: max((pool.get_num_threads() or 1 for pool in pools), default=1)
 
 
+def default_threads() -> int:
+    """The threads of the pool, now or as they were before it was held to one."""
+    with _lock:
+        return _before if _depth else library().get_threads()
+
+
 _lock = threading.Lock()
 _depth = 0
 _before = 1

@@ -23,10 +23,12 @@ SPLIT, SHUFFLE, SAMPLE = 1, 2, 3
 
 @dataclass(frozen=True)
 class Axes:
-    """What a spec says of one array: its axes after the batch (a size, a symbol, or None for any), whether it is real."""
+    """What a spec says of one array: its axes after the batch (a size, a symbol, or None for any), whether it holds
+    real numbers, and where it holds ids the number that they are ``below``."""
 
     axes: tuple[int | str | None, ...]
     real: bool
+    below: int | None = None
 
     def __str__(self) -> str:
         return f"[{', '.join(['examples', *('any' if axis is None else str(axis) for axis in self.axes)])}]"
@@ -49,7 +51,8 @@ class Dataset:
     target_axes: Mapping[str, Axes] = field(default_factory=dict[str, Axes], repr=False)
 
     def __post_init__(self) -> None:
-        counts = {name: len(array) for part in (self.inputs, self.targets, self.lengths) for name, array in part.items()}
+        parts = (self.inputs, self.targets, self.lengths)
+        counts = {name: len(array) for part in parts for name, array in part.items()}
         if len(set(counts.values())) > 1:
             told = listed((f"{count} of '{name}'" for name, count in counts.items()), "and")
             raise DataError(f"The arrays hold different numbers of examples: {told}.")
@@ -60,8 +63,8 @@ class Dataset:
 
     def take(self, rows: Array | slice) -> Dataset:
         """The examples at these rows; from a memory-mapped file only those are read."""
-        inputs, targets, lengths = (
-            {name: array[rows] for name, array in part.items()} for part in (self.inputs, self.targets, self.lengths))  # fmt: skip
+        parts = (self.inputs, self.targets, self.lengths)
+        inputs, targets, lengths = ({name: array[rows] for name, array in part.items()} for part in parts)
         return replace(self, inputs=inputs, targets=targets, lengths=lengths)
 
     def split(self, held_out: float, seed: int = 0) -> tuple[Dataset, Dataset | None]:
@@ -160,7 +163,7 @@ def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
     return replace(
         data, vocabularies=words, lengths=lengths, input_axes=given, target_axes=wanted,
         inputs={name: _shaped(f"input '{name}'", array, given[name]) for name, array in inputs.items()},
-        targets={name: _shaped(f"the target of output '{name}'", array, wanted[name]) for name, array in targets.items()},
+        targets={name: _shaped(f"the target of '{name}'", array, wanted[name]) for name, array in targets.items()},
     )  # fmt: skip
 
 
@@ -170,10 +173,10 @@ def input_axes(spec: GridSpec) -> dict[str, Axes]:
     for name, one in spec.inputs.items():
         real = one.kind == "features"
         if one.facts:
-            axes[name] = Axes((None, one.size if real else None), real)
+            axes[name] = Axes((None, one.size if real else None), real, None if real else one.size)
         else:
             sizes = tuple(spec.dimensions[d].size for d in one.over)
-            axes[name] = Axes((*sizes, one.size) if real else sizes, real)
+            axes[name] = Axes((*sizes, one.size) if real else sizes, real, None if real else one.size)
     return axes
 
 
@@ -183,7 +186,8 @@ def output_axes(spec: GridSpec) -> dict[str, Axes]:
     for name, one in spec.outputs.items():
         real = one.kind in ("features", "raw")
         sizes = tuple(spec.dimensions[d].size for d in one.axes)
-        axes[name] = Axes((*sizes, one.size) if real else sizes, real)
+        classes = {"classes": one.size, "binary": 2}.get(one.kind)
+        axes[name] = Axes((*sizes, one.size) if real else sizes, real, classes)
     return axes
 
 
@@ -209,14 +213,24 @@ def _shaped(what: str, array: Array, axes: Axes) -> Array:
         array = array[..., None]
     elif array.ndim > 2 and axes.real and axes.axes == (int(np.prod(array.shape[1:])),):
         array = array.reshape(len(array), -1)
-    fits = array.ndim == 1 + len(axes.axes) and all(
-        not isinstance(axis, int) or axis == size for axis, size in zip(axes.axes, array.shape[1:], strict=True))  # fmt: skip
-    if not fits:
+    pairs = zip(axes.axes, array.shape[1:], strict=False)
+    if array.ndim != 1 + len(axes.axes) or any(isinstance(axis, int) and axis != size for axis, size in pairs):
         raise DataError(f"The array of {what} has the shape {list(array.shape)}, expected {axes}.")
     if array.dtype.kind not in "fiub":
         raise DataError(f"The array of {what} holds {array.dtype}, expected numbers.")
-    if not axes.real and array.dtype.kind == "f":
-        if array.size and not bool(np.all(np.isfinite(array) & (array == np.floor(array)))):
-            raise DataError(f"The array of {what} holds {array.dtype} with fractions or NaN, expected whole numbers.")
+    if isinstance(array, np.memmap):
+        return array  # left on the disk; the grid checks each batch
+    if array.dtype.kind == "f" and array.size and not bool(np.isfinite(array).all()):
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise DataError(f"The array of {what} holds NaN or infinity, first in example {row}; expected numbers.")
+    if axes.below is None:
+        return array
+    if array.dtype.kind == "f":
+        if not bool(np.all(array == np.floor(array))):
+            raise DataError(f"The array of {what} holds fractions, expected whole numbers below {axes.below}.")
         array = array.astype(np.int64)
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) < axes.below:
+        odd = array.min() if array.min() < 0 else array.max()
+        row = int(np.argwhere(array == odd)[0][0])
+        raise DataError(f"The array of {what} holds {odd} in example {row}, expected ids from 0 to {axes.below - 1}.")
     return array

@@ -33,12 +33,13 @@ _lock = threading.RLock()
 def cached() -> Iterator[None]:
     """Functions that are decorated inside keep their machine code in the cache folder."""
     with _lock:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = before or str(folder() / _digest("")[:16])
+        config: Any = numba.config
+        before = config.CACHE_DIR
+        config.CACHE_DIR = before or str(folder() / _digest("")[:16])
         try:
             yield
         finally:
-            numba.config.CACHE_DIR = before
+            config.CACHE_DIR = before
 
 
 @functools.cache

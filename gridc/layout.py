@@ -15,7 +15,7 @@ import numpy as np
 from gridc import graph, order
 from gridc.lattice import Ints, carried, far_end, locate, points, source
 from gridc.spec import GridSpec, Input, Output, Selection, Transform
-from gridc.sweep import Program, TransformProgram
+from gridc.program import Program, TransformProgram
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,11 @@ def save(path: str | os.PathLike[str], model: Model) -> str:
         "record": model.record,
         "vocabularies": {name: list(words) for name, words in model.vocabularies.items()},
     }
-    text = json.dumps(manifest, ensure_ascii=False)
-    digest = _sha256(text, tensors)
+    digest = _sha256(_canonical(manifest), tensors)
     from safetensors.numpy import save as encoded
 
-    write_atomically(path, encoded(tensors, {KEY: text, "sha256": digest}))
+    # One key: safetensors writes several in any order, and equal models are to be equal files.
+    write_atomically(path, encoded(tensors, {KEY: json.dumps(manifest | {"sha256": digest}, ensure_ascii=False)}))
     return digest
 
 
@@ -84,18 +84,17 @@ def load(path: str | os.PathLike[str]) -> Model:
     from safetensors.numpy import load as decoded
 
     try:
-        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-        text, digest = header[KEY], header["sha256"]
-        manifest = json.loads(text)
         tensors: dict[str, Array] = decoded(raw)
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{path} is not a whole model file of gridc ({_damage(raw, error)}); take another copy.") from None
+        header: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        manifest: dict[str, Any] = json.loads(header["__metadata__"][KEY])
+        digest, version = manifest.pop("sha256"), manifest["format"]
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(f"{path} is not a whole model file of gridc: {_damage(raw, error)}. Take another copy.") from None
     # The version comes first: what a newer format means, down to its hash, only a newer gridc knows.
-    version = manifest.get("format") if isinstance(manifest, dict) else None  # pyright: ignore[reportUnknownMemberType]  # JSON
     if isinstance(version, int) and version > FORMAT:
         raise DataError(f"{path} was written by gridc {manifest.get('gridc')} in format {version}; this gridc "
                         f"({_version()}) reads formats up to {FORMAT}: upgrade gridc.")  # fmt: skip
-    if _sha256(text, tensors) != digest:
+    if _sha256(_canonical(manifest), tensors) != digest:
         raise DataError(f"{path} is damaged: its content does not match its sha256 {digest[:12]}…; take another copy.")
     return Model(
         parameters=_named(tensors, "parameters/"), arrays=_named(tensors, "arrays/"), spec=manifest["spec"],
@@ -150,6 +149,11 @@ def hash_of(parameters: Mapping[str, Array]) -> str:
     return _sha256("", {name: _little(array) for name, array in parameters.items()})
 
 
+def _canonical(manifest: Mapping[str, Any]) -> str:
+    """The manifest as text, the same for the same content."""
+    return json.dumps(manifest, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def _sha256(text: str, tensors: Mapping[str, Array]) -> str:
     total = hashlib.sha256(text.encode())
     for name in sorted(tensors):
@@ -171,10 +175,11 @@ def _named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
 
 
 def _damage(raw: bytes, error: Exception) -> str:
+    """What is wrong, in a few words."""
     if len(raw) < 8:
         return f"it has {len(raw)} bytes"
-    if isinstance(error, KeyError) and error.args == (KEY,):
-        return "a safetensors file without gridc's manifest"
+    if isinstance(error, KeyError) and error.args in (("__metadata__",), (KEY,)):
+        return "it is a safetensors file without gridc's manifest"
     size = 8 + int.from_bytes(raw[:8], "little")
     return "it ends too early" if size > len(raw) or "Incomplete" in str(error) else "its header is damaged"
 

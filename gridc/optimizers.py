@@ -17,8 +17,8 @@ from gridc.options import checked
 from gridc.schedules import Schedule
 from gridc.update_rules import OPTIMIZERS, Array, Block, Rule
 
-BLOCK = 16384
-"""Elements updated at a time: the block, its state and the scratch stay in the second-level cache over all passes."""
+BLOCK = 65536
+"""Elements updated at a time: the block, its state and the scratch stay in the cache over all passes."""
 SMALL = 8192
 """Parameters with fewer elements are gathered into one vector, since each NumPy call costs half a microsecond."""
 
@@ -28,10 +28,32 @@ class _Unit:
     """Parameters that are updated together: one large one in place, or several small ones gathered into a vector."""
 
     names: tuple[str, ...]
-    ends: tuple[int, ...]
     slots: tuple[Array, ...]
-    gathered: tuple[Array, Array] | None
+    gathered: tuple[_Gathered, _Gathered] | None
     """Parameters and gradients as one vector each, where the unit holds several small parameters."""
+
+
+@dataclass
+class _Gathered:
+    """Several arrays as one vector, and the part of it that is each one, in its shape."""
+
+    whole: Array
+    parts: tuple[Array, ...]
+
+    def take(self, arrays: Mapping[str, Array], names: tuple[str, ...]) -> Array:
+        for name, part in zip(names, self.parts, strict=True):
+            np.copyto(part, arrays[name])
+        return self.whole
+
+    def give_back(self, arrays: Mapping[str, Array], names: tuple[str, ...]) -> None:
+        for name, part in zip(names, self.parts, strict=True):
+            np.copyto(arrays[name], part)
+
+
+def _parts(vector: Array, names: Sequence[str], parameters: Mapping[str, Array]) -> tuple[Array, ...]:
+    """Views of the vector, one for each of these parameters, in their shapes."""
+    ends = np.cumsum([parameters[name].size for name in names])[:-1].tolist()
+    return tuple(part.reshape(parameters[name].shape) for name, part in zip(names, np.split(vector, ends), strict=True))
 
 
 class Optimizer:
@@ -79,15 +101,15 @@ class Optimizer:
                 small.setdefault(p.dtype, []).append(name)
         groups = [[name] for name, p in parameters.items() if p.size >= SMALL] + list(small.values())
         for names in groups:
-            ends = np.cumsum([parameters[name].size for name in names]).tolist()
-            dtype = parameters[names[0]].dtype
-            slots = tuple(np.full(ends[-1], value, dtype) for value in initial.values())
-            gathered = (np.empty(ends[-1], dtype), np.empty(ends[-1], dtype)) if len(names) > 1 else None
-            self._units.append(_Unit(tuple(names), tuple(ends), slots, gathered))
+            size, dtype = sum(parameters[name].size for name in names), parameters[names[0]].dtype
+            slots = tuple(np.full(size, value, dtype) for value in initial.values())
+            vectors = [np.empty(size, dtype) for _ in range(2 if len(names) > 1 else 0)]
+            gathered = [_Gathered(vector, _parts(vector, names, parameters)) for vector in vectors]
+            self._units.append(_Unit(tuple(names), slots, (gathered[0], gathered[1]) if gathered else None))
             for slot, vector in zip(initial, slots, strict=True):
-                for name, start, end in zip(names, [0, *ends], ends, strict=False):
-                    # Views: the state that a checkpoint sees is the one that the update works on.
-                    self.state[f"{slot}/{name}"] = vector[start:end].reshape(parameters[name].shape)
+                # Views: the state that a checkpoint sees is the one that the update works on.
+                for name, part in zip(names, _parts(vector, names, parameters), strict=True):
+                    self.state[f"{slot}/{name}"] = part
 
     def load(self, parameters: Mapping[str, Array], state: Mapping[str, Array]) -> None:
         """Takes over a saved state, bit for bit; DataError where it belongs to other parameters or another rule."""
@@ -119,22 +141,16 @@ class Optimizer:
             self.norm = global_norm(gradients) if norm is None else norm
             scale = self.clip / self.norm if self.norm >= self.clip else 1.0
         for unit in self._units:
-            if unit.gathered is None:
-                p, g = _flat(parameters[unit.names[0]]), _flat(gradients[unit.names[0]])
-            else:
-                p, g = unit.gathered
-                _gather(unit, parameters, p)
-                _gather(unit, gradients, g)
-            self._update(p, g, unit.slots, rate, count, scale)
             if unit.gathered is not None:
-                start = 0
-                for name, end in zip(unit.names, unit.ends, strict=True):
-                    array = parameters[name]
-                    np.copyto(array, p[start:end].reshape(array.shape))
-                    start = end
-            elif not np.may_share_memory(p, parameters[unit.names[0]]):
-                array = parameters[unit.names[0]]  # not contiguous, so `p` was a copy
-                array[...] = p.reshape(array.shape)
+                p, g = (one.take(arrays, unit.names) for one, arrays in zip(unit.gathered, (parameters, gradients), strict=True))
+                self._update(p, g, unit.slots, rate, count, scale)
+                unit.gathered[0].give_back(parameters, unit.names)
+                continue
+            array = parameters[unit.names[0]]
+            p = array.reshape(-1)
+            self._update(p, gradients[unit.names[0]].reshape(-1), unit.slots, rate, count, scale)
+            if not np.may_share_memory(p, array):
+                np.copyto(array, p.reshape(array.shape))  # not contiguous, so `p` was a copy
 
     def _update(self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float) -> None:
         decay = self.options["weight_decay"]
@@ -171,22 +187,10 @@ def global_norm(gradients: Mapping[str, Array]) -> float:
     """The root of the sum of all squared gradients; NaN or infinity where any of them is."""
     total = 0.0
     for g in gradients.values():
-        flat = _flat(g)
+        flat = g.reshape(-1)
         # Blocks, added in double precision: exact enough for any size, and never split between BLAS threads, whose
         # number would change the last bits.
         for start in range(0, flat.size, SMALL):
             block = flat[start : start + SMALL]
             total += float(np.dot(block, block))
     return total**0.5
-
-
-def _flat(array: Array) -> Array:
-    """The array as a vector; a view where it is contiguous."""
-    return array.reshape(-1)
-
-
-def _gather(unit: _Unit, arrays: Mapping[str, Array], out: Array) -> None:
-    start = 0
-    for name, end in zip(unit.names, unit.ends, strict=True):
-        out[start:end].reshape(arrays[name].shape)[...] = arrays[name]
-        start = end

@@ -87,6 +87,9 @@ def _unfold(program: Program) -> list[tuple[int, ...]]:
     steps: list[tuple[int, ...]] = []
     h = w = 0
     for index, (t, first, end, weight) in enumerate(np.asarray(program.batches).tolist()):
+        while w < len(wraps) and wraps[w][0] < index:
+            steps.append((WRAP, wraps[w][1], wraps[w][2], wraps[w][3], 0, 0, 0, 0))
+            w += 1
         while h < len(hoists) and hoists[h][0] <= index:
             _, u, block, a, e, hoisted_weight = hoists[h]
             reads, last = len(program.transforms[u].sources), starts[u + 1]
@@ -102,9 +105,6 @@ def _unfold(program: Program) -> list[tuple[int, ...]]:
             else:
                 steps += _products(program, t, first, end, weight, done[t][first] if t in done else None)
                 steps.append((CELL, t, first, end, weight, 0, 0, 0))
-        while w < len(wraps) and wraps[w][0] <= index:
-            steps.append((WRAP, wraps[w][1], wraps[w][2], wraps[w][3], 0, 0, 0, 0))
-            w += 1
     return steps
 
 

@@ -1,75 +1,108 @@
-"""The whole sweep over a grid as one compiled call: gather, product, cells, batch after batch, and its adjoint.
-
-Compiled code runs the steps of a ``Program`` forward, and backward in reverse with the adjoint of each.  The
-weights' gradients are one product per weight at the end.
+"""Runs a ``Program`` on arrays, forward and backward, in one lane or several; what is called from Python.
 
 With two lanes the examples of a mini-batch are split in two; each lane sweeps its own half in its own thread, with
-one BLAS thread each, and they meet once, when the gradients are added.
+one BLAS thread each, and they meet once, when the gradients are added.  BLAS threads that have just worked spin for
+milliseconds and would take a lane's core: whoever sweeps in several lanes should hold ``blas.single_threaded`` around all
+else that multiplies, too.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
-from gridc import blas, cells, kernels, native
-from gridc.native import copy, gemm, invoke, peek, poke, word
-from gridc.program import CELL, COPY, PRODUCT, WRAP, Array, Program, TransformProgram
+from gridc import blas, cells, kernels, machine, native
+from gridc.program import Array, Program, TransformProgram
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
 
-COLUMN, WIDTH, SOURCE, INDEX, GRADIENT = range(5)  # words of a block: one read or joined input of one transform
-(HIDDEN, COLUMNS, INPUTS, H, M, Z, G, W, DH, DM, DW) = (native.HIDDEN, native.COLUMNS, native.INPUTS, native.H, native.M, native.Z,
-    native.G, native.W, native.DH, native.DM, native.DW)  # fmt: skip
-FORWARD, ADJOINT, WEIGHTS, ENDS = native.FORWARD, native.ADJOINT, native.WEIGHTS, native.ENDS
+ENOUGH_ROWS = 128  # of one weight, from which its transposed copy pays: most BLAS multiply narrow matrices faster by it
 
 
-@dataclass
 class Workspace:
-    """A program and its arrays, kept between calls.
+    """A program and the arrays that it runs on.
 
     The caller fills the boundary rows of ``h`` and ``m`` and the joined arrays (``[rows, features]``, per transform) before
     ``forward``; ``dh`` and ``dm`` (zero but for the gradients of the outputs) before ``backward``, after which their boundary
     rows hold the gradient of what entered, and ``djoined``, where given, has the joined inputs' gradients added.
+
+    ``tape`` holds what lasts from forward to backward (states, inputs and activations) and ``slopes`` what backward works
+    with; their ``sizes`` follow from the program.  They are made where they are not given.
     """
 
-    program: Program
-    dtype: Any
-    h: list[Array] = field(init=False)
-    m: list[Array | None] = field(init=False)
-    z: list[Array] = field(init=False)
-    g: list[Array] = field(init=False)
-    joined: list[list[Array]] = field(init=False)
-    dh: list[Array] = field(init=False, default_factory=list)
-    dm: list[Array | None] = field(init=False, default_factory=list)
-    djoined: list[list[Array | None]] = field(init=False)
-    scratch: Array = field(init=False)
+    def __init__(self, program: Program, dtype: Any, tape: Array | None = None, slopes: Array | None = None) -> None:
+        self.program, self.dtype = program, np.dtype(dtype)
+        self._slopes = slopes
+        shapes = _shapes(program)
+        self.h, m, self.z, self.g = _carve(np.zeros(self.sizes(program)[0], self.dtype) if tape is None else tape, *shapes)
+        self.m = _kept(program, m)
+        self.joined: list[list[Array]] = [[np.zeros((0, width), self.dtype) for width in p.joined] for p in program.transforms]
+        self.djoined: list[list[Array | None]] = [[None] * len(p.joined) for p in program.transforms]
+        self.dh: list[Array] = []
+        self.dm: list[Array | None] = []
+        self.transposed: list[Array | None] = []
 
-    def __post_init__(self) -> None:
-        transforms = self.program.transforms
-        self.dtype = np.dtype(self.dtype)
-        self.h = [np.zeros((p.rows + p.boundary, p.hidden), self.dtype) for p in transforms]
-        self.m = [np.zeros_like(h) if cells.CELLS[p.cell].memory else None for p, h in zip(transforms, self.h, strict=True)]
-        self.z = [np.zeros((p.rows if p.gates else 0, sum(self.program.widths(t))), self.dtype) for t, p in enumerate(transforms)]
-        self.g = [np.zeros((p.rows, p.width), self.dtype) for p in transforms]
-        self.joined = [[np.zeros((0, width), self.dtype) for width in p.joined] for p in transforms]
-        self.djoined = [[None] * len(p.joined) for p in transforms]
-        self.scratch = np.zeros(self.program.scratch + max((p.hidden * p.dimensions for p in transforms), default=0), self.dtype)
+    @staticmethod
+    def sizes(program: Program) -> tuple[int, int]:
+        """How many numbers the tape and the slopes hold."""
+        hidden, memory, *_ = shapes = _shapes(program)
+        room = program.scratch + max((p.hidden * p.dimensions for p in program.transforms), default=0)
+        return _total(*shapes), _total(hidden, memory) + room
+
+    @property
+    def slopes(self) -> Array:
+        if self._slopes is None:
+            self._slopes = np.zeros(self.sizes(self.program)[1], self.dtype)
+        return self._slopes
+
+    @property
+    def scratch(self) -> Array:
+        """Room for the adjoint of one product, and after it for a row of gradients of memories."""
+        return self.slopes[_total(*_shapes(self.program)[:2]) :]
 
     def clear_gradients(self) -> None:
-        """Zeroes ``dh`` and ``dm``, which are made at the first call."""
-        if not self.dh:
-            self.dh, self.dm = [np.zeros_like(h) for h in self.h], [None if m is None else np.zeros_like(m) for m in self.m]
-        for array in (*self.dh, *self.dm):
-            if array is not None:
-                array.fill(0)
+        """Zeroes ``dh`` and ``dm``."""
+        shapes = _shapes(self.program)[:2]
+        self.slopes[: _total(*shapes)] = 0
+        self.dh, dm = _carve(self.slopes, *shapes)
+        self.dm = _kept(self.program, dm)
+
+
+Shapes = list[tuple[int, int]]
+
+
+def _shapes(program: Program) -> tuple[Shapes, Shapes, Shapes, Shapes]:
+    """Per transform the shapes of ``h``, ``m``, ``z`` and ``g``."""
+    hidden = [(p.rows + p.boundary, p.hidden) for p in program.transforms]
+    memory = [(h[0] if cells.CELLS[p.cell].memory else 0, h[1]) for p, h in zip(program.transforms, hidden, strict=True)]
+    inputs = [(p.rows if p.gates else 0, sum(program.widths(t))) for t, p in enumerate(program.transforms)]
+    return hidden, memory, inputs, [(p.rows, p.width) for p in program.transforms]
+
+
+def _total(*shapes: Shapes) -> int:
+    return sum(rows * columns for group in shapes for rows, columns in group)
+
+
+def _carve(buffer: Array, *shapes: Shapes) -> list[list[Array]]:
+    """Consecutive views of a buffer."""
+    views: list[list[Array]] = []
+    used = 0
+    for group in shapes:
+        views.append([])
+        for rows, columns in group:
+            views[-1].append(buffer[used : used + rows * columns].reshape(rows, columns))
+            used += rows * columns
+    return views
+
+
+def _kept(program: Program, memories: list[Array]) -> list[Array | None]:
+    return [m if cells.CELLS[p.cell].memory else None for p, m in zip(program.transforms, memories, strict=True)]
 
 
 @dataclass
@@ -100,46 +133,63 @@ def backward(lanes: Sequence[Workspace], parameters: Parameters, out: Parameters
     """The parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites."""
     _check(lanes, parameters)
     gradients = [parameters.empty() if out is None or k else out for k in range(len(lanes))]
-    _together([functools.partial(_run_backward, lane, parameters, g) for lane, g in zip(lanes, gradients, strict=True)])
+    transposed = _transposed(lanes[0], parameters)
+    _together([functools.partial(_run_backward, lane, parameters, g, transposed) for lane, g in zip(lanes, gradients, strict=True)])
     for other in gradients[1:]:
         gradients[0].add(other)
     return gradients[0]
 
 
-def prepare(program: Program, dtype: Any) -> None:
-    """Builds, or takes from the disk cache, all that running this program needs."""
+def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) -> None:
+    """Builds, or takes from the disk cache, all that running cells of these kinds (name, options, dimensions) needs."""
     dtype = np.dtype(dtype)
-    for p in program.transforms:
-        if p.gates:
-            kernels.load(p.cell, p.options, p.dimensions, dtype.name)
+    for cell, options, dimensions in mechanisms:
+        kernels.load(cell, options, dimensions, dtype.name)
     empty, unit = np.zeros((0, 8), np.int64), np.zeros(1, dtype)
-    for driver in _drivers():
+    *sweeps, transpose = machine.compiled()
+    for driver in sweeps:
         driver(empty, empty, empty, unit, 0)
+    transpose(unit.reshape(1, 1, 1), unit.reshape(1, 1, 1))
 
 
 def _run_forward(lane: Workspace, parameters: Parameters) -> None:
-    records, blocks, _ = _tables(lane, parameters, None)
-    _drivers()[0](lane.program.steps, records, blocks, lane.scratch, blas.gemm_address(lane.dtype))
+    records, blocks, _keep = _tables(lane, parameters, None, [None] * len(lane.h))
+    machine.compiled()[0](lane.program.steps, records, blocks, np.empty(0, lane.dtype), blas.gemm_address(lane.dtype))
 
 
-def _run_backward(lane: Workspace, parameters: Parameters, gradients: Parameters) -> None:
+def _run_backward(lane: Workspace, parameters: Parameters, gradients: Parameters, transposed: list[Array | None]) -> None:
     for array in (*gradients.b, *gradients.p):
         if array is not None:
             array.fill(0)
-    records, blocks, _ = _tables(lane, parameters, gradients)
-    _drivers()[1](lane.program.steps, records, blocks, lane.scratch, blas.gemm_address(lane.dtype))
+    records, blocks, _keep = _tables(lane, parameters, gradients, transposed)
+    machine.compiled()[1](lane.program.steps, records, blocks, lane.scratch, blas.gemm_address(lane.dtype))
+
+
+def _transposed(lane: Workspace, parameters: Parameters) -> list[Array | None]:
+    """Each transform's weights with their axes exchanged, where many rows use each."""
+    if not lane.transposed:
+        for own, w in zip(lane.program.transforms, parameters.w, strict=True):
+            many = w is not None and own.rows >= ENOUGH_ROWS * w.shape[0]
+            lane.transposed.append(np.empty((w.shape[0], w.shape[2], w.shape[1]), lane.dtype) if w is not None and many else None)
+    for w, flipped in zip(parameters.w, lane.transposed, strict=True):
+        if w is not None and flipped is not None:
+            machine.compiled()[2](w, flipped)
+    return lane.transposed
 
 
 def _address(array: Array | None) -> int:
     return 0 if array is None else int(array.__array_interface__["data"][0])
 
 
-def _tables(lane: Workspace, parameters: Parameters, gradients: Parameters | None) -> tuple[Array, Array, list[Array]]:
+def _tables(
+    lane: Workspace, parameters: Parameters, gradients: Parameters | None, transposed: list[Array | None]
+) -> tuple[Array, Array, list[Any]]:
     """Records and blocks of addresses, and arrays that must live as long."""
-    program, keep, blocks = lane.program, [], []
+    program = lane.program
+    keep: list[Any] = []
+    blocks: list[tuple[int, ...]] = []
     records = np.zeros((len(program.transforms), len(native.RECORD)), np.int64)
-    absent = [None] * len(program.transforms)
-    adjoint = gradients is not None
+    room = 0 if gradients is None else _address(lane.scratch) + program.scratch * lane.dtype.itemsize
     for t, own in enumerate(program.transforms):
         kernel = kernels.load(own.cell, own.options, own.dimensions, lane.dtype.name) if own.gates else (0, 0)
         rows = np.array([_address(index) for index in own.memory_rows], np.int64)
@@ -151,11 +201,10 @@ def _tables(lane: Workspace, parameters: Parameters, gradients: Parameters | Non
         keep += [rows, b, db]
         state = (lane.h[t], lane.m[t], lane.z[t], lane.g[t], w, b, parameters.p[t])
         slopes = (lane.dh[t], lane.dm[t], gradients.w[t], db, gradients.p[t]) if gradients is not None else (None,) * 5
-        end = _address(lane.scratch) + lane.program.scratch * lane.dtype.itemsize
-        addresses = [_address(array) for array in (*state, *slopes, rows)]
-        records[t] = (own.hidden, own.width, sum(program.widths(t)), *addresses, *kernel, end, weights, _address(own.weight_ends))
+        addresses = [_address(array) for array in (*state, *slopes, rows, transposed[t])]
+        records[t] = (own.hidden, own.width, sum(program.widths(t)), *addresses, *kernel, room, weights, _address(own.weight_ends))
         column = 0
-        reads = [(lane.h[u], lane.dh[u] if adjoint else None, index) for u, index in zip(own.sources, own.read_rows, strict=True)]
+        reads = [(lane.h[u], lane.dh[u] if gradients is not None else None, index) for u, index in zip(own.sources, own.read_rows, strict=True)]
         joins = list(zip(lane.joined[t], lane.djoined[t], own.joined_rows, strict=True))
         for source, gradient, index in (*reads, *joins):
             blocks.append((column, source.shape[1], _address(source), _address(index), _address(gradient)))
@@ -194,102 +243,3 @@ def _together(tasks: Sequence[Callable[[], None]]) -> None:
         for error in errors:
             if error is not None:
                 raise error
-
-
-@functools.cache
-def _drivers() -> tuple[Any, Any]:
-    with kernels.cached():
-        compile_ = numba.njit(nogil=True, cache=True, error_model="numpy")
-        return compile_(_forward), compile_(_backward)
-
-
-@numba.njit(error_model="numpy")
-def _add(unit: Array, target: int, source: int, count: int) -> None:
-    for j in range(count):
-        poke(unit, target, j, peek(unit, target, j, 0) + peek(unit, source, j, 1), 0)
-
-
-@numba.njit(error_model="numpy")
-def _gather(unit: Array, block: Array, z: int, inputs: int, first: int, end: int) -> None:
-    """Copies the rows of one block into ``Z``."""
-    size, width, source, index = unit.itemsize, block[WIDTH], block[SOURCE], block[INDEX]
-    for r in range(first, end):
-        row, target = word(index, r), z + (r * inputs + block[COLUMN]) * size
-        if row >= 0:
-            copy(target, source + row * width * size, width * size)
-        else:
-            for j in range(width):
-                poke(unit, target, j, unit.dtype.type(0), 0)
-
-
-@numba.njit(error_model="numpy")
-def _add_state(unit: Array, record: Array, h: int, m: int, target: int, source: int) -> None:
-    """Adds a row of hidden vectors, and of memories where there are any, to another."""
-    n = record[HIDDEN]
-    _add(unit, record[h] + target * n * unit.itemsize, record[h] + source * n * unit.itemsize, n)
-    if record[m]:
-        _add(unit, record[m] + target * n * unit.itemsize, record[m] + source * n * unit.itemsize, n)
-
-
-def _forward(steps: Array, records: Array, blocks: Array, unit: Array, product: int) -> None:
-    size = unit.itemsize
-    for step in range(steps.shape[0]):
-        kind, t, first, end, weight, low, high, beta = steps[step]
-        record = records[t]
-        inputs, columns = record[INPUTS], record[COLUMNS]
-        if kind == PRODUCT:
-            for b in range(low, high):
-                _gather(unit, blocks[b], record[Z], inputs, first, end)
-            start = blocks[low, COLUMN]
-            width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
-            z, w = record[Z] + (first * inputs + start) * size, record[W] + (weight * inputs + start) * columns * size
-            gemm(unit, product, 0, 0, end - first, columns, width, z, inputs, w, columns, beta, record[G] + first * columns * size, columns)
-        elif kind == CELL:
-            invoke(record[FORWARD], record.ctypes.data, first, end, weight)
-        elif kind == COPY:
-            _gather(unit, blocks[low], record[H], record[HIDDEN], first, end)
-        else:
-            _add_state(unit, record, H, M, end, first)
-
-
-def _backward(steps: Array, records: Array, blocks: Array, unit: Array, product: int) -> None:
-    size, dz = unit.itemsize, unit.ctypes.data
-    for step in range(steps.shape[0] - 1, -1, -1):
-        kind, t, first, end, weight, low, high, beta = steps[step]
-        record = records[t]
-        inputs, columns = record[INPUTS], record[COLUMNS]
-        if kind == CELL:
-            invoke(record[ADJOINT], record.ctypes.data, first, end, weight)
-        elif kind == WRAP:
-            _add_state(unit, record, DH, DM, first, end)
-        else:
-            source, start, width = dz, blocks[low, COLUMN], blocks[low, WIDTH]
-            if kind == COPY:
-                source = record[DH] + first * width * size
-            else:
-                while high > low and blocks[high - 1, GRADIENT] == 0:
-                    high -= 1
-                if high > low:
-                    width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
-                    g, w = record[G] + first * columns * size, record[W] + (weight * inputs + start) * columns * size
-                    gemm(unit, product, 0, 1, end - first, width, columns, g, columns, w, columns, 0, dz, width)
-            for b in range(low, high):
-                block = blocks[b]
-                target, index, n = block[GRADIENT], block[INDEX], block[WIDTH]
-                if target:
-                    for r in range(first, end):
-                        row = word(index, r)
-                        if row >= 0:
-                            _add(unit, target + row * n * size, source + ((r - first) * width + block[COLUMN] - start) * size, n)
-    for t in range(records.shape[0]):
-        record = records[t]
-        inputs, columns = record[INPUTS], record[COLUMNS]
-        for weight in range(record[WEIGHTS]):
-            first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
-            dw = record[DW] + weight * inputs * columns * size
-            if end > first and inputs > 0:
-                z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
-                gemm(unit, product, 1, 0, inputs, columns, end - first, z, inputs, g, columns, 0, dw, columns)
-            else:
-                for j in range(inputs * columns):
-                    poke(unit, dw, j, unit.dtype.type(0), 0)

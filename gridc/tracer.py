@@ -170,7 +170,7 @@ def _gradients(graph: Graph, seeds: Mapping[Expression, Expression]) -> dict[str
         if node not in total or node.operation in ("leaf", "constant"):
             continue
         gradient = total[node]
-        x, y = (*node.inputs, None)[:2]
+        x, y = node.inputs[0], node.inputs[-1]
         if node.operation in "+-":
             add(x, gradient)
             add(y, gradient if node.operation == "+" else -gradient)

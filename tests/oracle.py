@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -105,7 +105,7 @@ def product(z: Array, weights: Array) -> Array:
 
 @dataclass(frozen=True)
 class Read:
-    """The vector of ``of`` at an ``offset``, or, where ``via`` is a dimension, the one that enters along it."""
+    """The vector of ``of`` at an ``offset``, or, where there is a ``via``, the one that enters along it."""
 
     of: str
     offset: Coordinate = ()
@@ -166,7 +166,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a vector comes from: the sum of a step's state, a learned start, and the inputs that enter somewhere."""
+    """Where a vector comes from: the sum of a step's state, a learned start and the inputs that enter."""
 
     of: str
     step: Coordinate | None = None
@@ -175,8 +175,8 @@ class Source:
 
 
 KEYS = {
-    "transforms": "cell hidden along direction tied shares reads start bias forget_bias init activation attends"
-    " embeddings",
+    "transforms": "cell hidden along direction tied shares reads start bias forget_bias init activation"
+    " attends embeddings",
     "inputs": "features vocabulary embed enters into joins at over facts init",
     "outputs": "reads at classes binary features raw loss init",
 }
@@ -318,7 +318,7 @@ class Grid:
         return reads + sum(i.width for i in self.inputs.values() if t.name in i.joins)
 
     def own_rows(self, t: Transform) -> Array:
-        """Which rows of ``W`` meet the own hidden vector that enters: reads of itself that are one step back."""
+        """Which rows of ``W`` meet the own hidden vector that enters: reads of itself one step back."""
         own: list[bool] = []
         for read in t.reads:
             ((cycle, _),) = t.ways
@@ -378,7 +378,7 @@ class Grid:
         return Source(u.name, learned=u.start == "learned")
 
     def entry(self, u: Transform, o: Coordinate, sizes: Coordinate) -> Source:
-        """What enters the grid along ``u`` at the coordinates ``o``; the one on ``u``'s own dimension says nothing."""
+        """What enters the grid along ``u`` at ``o``, whose index on ``u``'s own dimension says nothing."""
         if len(u.along) > 1:
             return self.start(u)
         if u.start != "wrap":
@@ -505,13 +505,11 @@ class Example:
     inputs: Mapping[str, Array]
     parameters: Mapping[str, Array]
     variants: int
+    states: dict[Step, State] = field(default_factory=dict)
 
-    def run(self, order: Iterable[Step]) -> dict[Step, State]:
-        states: dict[Step, State] = {}
+    def run(self, order: Iterable[Step]) -> None:
         for name, p in order:
-            states[name, p] = self.step(self.grid.transforms[name], p, states)
-        self.states = states
-        return states
+            self.states[name, p] = self.step(self.grid.transforms[name], p)
 
     def constant(self, vector: Array) -> Array:
         return np.broadcast_to(np.asarray(vector, dtype=np.float64), (self.variants, len(vector)))
@@ -528,13 +526,13 @@ class Example:
             return self.parameters[f"{i.name}.embed"][:, int(x)]
         return self.constant(np.eye(i.size)[int(x)])
 
-    def value(self, source: Source, states: Mapping[Step, State]) -> State:
+    def value(self, source: Source) -> State:
         """The hidden and memory vectors that a source stands for."""
         u = self.grid.transforms[source.of]
         h = np.zeros((self.variants, u.hidden))
         m = np.zeros((self.variants, u.hidden)) if u.keeps_memory else None
         if source.step is not None:
-            h, m = states[u.name, source.step]
+            h, m = self.states[u.name, source.step]
         if source.learned:
             h = h + self.parameters[f"{u.name}.start.h"]
             m = None if m is None else m + self.parameters[f"{u.name}.start.m"]
@@ -550,9 +548,9 @@ class Example:
                 m = m + self.projected(f"{i.name}.memory", x)
         return h, m
 
-    def step(self, t: Transform, p: Coordinate, states: Mapping[Step, State]) -> State:
+    def step(self, t: Transform, p: Coordinate) -> State:
         """One update of one transform: what it reads, what joins, what it carries, its cell."""
-        parts = [self.value(self.grid.found(read, p, self.sizes), states)[0] for read in t.reads]
+        parts = [self.value(self.grid.found(read, p, self.sizes))[0] for read in t.reads]
         for i in self.grid.inputs.values():
             if t.name in i.joins:
                 here = self.grid.selected(i, p, self.sizes)
@@ -562,7 +560,7 @@ class Example:
             return z, None
         own: list[State] = []
         if t.cell in WITH_OWN_STATE:
-            own = [self.value(source, states) for source in self.grid.carried(t, p, self.sizes)]
+            own = [self.value(source) for source in self.grid.carried(t, p, self.sizes)]
         if t.cell == "memory":
             return self.memory(t, p, own[0][0]), None
         place = (slice(None), *(p[d] for d in t.untied))
@@ -810,7 +808,7 @@ def gradients(
     max_entries: int | None = None,
     rng: np.random.Generator | None = None,
 ) -> dict[str, tuple[Array, Array]]:
-    """The loss's derivatives by central differences: for every name flat indices of entries, and their derivatives.
+    """Central differences of the loss: for every name, flat indices of entries and the derivatives there.
 
     ``max_entries`` is for each parameter: where one has more, that many of its entries are drawn.
     """
@@ -841,7 +839,7 @@ def gradients(
 
 
 def steps(spec: SpecDict, sizes: Mapping[str, int]) -> dict[Step, list[Step]]:
-    """Every step of the grid, and the steps that it waits for: those it reads and those whose state it carries."""
+    """Every step, with the steps that it waits for: those that it reads and those whose state it carries."""
     grid = Grid(spec)
     return grid.steps(grid.sizes(sizes))
 

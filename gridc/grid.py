@@ -1,0 +1,178 @@
+"""A compiled grid: its parameters, and the functions that use them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pytensor
+
+from gridc import arrays, fused, lowering, parameters
+from gridc.arrays import Array, Call
+from gridc.backends import Backend
+from gridc.indices import recall
+from gridc.lowering import Symbols
+from gridc.spec import GridSpec
+
+Arrays = Mapping[str, Any]
+CHUNK = 1 << 28
+"""Numbers that a prediction's vectors may take up at once; larger batches are predicted in parts."""
+
+
+class Grid:
+    """A spec compiled to functions.  Made by ``gridc.compile``; its methods may be called from several threads."""
+
+    def __init__(self, spec: GridSpec, backend: Backend, chosen: str, dtype: str, seed: int, progress: bool = False):
+        self.spec, self.backend, self.dtype, self.seed = spec, backend, dtype, seed
+        self.lowering = lowering.resolve(spec, chosen)
+        self.compile_seconds: dict[str, float] = {}
+        self._progress, self._lock = progress, threading.RLock()
+        start = parameters.initial(spec, seed, dtype)
+        self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in start.items()}
+        self.parameters = parameters.Parameters(self._shared)
+        if self.lowering == "fused":
+            with self._timed("kernels"):
+                fused.prepare(spec, dtype)
+
+    # -- functions ----------------------------------------------------------------------------------------------------
+
+    def predict(self, inputs: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
+        """Every output: ``[batch, *axes, …]``, probabilities for classes and binary outputs, 0 past an example's end.
+
+        ``inputs`` maps names to arrays ``[batch, *over, features]`` or ids ``[batch, *over]``; ``lengths`` maps a symbol to one
+        length for each example.  Raises DataError."""
+        call = arrays.check(self.spec, inputs, lengths, self.dtype)
+        size = max(1, min(call.batch, CHUNK // self._numbers(call)))
+        parts: list[list[Array]] = []
+        for first in range(0, call.batch, size):
+            some = slice(first, first + size)
+            part = {name: array[some] for name, array in call.inputs.items()}
+            extent = call.extent.copy()
+            extent[0] = len(call.lengths[some])
+            parts.append(self._run("predict", Call(part, extent, call.lengths[some]), []))
+        joined = parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
+        return dict(zip(self.spec.outputs, joined, strict=True))
+
+    def loss(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
+        """The sum of the outputs' losses, each a mean over examples and positions.  Raises DataError."""
+        call = arrays.check(self.spec, inputs, lengths, self.dtype)
+        return float(self._run("loss", call, self._targets(targets, call, None))[0])
+
+    def gradients(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
+        """The gradient of the loss for every parameter, in the parameter's shape.  Raises DataError."""
+        return self.loss_and_gradients(inputs, targets, lengths)[1]
+
+    def loss_and_gradients(
+        self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None
+    ) -> tuple[float, dict[str, Array], dict[str, Array]]:
+        """The loss, the gradients, and the outputs of the same sweep.
+
+        ``weights`` maps an output to what its loss counts: a number, or one for each position of its target."""
+        call = arrays.check(self.spec, inputs, lengths, self.dtype)
+        loss, *rest = self._run("gradients", call, self._targets(targets, call, weights))
+        outputs = dict(zip(self.spec.outputs, rest, strict=False))
+        return float(loss), dict(zip(self.parameters, rest[len(outputs) :], strict=True)), outputs
+
+    def _targets(self, targets: Arrays, call: Call, weights: Arrays | None) -> list[Array]:
+        checked = arrays.check_targets(self.spec, targets, call, self.dtype)
+        return [*checked.values(), *arrays.check_weights(self.spec, weights or {}, call, self.dtype)]
+
+    # -- compiling ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _symbols(self) -> Symbols:
+        """The graph that this grid's own functions run: sizes and lengths are inputs of it."""
+        import pytensor.tensor as pt
+
+        return lowering.lower(
+            self.spec, dtype=self.dtype, lowering=self.lowering, weighted=True,  # type: ignore[arg-type]
+            extent=pt.vector("extent", dtype="int64"), lengths=pt.matrix("lengths", dtype="int64"),
+        )  # fmt: skip
+
+    @cached_property
+    def symbolic(self) -> Symbols:
+        """The grid as PyTensor variables; ``parameters`` are shared variables that hold this grid's own numbers.
+
+        Sizes follow from the inputs' shapes, and every example fills the grid."""
+        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering)  # type: ignore[arg-type]
+
+    @cached_property
+    def _functions(self) -> dict[str, Callable[..., list[Array]]]:
+        return {}
+
+    def _function(self, name: str) -> Callable[..., list[Array]]:
+        """A compiled function by name, made at its first use."""
+        if name not in self._functions:
+            s = self._symbols
+            sizes = [*s.inputs.values(), s.extent, s.lengths]
+            told = [*s.targets.values(), *s.weights.values()]
+            made = {
+                "predict": lambda: (sizes, list(s.outputs.values())),
+                "loss": lambda: ([*sizes, *told], [s.loss]),
+                "gradients": lambda: ([*sizes, *told], [s.loss, *s.outputs.values(), *self._gradients(s)]),
+            }
+            with self._timed(name):
+                self._functions[name] = self._compiled(name, *made[name]())
+        return self._functions[name]
+
+    def _gradients(self, s: Symbols) -> list[Any]:
+        variables = list(s.parameters.values())
+        return pytensor.grad(s.loss, variables, disconnected_inputs="ignore") if variables else []
+
+    def _compiled(self, name: str, inputs: list[Any], outputs: list[Any]) -> Callable[..., list[Array]]:
+        s = self._symbols
+        indices = list(s.indices) if self.backend.static else []
+        function = pytensor.function(
+            [*s.parameters.values(), *inputs, *indices], outputs, mode=self.backend.mode(), on_unused_input="ignore",
+            name=f"{self.spec.name}.{name}", trust_input=True,
+        )  # fmt: skip
+        return function
+
+    def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:
+        given = [*(v for v in self.parameters.values()), *call.inputs.values(), call.extent, call.lengths, *told]
+        with self._lock:
+            function = self._function(name)
+            if self.backend.static:
+                given += self._index_arrays(call)
+            first = f"{name}, first call" not in self.compile_seconds
+            with self._timed(f"{name}, first call") if first else contextlib.nullcontext(), self._threads(call):
+                return [np.asarray(result) for result in function(*given)]
+
+    def _index_arrays(self, call: Call) -> list[Array]:
+        """What the graph would work out from the sizes, for backends that cannot."""
+        result: list[Array] = []
+        for variable in self._symbols.indices:
+            op = variable.owner.op
+            made = recall(op.plan, self.spec, call.extent, call.lengths)
+            result.append(made[variable.owner.outputs.index(variable)])
+        return result
+
+    def _threads(self, call: Call) -> contextlib.AbstractContextManager[None]:
+        """One BLAS thread for all products of a call whose sweep is split between threads: two pools get in each other's way."""
+        from gridc import blas
+
+        if self.lowering == "fused" and fused.lanes(self.spec, call.batch, tuple(int(n) for n in call.extent[1:])) > 1:
+            return blas.single_threaded()
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Any:
+        if self._progress:
+            print(f"gridc: building {what} …", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        yield
+        self.compile_seconds[what] = time.perf_counter() - start
+        if self._progress:
+            print(f"gridc: {what} ready in {self.compile_seconds[what]:.1f} s", file=sys.stderr, flush=True)
+
+    def _numbers(self, call: Call) -> int:
+        """Numbers that one example's sweep keeps."""
+        cells = int(np.prod(call.extent[1:]))
+        each = sum(self.spec.rows(n) + (len(t.gates) + 2) * t.hidden for n, t in self.spec.transforms.items())
+        return max(1, cells * each)

@@ -1,0 +1,33 @@
+"""What a sweep is wired to: the variables that reach it, whichever way it is then computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gridc.spec import GridSpec
+
+Variable = Any  # a pytensor TensorVariable
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """``weights[t]`` is (W, b, peepholes), each None where absent; ``entries[t, 'hidden' | 'memory']`` the vectors that enter,
+    ``[batch × other dimensions, hidden]``, start included; ``joined[input]`` its vectors ``[batch × over, width]``;
+    ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way."""
+
+    spec: GridSpec
+    dtype: str
+    extent: Variable
+    lengths: Variable
+    weights: Mapping[str, tuple[Variable, Variable, Variable]]
+    parameters: Mapping[str, Variable]
+    entries: Mapping[tuple[str, str], Variable]
+    joined: Mapping[str, Variable]
+    facts: Mapping[str, Mapping[str, Variable]]
+    indices: tuple[Variable, ...] = ()
+
+    def start(self, name: str, vector: str) -> Variable | None:
+        """A learned start, or None where a transform starts at zero."""
+        return self.parameters.get(f"{name}.start.{vector[0]}")

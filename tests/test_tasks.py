@@ -1,0 +1,128 @@
+"""The tasks against what they claim, word by word."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gridc.datasets import for_spec
+from gridc.errors import UsageError
+from gridc.reader import read
+from gridc.tasks import DIGITS, TASKS, make
+from small_grid import spec_of
+
+SMALL = {"addition": {"samples": 50}, "memorisation": {"samples": 50}, "reverse": {"samples": 50},
+         "sort": {"samples": 50}, "random-diagonal": {"samples": 50}, "two-facts": {"samples": 50}}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_seed_gives_the_same_examples_and_another_others(name):
+    (a, held), (b, _), (c, _) = (make(name, SMALL.get(name), seed=seed) for seed in (1, 1, 2))
+    assert a.fingerprint == b.fingerprint != c.fingerprint
+    assert held is not None
+    assert len(held) == round(0.2 * (len(a) + len(held)))
+
+
+def test_parity_is_the_whole_population_cut_in_two():
+    train, held = make("parity", {"bits": 8})
+    both = np.concatenate([train.inputs["bits"], held.inputs["bits"]])
+    assert both.shape == (256, 8) and len(np.unique(both, axis=0)) == 256
+    assert set(np.unique(both)) == {-1, 1}
+    assert len(held) == 51
+    for part in (train, held):
+        assert np.array_equal(part.targets["parity"], (part.inputs["bits"] == 1).sum(axis=1) % 2)
+
+
+def test_parity_options():
+    even, _ = make("parity", {"bits": 5, "target": "even", "values": "bits"})
+    assert np.array_equal(even.targets["parity"], 1 - even.inputs["bits"].sum(axis=1) % 2)
+    long, held = make("parity", {"bits": 60, "samples": 100}, held_out=0.1)
+    assert long.inputs["bits"].shape == (90, 60) and len(held) == 10
+
+
+def test_parity_fits_a_vector_a_sequence_and_ids():
+    data, _ = make("parity", {"bits": 6})
+    assert for_spec(data, spec_of(6, label="classes: 2")).inputs["x"].shape == (51, 6)
+    text = """
+name: sequence
+dimensions: {time: T}
+transforms: {time: {cell: lstm, hidden: 4}}
+inputs: {bit: {%s, joins: [time]}}
+outputs: {odd: {binary: true, reads: [time], at: {time: last}}}
+"""
+    assert for_spec(data, read(text % "features: 1")).inputs["bit"].shape == (51, 6, 1)
+    ids, _ = make("parity", {"bits": 6, "values": "bits"})
+    assert for_spec(ids, read(text % "vocabulary: 2")).inputs["bit"].shape == (51, 6)
+
+
+def test_digits_are_scans_and_their_patches_are_in_place():
+    whole, _ = make("digits", held_out=0.0)
+    patched, _ = make("digits", {"patch": 2}, held_out=0.0)
+    assert len(whole) == 1797 and whole.inputs["image"].shape == (1797, 8, 8, 1)
+    assert 0 <= whole.inputs["image"].min() < whole.inputs["image"].max() == 1
+    assert patched.inputs["image"].shape == (1797, 4, 4, 4)
+    assert np.array_equal(patched.inputs["image"][:, 1, 2], whole.inputs["image"][:, 2:4, 4:6, 0].reshape(-1, 4))
+    with pytest.raises(UsageError, match="divisor of 8"):
+        make("digits", {"patch": 3})
+
+
+def test_addition_adds():
+    data, _ = make("addition", {"digits": 7, "samples": 40})
+    assert data.inputs["symbols"].shape == (32, 3 * 7 + 4)
+    for given, wanted in zip(data.inputs["symbols"], data.targets["sum"], strict=True):
+        text = "".join(DIGITS[i] for i in given)
+        first, second = text.strip("-").split("-")
+        answer = "".join(DIGITS[i] for i in wanted)
+        assert answer.strip("-") == f"{int(first) + int(second):08d}"
+        assert set(text[-8:]) == set(answer[:-8]) == {"-"}
+
+
+def test_addition_of_15_digits_is_the_49_steps_of_the_paper():
+    data, _ = make("addition", {"samples": 2}, held_out=0.0)
+    assert data.inputs["symbols"].shape[1] == 49
+
+
+@pytest.mark.parametrize(("name", "change"), [("memorisation", list), ("reverse", lambda s: s[::-1]), ("sort", sorted)])
+@pytest.mark.parametrize("after", [True, False])
+def test_sequences(name, change, after):
+    data, _ = make(name, {"length": 6, "shortest": 2, "symbols": 5, "after": after, "samples": 30}, held_out=0.0)
+    for given, wanted, length in zip(data.inputs["symbols"], data.targets["symbols"], data.lengths["length"], strict=True):
+        given, wanted = given[:length].tolist(), wanted[:length].tolist()
+        half = length // 2 if after else length
+        assert wanted[half if after else 0 :] == change(given[:half])
+        if after:
+            assert given[half:] == wanted[:half] == [5] * half
+    assert len(set(data.lengths["length"])) > 1
+
+
+def test_random_diagonal_has_its_second_mark_down_the_diagonal():
+    data, _ = make("random-diagonal", {"size": 6, "distance": 2, "samples": 30}, held_out=0.0)
+    assert data.inputs["square"].shape == (30, 6, 6, 1)
+    first, second = np.argwhere(data.inputs["square"][..., 0] == 1), np.argwhere(data.targets["mark"] == 1)
+    assert np.array_equal(first + [0, 2, 2], second)
+
+
+def test_two_facts_answer_the_question():
+    data, _ = make("two-facts", {"samples": 40}, held_out=0.0)
+    words, places = data.vocabularies["facts"], data.vocabularies["place"]
+    for facts, question, place in zip(*data.inputs.values(), data.targets["place"], strict=True):
+        told = [tuple(words[i] for i in fact) for fact in facts]
+        (who,) = [fact[0] for fact in told if fact[1:] == ("took", words[question])]
+        (where,) = [fact[2] for fact in told if fact[:2] == (who, "went")]
+        assert where == places[place]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("partiy", {}, "no task 'partiy'.*did you mean 'parity'"),
+        ("parity", {"bit": 3}, "no option 'bit' — did you mean 'bits'"),
+        ("parity", {"bits": "12"}, "'bits' is '12', expected a whole number from 1"),
+        ("parity", {"target": "uneven"}, "expected 'odd' or 'even'"),
+        ("sort", {"length": 3, "shortest": 5}, "'shortest' is 5, expected at most the 3"),
+        ("random-diagonal", {"size": 3, "distance": 3}, "less than the 3"),
+        ("two-facts", {"people": 3, "shown": 4}, "at most the 3"),
+    ],
+)
+def test_messages(name, options, words):
+    with pytest.raises(UsageError, match=words):
+        make(name, options)

@@ -1,0 +1,59 @@
+"""A real training process for tests that kill it: ``python train_small.py FOLDER [--resume] [--slow]``; prints a hash."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+
+sys.path[:0] = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]
+from gridc import tasks
+from gridc.errors import GridcError
+from gridc.model_file import hash_of
+from gridc.training import fit
+from small_grid import SmallGrid, spec_of
+
+OPTIONS = {
+    "optimizer": {"adam": {"learning_rate": 0.01}}, "batch": 8, "clip": 1.0, "seed": 3, "budget": {"steps": 240},
+    "schedule": {"warmup_cosine_decay_schedule": {"warmup_steps": 20}}, "evaluate": {"steps": 7},
+    "checkpoint": {"steps": 5}, "stop": {"patience": 12}, "progress": "none",
+}  # fmt: skip
+
+
+class Slow(SmallGrid):
+    """Takes a few milliseconds a step, so that a signal finds it at work."""
+
+    def loss_and_gradients(self, *args, **options):
+        time.sleep(0.004)
+        return super().loss_and_gradients(*args, **options)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", nargs="?")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--lines", action="store_true")
+    given = parser.parse_args()
+    grid = (Slow if given.slow else SmallGrid)(spec_of(8, label="classes: 2"), hidden=24, noise=0.1)
+    train, held_out = tasks.make("parity", {"bits": 8})
+    options = OPTIONS | ({"progress": "lines"} if given.lines else {})
+    print("ready", flush=True)
+    try:
+        history = fit(grid, train, held_out, folder=given.folder, resume=given.resume, **options)
+    except GridcError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    print(json.dumps({
+        "weights": hash_of(grid.parameters), "steps": history.steps, "reason": history.reason,
+        "losses": [[r.step, r.loss, r.held_out_loss] for r in history.records],
+    }))  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
