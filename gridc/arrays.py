@@ -131,7 +131,7 @@ def _array(what: str, value: Any, dtype: str) -> Array:
             raise DataError(f"{what}: found an array of {array.dtype}; expected integers")
     elif array.dtype.kind not in "iubf":
         raise DataError(f"{what}: found an array of {array.dtype}; expected real numbers")
-    return np.ascontiguousarray(array, dtype)
+    return np.asarray(array, dtype, order="C")
 
 
 def _finite(what: str, array: Array) -> None:

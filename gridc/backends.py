@@ -29,6 +29,8 @@ class Backend:
     extra: str = ""
     static: bool = False
     lowerings: tuple[str, ...] = ("fused", "plain")
+    scan: str | None = None
+    """The mode of a Scan's inner graph, where it is not the backend's own."""
 
     def missing(self) -> tuple[str, ...]:
         """The packages or programs that it needs and that are not there."""
@@ -61,7 +63,7 @@ def _predefined(name: str) -> Callable[[], Any]:
 BACKENDS: Mapping[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend("python", "PyTensor's Python linker around compiled kernels; builds at once", _python),
+        Backend("python", "PyTensor's Python linker around compiled kernels; builds at once", _python, scan="FAST_COMPILE"),
         Backend("c", "PyTensor's C linker; needs a C++ compiler and builds for about a minute", _predefined("CVM"), ("g++",)),
         Backend("numba", "PyTensor's Numba linker; builds for one to two minutes", _predefined("NUMBA"), ("numba",)),
         Backend("jax", "JAX on CPU, GPU or TPU; compiles again for each size", _predefined("JAX"), ("jax",), "jax", True, ("plain",)),

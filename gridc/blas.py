@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 LETTERS = {"float32": "s", "float64": "d"}
-_GEMM = ("scipy_{}gemm_64_", "scipy_{}gemm_", "{}gemm_64_", "{}gemm64_", "{}gemm_64", "{}gemm$NEWLAPACK$ILP64", "{}gemm_", "{}gemm")
+_GEMM = ("scipy_{}gemm_64_", "scipy_{}gemm_", "{}gemm_64_", "{}gemm64_", "{}gemm_64", "{}gemm$NEWLAPACK$ILP64", "{}gemm_")
 _THREADS = (
     ("scipy_openblas_set_num_threads64_", "scipy_openblas_get_num_threads64_"),
     ("scipy_openblas_set_num_threads", "scipy_openblas_get_num_threads"),
@@ -76,7 +77,7 @@ def _numpy_symbols() -> tuple[str, dict[str, int], ctypes.CDLL]:
 
 
 def _scipy_symbols() -> tuple[str, dict[str, int], ctypes.CDLL]:
-    from scipy.linalg import cython_blas
+    cython_blas: Any = importlib.import_module("scipy.linalg.cython_blas")
 
     name, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
     name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
@@ -95,7 +96,10 @@ def _multiplies(address: int, dtype: str) -> bool:
     gemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(address)
     m, n, k = 3, 4, 5
     random = np.random.default_rng(0)
-    one = lambda value, kind: np.array([value], kind)  # noqa: E731
+
+    def one(value: int, kind: Any) -> np.ndarray[Any, Any]:
+        return np.array([value], kind)
+
     for left in "NT":
         for right in "NT":
             a = random.integers(-4, 5, (m, k) if left == "N" else (k, m)).astype(dtype)
@@ -120,10 +124,10 @@ def _thread_control(handle: ctypes.CDLL) -> tuple[Callable[[int], Any], Callable
             getter.argtypes, getter.restype = [], ctypes.c_int
             return setter, getter
     try:
-        from threadpoolctl import ThreadpoolController
+        threadpoolctl: Any = importlib.import_module("threadpoolctl")
     except ImportError:
         return (lambda count: None), (lambda: 1)
-    pools = [pool for pool in ThreadpoolController().lib_controllers if pool.user_api == "blas"]
+    pools: list[Any] = [pool for pool in threadpoolctl.ThreadpoolController().lib_controllers if pool.user_api == "blas"]
 
     def set_all(count: int) -> None:
         for pool in pools:
@@ -144,7 +148,7 @@ _before = 1
 
 
 @contextmanager
-def single_threaded() -> Iterator[None]:
+def single_threaded() -> Generator[None]:
     """Hold the pool to one thread; whoever leaves last, of all the threads of this process, restores what was before."""
     global _depth, _before
     pool = library()

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from gridc.errors import DataError, GridcError, ResourceError, UsageError
-from gridc.model_file import TEMPORARY, Array, Model, load, save, trouble, write_atomically
+from gridc.errors import DataError, ResourceError, UsageError
+from gridc.model_file import TEMPORARY, DiskFull, Model, load, save, trouble, write_atomically
 
 MODEL, METRICS, CURVE, LOCK = "model.grid", "metrics.jsonl", "curve.png", "lock"
 CHECKPOINTS, BEST = "checkpoints", "best.grid"
@@ -28,7 +27,6 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str], *, keep: int = 3):
         self.path, self.keep = Path(path), keep
         self._lock: IO[str] | None = None
-        self._saved = -1
 
     def open(self) -> Folder:
         """Makes the folder, locks it and clears temporaries that a crash left; UsageError where a training holds it."""
@@ -76,7 +74,6 @@ class Folder:
         """Adds a checkpoint; the oldest go once more than ``keep`` are there, or sooner where the disk is full."""
         path = self.path / CHECKPOINTS / f"step-{step:012d}.grid"
         self._with_room(lambda: save(path, model))
-        self._saved = step
         for old in self.checkpoints()[self.keep :]:
             with contextlib.suppress(OSError):
                 old.unlink()
@@ -93,9 +90,9 @@ class Folder:
             try:
                 write()
                 return
-            except ResourceError as error:
+            except DiskFull:
                 spare = self.checkpoints()[1:]
-                if "disk is full" not in str(error) or not spare:
+                if not spare:
                     raise
                 spare[-1].unlink()
 
@@ -121,7 +118,8 @@ class Folder:
 
     def clear(self) -> None:
         """Removes what an earlier training left here."""
-        for path in (*self.checkpoints(), *(self.path / name for name in (MODEL, METRICS, CURVE, f"{CHECKPOINTS}/{BEST}"))):
+        others = (MODEL, METRICS, CURVE, f"{CHECKPOINTS}/{BEST}")
+        for path in (*self.checkpoints(), *(self.path / name for name in others)):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 

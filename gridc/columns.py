@@ -33,7 +33,7 @@ def from_columns(columns: Columns, path: Path, how: Reading) -> Dataset:
     missing = [name for name, found in chosen.items() if not found]
     if missing and how.targets:
         raise DataError(f"{path} has no column for the output '{missing[0]}'; it has {listed(columns, 'and')}"
-                        f"{nearest(missing[0], columns)}.")  # fmt: skip
+                        f"{nearest(missing[0], columns)}")  # fmt: skip
     used |= {column for found in chosen.values() for column in found}
     inputs: dict[str, Array] = {}
     for name, axes in input_axes(how.spec).items():
@@ -42,7 +42,7 @@ def from_columns(columns: Columns, path: Path, how: Reading) -> Dataset:
             found = [column for column in columns if column not in used]
         if not found:
             raise DataError(f"{path} has no column for the input '{name}'; it has {listed(columns, 'and')}"
-                            f"{nearest(name, columns)}.")  # fmt: skip
+                            f"{nearest(name, columns)}")  # fmt: skip
         inputs[name] = table.array(f"input '{name}'", name, found, axes)
     targets = {} if missing else {name: table.array(f"output '{name}'", name, chosen[name], axes)
                                   for name, axes in output_axes(how.spec).items()}  # fmt: skip
@@ -66,7 +66,7 @@ class _Table:
             for column in names:
                 if column not in self.columns:
                     raise DataError(f"{self.path} has no column '{column}' for the {what} '{name}'; it has "
-                                    f"{listed(self.columns, 'and')}{nearest(column, self.columns)}.")  # fmt: skip
+                                    f"{listed(self.columns, 'and')}{nearest(column, self.columns)}")  # fmt: skip
             return names
         if name in self.columns:
             return [name]
@@ -100,7 +100,7 @@ class _Table:
     def numbers(self, column: str, kind: str) -> Array:
         """A column as numbers; DataError names the row of the first cell that is none."""
         if column not in self.columns:
-            raise DataError(f"{self.path} has no column '{column}'{nearest(column, self.columns)}.")
+            raise DataError(f"{self.path} has no column '{column}'{nearest(column, self.columns)}")
         values = self.columns[column]
         try:
             array = np.array(values, np.float64)
@@ -125,7 +125,7 @@ class _Table:
         for row, value in enumerate(values):
             if value not in table:
                 raise DataError(f"{self.path}, row {row + 2}, column '{column}': {value!r}, expected "
-                                f"{listed(words[:12])}{nearest(value, words)}.")  # fmt: skip
+                                f"{listed(words[:12])}{nearest(value, words)}")  # fmt: skip
         return np.array([table[value] for value in values], np.int64)
 
     def _split(self, value: str, row: int, column: str, axes: Axes) -> Array:

@@ -199,7 +199,7 @@ def _renamed(
     for name in arrays:
         if name not in names:
             has = f"its {what}s are {listed(names, 'and')}" if names else f"it has no {what}"
-            raise DataError(f"The data gives '{name}', which is no {what} of '{spec}': {has}{nearest(name, names)}.")
+            raise DataError(f"The data gives '{name}', which is no {what} of '{spec}': {has}{nearest(name, names)}")
     missing = [] if partly else [name for name in names if name not in arrays]
     if missing:
         raise DataError(f"The data does not give the {what} {listed(missing, 'and')} of '{spec}'; "

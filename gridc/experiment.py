@@ -6,14 +6,14 @@ The choices of task, optimiser and schedule, with their options, come from their
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from gridc.errors import listed, nearest
+from gridc.learning_rates import SCHEDULES
 from gridc.options import STRICT, Option, model
-from gridc.schedules import SCHEDULES
 from gridc.tasks import TASKS
 from gridc.update_rules import OPTIMIZERS
 
@@ -60,7 +60,7 @@ def _choice(title: str, table: Mapping[str, tuple[tuple[Option, ...], str]]) -> 
         row = model(f"{title} {name}", options, text)
         fields[name.replace("-", "_")] = (
             row,
-            Field(None, alias=name, title=f"options of {name}", description=text, validate_default=False),
+            Field(default=None, alias=name, title=f"options of {name}", description=text, validate_default=False),
         )
     made = create_model(title, __base__=Choice, __doc__=f"One {title.lower()} with its options.", **fields)
     made.model_config.update(STRICT)
@@ -81,25 +81,35 @@ def _choice(title: str, table: Mapping[str, tuple[tuple[Option, ...], str]]) -> 
     return Annotated[made, BeforeValidator(expanded, json_schema_input_type=names | made)]
 
 
-Task = _choice("Task", {row.name: (row.options, row.help) for row in TASKS.values()})
-Optimiser = _choice("Optimizer", {row.name: (row.options, row.equation) for row in OPTIMIZERS.values()})
-Scheduled = _choice("Schedule", {row.name: (row.options, row.help) for row in SCHEDULES.values()})
+def _either(table: Mapping[str, object]) -> str:
+    """What a field that chooses a row expects, for people."""
+    return f"{listed(table)}, alone or as {{NAME: {{OPTION: VALUE}}}}"
+
+
+if TYPE_CHECKING:
+    Task: TypeAlias = Choice
+    Optimiser: TypeAlias = Choice
+    Scheduled: TypeAlias = Choice
+else:
+    Task = _choice("Task", {row.name: (row.options, row.help) for row in TASKS.values()})
+    Optimiser = _choice("Optimizer", {row.name: (row.options, row.equation) for row in OPTIMIZERS.values()})
+    Scheduled = _choice("Schedule", {row.name: (row.options, row.help) for row in SCHEDULES.values()})
 
 
 class Text(Block):
     """How a text file becomes sequences: every window of symbols predicts the same window one symbol later."""
 
     by: Literal["character", "byte", "word"] = Field(
-        "character", title="character, byte or word", description="What a symbol is."
+        default="character", title="character, byte or word", description="What a symbol is."
     )
-    window: int = Field(64, ge=1, title="a positive integer", description="Symbols in a sequence.")
+    window: int = Field(default=64, ge=1, title="a positive integer", description="Symbols in a sequence.")
 
 
 class Images(Block):
     """How a folder of images, one folder a class, becomes arrays."""
 
     size: tuple[int, int] = Field(
-        (28, 28), strict=False, title="a list of rows and columns", description="What images are scaled to."
+        default=(28, 28), strict=False, title="a list of rows and columns", description="What images are scaled to."
     )
     colour: bool = Field(False, title="true or false", description="Three numbers a pixel instead of one.")
 
@@ -108,7 +118,7 @@ class Data(Block):
     """Where the examples are: a file, and which of its columns or arrays each input and output takes."""
 
     file: str = Field(title="a path", description=".npz, .npy (a folder of them), .csv, .parquet, .txt, or images.")
-    held_out: str | None = Field(None, title="a path", description="A file of examples held out of training.")
+    held_out: str | None = Field(default=None, title="a path", description="A file of examples held out of training.")
     inputs: dict[str, Strings] = Field(
         default_factory=dict, title="a mapping of input to column or list of columns",
         description="Where the names in the file differ from the spec's.",
@@ -120,8 +130,8 @@ class Data(Block):
     lengths: dict[str, str] = Field(
         default_factory=dict, title="a mapping of symbol to column", description="Each example's own length."
     )
-    text: Text | None = Field(None, title="{by: character, window: 64}", description="For a text file.")
-    images: Images | None = Field(None, title="{size: [28, 28]}", description="For a folder of images.")
+    text: Text | None = Field(default=None, title="a mapping such as {by: character, window: 64}", description="For a text file.")
+    images: Images | None = Field(default=None, title="a mapping such as {size: [28, 28]}", description="For a folder of images.")
 
 
 def _file(value: Any) -> Any:
@@ -131,61 +141,61 @@ def _file(value: Any) -> Any:
 class Budget(Block):
     """How long to train; the first limit that is reached ends it."""
 
-    epochs: float | None = Field(None, gt=0, title="a positive number", description="Passes over the examples.")
-    samples: int | None = Field(None, ge=1, title="a positive integer", description="Examples seen.")
-    steps: int | None = Field(None, ge=1, title="a positive integer", description="Updates of the weights.")
-    seconds: float | None = Field(None, gt=0, title="a positive number", description="Time, without compiling.")
+    epochs: float | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
+    samples: int | None = Field(default=None, ge=1, title="a positive integer", description="Examples seen.")
+    steps: int | None = Field(default=None, ge=1, title="a positive integer", description="Updates of the weights.")
+    seconds: float | None = Field(default=None, gt=0, title="a positive number", description="Time, without compiling.")
 
 
 class Stop(Block):
     """When to stop before the budget is spent."""
 
     accuracy: float | None = Field(
-        None, ge=0, le=1, title="a number from 0 to 1", description="Held-out accuracy (or R²) that is enough."
+        default=None, ge=0, le=1, title="a number from 0 to 1", description="Held-out accuracy (or R²) that is enough."
     )
-    loss: float | None = Field(None, title="a number", description="Held-out loss that is enough.")
+    loss: float | None = Field(default=None, title="a number", description="Held-out loss that is enough.")
     patience: int | None = Field(
-        None, ge=1, title="a positive integer",
+        default=None, ge=1, title="a positive integer",
         description="Evaluations without improvement before stopping; the best weights are kept.",
     )  # fmt: skip
-    min_delta: float = Field(0.0, ge=0, title="a number from 0", description="What counts as an improvement.")
-    monitor: Literal["loss", "accuracy"] = Field("loss", title="loss or accuracy", description="What must improve.")
-    output: str | None = Field(None, title="the name of an output", description="Which output counts (default: all).")
+    min_delta: float = Field(default=0.0, ge=0, title="a number from 0", description="What counts as an improvement.")
+    monitor: Literal["loss", "accuracy"] = Field(default="loss", title="loss or accuracy", description="What must improve.")
+    output: str | None = Field(default=None, title="the name of an output", description="Which output counts (default: all).")
 
 
 class Every(Block):
     """How often; the first that is reached counts."""
 
-    epochs: float | None = Field(None, gt=0, title="a positive number", description="Passes over the examples.")
-    samples: int | None = Field(None, ge=1, title="a positive integer", description="Examples seen.")
-    steps: int | None = Field(None, ge=1, title="a positive integer", description="Updates of the weights.")
-    seconds: float | None = Field(None, ge=0, title="a number from 0", description="Time.")
+    epochs: float | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
+    samples: int | None = Field(default=None, ge=1, title="a positive integer", description="Examples seen.")
+    steps: int | None = Field(default=None, ge=1, title="a positive integer", description="Updates of the weights.")
+    seconds: float | None = Field(default=None, ge=0, title="a number from 0", description="Time.")
 
 
 class Training(Block):
     """What ``gridc train`` does with this spec."""
 
-    task: Task | None = Field(None, title="a task, or {TASK: {OPTION: VALUE}}", description="Examples that are made.")
+    task: Task | None = Field(default=None, title=_either(TASKS), description="Examples that are made.")
     data: Annotated[Data, BeforeValidator(_file, json_schema_input_type=str | Data)] | None = Field(
-        None, title="a path, or {file: PATH, ...}", description="Examples that are read."
+        default=None, title="a path, or {file: PATH, ...}", description="Examples that are read."
     )
     optimizer: Optimiser = Field(
-        "adam", validate_default=True, title="an optimizer, or {OPTIMIZER: {OPTION: VALUE}}",
-        description="How the weights are updated.",
+        default="adam",  # type: ignore[assignment]  # validated into a Choice
+        validate_default=True, title=_either(OPTIMIZERS), description="How the weights are updated.",
     )  # fmt: skip
     schedule: Scheduled | None = Field(
-        None, title="a schedule, or {SCHEDULE: {OPTION: VALUE}}", description="How the learning rate changes."
+        default=None, title=_either(SCHEDULES), description="How the learning rate changes."
     )
-    batch: int = Field(32, ge=1, title="a positive integer", description="Examples in an update.")
-    budget: Budget = Field(Budget(epochs=10), title="{epochs: 10}", description="How long to train.")
-    stop: Stop = Field(Stop(), title="{accuracy: 1.0}", description="When to stop sooner.")
+    batch: int = Field(default=32, ge=1, title="a positive integer", description="Examples in an update.")
+    budget: Budget = Field(default=Budget(epochs=10), title="a mapping such as {epochs: 10}", description="How long to train.")
+    stop: Stop = Field(default=Stop(), title="a mapping such as {accuracy: 1.0}", description="When to stop sooner.")
     held_out: float = Field(
-        0.2, ge=0, lt=1, title="a number from 0 to below 1",
+        default=0.2, ge=0, lt=1, title="a number from 0 to below 1",
         description="The share of the examples that is held out of training and evaluated on.",
     )  # fmt: skip
-    seed: int = Field(0, ge=0, title="an integer from 0", description="Of the weights, the data and their order.")
+    seed: int = Field(default=0, ge=0, title="an integer from 0", description="Of the weights, the data and their order.")
     clip: float | None = Field(
-        None, gt=0, title="a positive number", description="The largest global norm of the gradients."
+        default=None, gt=0, title="a positive number", description="The largest global norm of the gradients."
     )
     weights: dict[str, float] = Field(
         default_factory=dict, title="a mapping of output to number", description="What each output's loss counts."
@@ -194,13 +204,14 @@ class Training(Block):
         default_factory=dict, title="a mapping of output to balanced or a list of numbers",
         description="What each class of an output counts in the loss.",
     )  # fmt: skip
-    evaluate: Every = Field(Every(epochs=1), title="{epochs: 1}", description="How often to evaluate.")
+    evaluate: Every = Field(default=Every(epochs=1), title="a mapping such as {epochs: 1}", description="How often to evaluate.")
     checkpoint: Every = Field(
-        Every(seconds=10), title="{seconds: 10}", description="How often to save what a resumed training needs."
-    )
-    keep: int = Field(3, ge=1, title="a positive integer", description="How many checkpoints are kept.")
+        default=Every(seconds=10), title="a mapping such as {seconds: 10}",
+        description="How often to save what a resumed training needs.",
+    )  # fmt: skip
+    keep: int = Field(default=3, ge=1, title="a positive integer", description="How many checkpoints are kept.")
     save: str | None = Field(
-        None, title="a folder", description="Where models, curves and checkpoints go (default: runs/NAME)."
+        default=None, title="a folder", description="Where models, curves and checkpoints go (default: runs/NAME)."
     )
 
     @model_validator(mode="after")

@@ -46,7 +46,7 @@ class Reading:
             for name in given:
                 if name not in known:
                     raise UsageError(f"The data names '{name}', which is no {what} of '{self.spec.name}', expected "
-                                     f"{listed(known) or 'none'}{nearest(name, known)}.")  # fmt: skip
+                                     f"{listed(known) or 'none'}{nearest(name, known)}")  # fmt: skip
 
 
 def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
@@ -54,7 +54,7 @@ def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
     path = Path(path)
     if not path.exists():
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"There is no file {path}{nearest(path.name, near)}.")
+        raise DataError(f"There is no file {path}{nearest(path.name, near)}")
     if path.is_dir():
         found = _arrays(path, how) if any(path.glob("*.npy")) else _images(path, how)
     else:
@@ -73,7 +73,8 @@ def _arrays(path: Path, how: Reading) -> Dataset:
         elif path.suffix == ".npy":
             held = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
         else:
-            with np.load(path, allow_pickle=False) as file:
+            # numpy leaves a damaged file open, so it is given one that we close.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 held = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise DataError(f"{path} cannot be read as arrays: {str(error).splitlines()[0]}.") from None
@@ -88,7 +89,7 @@ def _arrays(path: Path, how: Reading) -> Dataset:
                 picked[name] = held[key]
             elif needed or name in mapped:
                 raise DataError(f"{path} has no array '{key}' for the {what} '{name}'; it has {listed(held, 'and')}"
-                                f"{nearest(key, held)}.")  # fmt: skip
+                                f"{nearest(key, held)}")  # fmt: skip
         return picked
 
     spec = how.spec
@@ -126,11 +127,14 @@ def _parquet(path: Path, how: Reading) -> Dataset:
     from gridc.columns import from_columns
 
     try:
-        import pyarrow.parquet as parquet  # pyright: ignore  # an extra, without stubs
+        import importlib
+
+        # An extra without stubs, so its types are open.
+        parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise ResourceError("Reading .parquet needs pyarrow: pip install 'gridc[tables]'.") from error
+        raise ResourceError("Reading .parquet needs pyarrow: pip install 'gridc[data]'.") from error
     try:
-        table: Any = parquet.read_table(path)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
+        table = parquet.read_table(path)
     except Exception as error:  # pyarrow's own hierarchy, and OSError
         raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}.") from None
     return from_columns({name: table[name].to_pylist() for name in table.column_names}, path, how)
@@ -164,7 +168,7 @@ def _images(path: Path, how: Reading) -> Dataset:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise ResourceError("Reading images needs Pillow: pip install 'gridc[images]'.") from error
+        raise ResourceError("Reading images needs Pillow: pip install 'gridc[data]'.") from error
     spec = how.spec
     if len(spec.inputs) != 1:
         raise DataError(f"{path} is a folder of images, which suits a spec with one input; '{spec.name}' has more.")

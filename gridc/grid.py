@@ -91,7 +91,7 @@ class Grid:
         import pytensor.tensor as pt
 
         return lowering.lower(
-            self.spec, dtype=self.dtype, lowering=self.lowering, weighted=True,  # type: ignore[arg-type]
+            self.spec, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan,  # type: ignore[arg-type]
             extent=pt.vector("extent", dtype="int64"), lengths=pt.matrix("lengths", dtype="int64"),
         )  # fmt: skip
 
@@ -100,7 +100,7 @@ class Grid:
         """The grid as PyTensor variables; ``parameters`` are shared variables that hold this grid's own numbers.
 
         Sizes follow from the inputs' shapes, and every example fills the grid."""
-        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering)  # type: ignore[arg-type]
+        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering, scan=self.backend.scan)  # type: ignore[arg-type]
 
     @cached_property
     def _functions(self) -> dict[str, Callable[..., list[Array]]]:

@@ -78,14 +78,14 @@ class History:
     steps: int = 0
     samples: int = 0
     seconds: float = 0.0
-    compile_seconds: float | None = None
+    compile_seconds: float = 0.0
     folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __str__(self) -> str:
-        compiled = "" if self.compile_seconds is None else f", after {self.compile_seconds:.1f} s of compiling"
+        compiled = "" if not self.compile_seconds else f", after {self.compile_seconds:.1f} s of compiling"
         rate = self.samples / self.seconds if self.seconds else 0.0
         lines = [f"{self.name}: {self.steps:,} steps, {self.samples:,} samples in {self.seconds:.1f} s{compiled} "
                  f"({rate:,.0f} samples/s). {self.reason}"]  # fmt: skip
@@ -130,9 +130,10 @@ def curve(name: str, records: tuple[Record, ...]) -> bytes:
         raise ResourceError("A picture of the curve needs matplotlib: pip install 'gridc[plots]'.") from error
     import io
 
-    figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
+    # Its stubs leave half of the types open.
+    figure: Any = Figure(figsize=(9, 6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    top, bottom = figure.subplots(2, 1, sharex=True)  # pyright: ignore[reportUnknownMemberType]  # matplotlib's stubs
+    top, bottom = figure.subplots(2, 1, sharex=True)
     samples = [r.samples for r in records]
     top.plot(samples, [r.loss for r in records], label="training", color="0.55")
     if any(r.held_out_loss is not None for r in records):

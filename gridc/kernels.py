@@ -14,13 +14,13 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
+import numba  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
 from gridc import cells, native, tracer
@@ -30,7 +30,7 @@ _lock = threading.RLock()
 
 
 @contextmanager
-def cached() -> Iterator[None]:
+def cached() -> Generator[None]:
     """Functions that are decorated inside keep their machine code in the cache folder."""
     with _lock:
         config: Any = numba.config
@@ -83,7 +83,8 @@ def _module(text: str, title: str) -> ModuleType:
                 file.write(text)
             os.replace(file.name, path)
         specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None and specification.loader is not None
+        assert specification is not None
+        assert specification.loader is not None
         module = importlib.util.module_from_spec(specification)
         sys.modules[name] = module  # first: Numba looks there for the module of what it takes from its cache
         specification.loader.exec_module(module)
@@ -131,8 +132,9 @@ class _Body:
         return [self.stream(f"{prefix}{k}", f"{prefix} + (r * {count} + {k}) * s") for k in range(count)]
 
     def text(self) -> list[str]:
-        lines = [*self.before, "for r in range(first, last):", *(f"    {x}" for x in self.row), "    for j in range(n):"]
-        return [*self.head, *(f"    {x}" for x in (*lines, *(f"        {x}" for x in self.column), *(f"    {x}" for x in self.after)))]
+        row = [*self.row, "for j in range(n):", *(f"    {line}" for line in self.column), *self.after]
+        lines = [*self.before, "for r in range(first, last):", *(f"    {line}" for line in row)]
+        return [*self.head, *(f"    {line}" for line in lines)]
 
 
 def _entering(body: _Body, known: dict[Any, str], leaves: dict[str, Any]) -> None:

@@ -136,7 +136,7 @@ class _LaneBuilder:
         self.rows: list[tuple[Ints, Ints]] = []  # per transform: the cell and the example of each row
         self.row_of: list[Ints] = []  # per transform: [cells, batch] → row
         for i, transform in enumerate(spec.transforms.values()):
-            cell, example = self._sorted_rows(i) if transform.cell != "pass" else (np.zeros(0, np.int64),) * 2
+            cell, example = self._sorted_rows(i) if not transform.relayed else (np.zeros(0, np.int64),) * 2
             row_of = np.full((len(self.at), batch), -1, np.int64)
             row_of[cell, example] = np.arange(len(cell))
             self.rows.append((cell, example))
@@ -146,7 +146,7 @@ class _LaneBuilder:
     def _storage(self, name: str) -> int:
         """The transform among whose rows a transform's vectors lie: its own, or for `pass` that of what it hands on."""
         seen: list[str] = []
-        while self.spec.transforms[name].cell == "pass" and name not in seen:
+        while self.spec.transforms[name].relayed and name not in seen:
             seen.append(name)
             name = self.spec.transforms[name].reads[0].of
         return self.number[name]
@@ -189,7 +189,7 @@ class _LaneBuilder:
         inside = found.inside
         if not inside.any():
             return rows
-        if transform.cell == "pass":
+        if transform.relayed:
             read = transform.reads[0]
             point = source(self.spec, read, looked[inside])
             rows[inside] = self.find(self.spec.transforms[read.of], point, example[inside])
@@ -212,7 +212,7 @@ class _LaneBuilder:
         cell, example = self.rows[i]
         at = self.at[cell]
         moving = transform.has_memory or transform.mechanism.uses_hidden
-        reads = transform.reads if transform.cell != "pass" else ()
+        reads = transform.reads if not transform.relayed else ()
         count = int(self.weight[i].max(initial=0)) + 1
         return TransformProgram(
             cell=transform.cell, options=transform.options, dimensions=len(transform.along), hidden=transform.hidden,
@@ -242,7 +242,7 @@ class _LaneBuilder:
             time, weight, run = self.order.time[i][cell], self.weight[i][cell], self.order.run[i][cell]
             for a, e in _slices(weight, time):
                 found.append((int(time[a]), i, a, e, int(weight[a])))
-            for a, e in _slices(weight, run):
+            for a, e in _slices(weight, run) if program.gates else ():
                 if time[a] != time[e - 1]:
                     stretches.append((int(time[a]), i, a, e, int(weight[a])))
         found.sort()
@@ -271,12 +271,8 @@ class _LaneBuilder:
             to = self.entry_rows(transform, at, example)[exists]
             rows = self.find(transform, there[exists], example[exists])
             mine = np.flatnonzero(batches[:, 0] == boundary.storage)
-            # A row past the last computed one is itself a boundary row (a `pass` at the far end): there from the start.
-            after = np.full(len(rows), -1)
-            if len(mine):
-                computed = rows < batches[mine, 2].max()
-                by_row = mine[np.argsort(batches[mine, 1])]
-                after[computed] = by_row[np.searchsorted(batches[by_row, 2], rows[computed], side="right")]
+            by_row = mine[np.argsort(batches[mine, 1])]
+            after = by_row[np.searchsorted(batches[by_row, 2], rows, side="right")]
             found.append(np.stack([after, np.full(len(rows), boundary.storage), rows, to], axis=1))
         wraps = np.concatenate(found) if found else np.zeros((0, 4), np.int64)
         return wraps[np.argsort(wraps[:, 0], kind="stable")]

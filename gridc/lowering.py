@@ -81,6 +81,7 @@ def lower(
     lowering: Literal["plain", "fused", "auto"] = "auto",
     dtype: str = "float32",
     weighted: bool = False,
+    scan: str | None = None,
 ) -> Symbols:
     """Lower a spec to PyTensor variables, to be built into anybody's graph.
 
@@ -96,7 +97,7 @@ def lower(
         sizes = [extent[1 + _dimension_of(spec, symbol)] for symbol in spec.symbols]
         row = pt.stack(sizes) if sizes else pt.zeros((0,), dtype="int64")
         lengths = pt.alloc(row, extent[0], len(sizes))
-    wiring = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype)
+    wiring = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan)
     taps, indices = (fused if resolve(spec, lowering) == "fused" else plain).sweep(wiring)
     logits = {name: _logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}
     valid, mask_indices = _valid(spec, extent, lengths)
@@ -157,8 +158,9 @@ def _extent(spec: GridSpec, inputs: Mapping[str, Variable]) -> Variable:
 
 
 def _wire(
-    spec: GridSpec, inputs: Mapping[str, Variable], p: Mapping[str, Variable], extent: Variable, lengths: Variable, dtype: str
-) -> Wiring:
+    spec: GridSpec, inputs: Mapping[str, Variable], p: Mapping[str, Variable], extent: Variable, lengths: Variable, dtype: str,
+    scan: str | None,
+) -> Wiring:  # fmt: skip
     vectors = {name: _vectors(x, inputs[name], p, dtype) for name, x in spec.inputs.items() if not x.facts}
     entries: dict[tuple[str, str], Variable] = {}
     moved = [x for x in spec.inputs.values() if x.enters and not _in_place(spec, x)]
@@ -193,7 +195,7 @@ def _wire(
     for t in spec.transforms.values():
         if t.attends is not None:
             facts[t.name] = _facts(spec.inputs[t.attends], inputs[t.attends], t.name, p)
-    return Wiring(spec, dtype, extent, lengths, weights, dict(p), entries, joined, facts, tuple(indices))
+    return Wiring(spec, dtype, extent, lengths, weights, dict(p), entries, joined, facts, tuple(indices), scan)
 
 
 def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str) -> Any:

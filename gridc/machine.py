@@ -4,7 +4,9 @@ Everything is an address: of arrays in a transform's record (``gridc.native``), 
 this is compiled once a type, whatever the grid.  ``unit`` gives that type, and the adjoint's room for one product.
 """
 
-from __future__ import annotations
+# pyright: basic
+
+from __future__ import annotations  # noqa: I001 - the words of a record stay on one line
 
 import functools
 from typing import Any
@@ -12,8 +14,8 @@ from typing import Any
 import numba
 
 from gridc import kernels
-from gridc.native import (ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HIDDEN, INPUTS, TRANSPOSED, WEIGHTS, G, H, M, W, Z, copy, gemm, invoke,
-                          peek, poke, word)  # fmt: skip
+from gridc.native import ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HIDDEN, INPUTS, TRANSPOSED, WEIGHTS, G, H, M, W, Z
+from gridc.native import copy, gemm, invoke, peek, poke, word
 from gridc.program import CELL, COPY, PRODUCT, WRAP, Array
 
 COLUMN, WIDTH, SOURCE, INDEX, GRADIENT = range(5)  # words of a block: one read or joined input of one transform
@@ -100,7 +102,7 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
     """The adjoint of each step, the last first; then the weights' gradients."""
     size, dz = unit.itemsize, unit.ctypes.data
     for step in range(steps.shape[0] - 1, -1, -1):
-        kind, t, first, end, weight, low, high, beta = steps[step]
+        kind, t, first, end, weight, low, high, _beta = steps[step]
         record = records[t]
         inputs, columns = record[INPUTS], record[COLUMNS]
         if kind == CELL:
@@ -116,10 +118,10 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
                     high -= 1
                 if high > low:
                     width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
-                    g, stride, w = record[G] + first * columns * size, columns, record[W] + (weight * inputs + start) * columns * size
+                    flag, stride, w = 1, columns, record[W] + (weight * inputs + start) * columns * size
                     if record[TRANSPOSED]:
-                        stride, w = inputs, record[TRANSPOSED] + (weight * columns * inputs + start) * size
-                    flag = 0 if record[TRANSPOSED] else 1
+                        flag, stride, w = 0, inputs, record[TRANSPOSED] + (weight * columns * inputs + start) * size
+                    g = record[G] + first * columns * size
                     gemm(unit, product, 0, flag, end - first, width, columns, g, columns, w, stride, 0, dz, width)
             for b in range(low, high):
                 block = blocks[b]

@@ -127,10 +127,10 @@ def valid(axes: Axes, target: Array, lengths: Mapping[str, Array]) -> Array | No
     ragged = [(d, axis) for d, axis in enumerate(axes.axes, 1) if isinstance(axis, str) and axis in lengths]
     if not ragged:
         return None
-    shape = target.shape[: 1 + len(axes.axes) - axes.real]
-    shown = np.ones(shape, bool)
+    shape: tuple[int, ...] = target.shape[: 1 + len(axes.axes) - axes.real]
+    shown: Array = np.ones(shape, bool)
     for d, symbol in ragged:
-        within = np.arange(shape[d]) < np.asarray(lengths[symbol])[:, None]
+        within: Array = np.arange(int(shape[d])) < np.asarray(lengths[symbol])[:, None]
         shown &= within.reshape(shape[0], *(shape[d] if e == d else 1 for e in range(1, len(shape))))
     return shown
 
@@ -173,7 +173,7 @@ def confusion(grid: Predictor, data: Dataset, output: str | None = None, *, batc
         raise UsageError(f"'{grid.spec.name}' has no output of classes, so there is no confusion matrix.")
     name = able[0] if output is None else output
     if name not in able:
-        raise UsageError(f"There is no confusion matrix of '{name}', expected {listed(able)}{nearest(name, able)}.")
+        raise UsageError(f"There is no confusion matrix of '{name}', expected {listed(able)}{nearest(name, able)}")
     data, one = for_spec(data, grid.spec), grid.spec.outputs[name]
     size = one.size if one.kind == "classes" else 2
     counts = np.zeros((size, size), np.int64)

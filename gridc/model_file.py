@@ -29,6 +29,12 @@ FORMAT = 1
 KEY = "gridc"
 TEMPORARY = ".part"
 
+
+
+class DiskFull(ResourceError):
+    """The disk had no room for a file."""
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -138,7 +144,7 @@ def read_bytes(path: Path) -> bytes:
 def trouble(error: OSError, path: Path, done: str) -> ResourceError:
     """What the system said, as a sentence about the path."""
     if error.errno in FULL:
-        return ResourceError(f"{path} could not be {done}: the disk is full; what was there before is untouched.")
+        return DiskFull(f"{path} could not be {done}: the disk is full; what was there before is untouched.")
     if error.errno in DENIED:
         return ResourceError(f"{path} could not be {done}: the folder {path.parent} is read-only for this user.")
     return ResourceError(f"{path} could not be {done}: {error.strerror or error}.")

@@ -4,6 +4,8 @@ Addresses are plain integers in compiled code.  ``peek`` and ``poke`` declare to
 so that rows vectorise without run-time checks.
 """
 
+# pyright: basic, reportCallIssue=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from typing import Any
@@ -55,7 +57,8 @@ def poke(typing, like, address, index, value, stream):  # type: ignore[no-untype
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         pointer = builder.inttoptr(arguments[1], context.get_data_type(like.dtype).as_pointer())
-        _stream_metadata(builder, builder.store(arguments[3], builder.gep(pointer, [arguments[2]], inbounds=True)), stream.literal_value)
+        stored = builder.store(arguments[3], builder.gep(pointer, [arguments[2]], inbounds=True))
+        _stream_metadata(builder, stored, stream.literal_value)
         return context.get_dummy_value()
 
     return types.none(like, types.intp, types.intp, like.dtype, stream), code
@@ -168,9 +171,15 @@ def tanh_float64(x):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def _as_bits(typing, x):  # type: ignore[no-untyped-def]
-    return types.int64(types.float64), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], ir.IntType(64))
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), code
 
 
 @intrinsic
 def _as_number(typing, x):  # type: ignore[no-untyped-def]
-    return types.float64(types.int64), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], ir.DoubleType())
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), code

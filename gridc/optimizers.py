@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gridc.errors import DataError, UsageError, listed, nearest
+from gridc.learning_rates import Schedule
 from gridc.options import checked
-from gridc.schedules import Schedule
 from gridc.update_rules import OPTIMIZERS, Array, Block, Rule
 
 BLOCK = 65536
@@ -178,7 +178,7 @@ def optimizer(
 ) -> Optimizer:
     """The optimiser of that name with these options; UsageError for a name or option that the table does not have."""
     if name not in OPTIMIZERS:
-        raise UsageError(f"There is no optimizer '{name}', expected {listed(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}.")
+        raise UsageError(f"There is no optimizer '{name}', expected {listed(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
     rule = OPTIMIZERS[name]
     return Optimizer(rule, checked(f"Optimizer '{name}'", rule.options, options), schedule=schedule, clip=clip)
 

@@ -6,10 +6,10 @@ makes the pydantic model that reads them from a spec's ``training:`` block and w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
 from gridc.errors import UsageError, listed, nearest
 
@@ -68,9 +68,10 @@ class Option:
             case "str":
                 return isinstance(value, str) and (not self.choices or value in self.choices)
             case "ints":
-                return isinstance(value, (list, tuple)) and all(_whole(v) and self._within(v) for v in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # any sequence
+                return isinstance(value, list | tuple) and all(
+                    _whole(v) and self._within(v) for v in cast(Sequence[object], value))  # fmt: skip
             case "steps":
-                return isinstance(value, Mapping) and all(_whole(k) for k in value)  # pyright: ignore[reportUnknownVariableType]  # any mapping
+                return isinstance(value, Mapping) and all(map(_whole, cast(Mapping[object, object], value)))
             case "int":
                 return _whole(value) and self._within(value)
             case "float":
@@ -93,7 +94,7 @@ def checked(what: str, options: tuple[Option, ...], given: Mapping[str, Any]) ->
     for name, value in given.items():
         if name not in known:
             offer = nearest(name, known) or f"; it takes {listed(known, 'and')}" if known else "; it takes none"
-            raise UsageError(f"{what} has no option '{name}'{offer}.")
+            raise UsageError(f"{what} has no option '{name}'{offer}")
         if not known[name].accepts(value):
             raise UsageError(f"{what}: '{name}' is {value!r}, expected {known[name].expected()}.")
     return {name: given.get(name, option.default) for name, option in known.items()}

@@ -49,8 +49,8 @@ def orders(graph: StepGraph) -> Iterator[Order]:
 
 
 def _contracted(graph: StepGraph) -> StepGraph:
-    """The graph without `pass` steps: whoever reads one waits for what it hands on instead."""
-    passes = [i for i, t in enumerate(graph.spec.transforms.values()) if t.cell == "pass"]
+    """The graph without relayed `pass` steps: whoever reads one waits for what it hands on instead."""
+    passes = [i for i, t in enumerate(graph.spec.transforms.values()) if t.relayed]
     if not passes:
         return graph
     is_pass = np.isin(np.arange(graph.count) // graph.cells, passes)

@@ -210,7 +210,7 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     arrays = op(wiring.extent, wiring.lengths, return_list=True)
     feed = iter(arrays)
     sequences: list[Variable] = []
-    constant: list[Variable] = []
+    constant: dict[str, tuple[Variable | None, ...]] = {}
     live: list[Variable] = []
     transforms = list(spec.transforms.values())
     boundary = {(t.name, memory): _boundary(wiring, t, memory) for t in transforms for memory in {False, t.has_memory}}
@@ -226,18 +226,23 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
         sequences += [next(feed), next(feed)]
         template = next(feed)
         live += [template[:, None] + np.zeros((1, t.hidden), dtype)] * (2 if t.has_memory else 1)
-        constant += [v for v in _constants(wiring, t) if v is not None]
+        constant[t.name] = _constants(wiring, t)
     tapped = sorted({(tap.transform, tap.memory) for o in spec.outputs.values() for tap in o.reads})
+
+    # Transforms that share weights bring them once.
+    distinct = {id(v): v for values in constant.values() for v in values if v is not None}
 
     def wavefront(*variables: Variable) -> list[Variable]:
         given = iter(variables)
         per_step = [next(given) for _ in sequences]
         state = [next(given) for _ in live]
-        return _wavefront(wiring, iter(per_step), state, given, boundary, tapped)
+        inner = dict(zip(distinct, given, strict=True))
+        own = {name: [None if v is None else inner[id(v)] for v in values] for name, values in constant.items()}
+        return _wavefront(wiring, iter(per_step), state, own, boundary, tapped)
 
     results = pytensor.scan(
-        wavefront, sequences=sequences, outputs_info=[*live, *[None] * len(tapped)], non_sequences=constant,
-        strict=True, return_updates=False,
+        wavefront, sequences=sequences, outputs_info=[*live, *[None] * len(tapped)], non_sequences=list(distinct.values()),
+        strict=True, return_updates=False, mode=wiring.scan,
     )  # fmt: skip
     results = results if isinstance(results, list) else [results]
     history = dict(zip(tapped, results[len(live) :], strict=True))
@@ -283,7 +288,7 @@ def _constants(wiring: Wiring, t: Transform) -> tuple[Variable | None, ...]:
 
 
 def _wavefront(
-    wiring: Wiring, sequence: Iterator[Variable], state: list[Variable], constant: Iterator[Variable],
+    wiring: Wiring, sequence: Iterator[Variable], state: list[Variable], constant: dict[str, list[Variable | None]],
     boundary: dict[tuple[str, bool], Variable | None], tapped: list[tuple[str, bool]],
 ) -> list[Variable]:  # fmt: skip
     """One wavefront: every transform reads the slots as they were, then all are written."""
@@ -301,8 +306,7 @@ def _wavefront(
             taken.append(vector if boundary[port.of, port.memory] is None else vector + next(sequence))
         joined = [next(sequence) for _ in spec.joined(t.name)]
         writes, chosen = next(sequence), next(sequence)
-        constants = [next(constant) if v is not None else None for v in _constants(wiring, t)]
-        vectors = _update(t, taken[: len(t.reads)] + joined, taken[len(t.reads) :], chosen, constants)
+        vectors = _update(t, taken[: len(t.reads)] + joined, taken[len(t.reads) :], chosen, constant[t.name])
         for memory, vector in zip((False, True), vectors, strict=False):
             if vector is not None:
                 key = (t.name, memory)

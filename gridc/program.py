@@ -1,5 +1,4 @@
-"""What a sweep computes, as arrays of integers: the rows of each transform, what they read, and in which batches they run.
-"""
+"""What a sweep computes, as arrays of integers: the rows of each transform, what they read, and in which batches they run."""
 
 from __future__ import annotations
 
@@ -71,22 +70,62 @@ class Program:
 
     @functools.cached_property
     def steps(self) -> Array:
-        """What compiled code runs."""
+        """What compiled code runs; made once, after a check of every row that it will touch."""
+        _check(self)
         return np.array(_unfold(self), np.int64).reshape(-1, 8)
 
     @functools.cached_property
     def scratch(self) -> int:
         """Most numbers that the adjoint of one product makes."""
-        return max((int(end - first) * sum(self.widths(int(t))) for kind, t, first, end, *_ in self.steps if kind == PRODUCT), default=0)
+        widths = [width for t in range(len(self.transforms)) for width in self.widths(t)]
+        products = [step for step in self.steps.tolist() if step[0] == PRODUCT]
+        return max(((end - first) * sum(widths[low:high]) for _, _, first, end, _, low, high, _ in products), default=0)
+
+    @functools.cached_property
+    def joined_extents(self) -> tuple[tuple[int, ...], ...]:
+        """Per transform and joined input, how many rows it must have."""
+        return tuple(tuple(int(index.max(initial=-1)) + 1 for index in p.joined_rows) for p in self.transforms)
+
+
+def _check(program: Program) -> None:
+    """Compiled code looks at no bounds: refuses what would leave them."""
+
+    def within(index: Array, count: int, low: int, high: int) -> bool:
+        good = index.dtype == np.int64 and index.flags.c_contiguous and index.shape == (count,)
+        return good and (count == 0 or (int(index.min()) >= low and int(index.max()) < high))
+
+    extents = [p.rows + p.boundary for p in program.transforms]
+    for t, p in enumerate(program.transforms):
+        reads = zip(p.read_rows, p.sources, strict=True)
+        sound = all(within(index, p.rows, 0, extents[source]) for index, source in reads)
+        cell = cells.CELLS[p.cell]
+        entering = p.memory_rows if cell.memory else p.memory_rows[:1] if cell.uses_hidden else ()
+        sound = sound and len(p.memory_rows) >= len(entering) == (p.dimensions if cell.memory else int(cell.uses_hidden))
+        sound = sound and all(within(index, p.rows, 0, extents[t]) for index in entering)
+        sound = sound and all(within(index, p.rows, -1, 2**62) for index in p.joined_rows)
+        ends = p.weight_ends
+        sound = sound and ends.dtype == np.int64 and ends[0] == 0 and ends[-1] == p.rows and bool((np.diff(ends) >= 0).all())
+        mine = [batch for batch in np.asarray(program.batches).tolist() if batch[0] == t]
+        mine += [(t, first, end, w) for _, u, _, first, end, w in np.asarray(program.hoists).tolist() if u == t]
+        sound = sound and all(0 <= w < max(1, len(ends) - 1) and 0 <= first <= end <= p.rows for _, first, end, w in mine)
+        if not sound:
+            raise ValueError(f"transform {t} ({p.cell}) of this program has rows or weights out of bounds")
+    for _, t, source, target in np.asarray(program.wraps).tolist():
+        if not (0 <= source < extents[t] and 0 <= target < extents[t]):
+            raise ValueError(f"a wrap of transform {t} is out of bounds")
 
 
 def _unfold(program: Program) -> list[tuple[int, ...]]:
     starts = program.block_starts
-    hoists, wraps = (sorted(map(tuple, np.asarray(table).tolist())) for table in (program.hoists, program.wraps))
-    done = {t: np.zeros((p.rows, len(p.sources) + 1), bool) for t, p in enumerate(program.transforms) if any(h[1] == t for h in hoists)}
+    hoists: list[list[int]] = sorted(np.asarray(program.hoists).tolist())
+    wraps: list[list[int]] = sorted(np.asarray(program.wraps).tolist())
+    batches: list[list[int]] = np.asarray(program.batches).tolist()
+    hoisted = {hoist[1] for hoist in hoists}
+    shapes = {t: (p.rows, len(p.sources) + 1) for t, p in enumerate(program.transforms) if t in hoisted}
+    done = {t: np.zeros(shape, bool) for t, shape in shapes.items()}
     steps: list[tuple[int, ...]] = []
     h = w = 0
-    for index, (t, first, end, weight) in enumerate(np.asarray(program.batches).tolist()):
+    for index, (t, first, end, weight) in enumerate(batches):
         while w < len(wraps) and wraps[w][0] < index:
             steps.append((WRAP, wraps[w][1], wraps[w][2], wraps[w][3], 0, 0, 0, 0))
             w += 1
@@ -113,7 +152,8 @@ def _products(program: Program, t: int, first: int, end: int, weight: int, hoist
     own, start = program.transforms[t], program.block_starts[t]
     reads, total = len(own.sources), len(own.sources) + len(own.joined)
     free = [b for b in range(total) if hoisted is None or not hoisted[min(b, reads)]]
-    steps, beta = [], 0 if hoisted is None else int(hoisted.any())
+    steps: list[tuple[int, ...]] = []
+    beta = 0 if hoisted is None else int(hoisted.any())
     while free:
         run = 1
         while run < len(free) and free[run] == free[0] + run:

@@ -63,12 +63,13 @@ class Display:
 
 
 class Lines(Display):
-    """A line an evaluation, at most one a second, the last one in any case."""
+    """A line an evaluation; the longer the training, the fewer, at most one a second, and the last one in any case."""
 
     def __init__(self, name: str):
         super().__init__(name)
         self._rate: tuple[float, float | None] = (0.0, None)
         self._pending: str | None = None
+        self._began = time.monotonic()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._pending is not None:
@@ -81,7 +82,8 @@ class Lines(Display):
         rate, left = self._rate
         line = f"{record.line()}  {rate:,.0f} samples/s{'' if left is None else f'  {duration(left)} left at most'}"
         now = time.monotonic()
-        if now - self._shown < 1.0:
+        # A tenth of the time so far between two lines: an hour's training is some 70 of them.
+        if now - self._shown < max(1.0, (now - self._began) / 10):
             self._pending = line
             return
         self._shown, self._pending = now, None
@@ -127,7 +129,8 @@ class Bar(Display):
         self._progress.update(self._task, completed=min(share, 1.0), told=told, refresh=True)
 
     def record(self, record: Record) -> None:
-        self._figures = f"  accuracy {record.accuracy():.4f}"
+        kinds = {key for figures in record.shown.values() for key in figures}
+        self._figures = f"  {'R²' if 'r2' in kinds else 'accuracy'} {record.accuracy():.4f}"
 
     def say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from gridc import graph
+from gridc import graph, parameters
 from gridc.cells import CELLS, Options
 from gridc.document import Alternating, Document, InputPage, Normal, OutputPage, ReadAt, TransformPage, Uniform, Wrap
 from gridc.errors import SpecError, listed, nearest
@@ -413,6 +413,11 @@ class _Reading:
                 (len(t.gates) * t.hidden, spec.rows(t.name), tuple(spec.dimensions[d].size for d in t.untied), t.bias)
                 for t in (transform, other)
             )
+            masks = [parameters.effective_blocks(spec, t) for t in (transform, other)]
+            alike = (masks[0] is None) == (masks[1] is None) and (masks[0] is None or bool((masks[0] == masks[1]).all()))
+            if ours == theirs and not alike:
+                self.fail(("transforms", name, "shares"), f"transform '{name}' and '{other.name}' read their own vectors in "
+                          "different places, so a gru's weights are zero in different places and cannot be shared")  # fmt: skip
             if ours != theirs or transform.cell in ("pass", "memory") or transform.options.peepholes != other.options.peepholes:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}{_untied(theirs[2])}")  # fmt: skip

@@ -83,6 +83,11 @@ class Transform:
     def has_memory(self) -> bool:
         return self.mechanism.memory
 
+    @property
+    def relayed(self) -> bool:
+        """Whether readers can go straight to what it hands on, so that it takes no step of its own when it runs."""
+        return self.cell == "pass" and self.start != "wrap"
+
     def peephole_names(self) -> tuple[str, ...]:
         rule = self.mechanism.peepholes
         return rule(len(self.along)) if self.options.peepholes and rule else ()

@@ -134,7 +134,9 @@ def backward(lanes: Sequence[Workspace], parameters: Parameters, out: Parameters
     _check(lanes, parameters)
     gradients = [parameters.empty() if out is None or k else out for k in range(len(lanes))]
     transposed = _transposed(lanes[0], parameters)
-    _together([functools.partial(_run_backward, lane, parameters, g, transposed) for lane, g in zip(lanes, gradients, strict=True)])
+    _together(
+        [functools.partial(_run_backward, lane, parameters, g, transposed) for lane, g in zip(lanes, gradients, strict=True)]
+    )
     for other in gradients[1:]:
         gradients[0].add(other)
     return gradients[0]
@@ -202,9 +204,19 @@ def _tables(
         state = (lane.h[t], lane.m[t], lane.z[t], lane.g[t], w, b, parameters.p[t])
         slopes = (lane.dh[t], lane.dm[t], gradients.w[t], db, gradients.p[t]) if gradients is not None else (None,) * 5
         addresses = [_address(array) for array in (*state, *slopes, rows, transposed[t])]
-        records[t] = (own.hidden, own.width, sum(program.widths(t)), *addresses, *kernel, room, weights, _address(own.weight_ends))
+        records[t] = (
+            own.hidden,
+            own.width,
+            sum(program.widths(t)),
+            *addresses,
+            *kernel,
+            room,
+            weights,
+            _address(own.weight_ends),
+        )
         column = 0
-        reads = [(lane.h[u], lane.dh[u] if gradients is not None else None, index) for u, index in zip(own.sources, own.read_rows, strict=True)]
+        dh = lane.dh if gradients is not None else [None] * len(lane.h)
+        reads = [(lane.h[u], dh[u], index) for u, index in zip(own.sources, own.read_rows, strict=True)]
         joins = list(zip(lane.joined[t], lane.djoined[t], own.joined_rows, strict=True))
         for source, gradient, index in (*reads, *joins):
             blocks.append((column, source.shape[1], _address(source), _address(index), _address(gradient)))
@@ -218,6 +230,14 @@ def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
         for array in (*arrays, *parameters.w, *parameters.b, *parameters.p):
             if array is not None and not (array.flags.c_contiguous and array.dtype == lane.dtype):
                 raise ValueError(f"the sweep takes contiguous arrays of {lane.dtype}, not {array.dtype} of shape {array.shape}")
+        for t, own in enumerate(lane.program.transforms):
+            weights, w, b = len(own.weight_ends) - 1, parameters.w[t], parameters.b[t]
+            shape = (weights, lane.z[t].shape[1], own.width)
+            if own.gates and (w is None or w.shape != shape or (b is not None and b.shape != (weights, own.width))):
+                raise ValueError(f"transform {t} takes weights of shape {shape}")
+            for array, rows, width in zip(lane.joined[t], lane.program.joined_extents[t], own.joined, strict=True):
+                if array.shape[0] < rows or array.shape[1] != width:
+                    raise ValueError(f"transform {t} joins an array of {rows} rows of {width}, not {array.shape}")
 
 
 @functools.cache

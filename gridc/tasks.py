@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,12 +23,16 @@ ENUMERATED = 20
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its options, what makes its examples, and a sentence or two about it with the arrays' shapes."""
+    """One task: its options, what makes its examples, and a sentence or two about it with the arrays' shapes.
+
+    ``sizes`` says which sizes of a spec follow from the options: ``features``, ``vocabulary``, ``classes``, ``dimensions``.
+    """
 
     name: str
     options: tuple[Option, ...]
     make: Callable[[np.random.Generator, Values], Dataset]
     help: str
+    sizes: Callable[[Values], Mapping[str, int]] = lambda o: {}
 
 
 def make(
@@ -36,30 +40,29 @@ def make(
 ) -> tuple[Dataset, Dataset | None]:
     """The examples to train on and those held out, equal for equal seeds; UsageError for an unknown name or option."""
     if name not in TASKS:
-        raise UsageError(f"There is no task '{name}', expected {listed(TASKS)}{nearest(name, TASKS)}.")
+        raise UsageError(f"There is no task '{name}', expected {listed(TASKS)}{nearest(name, TASKS)}")
     task = TASKS[name]
     values = checked(f"Task '{name}'", task.options, options or {})
     return task.make(np.random.default_rng([seed, SAMPLE]), values).split(held_out, seed)
 
 
 def _parity(rng: np.random.Generator, o: Values) -> Dataset:
-    bits = o["bits"]
+    bits: int = o["bits"]
     if bits <= ENUMERATED:
-        ones = (np.arange(2**bits)[:, None] >> np.arange(bits)) & 1
+        ones = ((np.arange(1 << bits, dtype=np.int64)[:, None] >> np.arange(bits)) & 1).astype(np.int8)
     else:
         ones = rng.integers(0, 2, (o["samples"], bits), dtype=np.int8)
-    ones = ones.astype(np.int8)
-    odd = ones.sum(axis=1, dtype=np.int64) % 2
+    odd: Array = ones.sum(axis=1, dtype=np.int64) % 2
     target = odd if o["target"] == "odd" else 1 - odd
     return Dataset({"bits": ones * 2 - 1 if o["values"] == "signs" else ones}, {"parity": target})
 
 
 def _digits(rng: np.random.Generator, o: Values) -> Dataset:
     try:
-        from sklearn.datasets import load_digits  # pyright: ignore[reportUnknownVariableType]  # it has no stubs
+        from sklearn.datasets import load_digits  # pyright: ignore  # it has no stubs
     except ImportError as error:
-        raise ResourceError("Task 'digits' needs scikit-learn, whose scans it reads: pip install scikit-learn.") from error
-    scans: Any = load_digits()
+        raise ResourceError("Task 'digits' needs scikit-learn, whose scans it reads: pip install 'gridc[data]'.") from error
+    scans: Any = cast(Any, load_digits)()
     side = o["patch"]
     if 8 % side:
         raise UsageError(f"Task 'digits': 'patch' is {side}, expected a divisor of 8: 1, 2, 4 or 8.")
@@ -70,7 +73,7 @@ def _digits(rng: np.random.Generator, o: Values) -> Dataset:
 
 
 def _addition(rng: np.random.Generator, o: Values) -> Dataset:
-    digits, samples, blank = o["digits"], o["samples"], 10
+    digits, samples, blank = int(o["digits"]), int(o["samples"]), 10
     first, second = (rng.integers(0, 10, (samples, digits)) for _ in range(2))
     total = np.zeros((samples, digits + 1), np.int64)
     carry = np.zeros(samples, np.int64)
@@ -93,31 +96,31 @@ def _sequences(change: Callable[[Array], Array]) -> Callable[[np.random.Generato
     """A task that gives a sequence back, changed: after it was read whole, or in place."""
 
     def build(rng: np.random.Generator, o: Values) -> Dataset:
-        samples, longest, symbols = o["samples"], o["length"], o["symbols"]
-        shortest = longest if o["shortest"] is None else o["shortest"]
+        samples, longest, symbols = int(o["samples"]), int(o["length"]), int(o["symbols"])
+        shortest = longest if o["shortest"] is None else int(o["shortest"])
         if shortest > longest:
             raise UsageError(f"'shortest' is {shortest}, expected at most the {longest} of 'length'.")
-        lengths = rng.integers(shortest, longest + 1, samples)
+        lengths: Array = rng.integers(shortest, longest + 1, samples)
         factor = 2 if o["after"] else 1
         given, wanted = np.full((2, samples, factor * longest), symbols if o["after"] else 0, np.int64)
         for row, length in enumerate(lengths.tolist()):
-            sequence = rng.integers(0, symbols, length)
+            sequence: Array = rng.integers(0, symbols, int(length))
             given[row, :length] = sequence
             wanted[row, (factor - 1) * length : factor * length] = change(sequence)
-        ragged = {"length": factor * lengths} if shortest < longest else {}
+        ragged: dict[str, Array] = {"length": factor * lengths} if shortest < longest else {}
         return Dataset({"symbols": given}, {"symbols": wanted}, ragged)
 
     return build
 
 
 def _random_diagonal(rng: np.random.Generator, o: Values) -> Dataset:
-    size, samples, step = o["size"], o["samples"], o["distance"]
+    size, samples, step = int(o["size"]), int(o["samples"]), int(o["distance"])
     if step >= size:
         raise UsageError(f"Task 'random-diagonal': 'distance' is {step}, expected less than the {size} of 'size'.")
     square = rng.uniform(0.0, o["noise"], (samples, size, size, 1)).astype(np.float32)
     row, column = rng.integers(0, size - step, (2, samples))
     wanted = np.zeros((samples, size, size), np.int64)
-    every = np.arange(samples)
+    every: Array = np.arange(samples)
     square[every, row, column] = 1.0
     wanted[every, row + step, column + step] = 1
     return Dataset({"square": square}, {"mark": wanted})
@@ -129,25 +132,25 @@ PLACES = ("kitchen", "garden", "hallway", "office", "bathroom", "bedroom", "cine
 
 
 def _two_facts(rng: np.random.Generator, o: Values) -> Dataset:
-    people, samples, shown = o["people"], o["samples"], o["shown"]
+    people, samples, shown, places = (int(o[name]) for name in ("people", "samples", "shown", "places"))
     if shown > people:
         raise UsageError(f"Task 'two-facts': 'shown' is {shown}, expected at most the {people} of 'people'.")
-    words = (*PEOPLE[:people], *THINGS[:people], *PLACES[: o["places"]], "went", "took")
+    words = (*PEOPLE[:people], *THINGS[:people], *PLACES[:places], "went", "took")
     went, took = len(words) - 2, len(words) - 1
     facts = np.empty((samples, 2 * shown, 3), np.int64)
     question, answer = np.empty((2, samples), np.int64)
     for row in range(samples):
         who = rng.permutation(people)[:shown]
         what = people + rng.permutation(people)[:shown]
-        where = rng.integers(0, o["places"], shown)
+        where: Array = rng.integers(0, places, shown)
         told = np.concatenate([
             np.stack([who, np.full(shown, went), 2 * people + where], axis=1),
             np.stack([who, np.full(shown, took), what], axis=1),
         ])  # fmt: skip
         facts[row] = rng.permutation(told)
-        asked = rng.integers(shown)
+        asked = int(rng.integers(shown))
         question[row], answer[row] = what[asked], where[asked]
-    vocabularies = {"facts": words, "question": words, "place": PLACES[: o["places"]]}
+    vocabularies = {"facts": words, "question": words, "place": PLACES[:places]}
     return Dataset({"facts": facts, "question": question}, {"place": answer}, vocabularies=vocabularies)
 
 
@@ -165,6 +168,11 @@ def _sequence_options(length: int, symbols: int, samples: int, after: bool) -> t
     )  # fmt: skip
 
 
+def _alphabet(o: Values) -> Mapping[str, int]:
+    size = o["symbols"] + bool(o["after"])
+    return {"vocabulary": size, "classes": size}
+
+
 _SHAPES = ("symbols [n, 2·length] ids of symbols + 1 (the last is the blank) and the same as targets; "
            "after: false makes both [n, length] without a blank")  # fmt: skip
 
@@ -179,21 +187,23 @@ TASKS: Mapping[str, Task] = {
               _samples(100_000)),
              _parity,
              "Whether a string of bits has an odd sum: bits [n, bits] to parity [n].  All strings up to "
-             "20 bits, 'samples' of them beyond."),
+             "20 bits, 'samples' of them beyond.",
+             lambda o: {"features": o["bits"]}),
         Task("digits", (Option("patch", "int", 1, "pixels on a side of what one cell reads", low=1, high=8),),
              _digits,
-             "The 1,797 scanned digits of scikit-learn: image [n, 8/patch, 8/patch, patch²] from 0 to 1 to digit [n]."),
+             "The 1,797 scanned digits of scikit-learn: image [n, 8/patch, 8/patch, patch²] from 0 to 1 to digit [n].",
+             lambda o: {"dimensions": 8 // o["patch"], "features": o["patch"] ** 2}),
         Task("addition",
              (Option("digits", "int", 15, "digits of each number", low=1, high=10_000), _samples(100_000)),
              _addition,
              "Two numbers read digit by digit, then their sum: -123-989----- to --------01112, symbols and sum "
              "[n, 3·digits + 4] ids of 11 (arXiv 1507.01526, section 4.2)."),
         Task("memorisation", _sequence_options(20, 64, 100_000, True), _sequences(lambda s: s),
-             f"A sequence read, then given back (arXiv 1507.01526, section 4.3): {_SHAPES}."),
+             f"A sequence read, then given back (arXiv 1507.01526, section 4.3): {_SHAPES}.", _alphabet),
         Task("reverse", _sequence_options(10, 8, 20_000, False), _sequences(lambda s: s[::-1]),
-             f"A sequence given back from its end: {_SHAPES}."),
+             f"A sequence given back from its end: {_SHAPES}.", _alphabet),
         Task("sort", _sequence_options(10, 8, 20_000, True), _sequences(np.sort),
-             f"A sequence given back in ascending order: {_SHAPES}."),
+             f"A sequence given back in ascending order: {_SHAPES}.", _alphabet),
         Task("random-diagonal",
              (Option("size", "int", 10, "cells on a side of the square", low=2, high=10_000),
               Option("distance", "int", 1, "how far down the diagonal the second mark lies", low=1),
@@ -201,7 +211,8 @@ TASKS: Mapping[str, Task] = {
               _samples(5_000)),
              _random_diagonal,
              "Where the second mark on a diagonal is, the first being seen: square [n, size, size, 1] to mark "
-             "[n, size, size] of 0 and 1 (after philipperemy/tensorflow-multi-dimensional-lstm)."),
+             "[n, size, size] of 0 and 1 (after philipperemy/tensorflow-multi-dimensional-lstm).",
+             lambda o: {"dimensions": o["size"]}),
         Task("two-facts",
              (Option("people", "int", 6, "people, and things that they take", low=1, high=8),
               Option("places", "int", 6, "places that they go to", low=2, high=8),

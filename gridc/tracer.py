@@ -106,7 +106,7 @@ class Trace:
     hidden: Expression
     memory: Expression | None
     slots: tuple[Expression, ...]
-    gradients: Mapping[str, Expression] = field(default_factory=dict)
+    gradients: Mapping[str, Expression] = field(default_factory=dict[str, Expression])
 
 
 @functools.cache
@@ -118,7 +118,8 @@ def trace(cell: str, options: Options, dimensions: int) -> Trace:
     gates = len(row.gates(dimensions))
     memories = dimensions if row.memory else 0
     peepholes = len(row.peepholes(dimensions)) if row.peepholes and options.peepholes else 0
-    a, m, p = ([graph.leaf(f"{kind}_{k}") for k in range(count)] for kind, count in (("a", gates), ("m", memories), ("p", peepholes)))
+    counts = (("a", gates), ("m", memories), ("p", peepholes))
+    a, m, p = ([graph.leaf(f"{kind}_{k}") for k in range(count)] for kind, count in counts)
     hidden, memory = row.rule(graph, a, graph.leaf("h"), m, p, options)
     outputs = [node for node in (hidden, memory) if node is not None]
     slots = _slots(a, outputs)

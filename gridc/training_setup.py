@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 from gridc.datasets import Array, Dataset, for_spec
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.experiment import Budget
+from gridc.learning_rates import schedule as schedule_of
 from gridc.mini_batches import Batches, Shuffled, Streamed
 from gridc.optimizers import Optimizer
 from gridc.optimizers import optimizer as optimizer_of
-from gridc.schedules import schedule as schedule_of
 from gridc.spec import GridSpec
 
 Examples = Dataset | tuple[Any, ...] | Iterable[Any]
@@ -35,7 +35,8 @@ def block(kind: type[B], name: str, value: B | Mapping[str, Any]) -> B:
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             known = kind.model_fields
-            raise UsageError(f"'{name}' has no '{key}'{nearest(key, known) or f'; it takes {listed(known)}'}.") from None
+            offer = nearest(key, known) or f"; it takes {listed(known)}"
+            raise UsageError(f"'{name}' has no '{key}'{offer}") from None
         title = kind.model_fields[key].title if key in kind.model_fields else f"a mapping of {listed(kind.model_fields)}"
         what = f"'{name}': '{key}'" if key else f"'{name}'"
         raise UsageError(f"{what} is {first['input']!r}, expected {title}.") from None
@@ -46,8 +47,8 @@ def dataset(examples: Examples) -> Dataset:
     if isinstance(examples, Dataset):
         return examples
     if isinstance(examples, tuple) and len(examples) in (2, 3) and all(isinstance(e, Mapping | None) for e in examples):
-        inputs, targets, lengths = (*examples, None)[:3]
-        return Dataset(*({k: np.asarray(v) for k, v in (one or {}).items()} for one in (inputs, targets, lengths)))
+        parts = [{k: np.asarray(v) for k, v in cast(Mapping[str, Any], one or {}).items()} for one in examples]
+        return Dataset(parts[0], parts[1], parts[2] if len(parts) > 2 else {})
     raise UsageError(f"Examples are {type(examples).__name__}, expected a Dataset or a tuple of inputs, targets and lengths.")
 
 
@@ -112,7 +113,7 @@ def known_outputs(what: str, spec: GridSpec, names: Iterable[str]) -> None:
     for name in names:
         if name not in spec.outputs:
             raise UsageError(f"'{what}' names '{name}', which is no output of '{spec.name}', expected "
-                             f"{listed(spec.outputs)}{nearest(name, spec.outputs)}.")  # fmt: skip
+                             f"{listed(spec.outputs)}{nearest(name, spec.outputs)}")  # fmt: skip
 
 
 class Weights:

@@ -22,7 +22,8 @@ class Trainable(Predictor, Protocol):
     """What training needs of a grid.
 
     ``parameters`` are changed in place.  A grid that draws random numbers while training (dropout, zoneout) also has
-    ``random_state``, a plain mapping that can be read and set.
+    ``random_state``, a plain mapping that can be read and set.  ``compile_seconds``, where there is one, maps what was
+    built to the time that it took.
     """
 
     @property
@@ -62,6 +63,11 @@ class State:
             self.best_parameters = {name: array.copy() for name, array in parameters.items()}
         for name, array in parameters.items():
             np.copyto(self.best_parameters[name], array)
+
+
+def compile_seconds(grid: Trainable) -> float:
+    """What building this grid's functions has taken so far."""
+    return float(sum(getattr(grid, "compile_seconds", {}).values()))
 
 
 def spec_text(spec: GridSpec) -> str:

@@ -15,7 +15,8 @@ Variable = Any  # a pytensor TensorVariable
 class Wiring:
     """``weights[t]`` is (W, b, peepholes), each None where absent; ``entries[t, 'hidden' | 'memory']`` the vectors that enter,
     ``[batch × other dimensions, hidden]``, start included; ``joined[input]`` its vectors ``[batch × over, width]``;
-    ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way."""
+    ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
+    ``scan`` the mode of a Scan's inner graph, None for that of the function around it."""
 
     spec: GridSpec
     dtype: str
@@ -27,6 +28,7 @@ class Wiring:
     joined: Mapping[str, Variable]
     facts: Mapping[str, Mapping[str, Variable]]
     indices: tuple[Variable, ...] = ()
+    scan: str | None = None
 
     def start(self, name: str, vector: str) -> Variable | None:
         """A learned start, or None where a transform starts at zero."""

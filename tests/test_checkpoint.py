@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gridc import model_file
 from gridc.checkpoint import CHECKPOINTS, METRICS, MODEL, Folder, free_folder, last_folder
 from gridc.errors import DataError, ResourceError, UsageError
@@ -24,14 +24,17 @@ from gridc.model_file import Model, hash_of, load, save, write_atomically
 from small_grid import SmallGrid, spec_of
 
 SCRIPT = [sys.executable, str(Path(__file__).with_name("train_small.py"))]
-KILLS = int(os.environ.get("GRIDC_KILLS", "3"))
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
 
 
 def model(**changes):
-    parameters = {
-        "a.W": np.arange(6, dtype="f4").reshape(2, 3), "b": np.float64([np.pi, -0.0]), "none": np.zeros((0, 3), "f4")}  # fmt: skip
-    given = {"parameters": parameters, "spec": "name: ä", "digest": "d", "record": {"seed": 1},
-             "vocabularies": {"x": ("a", "\n", "ß")}, "arrays": {"optimizer/count": np.array(7)}, "kind": "checkpoint"}  # fmt: skip
+    given = {
+        "parameters": {"a.W": np.arange(6, dtype="f4").reshape(2, 3), "b": np.float64([np.pi, -0.0]),
+                       "none": np.zeros((0, 3), "f4")},
+        "spec": "name: ä", "digest": "d", "record": {"seed": 1}, "vocabularies": {"x": ("a", "\n", "ß")},
+        "arrays": {"optimizer/count": np.array(7)}, "kind": "checkpoint",
+    }  # fmt: skip
     return Model(**(given | changes))
 
 
@@ -43,11 +46,14 @@ def test_a_model_comes_back_bit_for_bit(tmp_path):
         ours, theirs = getattr(given, part), getattr(found, part)
         assert list(ours) == sorted(theirs) or set(ours) == set(theirs)
         for name, array in ours.items():
-            assert array.dtype == theirs[name].dtype and array.shape == theirs[name].shape
-            assert array.tobytes() == theirs[name].tobytes() and theirs[name].flags.writeable
+            assert array.dtype == theirs[name].dtype
+            assert array.shape == theirs[name].shape
+            assert array.tobytes() == theirs[name].tobytes()
+            assert theirs[name].flags.writeable
     assert (found.spec, found.record, found.vocabularies, found.kind) == (
         given.spec, given.record, given.vocabularies, given.kind)  # fmt: skip
-    assert found.sha256 == digest and found.format == model_file.FORMAT
+    assert found.sha256 == digest
+    assert found.format == model_file.FORMAT
     assert not list(tmp_path.glob(".*"))
 
 
@@ -64,11 +70,12 @@ def test_every_flipped_bit_and_every_truncation_is_told(tmp_path):
     save(path, model())
     whole = path.read_bytes()
     rng = random.Random(0)
-    for place in [*range(0, 40), *(rng.randrange(len(whole)) for _ in range(300))]:
+    for place in [*range(40), *(rng.randrange(len(whole)) for _ in range(300))]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << rng.randrange(8))]) + whole[place + 1 :])
         with pytest.raises(DataError, match=r"a\.grid") as caught:
             load(path)
-        assert caught.value.exit_code == 3 and str(caught.value).endswith(".")
+        assert caught.value.exit_code == 3
+        assert str(caught.value).endswith(".")
     for size in (0, 5, 8, 50, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match="not a whole model file"):
@@ -92,7 +99,7 @@ def test_other_files_and_newer_formats_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(model_file, "FORMAT", 9)
     save(tmp_path / "new.grid", model(gridc_version="9.1"))
     monkeypatch.undo()
-    with pytest.raises(DataError, match="written by gridc 9.1 in format 9; .* upgrade gridc"):
+    with pytest.raises(DataError, match=r"written by gridc 9.1 in format 9; .* upgrade gridc"):
         load(tmp_path / "new.grid")
 
 
@@ -102,7 +109,6 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     write_atomically(path, b"old")
     code = f"""
 import resource, signal, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 from gridc.errors import ResourceError
@@ -112,9 +118,11 @@ try:
 except ResourceError as error:
     print(error); sys.exit(error.exit_code)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 5 and "the disk is full; what was there before is untouched" in done.stdout
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 5
+    assert "the disk is full; what was there before is untouched" in done.stdout
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_gives_up_old_checkpoints_first(tmp_path, monkeypatch):
@@ -126,7 +134,7 @@ def test_a_full_disk_gives_up_old_checkpoints_first(tmp_path, monkeypatch):
 
         def limited(path, content):
             if len(folder.checkpoints()) > room["full"]:
-                raise ResourceError(f"{path} could not be written: the disk is full; what was there is untouched.")
+                raise model_file.DiskFull(f"{path} could not be written: the disk is full; what was there is untouched.")
             real(path, content)
 
         monkeypatch.setattr(model_file, "write_atomically", limited)
@@ -151,7 +159,6 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_two_trainings_in_one_folder(tmp_path):
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from gridc.checkpoint import Folder
 from gridc.errors import UsageError
 try:
@@ -160,8 +167,9 @@ except UsageError as error:
     print(error); sys.exit(error.exit_code)
 """
     with Folder(tmp_path):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 2 and f"Another training (process {os.getpid()}) is using {tmp_path}" in done.stdout
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+        assert done.returncode == 2
+        assert f"Another training (process {os.getpid()}) is using {tmp_path}" in done.stdout
         with pytest.raises(UsageError):
             Folder(tmp_path).open()
     Folder(tmp_path).open().close()
@@ -175,14 +183,16 @@ def test_the_last_few_are_kept_and_stale_temporaries_go(tmp_path):
         stale = tmp_path / CHECKPOINTS / f".step-1.grid.123{model_file.TEMPORARY}"
         stale.write_bytes(b"half")
     with Folder(tmp_path) as folder:
-        assert not stale.exists() and len(folder.checkpoints()) == 2
+        assert not stale.exists()
+        assert len(folder.checkpoints()) == 2
         newest = folder.checkpoints()[0]
         newest.write_bytes(newest.read_bytes()[:-9])
         told = []
         assert folder.latest(told.append).record == {"step": 10}
-        assert "not a whole model file" in told[0] and "checkpoint before it" in told[0]
+        assert "not a whole model file" in told[0]
+        assert "checkpoint before it" in told[0]
         folder.checkpoints()[1].write_bytes(b"")
-        with pytest.raises(DataError, match="No checkpoint in .* can be used"):
+        with pytest.raises(DataError, match=r"No checkpoint in .* can be used"):
             folder.latest()
 
 
@@ -195,14 +205,16 @@ def test_names_of_folders(tmp_path):
         assert free_folder("my grid/2", tmp_path) == tmp_path / "my-grid-2-2", "it is locked"
         folder.save(1, model())
     second = free_folder("my grid/2", tmp_path)
-    assert second == tmp_path / "my-grid-2-2" and last_folder("my grid/2", tmp_path) == first
+    assert second == tmp_path / "my-grid-2-2"
+    assert last_folder("my grid/2", tmp_path) == first
 
 
 # --- whole trainings -------------------------------------------------------------------------------------------------
 
 
 def start(*arguments):
-    return subprocess.Popen([*SCRIPT, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
+    return subprocess.Popen([*SCRIPT, *map(str, arguments)], **pipes)
 
 
 def finished(*arguments):
@@ -230,26 +242,26 @@ def test_a_folder_changes_nothing(unbroken, tmp_path):
     assert finished(tmp_path, "--resume") == unbroken, "a training that is done stays what it is"
 
 
-def test_killed_at_random_moments_it_goes_on_bit_for_bit(unbroken, tmp_path):
-    """SIGKILL, again and again, until it is through; GRIDC_KILLS says how often (`make kills` asks for 50)."""
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.thorough)])
+def test_killed_at_random_moments_it_goes_on_bit_for_bit(unbroken, tmp_path, kills):
+    """SIGKILL, again and again, each at another moment, until the training is through."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng, killed, folder = random.Random(seed), 0, 0
-    while killed < KILLS:
+    while killed < kills:
         folder += 1
         place = tmp_path / str(folder)
         for attempt in range(100):
             process = start(place, "--slow", *(["--resume"] if attempt else []))
             process.stdout.readline()
             try:
-                process.wait(timeout=rng.uniform(0.0, 0.9) if killed < KILLS else 60)
+                out, err = process.communicate(timeout=rng.uniform(0.0, 0.9) if killed < kills else 60)
                 break
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
-                process.wait()
+                process.communicate()
                 killed += 1
-        out = process.stdout.read()
-        assert process.returncode == 0, process.stderr.read()
+        assert process.returncode == 0, err
         found = json.loads(out.splitlines()[-1])
         assert found == unbroken
         assert steps_in(place) == [step for step, _, _ in unbroken["losses"]]
@@ -265,7 +277,9 @@ def test_ctrl_c_finishes_the_step_saves_and_goes_on(unbroken, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Interrupted after step" in err and "--resume" in err and "Traceback" not in err
+    assert "Interrupted after step" in err
+    assert "--resume" in err
+    assert "Traceback" not in err
     told = int(err.split("Interrupted after step ")[1].split(".")[0])
     assert load(Folder(tmp_path).checkpoints()[0]).record["state"]["step"] == told
     assert finished(tmp_path, "--resume") == unbroken
@@ -278,25 +292,26 @@ def test_a_second_training_in_the_folder_is_refused_and_harms_nothing(tmp_path, 
         time.sleep(0.01)
     second = start(tmp_path)
     _, err = second.communicate(timeout=30)
-    assert second.returncode == 2 and "Another training" in err
+    assert second.returncode == 2
+    assert "Another training" in err
     out, _ = process.communicate(timeout=60)
     assert json.loads(out.splitlines()[-1]) == unbroken
     again = start(tmp_path)
     _, err = again.communicate(timeout=30)
-    assert again.returncode == 2 and "already holds a training" in err and "--resume" in err
+    assert again.returncode == 2
+    assert "already holds a training" in err
+    assert "--resume" in err
     assert hash_of(load(tmp_path / MODEL).parameters) == unbroken["weights"]
 
 
 def test_a_disk_that_fills_up_ends_in_a_sentence_and_resumes(tmp_path, unbroken):
-    limit = 9_000
-    process = subprocess.Popen(
-        [*SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-                            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))),
-    )  # fmt: skip
+    process = start(tmp_path, "--limit", 9_000)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 5 and "the disk is full" in err and "Traceback" not in err
-    assert Folder(tmp_path).checkpoints() and all(load(path) for path in Folder(tmp_path).checkpoints())
+    assert process.returncode == 5
+    assert "the disk is full" in err
+    assert "Traceback" not in err
+    assert Folder(tmp_path).checkpoints()
+    assert all(load(path) for path in Folder(tmp_path).checkpoints())
     assert finished(tmp_path, "--resume") == unbroken
 
 

@@ -77,7 +77,9 @@ def test_cell_equals_its_rule_and_adjoint_its_slope(cell, options, n, dtype):
         state = [m[e] for e in entering] if memory else []
         return _rule(transform, a + b[which], h[entering[0]], state, None if p is None else p[which])
 
-    parameters = Parameters([np.zeros((2, 0, transform.width), dtype)], [b.astype(dtype)], [None if p is None else p.astype(dtype)])
+    parameters = Parameters(
+        [np.zeros((2, 0, transform.width), dtype)], [b.astype(dtype)], [None if p is None else p.astype(dtype)]
+    )
     work.h[0][:], work.g[0][:] = h, a
     if memory:
         work.m[0][:] = m
@@ -163,10 +165,23 @@ def _grid(batch, untied, hoist, seed=3, t_size=4, d_size=3):
     weights = d_size if untied else 1
     ends = np.arange(weights + 1, dtype=np.int64) * (n // weights)
     transforms = tuple(
-        TransformProgram(cell, options, 1, hidden[t], len(CELLS[cell].gates(1)), tuple(s for s, _ in reads[t]), (3,) if t != 3 else (), n,
-                         boundary[t] * batch, tuple(r for _, r in reads[t]), (entering(t),), (joins,) if t != 3 else (), ends)
+        TransformProgram(
+            cell=cell,
+            options=options,
+            dimensions=1,
+            hidden=hidden[t],
+            gates=len(CELLS[cell].gates(1)),
+            sources=tuple(source for source, _ in reads[t]),
+            joined=(3,) if t != 3 else (),
+            rows=n,
+            boundary=boundary[t] * batch,
+            read_rows=tuple(index for _, index in reads[t]),
+            memory_rows=(entering(t),),
+            joined_rows=(joins,) if t != 3 else (),
+            weight_ends=ends,
+        )
         for t, (cell, options) in enumerate(kinds)
-    )  # fmt: skip
+    )
     batches, hoists = [], []
     for y in range(d_size):
         w = y if untied else 0
@@ -198,7 +213,10 @@ def _grid(batch, untied, hoist, seed=3, t_size=4, d_size=3):
 def _loop(program, parameters, h0, m0, joined):
     """The same, row by row."""
     h = [np.concatenate([np.zeros((p.rows, p.hidden)), h]) for p, h in zip(program.transforms, h0, strict=True)]
-    m = [None if x is None else np.concatenate([np.zeros((p.rows, p.hidden)), x]) for p, x in zip(program.transforms, m0, strict=True)]
+    m = [
+        None if x is None else np.concatenate([np.zeros((p.rows, p.hidden)), x])
+        for p, x in zip(program.transforms, m0, strict=True)
+    ]
     for index, (t, first, end, w) in enumerate(program.batches):
         p = program.transforms[t]
         for r in range(first, end):
@@ -266,7 +284,10 @@ def test_a_generic_program_equals_a_plain_loop(untied, hoist, dtype):
         direction = [None if a is None else random.normal(size=a.shape) for a in (inputs[k] if many else [joined])]
         step, moved = 1e-6, []
         for sign in (1, -1):
-            values = [None if a is None else a + sign * step * d for a, d in zip(inputs[k] if many else [joined], direction, strict=True)]
+            values = [
+                None if a is None else a + sign * step * d
+                for a, d in zip(inputs[k] if many else [joined], direction, strict=True)
+            ]
             moved.append(loss(*(*inputs[:k], values if many else values[0], *inputs[k + 1 :])))
         slope = sum(float((g * d).sum()) for g, d in zip(got if many else [got], direction, strict=True) if d is not None)
         assert slope == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-3 if dtype == "float32" else 1e-7)
@@ -323,7 +344,9 @@ def test_two_lanes_add_their_gradients():
         np.testing.assert_allclose(first + second, both, rtol=0, atol=1e-12)
 
     results = {}
-    runners = [threading.Thread(target=lambda k=k: results.update({k: [run([works[k]]).w[0] for _ in range(20)]})) for k in range(2)]
+    runners = [
+        threading.Thread(target=lambda k=k: results.update({k: [run([works[k]]).w[0] for _ in range(20)]})) for k in range(2)
+    ]
     for thread in runners:
         thread.start()
     for thread in runners:
@@ -353,12 +376,9 @@ def test_blas_was_checked_and_its_threads_are_restored():
 
 PROGRAM = """
 import sys
-import numpy as np
 from gridc import kernels, machine, sweep
 from gridc.cells import Options
-none = np.zeros(0, np.int64)
-one = sweep.TransformProgram("lstm", Options(), 1, 4, 4, (), (), 0, 0, (), (none,), (), np.zeros(2, np.int64))
-sweep.prepare([(one.cell, one.options, one.dimensions)], "float32")
+sweep.prepare([("lstm", Options(), 1)], "float32")
 modules = [module for name, module in sys.modules.items() if name.startswith("gridc_lstm")]
 print(sum(module.forward.cache_hits + module.adjoint.cache_hits for module in modules),
       sum(sum(driver.stats.cache_hits.values()) for driver in machine.compiled()))
@@ -396,6 +416,16 @@ def test_single_precision_kernels_are_vectorised(tmp_path, monkeypatch):
         assert "vdivps" in assembly
         assert "vfmadd" in assembly
     del sys.modules[module.__name__]
+
+
+def test_what_is_out_of_bounds_is_refused_before_it_is_run():
+    program, parameters, *_ = _grid(2, untied=True, hoist=True)
+    first = program.transforms[0]
+    broken = replace(first, read_rows=(first.read_rows[0] + first.rows + first.boundary, first.read_rows[1]))
+    with pytest.raises(ValueError, match="out of bounds"):
+        _ = replace(program, transforms=(broken, *program.transforms[1:])).steps
+    with pytest.raises(ValueError, match="joins an array of 7 rows of 3"):
+        sweep.forward([Workspace(program, "float64")], parameters)
 
 
 def test_equal_programs_unfold_to_equal_steps():

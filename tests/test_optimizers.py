@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from gridc.errors import DataError, UsageError
+from gridc.learning_rates import SCHEDULES, schedule
 from gridc.optimizers import BLOCK, global_norm, optimizer
-from gridc.schedules import SCHEDULES, schedule
 from gridc.update_rules import OPTIMIZERS
 
 SHAPES = {"large": (BLOCK + 7, 2), "W": (12, 7), "b": (7,), "one": (1,)}
@@ -161,7 +162,8 @@ def test_every_schedule_is_compared():
 
 def test_schedules_fill_in_rate_and_steps():
     cosine = schedule("cosine_decay_schedule", learning_rate=0.2, steps=10)
-    assert cosine(0) == 0.2 and cosine(10) == 0.0
+    assert cosine(0) == 0.2
+    assert cosine(10) == 0.0
     with pytest.raises(UsageError, match="needs 'decay_steps'"):
         schedule("cosine_decay_schedule", learning_rate=0.2)
 
@@ -225,5 +227,5 @@ def test_global_norm_sees_every_number():
 def test_messages(call, words):
     with pytest.raises(UsageError, match=words) as caught:
         call()
-    assert str(caught.value).endswith((".", "?", "?."))
+    assert not str(caught.value).endswith("?.")
     assert caught.value.exit_code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from gridc.datasets import for_spec
 from gridc.errors import UsageError
 from gridc.reader import read
@@ -25,7 +26,8 @@ def test_a_seed_gives_the_same_examples_and_another_others(name):
 def test_parity_is_the_whole_population_cut_in_two():
     train, held = make("parity", {"bits": 8})
     both = np.concatenate([train.inputs["bits"], held.inputs["bits"]])
-    assert both.shape == (256, 8) and len(np.unique(both, axis=0)) == 256
+    assert both.shape == (256, 8)
+    assert len(np.unique(both, axis=0)) == 256
     assert set(np.unique(both)) == {-1, 1}
     assert len(held) == 51
     for part in (train, held):
@@ -36,7 +38,8 @@ def test_parity_options():
     even, _ = make("parity", {"bits": 5, "target": "even", "values": "bits"})
     assert np.array_equal(even.targets["parity"], 1 - even.inputs["bits"].sum(axis=1) % 2)
     long, held = make("parity", {"bits": 60, "samples": 100}, held_out=0.1)
-    assert long.inputs["bits"].shape == (90, 60) and len(held) == 10
+    assert long.inputs["bits"].shape == (90, 60)
+    assert len(held) == 10
 
 
 def test_parity_fits_a_vector_a_sequence_and_ids():
@@ -57,7 +60,8 @@ outputs: {odd: {binary: true, reads: [time], at: {time: last}}}
 def test_digits_are_scans_and_their_patches_are_in_place():
     whole, _ = make("digits", held_out=0.0)
     patched, _ = make("digits", {"patch": 2}, held_out=0.0)
-    assert len(whole) == 1797 and whole.inputs["image"].shape == (1797, 8, 8, 1)
+    assert len(whole) == 1797
+    assert whole.inputs["image"].shape == (1797, 8, 8, 1)
     assert 0 <= whole.inputs["image"].min() < whole.inputs["image"].max() == 1
     assert patched.inputs["image"].shape == (1797, 4, 4, 4)
     assert np.array_equal(patched.inputs["image"][:, 1, 2], whole.inputs["image"][:, 2:4, 4:6, 0].reshape(-1, 4))
@@ -98,7 +102,7 @@ def test_random_diagonal_has_its_second_mark_down_the_diagonal():
     data, _ = make("random-diagonal", {"size": 6, "distance": 2, "samples": 30}, held_out=0.0)
     assert data.inputs["square"].shape == (30, 6, 6, 1)
     first, second = np.argwhere(data.inputs["square"][..., 0] == 1), np.argwhere(data.targets["mark"] == 1)
-    assert np.array_equal(first + [0, 2, 2], second)
+    assert np.array_equal(first + np.array([0, 2, 2]), second)
 
 
 def test_two_facts_answer_the_question():

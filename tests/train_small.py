@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import resource
+import signal
 import sys
 import time
 
-sys.path[:0] = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]
 from gridc import tasks
 from gridc.errors import GridcError
 from gridc.model_file import hash_of
@@ -36,7 +36,12 @@ def main():
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--lines", action="store_true")
+    parser.add_argument("--limit", type=int)
     given = parser.parse_args()
+    if given.limit:
+        # The largest file that the system lets this process write: it refuses as a full disk does.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (given.limit, given.limit))
     grid = (Slow if given.slow else SmallGrid)(spec_of(8, label="classes: 2"), hidden=24, noise=0.1)
     train, held_out = tasks.make("parity", {"bits": 8})
     options = OPTIONS | ({"progress": "lines"} if given.lines else {})

@@ -86,7 +86,8 @@ def _warmup_cosine(o: Mapping[str, Any]) -> Schedule:
 
 def _steps_at(o: Mapping[str, Any]) -> Schedule:
     """``optax.piecewise_constant_schedule``."""
-    factors = sorted((o["boundaries_and_scales"] or {}).items())
+    given: Mapping[int, float] = o["boundaries_and_scales"] or {}
+    factors = sorted(given.items())
     return lambda count: o["init_value"] * math.prod(scale for step, scale in factors if count >= step)
 
 
@@ -157,7 +158,7 @@ def schedule(name: str, *, learning_rate: float, steps: int | None = None, **opt
     UsageError for a name or option that the table does not have, or where the number of steps is not known.
     """
     if name not in SCHEDULES:
-        raise UsageError(f"There is no schedule '{name}', expected {listed(SCHEDULES)}{nearest(name, SCHEDULES)}.")
+        raise UsageError(f"There is no schedule '{name}', expected {listed(SCHEDULES)}{nearest(name, SCHEDULES)}")
     row = SCHEDULES[name]
     values = checked(f"Schedule '{name}'", row.options, options)
     for option in row.rates:

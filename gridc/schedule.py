@@ -1,0 +1,427 @@
+"""The schedule of a grid: its steps in wavefronts, batched by the weights that they share, and what follows from them.
+
+A *step* is the update of one transform at one cell; a *wavefront* is all steps whose longest path of predecessors is
+equally long (levels of a longest path, Kahn 1962).  ``work`` counts steps, ``span`` wavefronts, ``parallelism`` is work / span
+(Brent 1974).  Where every dependence is one constant vector the wavefronts follow from a hyperplane (Lamport 1974) without
+visiting a cell: see ``hyperplane``.  The explicit graph is the check, and the way for all other grids.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+import numpy as np
+
+from gridc import graph, hyperplane
+from gridc.errors import ResourceError, UsageError, listed, nearest
+from gridc.graph import Step, StepGraph
+from gridc.lattice import Ints, carried, far_end, locate, source
+from gridc.spec import GridSpec, Transform
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from gridc.costs import Model, Simulation, SpeedUp
+
+MOST_STEPS = 6_000_000
+"""Steps beyond which the explicit graph would take gigabytes, and is refused."""
+
+
+def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
+    """The schedule of a grid; ``spec`` may be a file or YAML text, and every keyword is the size of a symbol.
+
+    Raises SpecError for a text that means nothing, and UsageError for a size that is missing, unknown or not positive."""
+    if not isinstance(spec, GridSpec):
+        from gridc.reader import read
+
+        spec = read(spec)
+    for word, size in sizes.items():
+        if word not in spec.symbols:
+            raise UsageError(_no_symbol(spec, word))
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise UsageError(f"size '{word}': found {size!r}; expected a positive integer")
+    missing = [symbol for symbol in spec.symbols if symbol not in sizes]
+    if missing:
+        names = listed([f"'{symbol}'" for symbol in missing], "and")
+        example = ", ".join(f"{symbol}=20" for symbol in missing)
+        raise UsageError(
+            f"grid '{spec.name}' needs the size{'s' * (len(missing) > 1)} of {names}: gridc.schedule(spec, {example}), or "
+            + " ".join(f"--size {symbol}=20" for symbol in missing)
+        )
+    return Schedule(spec, spec.sizes({word: int(size) for word, size in sizes.items()}))
+
+
+def _no_symbol(spec: GridSpec, word: str) -> str:
+    own = {d.name: d.size for d in spec.dimensions}
+    if word in own:
+        size = own[word]
+        if isinstance(size, str):
+            return f"'{word}' is a dimension; its size is the symbol '{size}' — give {size}=… instead"
+        return f"dimension '{word}' has the fixed size {size}; only symbols are given at the call"
+    known = spec.symbols
+    expected = f"expected {listed(known)}" if known else "every dimension of it has a fixed size"
+    return f"grid '{spec.name}' has no symbol '{word}'; {expected}{nearest(word, known)}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Steps of one wavefront that multiply by the same weights: one matrix product.
+
+    ``owner`` is the transform whose ``W`` it is, ``weight`` the flat index over the untied dimensions."""
+
+    owner: str
+    weight: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class CellFigures:
+    """The same grid, cell by cell: ``work`` cells in ``span`` wavefronts of cells of the given ``widths``."""
+
+    work: int
+    span: int
+    widths: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        return max(self.widths)
+
+    @property
+    def parallelism(self) -> float:
+        return self.work / self.span
+
+
+@dataclass(frozen=True, repr=False)
+class Schedule:
+    """A grid of given sizes, in wavefronts.  Made by ``gridc.schedule``; everything is worked out when first asked for."""
+
+    spec: GridSpec
+    sizes: tuple[int, ...]
+
+    # -- figures -------------------------------------------------------------------------------------------------------
+
+    @property
+    def binding(self) -> dict[str, int]:
+        """The size of every symbol."""
+        return {d.size: n for d, n in zip(self.spec.dimensions, self.sizes, strict=True) if isinstance(d.size, str)}
+
+    @cached_property
+    def work(self) -> int:
+        """Steps."""
+        return self.cell_count * len(self.spec.transforms)
+
+    @cached_property
+    def cell_count(self) -> int:
+        count = 1
+        for n in self.sizes:
+            count *= n
+        return count
+
+    @property
+    def span(self) -> int:
+        """Wavefronts: the steps on the longest path."""
+        return len(self.widths)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """How many steps each wavefront has."""
+        if self.plane is not None:
+            return tuple(self.plane.widths().tolist())
+        return tuple(np.bincount(self.level_numbers).tolist())
+
+    @property
+    def width(self) -> int:
+        """Steps of the widest wavefront."""
+        return max(self.widths)
+
+    @property
+    def parallelism(self) -> float:
+        """Work / span: how many workers could be kept busy on average (Brent 1974)."""
+        return self.work / self.span
+
+    @cached_property
+    def cells(self) -> CellFigures | None:
+        """Wavefronts of whole cells; None where two cells wait for each other, as in a bidirectional grid."""
+        plane = hyperplane.of_cells(self.spec, self.sizes)
+        if plane is not None:
+            widths = plane.widths()
+        else:
+            steps = self.steps
+            before, after = steps.before % steps.cells, steps.after % steps.cells
+            apart = before != after
+            try:
+                widths = np.bincount(graph.longest_paths(steps.cells, before[apart], after[apart], steps))
+            except graph.Cycle:
+                return None
+        return CellFigures(self.cell_count, len(widths), tuple(widths.tolist()))
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def plane(self) -> hyperplane.Planes | None:
+        """The hyperplanes that the wavefronts are, where the grid is uniform and they provably are its longest paths."""
+        return hyperplane.of_steps(self.spec, self.sizes)
+
+    @cached_property
+    def steps(self) -> StepGraph:
+        """The explicit graph as arrays.  Raises ResourceError where it has more than ``MOST_STEPS`` steps."""
+        if self.work > MOST_STEPS:
+            raise ResourceError(
+                f"the explicit graph of grid '{self.spec.name}' has {self.work:,} steps, more than the {MOST_STEPS:,} that "
+                "fit; the figures of a uniform grid do not need it, a smaller size shows the same shape"
+            )
+        return graph.build(self.spec, self.sizes)
+
+    @cached_property
+    def level_numbers(self) -> Ints:
+        """The wavefront of every step, by the step's number (see ``graph.StepGraph``)."""
+        if self.plane is not None and self.work <= MOST_STEPS:
+            return self.plane.levels()
+        return self.steps.levels
+
+    @cached_property
+    def graph(self) -> nx.DiGraph[Step]:
+        """The dependency DAG: nodes ``(transform, coordinate)`` with ``wavefront`` and ``cell``, edges with ``kind``."""
+        return self.steps.networkx()
+
+    @cached_property
+    def levels(self) -> Mapping[Step, int]:
+        """The wavefront of each step, looked up when asked for; keys may be plain tuples."""
+        return _Levels(self)
+
+    @cached_property
+    def wavefronts(self) -> Sequence[tuple[Step, ...]]:
+        """The steps of each wavefront, made when asked for."""
+        return _Wavefronts(self)
+
+    def number(self, step: tuple[str, Sequence[int]]) -> int:
+        """The number of a step; KeyError where the grid has no such step."""
+        name, cell = step
+        if name not in self.spec.transforms or len(cell) != len(self.sizes):
+            raise KeyError(step)
+        flat = 0
+        for at, n in zip(cell, self.sizes, strict=True):
+            if not 0 <= at < n:
+                raise KeyError(step)
+            flat = flat * n + int(at)
+        return list(self.spec.transforms).index(name) * self.cell_count + flat
+
+    def step(self, number: int) -> Step:
+        """The step with this number."""
+        transform, flat = divmod(int(number), self.cell_count)
+        cell: list[int] = []
+        for n in reversed(self.sizes):
+            flat, at = divmod(flat, n)
+            cell.append(at)
+        return Step(list(self.spec.transforms)[transform], tuple(reversed(cell)))
+
+    def predecessors(self, step: tuple[str, Sequence[int]]) -> list[tuple[Step, int]]:
+        """What a step waits for, without the graph: steps, each with the read that finds it (-1 is the carried state)."""
+        self.number(step)
+        name, cell = step
+        transform = self.spec.transforms[name]
+        at, extent = np.asarray([cell], np.int64), np.asarray(self.sizes, np.int64)
+        looked: list[tuple[Transform, Ints, int]] = []
+        if transform.has_memory or transform.mechanism.uses_hidden:
+            looked += [(transform, point, -1) for point in carried(transform, at)]
+        looked += [(self.spec.transforms[r.of], source(self.spec, r, at), i) for i, r in enumerate(transform.reads)]
+        result: list[tuple[Step, int]] = []
+        for of, point, by in looked:
+            found = locate(of, point, extent)
+            if not found.inside[0] and of.start == "wrap" and found.entering[0]:
+                point, there = far_end(of, point, extent)
+                if not there[0]:
+                    continue
+            elif not found.inside[0]:
+                continue
+            result.append((Step(of.name, tuple(point[0].tolist())), by))
+        return result
+
+    @cached_property
+    def critical_path(self) -> tuple[Step, ...]:
+        """One of the longest paths, first step first: at every step the predecessor of the wavefront before it, that of the
+        same transform where there is one."""
+        step = self.wavefronts[self.span - 1][0]
+        path = [step]
+        while self.levels[step]:
+            late = [s for s, _ in self.predecessors(step) if self.levels[s] == self.levels[step] - 1]
+            step = next((s for s in late if s.transform == step.transform), late[0])
+            path.append(step)
+        return tuple(reversed(path))
+
+    # -- batches -------------------------------------------------------------------------------------------------------
+
+    def batches(self, wavefront: int) -> tuple[Batch, ...]:
+        """The matrix products of one wavefront: its steps by the weights that they share."""
+        found: dict[tuple[str, int], list[Step]] = {}
+        for step in self.wavefronts[wavefront]:
+            transform = self.spec.transforms[step.transform]
+            found.setdefault((self.spec.weight_owner(step.transform), self.weight(transform, step.cell)), []).append(step)
+        return tuple(Batch(owner, weight, tuple(steps)) for (owner, weight), steps in found.items())
+
+    def weight(self, transform: Transform, cell: Sequence[int]) -> int:
+        """Which of a transform's weights it uses at a cell: the flat index over its untied dimensions."""
+        flat = 0
+        for d in transform.untied:
+            flat = flat * self.sizes[d] + int(cell[d])
+        return flat
+
+    @property
+    def order(self) -> str:
+        """The order in which the fused sweep executes the steps of a mini-batch of 16, by name: few wide batches."""
+        return self.order_for(16)
+
+    def order_for(self, batch: int) -> str:
+        """The order of execution that the cost model of ``gridc.order`` prefers for so many examples."""
+        from gridc import order
+
+        if self.work > 500_000:
+            return "wavefronts of steps"  # comparing the orders would take longer than the question is worth
+        steps = self.steps
+        at = np.indices(self.sizes, dtype=np.int64).reshape(len(self.sizes), -1).T
+        from gridc.layout import weights
+
+        owned = tuple(weights(self.spec, t, at, self.sizes) for t in self.spec.transforms.values())
+        return order.cheapest(steps, owned, batch).name
+
+    # -- costs ---------------------------------------------------------------------------------------------------------
+
+    def speedup(self, workers: int, model: Model | None = None) -> SpeedUp:
+        """Bounds of the speed-up on so many workers, and that of a simulated list schedule."""
+        from gridc import costs
+
+        return costs.speedup(self, workers, model)
+
+    def simulate(self, workers: int, model: Model | None = None) -> Simulation:
+        """A list schedule on so many workers, step by step."""
+        from gridc import costs
+
+        return costs.simulate(self, workers, model)
+
+    # -- other doors ---------------------------------------------------------------------------------------------------
+
+    def to_json(self, *, steps: bool = True) -> str:
+        """The schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone."""
+        from gridc import exports
+
+        return exports.to_json(self, steps=steps)
+
+    @staticmethod
+    def from_json(text: str) -> Schedule:
+        """The schedule that ``to_json`` wrote; DataError where the text is no schedule, or says what its spec does not."""
+        from gridc import exports
+
+        return exports.from_json(text)
+
+    def to_dot(self) -> str:
+        """The dependency DAG in Graphviz's language, a rank a wavefront."""
+        from gridc import exports
+
+        return exports.to_dot(self)
+
+    def to_trace(self, workers: int = 4, model: Model | None = None) -> str:
+        """The simulated workers as Chrome trace events (JSON), which Perfetto and chrome://tracing open."""
+        from gridc import exports
+
+        return exports.to_trace(self, workers, model)
+
+    def to_svg(self, picture: str = "grid") -> str:
+        """A picture as SVG: ``grid``, ``cell``, ``wavefronts`` or ``widths``."""
+        from gridc import drawing
+
+        return drawing.svg(self, picture)
+
+    def to_html(self, workers: int = 4) -> str:
+        """One self-contained page to explore the schedule in."""
+        from gridc import explorer
+
+        return explorer.page(self, workers)
+
+    def __str__(self) -> str:
+        from gridc import tables
+
+        return tables.schedule_table(self)
+
+    def __repr__(self) -> str:
+        sizes = " × ".join(f"{d.name} {n}" for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
+        return f"<Schedule of {self.spec.name}, {sizes}: {self.work} steps in {self.span} wavefronts>"
+
+    def _repr_html_(self) -> str:
+        from gridc import drawing
+
+        return drawing.notebook(self)
+
+
+class _Levels(Mapping[Step, int]):
+    def __init__(self, plan: Schedule):
+        self._plan = plan
+
+    def __getitem__(self, step: Any) -> int:
+        number, plane = self._plan.number(step), self._plan.plane
+        return plane.level(step[0], step[1]) if plane is not None else int(self._plan.level_numbers[number])
+
+    def __iter__(self) -> Iterator[Step]:
+        return (self._plan.step(i) for i in range(self._plan.work))
+
+    def __len__(self) -> int:
+        return self._plan.work
+
+
+class _Wavefronts(Sequence[tuple[Step, ...]]):
+    """Within a wavefront transforms stand in the order of declaration, and their cells row by row."""
+
+    def __init__(self, plan: Schedule):
+        self._plan = plan
+
+    @cached_property
+    def _sorted(self) -> tuple[Ints, Ints]:
+        levels = self._plan.level_numbers
+        order = np.argsort(levels, kind="stable")
+        return order, np.searchsorted(levels[order], np.arange(self._plan.span + 1))
+
+    def numbers(self, wavefront: int) -> Ints:
+        """The numbers of a wavefront's steps."""
+        if self._plan.plane is not None and self._plan.work > MOST_STEPS:
+            return self._plan.plane.wavefront(wavefront)
+        order, ends = self._sorted
+        return order[ends[wavefront] : ends[wavefront + 1]]
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> tuple[Step, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[Step, ...]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        k = int(index)
+        if not -len(self) <= k < len(self):
+            raise IndexError(f"there are {len(self)} wavefronts, 0 to {len(self) - 1}; found {k}")
+        plan = self._plan
+        numbers = self.numbers(k % len(self))
+        names = list(plan.spec.transforms)
+        cells = np.stack(np.unravel_index(numbers % plan.cell_count, plan.sizes), axis=1).tolist()
+        return tuple(
+            Step(names[t], tuple(cell)) for t, cell in zip((numbers // plan.cell_count).tolist(), cells, strict=True)
+        )
+
+    def __len__(self) -> int:
+        return self._plan.span
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} wavefronts of 1 to {self._plan.width} steps>"
+
+
+class _CallableModule(types.ModuleType):
+    """Importing this module puts it where ``gridc.schedule``, the function, stood; so the module itself can be called."""
+
+    def __call__(self, spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
+        return schedule(spec, **sizes)
+
+
+sys.modules[__name__].__class__ = _CallableModule
