@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from gridc import backends
-from gridc.errors import UsageError
+from gridc.errors import DataError, UsageError
 from gridc.reader import read
 from gridc.spec import GridSpec
 
 if TYPE_CHECKING:
     from gridc.grid import Grid
+    from gridc.lowering import Symbols
 
 
 def compile(
@@ -21,11 +23,13 @@ def compile(
     dtype: Literal["float32", "float64"] = "float32",
     seed: int = 0,
     progress: bool = False,
+    eager: bool = True,
 ) -> Grid:
     """Compile a spec (or a path to one, or its text) into functions.
 
     ``backend`` is a row of ``gridc.backends.BACKENDS``; ``lowering`` is ``fused``, one Op for the whole sweep, or ``plain``,
-    one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is being built.
+    one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is being built;
+    with ``eager=False`` a function is built when it is first called.
     Raises SpecError, UsageError, or ResourceError where the backend is not installed."""
     spec = spec if isinstance(spec, GridSpec) else read(spec)
     row = backends.backend(backend)
@@ -41,4 +45,32 @@ def compile(
     backends.prepare()
     from gridc.grid import Grid
 
-    return Grid(spec, row, lowering if lowering != "auto" or "fused" in row.lowerings else "plain", dtype, seed, progress)
+    grid = Grid(spec, row, lowering if lowering != "auto" or "fused" in row.lowerings else "plain", dtype, seed, progress)
+    return grid.ready() if eager else grid
+
+
+def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal["auto", "plain", "fused"] = "auto") -> Grid:
+    """The grid in a model file, compiled for this machine.
+
+    Raises DataError where the file is damaged, is no model, or comes from a newer gridc."""
+    from gridc import model_file
+
+    model = model_file.load(path)
+    spec = read(model.spec if "\n" in model.spec else model.spec + "\n")
+    dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
+    grid = compile(spec, backend, lowering, "float64" if dtype == "float64" else "float32", eager=False)
+    if set(model.parameters) != set(grid.parameters):
+        odd = sorted(set(model.parameters) ^ set(grid.parameters))[0]
+        raise DataError(f"{path}: its parameters are not those of the spec that it holds; they differ in '{odd}'")
+    for name, array in model.parameters.items():
+        grid.parameters[name] = array
+    return grid
+
+
+def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | None = None, parameters: Mapping[str, Any] | None = None,
+          **options: Any) -> Symbols:  # fmt: skip
+    """Lower a spec into somebody else's PyTensor graph; see ``gridc.lowering.lower``."""
+    backends.prepare()
+    from gridc.lowering import lower as lowered
+
+    return lowered(spec if isinstance(spec, GridSpec) else read(spec), inputs, parameters, **options)

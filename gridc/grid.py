@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytensor
@@ -16,9 +17,15 @@ import pytensor
 from gridc import arrays, fused, lowering, parameters
 from gridc.arrays import Array, Call
 from gridc.backends import Backend
+from gridc.errors import NumbersError
 from gridc.indices import recall
 from gridc.lowering import Symbols
 from gridc.spec import GridSpec
+
+if TYPE_CHECKING:
+    from gridc.history import History
+    from gridc.optimizers import Optimizer
+    from gridc.summary import Summary
 
 Arrays = Mapping[str, Any]
 CHUNK = 1 << 28
@@ -79,9 +86,64 @@ class Grid:
         outputs = dict(zip(self.spec.outputs, rest, strict=False))
         return float(loss), dict(zip(self.parameters, rest[len(outputs) :], strict=True)), outputs
 
+    # -- training and keeping -----------------------------------------------------------------------------------------
+
+    def fit(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, **options: Any) -> History:
+        """Train on arrays; the options are those of ``gridc.training.fit`` (optimizer, batch, budget, stop, held_out, …).
+
+        Raises DataError, UsageError, and NumbersError where a loss becomes NaN or infinite."""
+        from gridc.training import fit
+
+        return fit(self, (inputs, targets, lengths or {}), compile_seconds=self.ready_seconds, **options)
+
+    def training_step(self, optimizer: str | Optimizer = "adam", clip: float | None = None, **options: Any) -> TrainingStep:
+        """A function ``step(inputs, targets, lengths=None) -> loss`` that updates every parameter once per call.
+
+        ``optimizer`` is a row of ``gridc.optimizers`` and the options are its own (``learning_rate=1e-3``)."""
+        from gridc.optimizers import optimizer as made
+
+        return TrainingStep(self, made(optimizer, clip=clip, **options) if isinstance(optimizer, str) else optimizer)
+
+    def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
+        """For each output its accuracy (classes, binary) or R² (features, raw) over existing positions."""
+        from gridc.datasets import Dataset, for_spec
+        from gridc.metrics import score
+
+        return score(self, for_spec(Dataset(dict(inputs), dict(targets), dict(lengths or {})), self.spec))
+
+    def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> str:
+        """Write spec, parameters and a manifest to one file, whole or not at all; returns its sha256.  No pickle."""
+        from gridc import model_file
+
+        return model_file.save(path, model_file.Model(dict(self.parameters), self.spec.source.text, self.spec.digest, record or {}))
+
+    def summary(self, batch: int = 1, **sizes: int) -> Summary:
+        """Parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
+        from gridc.summary import summarise
+
+        return summarise(self.spec, self.dtype, self.lowering, self.backend.name, batch, sizes, dict(self.compile_seconds))
+
+    def __str__(self) -> str:
+        count = sum(array.size for array in self.parameters.values())
+        return f"Grid '{self.spec.name}': {count:,} parameters, {self.dtype}, {self.lowering} on '{self.backend.name}'"
+
+    __repr__ = __str__
+
     def _targets(self, targets: Arrays, call: Call, weights: Arrays | None) -> list[Array]:
         checked = arrays.check_targets(self.spec, targets, call, self.dtype)
         return [*checked.values(), *arrays.check_weights(self.spec, weights or {}, call, self.dtype)]
+
+    def ready(self) -> Grid:
+        """Build every function now, before the first call needs it."""
+        for name in ("predict", "gradients"):
+            self._function(name)
+        return self
+
+    @property
+    def ready_seconds(self) -> float:
+        """The seconds spent building so far, once all that training needs is there."""
+        self.ready()
+        return sum(self.compile_seconds.values())
 
     # -- compiling ----------------------------------------------------------------------------------------------------
 
@@ -176,3 +238,18 @@ class Grid:
         cells = int(np.prod(call.extent[1:]))
         each = sum(self.spec.rows(n) + (len(t.gates) + 2) * t.hidden for n, t in self.spec.transforms.items())
         return max(1, cells * each)
+
+
+class TrainingStep:
+    """One update of every parameter per call; keeps the optimiser's state.  Made by ``Grid.training_step``."""
+
+    def __init__(self, grid: Grid, optimizer: Optimizer):
+        self.grid, self.optimizer = grid, optimizer
+
+    def __call__(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
+        """The loss before the update.  Raises DataError, and NumbersError where loss or gradients are not finite."""
+        loss, gradients, _ = self.grid.loss_and_gradients(inputs, targets, lengths)
+        if not np.isfinite(loss):
+            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss}; a smaller learning rate or clip=1.0 may help")
+        self.optimizer.update(self.grid.parameters, gradients)
+        return loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gridc.spec import GridSpec
@@ -16,7 +16,8 @@ class Wiring:
     """``weights[t]`` is (W, b, peepholes), each None where absent; ``entries[t, 'hidden' | 'memory']`` the vectors that enter,
     ``[batch × other dimensions, hidden]``, start included; ``joined[input]`` its vectors ``[batch × over, width]``;
     ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
-    ``scan`` the mode of a Scan's inner graph, None for that of the function around it."""
+    ``scan`` the mode of a Scan's inner graph, None for that of the function around it; ``masks`` what training draws for
+    dropout and zoneout (see ``gridc.noise``), none in prediction."""
 
     spec: GridSpec
     dtype: str
@@ -29,6 +30,7 @@ class Wiring:
     facts: Mapping[str, Mapping[str, Variable]]
     indices: tuple[Variable, ...] = ()
     scan: str | None = None
+    masks: Mapping[str, Variable] = field(default_factory=dict)
 
     def start(self, name: str, vector: str) -> Variable | None:
         """A learned start, or None where a transform starts at zero."""

@@ -91,7 +91,7 @@ def one_hot(ids: Array, size: int) -> Array:
 
 def small(name: str, **changes: Any) -> str:
     """The text of a spec with some values changed: ``transforms__time__hidden=4``; ``hidden`` alone is for all transforms."""
-    yaml = YAML(typ="safe")
+    yaml = YAML()  # which keeps the order, and the order means something
     page = yaml.load(SPECS / f"{name}.yaml") if "\n" not in name else yaml.load(name)
     page.pop("training", None)
     hidden = changes.pop("hidden", None)
@@ -195,7 +195,7 @@ def test_a_1_grid_is_an_lstm_along_its_layers_with_no_input(lowering: str, tied:
             h, m = rule(h, m, w, b)
         return {"parity": read_out(p, "parity", cat(h, m))}
 
-    prove(text, {"bits": floats(8)}, equations, lowering)
+    prove(text, {"bits": floats(10)}, equations, lowering)
 
 
 @both
@@ -298,7 +298,7 @@ def test_the_four_2_grids_differ() -> None:
     x, results = {"symbols": ids(9, T)}, []
     for variant in VARIANTS:
         grid = gridc.compile(SOURCE if variant == "source" else small(variant, hidden=4), dtype="float64")
-        drawn(grid, np.random.default_rng(1))
+        drawn(grid, np.random.default_rng(1), 1.5)
         results.append(grid.predict(x)["answer"])
     for one, other in itertools.combinations(results, 2):
         assert np.abs(one - other).max() > 1e-3
@@ -349,7 +349,7 @@ def test_a_feed_forward_layer_between_lstm_levels(lowering: str, name: str, acti
             below = np.stack(above, axis=1)
         return {"answer": read_out(p, "answer", below)}
 
-    prove(text, {"symbols": ids(9, T)}, equations, lowering)
+    prove(text, {"symbols": ids(9, T)}, equations, lowering, 0.7)
 
 
 @both
@@ -630,7 +630,7 @@ def compared(grid: gridc.Grid, x: Array, y: Array, module: Any, pairs: Mapping[s
     loss = ((found - torch.tensor(y)) ** 2).mean(dim=-1)[inside].mean()
     loss.backward()
     mine, gradients, _ = grid.loss_and_gradients({"x": x}, {"y": y}, None if lengths is None else {"T": lengths})
-    assert mine == pytest.approx(float(loss), rel=1e-10)
+    assert mine == pytest.approx(loss.item(), rel=1e-10)
     return {name: getattr(module, name).grad.numpy() for name in pairs}, gradients
 
 

@@ -256,6 +256,18 @@ def test_callbacks_and_history():
         history.reason = "x"
 
 
+def test_figures_for_tensorboard(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from gridc.board import Board
+
+    board = Board(tmp_path)
+    history = fit(grid(), *data(), batch=4, budget=3, callbacks=[board], **QUIET)
+    board.close()
+    found = events.EventAccumulator(str(tmp_path)).Reload()
+    drawn = [(event.step, event.value) for event in found.Scalars("label/accuracy/held out")]
+    assert drawn == [(record.step, pytest.approx(record.accuracy())) for record in history.records]
+
+
 def test_plain_lines_off_a_terminal(capsys):
     fit(grid(), *data(), batch=4, budget=3)
     out, err = capsys.readouterr()

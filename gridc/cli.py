@@ -1,0 +1,128 @@
+"""The command line: which commands there are, and what becomes of an error.
+
+Results go to stdout, messages to stderr.  Exit codes: 0 done, 1 a mistake in gridc, 2 usage or spec, 3 data, 4 numbers,
+5 resources, 130 interrupted.  A command is imported when it is called, so that ``gridc --help`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from gridc.commands.output import print_json
+from gridc.errors import GridcError, SpecError, nearest
+
+INTERRUPTED = 130
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("start:init", "Write a commented spec for a sequence, an image, a table or a text, and data to try it on."),
+    "check": ("look:check", "Say whether specs mean something, and what."),
+    "show": ("look:show", "Show a spec on its way through the compiler: spec, graph, schedule or program."),
+    "schedule": ("look:schedule", "Show how parallel a grid is: wavefronts, speed-up, pictures, a trace."),
+    "compile": ("use:compile", "Build a spec's functions, and say what they cost."),
+    "train": ("learn:train", "Do the experiment of a spec's training block."),
+    "predict": ("use:predict", "Predict from a file with a trained model."),
+    "score": ("use:score", "Measure a trained model, with a confusion matrix."),
+    "sample": ("use:sample", "Write text with a trained language model."),
+    "inspect": ("use:inspect", "Show what a model file holds: spec, parameters, training record, hashes."),
+    "bench": ("start:bench", "Measure speed on this machine."),
+    "doctor": ("doctor:doctor", "Look at this machine and say what to do about it."),
+    "schema": ("start:schema", "Print the JSON Schema of a spec, for editors."),
+    "completion": ("start:completion", "Print what makes a shell complete gridc's commands."),
+}
+"""Command → where it lives under ``gridc.commands``, and its one line of help."""
+
+
+class Commands(click.Group):
+    """The commands, imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(f"gridc.commands.{module}"), name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            ctx.fail(f"There is no command '{args[0]}'{nearest(args[0], COMMANDS) or '; gridc --help lists them.'}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from gridc import __version__
+
+        click.echo(f"gridc {__version__}")
+        ctx.exit()
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version.")
+def cli() -> None:
+    """A symbolic graph compiler for Grid LSTMs: a page of YAML to wavefronts to fast kernels.
+
+    New here?  gridc init sequence, then gridc train sequence.yaml.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, and end the process with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    code = run(given)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; without this Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        cli.main(arguments, prog_name="gridc", standalone_mode=False)
+        return 0
+    except click.exceptions.Exit as asked:
+        return asked.exit_code
+    except click.UsageError as error:
+        where = f" ({error.ctx.command_path} --help says more.)" if error.ctx else ""
+        return _told(arguments, f"{error.format_message()}{where}", 2, error)
+    except (KeyboardInterrupt, click.Abort):
+        return _told(arguments, "Interrupted.", INTERRUPTED, None)
+    except GridcError as error:
+        return _told(arguments, str(error), error.exit_code, error)
+    except BrokenPipeError:
+        return 0
+    except MemoryError:
+        return _told(arguments, "There is not enough memory; a smaller batch or a shorter grid may fit.", 5, None)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        return _told(arguments, f"{named}{error.strerror or error}.", 5, error)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        what = "This is a mistake in gridc, not in what you wrote; please report it with the lines above."
+        return _told(arguments, what, 1, error)
+
+
+def _told(arguments: list[str], sentence: str, code: int, error: BaseException | None) -> int:
+    """Says what went wrong on stderr, and to a program that asked for JSON also on stdout."""
+    click.echo(f"gridc: {sentence}", err=True)
+    if "--json" in arguments:
+        told: dict[str, Any] = {"error": sentence, "kind": type(error).__name__ if error else "Interrupted", "exit_code": code}
+        if isinstance(error, SpecError):
+            told |= {"error": error.sentence, "path": error.path, "line": error.line, "column": error.column}
+        print_json(told)
+    return code

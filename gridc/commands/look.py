@@ -1,0 +1,261 @@
+"""``check``, ``show`` and ``schedule``: what a spec means and how parallel it is, without PyTensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gridc.commands.output import as_json, print_json, say, sizes_of, with_sizes, write
+from gridc.errors import GridcError, SpecError, UsageError, listed
+
+if TYPE_CHECKING:
+    from gridc.schedule import Schedule
+    from gridc.spec import GridSpec
+
+FORMATS = ("table", "json", "dot", "svg", "png", "html", "trace")
+PICTURES = ("grid", "cell", "wavefronts", "widths")
+LISTED = 40
+"""Rows of a long listing that are shown to people; JSON has them all."""
+
+
+@click.command(no_args_is_help=True)
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@as_json
+def check(specs: tuple[str, ...], json_: bool) -> None:
+    """Say whether specs mean something, and what."""
+    from gridc import reader
+
+    found: list[dict[str, Any]] = []
+    wrong: list[SpecError] = []
+    for path in specs:
+        try:
+            spec = reader.read(path)
+        except SpecError as error:
+            wrong.append(error)
+            found.append({"spec": path, "ok": False, "error": error.sentence, "line": error.line, "column": error.column})
+            say(f"gridc: {error}")
+        else:
+            found.append({"spec": path, "ok": True, **_meaning(spec)})
+            if not json_:
+                click.echo(f"{path}: {_sentence(spec)}")
+    if json_:
+        print_json(found if len(found) > 1 else found[0])
+    if wrong:
+        raise click.exceptions.Exit(SpecError.exit_code)
+
+
+def _meaning(spec: GridSpec) -> dict[str, Any]:
+    from math import prod
+
+    from gridc import parameters
+
+    return {
+        "name": spec.name,
+        "dimensions": {d.name: d.size for d in spec.dimensions},
+        "transforms": {t.name: t.cell for t in spec.transforms.values()},
+        "priority": spec.priority,
+        "inputs": list(spec.inputs),
+        "outputs": list(spec.outputs),
+        "parameters": sum(prod(shape) for shape in parameters.shapes(spec).values()),
+        "digest": spec.digest,
+    }
+
+
+def _sentence(spec: GridSpec) -> str:
+    told = _meaning(spec)
+    sizes = " × ".join(f"{name} {size}" for name, size in told["dimensions"].items())
+    cells = listed((f"{cell} '{name}'" for name, cell in told["transforms"].items()), "and")
+    return f"good. '{spec.name}' is a grid of {sizes} with {cells}; {told['parameters']:,} parameters."
+
+
+@click.command(no_args_is_help=True)
+@click.argument("spec")
+@click.option("--at", "stage", type=click.Choice(["spec", "graph", "schedule", "program"]), default="spec",
+              show_default=True, help="Where to stop on the way through the compiler.")  # fmt: skip
+@with_sizes
+@as_json
+def show(spec: str, stage: str, sizes: tuple[str, ...], json_: bool) -> None:
+    """Show a spec on its way through the compiler: spec, graph, schedule or program."""
+    from gridc import reader
+
+    read = reader.read(spec)
+    bound = sizes_of(sizes)
+    if stage == "spec":
+        _show_spec(read, json_)
+    elif stage == "program":
+        _show_program(read, json_)
+    else:
+        from gridc.schedule import schedule as scheduled
+
+        plan = scheduled(read, **bound)
+        (_show_graph if stage == "graph" else _show_schedule)(plan, json_)
+
+
+def _show_spec(spec: GridSpec, json_: bool) -> None:
+    from gridc import parameters
+
+    shapes = parameters.shapes(spec)
+    if json_:
+        import dataclasses
+
+        parts = {"name": spec.name, **_meaning(spec), "dimensions": [dataclasses.asdict(d) for d in spec.dimensions]}
+        for section in ("transforms", "inputs", "outputs"):
+            parts[section] = {name: dataclasses.asdict(one) for name, one in getattr(spec, section).items()}
+        parts["shapes"] = shapes
+        parts["training"] = spec.training.model_dump(mode="json", exclude_unset=True) if spec.training else None
+        print_json(parts)
+        return
+    from gridc.tables import table
+
+    click.echo(str(spec))
+    click.echo("\n" + table(("parameter", "shape"), [(name, " × ".join(map(str, shape))) for name, shape in shapes.items()]))
+
+
+def _show_graph(plan: Schedule, json_: bool) -> None:
+    graph = plan.graph
+    if json_:
+        number = {step: i for i, step in enumerate(graph.nodes)}
+        print_json({
+            "name": plan.spec.name,
+            "nodes": [{"transform": s.transform, "cell": s.cell, "wavefront": plan.levels[s]} for s in number],
+            "edges": [{"from": number[a], "to": number[b], "kind": kind} for a, b, kind in graph.edges(data="kind")],
+        })  # fmt: skip
+        return
+    click.echo(f"{plan.spec.name}: {graph.number_of_nodes():,} steps, {graph.number_of_edges():,} dependences\n")
+    rows = [(str(step), ", ".join(map(str, graph.predecessors(step))) or "nothing") for step in list(graph.nodes)[:LISTED]]
+    width = max(len(name) for name, _ in rows)
+    for name, waits in rows:
+        click.echo(f"  {name:<{width}}  waits for {waits}")
+    if graph.number_of_nodes() > LISTED:
+        click.echo(f"  … and {graph.number_of_nodes() - LISTED:,} more (--json has all of them)")
+
+
+def _show_schedule(plan: Schedule, json_: bool) -> None:
+    if json_:
+        click.echo(plan.to_json())
+        return
+    click.echo(f"{plan}\n")
+    for level in range(min(plan.span, LISTED)):
+        batches = ", ".join(f"{b.owner}{f'[{b.weight}]' if plan.spec.transforms[b.owner].untied else ''} × {len(b.steps)}"
+                            for b in plan.batches(level))  # fmt: skip
+        click.echo(f"  wavefront {level:>4}  {plan.widths[level]:>5} steps: {batches}")
+    if plan.span > LISTED:
+        click.echo(f"  … and {plan.span - LISTED:,} wavefronts more (--json has all of them)")
+
+
+def _show_program(spec: GridSpec, json_: bool) -> None:
+    import gridc
+
+    symbols = gridc.lower(spec)
+    from gridc.backends import prepare
+
+    prepare()
+    from pytensor.graph.traversal import applys_between  # type: ignore[import-not-found,unused-ignore]
+    from pytensor.printing import debugprint
+
+    outputs = list(symbols.outputs.values())
+    nodes = list(applys_between([], outputs))
+    text: Any = debugprint(outputs, file="str")
+    if json_:
+        print_json({"name": spec.name, "nodes": len(nodes), "ops": sorted({str(node.op) for node in nodes}),
+                    "inputs": {k: str(v.type) for k, v in symbols.inputs.items()},
+                    "parameters": {k: str(v.type) for k, v in symbols.parameters.items()},
+                    "outputs": {k: str(v.type) for k, v in symbols.outputs.items()}, "graph": text})  # fmt: skip
+        return
+    click.echo(f"{spec.name}: {len(nodes)} PyTensor nodes, whatever the sizes\n\n{text}")
+
+
+@click.command(no_args_is_help=True)
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@with_sizes
+@click.option("-w", "--workers", type=click.IntRange(1), default=8, show_default=True, help="Workers to simulate.")
+@click.option("-f", "--format", "format_", type=click.Choice(FORMATS), help="What to make of it (default: by the name of -o).")
+@click.option("--picture", type=click.Choice(PICTURES), default="grid", show_default=True, help="What an SVG or PNG shows.")
+@click.option("-o", "--output", metavar="FILE", help="Write there.")
+@as_json
+def schedule(
+    specs: tuple[str, ...], sizes: tuple[str, ...], workers: int, format_: str | None, picture: str, output: str | None, json_: bool
+) -> None:
+    """Show how parallel a grid is: wavefronts, speed-up, pictures, a trace.  Several specs stand side by side."""
+    from gridc import reader
+    from gridc.schedule import schedule as scheduled
+
+    chosen = "json" if json_ else format_ or _by_name(output)
+    bound = sizes_of(sizes)
+    read = [reader.read(path) for path in specs]
+    known = {symbol for spec in read for symbol in spec.symbols}
+    if len(read) == 1:
+        plans = [scheduled(read[0], **bound)]
+    else:
+        for symbol in bound:
+            if symbol not in known:
+                raise UsageError(f"--size: no spec has a symbol '{symbol}'; expected {listed(sorted(known)) or 'none'}.")
+        plans = [scheduled(spec, **{k: v for k, v in bound.items() if k in spec.symbols}) for spec in read]
+    if len(plans) > 1 and chosen not in ("table", "json"):
+        raise UsageError(f"The format {chosen} shows one spec; found {len(plans)}.")
+    write(_made(plans, chosen, workers, picture), output)
+    if output not in (None, "-"):
+        say(f"Wrote {output}.")
+
+
+def _by_name(output: str | None) -> str:
+    if output is None or output == "-":
+        return "table"
+    suffix = Path(output).suffix[1:].lower()
+    known = {"gv": "dot", "txt": "table", "htm": "html"}
+    if (found := known.get(suffix, suffix)) not in FORMATS:
+        raise UsageError(f"The name {output} does not say which format; give --format, one of {listed(FORMATS)}.")
+    return found
+
+
+def _made(plans: Sequence[Schedule], chosen: str, workers: int, picture: str) -> str | bytes:
+    if chosen == "json":
+        if len(plans) == 1:
+            return plans[0].to_json()
+        import json
+
+        return json.dumps([json.loads(plan.to_json(steps=False)) for plan in plans], indent=2, ensure_ascii=False)
+    if chosen == "table":
+        return _tables(plans, workers)
+    plan = plans[0]
+    makers = {
+        "dot": plan.to_dot, "svg": lambda: plan.to_svg(picture), "html": lambda: plan.to_html(workers),
+        "trace": lambda: plan.to_trace(workers),
+    }  # fmt: skip
+    if chosen == "png":
+        from gridc import drawing
+
+        return drawing.png(plan, picture)
+    return makers[chosen]()
+
+
+def _tables(plans: Sequence[Schedule], workers: int) -> str:
+    if len(plans) == 1:
+        return f"{plans[0]}\n\n  {plans[0].speedup(workers)}"
+    from gridc.tables import sparkline, table
+
+    rows: list[tuple[object, ...]] = []
+    for plan in plans:
+        speed = plan.speedup(workers)
+        simulated = "–" if speed.simulated is None else f"{speed.simulated:.2f}"
+        sizes = "×".join(map(str, plan.sizes))
+        rows.append((plan.spec.name, sizes, f"{plan.work:,}", f"{plan.span:,}", f"{plan.width:,}", f"{plan.parallelism:.1f}",
+                     f"{speed.most:.2f}", simulated, sparkline(plan.widths, 24)))  # fmt: skip
+    head = ("spec", "sizes", "steps", "wavefronts", "widest", "parallelism", f"at most on {workers}", "simulated", "widths")
+    return table(head, rows)
+
+
+def draw_into(folder: Path, plan: Schedule) -> list[Path]:
+    """``schedule.svg`` and ``schedule.html`` of a schedule in a folder; what cannot be drawn is said and left out."""
+    made: list[Path] = []
+    for name, draw in (("schedule.svg", plan.to_svg), ("schedule.html", plan.to_html)):
+        try:
+            write(draw(), str(folder / name))
+        except GridcError as error:
+            say(f"{name} was not drawn: {error}")
+        else:
+            made.append(folder / name)
+    return made

@@ -1,0 +1,129 @@
+"""What all commands share: JSON on stdout, files written whole, sizes and settings from the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gridc.errors import ResourceError, UsageError, nearest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def as_json(function: F) -> F:
+    """Adds ``--json``."""
+    return click.option("--json", "json_", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def with_sizes(function: F) -> F:
+    """Adds ``--size SYMBOL=NUMBER``."""
+    return click.option(
+        "-s", "--size", "sizes", multiple=True, metavar="SYMBOL=NUMBER", help="The size of a symbol; may be repeated."
+    )(function)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; what is not finite becomes null, since JSON has no such numbers."""
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value]  # pyright: ignore[reportUnknownVariableType]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def say(line: str) -> None:
+    """A message for people, on stderr."""
+    click.echo(line, err=True)
+
+
+def write(content: str | bytes, path: str | None) -> None:
+    """A result into a file, whole or not at all, or onto stdout."""
+    if path is None or path == "-":
+        if isinstance(content, bytes):
+            if sys.stdout.isatty():
+                raise UsageError("This would print bytes on the terminal; give a file with -o.")
+            click.echo(content, nl=False)
+        else:
+            click.echo(content, nl=not content.endswith("\n"))
+        return
+    from gridc.model_file import write_atomically
+
+    place = Path(path)
+    if not place.parent.is_dir():
+        raise ResourceError(f"There is no folder {place.parent} to write {place.name} into.")
+    write_atomically(place, content)
+
+
+def sizes_of(given: Sequence[str]) -> dict[str, int]:
+    """``T=50`` as a mapping; UsageError for anything else."""
+    sizes: dict[str, int] = {}
+    for word in given:
+        for part in filter(None, re.split(r"[,\s]+", word)):
+            name, equals, number = part.partition("=")
+            if not equals or not number.isdigit() or int(number) < 1:
+                raise UsageError(f"--size: found '{part}'; expected SYMBOL=NUMBER, such as T=50.")
+            sizes[name] = int(number)
+    return sizes
+
+
+def value_of(text: str) -> Any:
+    """A value on the command line, read as YAML reads it: ``0.1``, ``true``, ``{accuracy: 0.9}``, ``adam``."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
+    except YAMLError:
+        return text
+
+
+def settings_of(given: Sequence[str]) -> dict[str, Any]:
+    """``--set KEY=VALUE`` as a mapping."""
+    found: dict[str, Any] = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set: found '{word}'; expected KEY=VALUE, such as batch=64.")
+        found[name.strip().replace("-", "_") if "." not in name else name.strip()] = value_of(value)
+    return found
+
+
+def extra_options(arguments: Sequence[str], command: click.Command) -> dict[str, Any]:
+    """Options that the command does not declare, as settings: ``--learning-rate 0.1``, ``--bits=16``."""
+    found: dict[str, Any] = {}
+    own = [option for parameter in command.params for option in parameter.opts]
+    i = 0
+    while i < len(arguments):
+        word = arguments[i]
+        if not word.startswith("--"):
+            raise UsageError(f"{command.name} takes one spec; found '{word}' besides.")
+        name, equals, value = word[2:].partition("=")
+        i += 1
+        if not equals:
+            if i >= len(arguments) or (arguments[i].startswith("--")):
+                raise UsageError(f"There is no option '{word}' without a value{nearest(word, own)}")
+            value, i = arguments[i], i + 1
+        found[name.replace("-", "_") if "." not in name else name] = value_of(value)
+    return found
+
+
+def shortened(number: float) -> str:
+    """A duration as people say it."""
+    return f"{number * 1e3:.0f} ms" if number < 1 else f"{number:.1f} s" if number < 120 else f"{number / 60:.1f} min"

@@ -1,0 +1,90 @@
+"""What a compiled grid holds and costs, counted on paper before it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gridc import parameters
+from gridc.errors import UsageError, nearest
+from gridc.spec import GridSpec
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``flops`` of a forward sweep's products; ``predict_bytes`` and ``training_bytes`` are the peak of what a call stores:
+    states, inputs and activations of every step, the parameters, and for training their gradients."""
+
+    name: str
+    lowering: str
+    backend: str
+    dtype: str
+    batch: int
+    sizes: tuple[tuple[str, int], ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    flops: int
+    predict_bytes: int
+    training_bytes: int
+    wavefronts: int
+    steps: int
+    compile_seconds: Mapping[str, float]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learnt."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def __str__(self) -> str:
+        grid = " × ".join(f"{name} {size}" for name, size in self.sizes)
+        rows = [
+            f"{self.name}: {self.lowering} on '{self.backend}', {self.dtype}",
+            f"grid        {grid}, batch {self.batch}: {self.steps:,} steps in {self.wavefronts:,} wavefronts",
+            f"parameters  {self.parameters:,}",
+            *(f"  {name:<22} {' × '.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes.items()),
+            f"products    {self.flops / 1e9:,.3f} GFLOP forward, {3 * self.flops / 1e9:,.3f} GFLOP a training step",
+            f"memory      {self.predict_bytes / 1e6:,.1f} MB forward, {self.training_bytes / 1e6:,.1f} MB training",
+        ]
+        if self.compile_seconds:
+            rows.append("built in    " + ", ".join(f"{what} {seconds:.2f} s" for what, seconds in self.compile_seconds.items()))
+        return "\n".join(rows)
+
+
+def summarise(
+    spec: GridSpec, dtype: str, lowering: str, backend: str, batch: int, sizes: Mapping[str, int],
+    compile_seconds: Mapping[str, float],
+) -> Summary:  # fmt: skip
+    """Count on paper.  Symbols without a size count as 1; raises UsageError for a name that is no symbol."""
+    from gridc.schedule import schedule
+
+    for name in sizes:
+        if name not in spec.symbols:
+            raise UsageError(f"there is no symbol '{name}'{nearest(name, spec.symbols)}")
+    bound = {symbol: int(sizes.get(symbol, 1)) for symbol in spec.symbols}
+    extent = spec.sizes(bound)
+    plan = schedule(spec, **bound)
+    shapes = parameters.shapes(spec)
+    item = np.dtype(dtype).itemsize
+    tape, slopes, flops = stored(spec, extent, batch)
+    learnt = sum(math.prod(shape) for shape in shapes.values())
+    return Summary(
+        spec.name, lowering, backend, dtype, batch, tuple(zip((d.name for d in spec.dimensions), extent, strict=True)), shapes,
+        flops, item * (tape + learnt), item * (tape + slopes + 2 * learnt), plan.span, plan.work, compile_seconds,
+    )  # fmt: skip
+
+
+def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> tuple[int, int, int]:
+    """How many numbers a sweep keeps from forward to backward, how many more backward, and its forward products' FLOPs."""
+    rows = math.prod(sizes) * batch
+    tape = slopes = flops = 0
+    for name, t in spec.transforms.items():
+        own = 1 + t.has_memory
+        entering = rows // sizes[t.along[0]] if spec.entering(name) or t.start == "wrap" else 0
+        computed = 0 if t.relayed else rows
+        columns = len(t.gates) * t.hidden
+        tape += (computed + entering) * own * t.hidden + computed * (spec.rows(name) * bool(columns) + columns)
+        slopes += (computed + entering) * own * t.hidden
+        flops += 2 * computed * spec.rows(name) * columns
+    return tape, slopes, flops
