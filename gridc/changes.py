@@ -17,7 +17,7 @@ from gridc.spec import GridSpec, Read, Transform
 @dataclass(frozen=True)
 class Change:
     """One change, and the schedule that it makes: steps, wavefronts, matrix products a sweep, and the model's time on so
-    many workers.  ``gain`` is how many times as fast a sweep is as the grid's own; a shorter dimension is faster by doing less too."""
+    many workers.  ``gain`` is how many times as fast a sweep is as the grid's own; a shorter dimension also does less."""
 
     kind: str
     name: str

@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("look:check", "Say whether specs mean something, and what."),
     "show": ("look:show", "Show a spec on its way through the compiler: spec, graph, schedule or program."),
     "schedule": ("look:schedule", "Show how parallel a grid is: wavefronts, speed-up, pictures, a trace."),
-    "compile": ("use:compile", "Build a spec's functions, and say what they cost."),
+    "compile": ("use:compile_", "Build a spec's functions, and say what they cost."),
     "train": ("learn:train", "Do the experiment of a spec's training block."),
     "predict": ("use:predict", "Predict from a file with a trained model."),
     "score": ("use:score", "Measure a trained model, with a confusion matrix."),

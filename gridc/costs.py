@@ -12,7 +12,7 @@ They know nothing of what a step costs, nor of vectors that travel between worke
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -333,7 +333,8 @@ class SpeedUp:
         return self.simulated if self.simulated is not None else self.brent
 
     def __str__(self) -> str:
-        simulated = "not simulated" if self.simulated is None else f"simulated {self.simulated:.2f} ({self.moved:,} vectors moved)"
+        moved = f"({self.moved:,} vectors moved)"
+        simulated = "not simulated" if self.simulated is None else f"simulated {self.simulated:.2f} {moved}"
         return (
             f"{self.workers} workers: at most {self.most:.2f} times as fast, wavefront by wavefront (Brent) {self.brent:.2f}, "
             f"any list schedule (Graham) at least {self.graham:.2f}, {simulated}"

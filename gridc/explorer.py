@@ -95,7 +95,8 @@ def _blocks(plan: Schedule, t: Transform) -> list[dict[str, Any]]:
     for of, point, text in looked:
         inputs = [i.name for i in spec.entering(of.name)]
         start = f"start: {tables.start_text(spec, of)}"
-        blocks.append({"text": text, "start": start, "entry": " + ".join([start, *inputs]), "found": _packed(_found(plan, of, point), np.int32)})
+        found = _packed(_found(plan, of, point), np.int32)
+        blocks.append({"text": text, "start": start, "entry": " + ".join([start, *inputs]), "found": found})
     return blocks
 
 

@@ -21,7 +21,7 @@ The JSON format, ``{"format": "gridc.schedule", "version": 1, ...}``; a reader m
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gridc.errors import DataError, GridcError, UsageError
 
@@ -82,16 +82,17 @@ def from_json(text: str) -> Schedule:
     from gridc.schedule import Schedule
 
     try:
-        page = json.loads(text)
+        page: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"found no JSON ({error}); expected a schedule that gridc wrote") from None
-    if not isinstance(page, dict) or page.get("format") != FORMAT:
+    page = cast("dict[str, Any]", page) if isinstance(page, dict) else {}
+    if page.get("format") != FORMAT:
         raise DataError(f"found other JSON; expected a schedule that gridc wrote, with \"format\": \"{FORMAT}\"")
     if page.get("version") != VERSION:
         raise DataError(f"found version {page.get('version')!r} of the schedule format; expected {VERSION}")
     try:
         spec = read(page["spec"] + "\n")
-        sizes = tuple(int(d["size"]) for d in page["dimensions"])
+        sizes = tuple(int(d["size"]) for d in list[Any](page["dimensions"]))
         fixed = [d.size if isinstance(d.size, int) else n for d, n in zip(spec.dimensions, sizes, strict=True)]
     except GridcError as error:
         raise DataError(f"the schedule's spec cannot be read: {error}") from None
@@ -120,7 +121,8 @@ def to_dot(plan: Schedule) -> str:
     for k, steps in enumerate(plan.wavefronts):
         nodes = " ".join(f'"{step}" [fillcolor="{colour[step.transform]}"];' for step in steps)
         lines.append(f"  subgraph wavefront_{k} {{ rank=same; {nodes} }}")
-    for before, after, data in plan.graph.edges(data=True):
+    edges: Any = plan.graph.edges(data=True)
+    for before, after, data in edges:
         style = " [style=dashed]" if data["kind"] == "carry" else ""
         lines.append(f'  "{before}" -> "{after}"{style};')
     return "\n".join([*lines, "}", ""])

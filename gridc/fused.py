@@ -30,7 +30,8 @@ from gridc.sweep import Parameters, Workspace, backward, forward
 from gridc.wiring import Variable, Wiring
 
 Role = tuple[str, str, str]
-"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'joined', 'hidden' | 'memory' | '')."""
+"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined', 'hidden' |
+'memory' | ''); a shift is added to every entry."""
 
 INPLACE = "gridc_inplace"
 """The tag of the rewrite that lets an adjoint use up its tape."""
@@ -49,9 +50,10 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
             if start is not None:
                 roles.append((name, "start", vector))
                 arrays.append(start)
-            if (name, vector) in wiring.entries:
-                roles.append((name, "entry", vector))
-                arrays.append(wiring.entries[name, vector])
+            for role, variable in zip(("entry", "shift"), wiring.entries.get((name, vector), ()), strict=False):
+                if variable is not None:
+                    roles.append((name, role, vector))
+                    arrays.append(variable)
     for name, variable in wiring.joined.items():
         roles.append((name, "joined", ""))
         arrays.append(variable)
@@ -124,7 +126,11 @@ class _Arrays:
                 entry = self.by_role.get((boundary.transform, "entry", vector))
                 state[boundary.start] = start
                 entering = slice(boundary.first, boundary.first + boundary.count)
-                state[entering] = start if entry is None else entry[self.rows(lane, len(entry))]
+                if entry is None:
+                    state[entering] = start
+                else:
+                    shift = self.by_role.get((boundary.transform, "shift", vector), 0)
+                    np.add(entry[self.rows(lane, len(entry))], shift, out=state[entering])
 
 
 def flat_weights(array: np.ndarray, letter: str) -> np.ndarray:
@@ -199,12 +205,15 @@ def _tapped(tap: tuple[int, bool, Ints], space: Workspace) -> np.ndarray:
 class Adjoint(_SweepOp):
     """``(extent, lengths, *arrays, tape, *gradients of the taps) → gradients of the arrays``: the sweep backward.
 
-    In place it uses up the tape; otherwise it works on a copy."""
+    In place it uses up the tape; otherwise it works on a copy.  The gradients of joined inputs that are ``unasked`` for stay
+    zero: each would be a product as large as the reads'."""
 
-    __props__ = ("spec", "dtype", "roles", "inplace")
+    __props__ = ("spec", "dtype", "roles", "inplace", "unasked")
 
-    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], inplace: bool = False):
-        self.spec, self.dtype, self.roles, self.inplace = spec, dtype, roles, inplace
+    def __init__(
+        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], inplace: bool = False, unasked: tuple[Role, ...] = ()
+    ):
+        self.spec, self.dtype, self.roles, self.inplace, self.unasked = spec, dtype, roles, inplace, unasked
         if inplace:
             self.destroy_map = {0: [2 + len(roles)]}
         self._scratch: list[np.ndarray] = []
@@ -243,10 +252,12 @@ class Adjoint(_SweepOp):
                     _hand_back(lane.taps[name][j], space, next(feed)[lane.examples])
             for i, name in enumerate(arrays.names):
                 for j, x in enumerate(self.spec.joined(name)):
+                    if (x.name, "joined", "") in self.unasked:
+                        continue
                     total = out[x.name, "joined", ""]
                     space.djoined[i][j] = total[arrays.rows(lane, len(total))]
         for role, array in out.items():
-            if role[1] not in ("W", "b", "p"):
+            if role[1] in ("start", "shift", "joined"):
                 array.fill(0)
         parameters = arrays.parameters()
         letters = [[flat_weights(out[n, letter, ""], letter) if (n, letter, "") in out else None for n in arrays.names]
@@ -301,8 +312,11 @@ def _leave(arrays: _Arrays, out: dict[Role, np.ndarray], lane: Lane, boundary: B
         entering = state[boundary.first : boundary.first + boundary.count]
         start = out.get((boundary.transform, "start", vector))
         entry = out.get((boundary.transform, "entry", vector))
+        shift = out.get((boundary.transform, "shift", vector))
         if entry is not None:
-            entry[arrays.rows(lane, len(entry))] += entering
+            entry[arrays.rows(lane, len(entry))] = entering
+        if shift is not None:
+            shift += entering.sum(axis=0)
         if start is not None:
             start += state[boundary.start]
             if entry is None:
@@ -314,7 +328,8 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
     op = node.op
     if op.inplace:
         return False
-    return Adjoint(op.spec, op.dtype, op.roles, inplace=True)(*node.inputs, return_list=True)
+    unasked = tuple(r for r, out in zip(op.roles, node.outputs, strict=True) if r[1] == "joined" and not fgraph.clients[out])
+    return Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked)(*node.inputs, return_list=True)
 
 
 optdb.register("gridc_use_up_the_tape", dfs_rewriter(_use_up_the_tape), INPLACE, "fast_run", "inplace", position=75)

@@ -18,7 +18,7 @@ from gridc import arrays, fused, lowering, parameters
 from gridc.arrays import Array, Call
 from gridc.backends import Backend
 from gridc.errors import NumbersError
-from gridc.indices import recall
+from gridc.indices import Sizes, recall
 from gridc.lowering import Symbols
 from gridc.spec import GridSpec
 
@@ -134,8 +134,8 @@ class Grid:
         return [*checked.values(), *arrays.check_weights(self.spec, weights or {}, call, self.dtype)]
 
     def ready(self) -> Grid:
-        """Build every function now, before the first call needs it."""
-        for name in ("predict", "gradients"):
+        """Build every function now, before the first call needs it; where shapes are static only a call tells them."""
+        for name in ("predict", "gradients") if not self.backend.static else ():
             self._function(name)
         return self
 
@@ -147,61 +147,76 @@ class Grid:
 
     # -- compiling ----------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _symbols(self) -> Symbols:
-        """The graph that this grid's own functions run: sizes and lengths are inputs of it."""
+    def _lowered(self, call: Call | None = None) -> Symbols:
+        """The graph that this grid's own functions run: sizes and lengths are inputs of it.
+
+        For a backend whose shapes are static every input has those of the call."""
         import pytensor.tensor as pt
 
+        inputs = {}
+        if call is not None:
+            for name, array in call.inputs.items():
+                inputs[name] = pt.TensorType(str(array.dtype), array.shape)(name)
+        static = None if call is None else Sizes(call.extent, call.lengths)
+        shape = (None, None) if call is None else call.lengths.shape
         return lowering.lower(
-            self.spec, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan,  # type: ignore[arg-type]
-            extent=pt.vector("extent", dtype="int64"), lengths=pt.matrix("lengths", dtype="int64"),
+            self.spec, inputs, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan,  # type: ignore[arg-type]
+            extent=pt.vector("extent", dtype="int64"), lengths=pt.TensorType("int64", shape)("lengths"), static=static,
         )  # fmt: skip
+
+    @cached_property
+    def _symbols(self) -> Symbols:
+        return self._lowered()
 
     @cached_property
     def symbolic(self) -> Symbols:
         """The grid as PyTensor variables; ``parameters`` are shared variables that hold this grid's own numbers.
 
         Sizes follow from the inputs' shapes, and every example fills the grid."""
-        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering, scan=self.backend.scan)  # type: ignore[arg-type]
+        scan = self.backend.scan
+        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering, scan=scan)  # type: ignore[arg-type]
 
     @cached_property
-    def _functions(self) -> dict[str, Callable[..., list[Array]]]:
+    def _functions(self) -> dict[Any, Callable[..., list[Array]]]:
         return {}
 
     def _function(self, name: str) -> Callable[..., list[Array]]:
-        """A compiled function by name, made at its first use."""
+        """A compiled function by name, made at its first use; it serves every size."""
         if name not in self._functions:
-            s = self._symbols
-            sizes = [*s.inputs.values(), s.extent, s.lengths]
-            told = [*s.targets.values(), *s.weights.values()]
-            made = {
-                "predict": lambda: (sizes, list(s.outputs.values())),
-                "loss": lambda: ([*sizes, *told], [s.loss]),
-                "gradients": lambda: ([*sizes, *told], [s.loss, *s.outputs.values(), *self._gradients(s)]),
-            }
             with self._timed(name):
-                self._functions[name] = self._compiled(name, *made[name]())
+                self._functions[name] = self._compiled(name, self._symbols)
         return self._functions[name]
 
-    def _gradients(self, s: Symbols) -> list[Any]:
-        variables = list(s.parameters.values())
-        return pytensor.grad(s.loss, variables, disconnected_inputs="ignore") if variables else []
+    def _static_function(self, name: str, call: Call, indices: list[Array]) -> Callable[..., list[Array]]:
+        """The same for a backend whose shapes are static: one for every size of a call."""
+        key = (name, *(array.shape for array in (*call.inputs.values(), call.lengths, *indices)))
+        if key not in self._functions:
+            with self._timed(f"{name} for {' × '.join(map(str, call.extent))}"):
+                self._functions[key] = self._compiled(name, self._lowered(call))
+        return self._functions[key]
 
-    def _compiled(self, name: str, inputs: list[Any], outputs: list[Any]) -> Callable[..., list[Array]]:
-        s = self._symbols
-        indices = list(s.indices) if self.backend.static else []
-        function = pytensor.function(
+    def _compiled(self, name: str, s: Symbols) -> Callable[..., list[Array]]:
+        sizes = [*s.inputs.values(), s.extent, s.lengths]
+        told = [*s.targets.values(), *s.weights.values()]
+        indices = s.indices if self.backend.static else ()
+        inputs = {"predict": sizes, "loss": [*sizes, *told], "gradients": [*sizes, *told]}[name]
+        outputs = {"predict": [*s.outputs.values()], "loss": [s.loss], "gradients": [s.loss, *s.outputs.values()]}[name]
+        if name == "gradients" and s.parameters:
+            outputs += pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
+        return pytensor.function(
             [*s.parameters.values(), *inputs, *indices], outputs, mode=self.backend.mode(), on_unused_input="ignore",
             name=f"{self.spec.name}.{name}", trust_input=True,
         )  # fmt: skip
-        return function
 
     def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:
-        given = [*(v for v in self.parameters.values()), *call.inputs.values(), call.extent, call.lengths, *told]
+        given = [*self.parameters.values(), *call.inputs.values(), call.extent, call.lengths, *told]
         with self._lock:
-            function = self._function(name)
             if self.backend.static:
-                given += self._index_arrays(call)
+                indices = self._index_arrays(call)
+                function = self._static_function(name, call, indices)
+                given += indices
+            else:
+                function = self._function(name)
             first = f"{name}, first call" not in self.compile_seconds
             with self._timed(f"{name}, first call") if first else contextlib.nullcontext(), self._threads(call):
                 return [np.asarray(result) for result in function(*given)]

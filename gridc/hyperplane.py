@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Planes:
         return 1 + max(self.range(t)[1] for t in range(len(self.names)))
 
     def widths(self) -> Ints:
-        """Steps of every wavefront: a convolution of one comb a dimension, ``(1 - x^(sn)) / (1 - x^s)`` in its generating function."""
+        """Steps of every wavefront: a convolution of combs, one a dimension, ``(1 - x^(sn)) / (1 - x^s)`` as a series."""
         total = np.zeros(self.span, np.int64)
         for t, vector in enumerate(self.vectors):
             low, high = self.range(t)
@@ -193,11 +193,11 @@ def _explicit(count: int, needs: Sequence[Dependence], sizes: tuple[int, ...]) -
         there = tuple(slice(low + o, high + o) for (low, high), o in zip(box, need.offset, strict=True))
         before.append(need.before * number.size + number[there].ravel())
         after.append(need.after * number.size + number[here].ravel())
-    return graph.longest_paths(count * number.size, np.concatenate(before), np.concatenate(after), _Anonymous())
+    return graph.longest_paths(count * number.size, np.concatenate(before), np.concatenate(after), cast("graph.StepGraph", _Anonymous()))
 
 
 class _Anonymous:
-    """Stands for the graph of which ``longest_paths`` would ask the names of the steps on a cycle."""
+    """Stands for the graph, which ``longest_paths`` asks for the names of the steps on a cycle alone."""
 
     def step(self, number: int) -> graph.Step:
         return graph.Step("step", (int(number),))
@@ -289,7 +289,7 @@ def optimal_vectors(needs: Sequence[Dependence], transforms: int, sizes: tuple[i
     limit = LARGEST
     while (2 * limit + 1) ** len(sizes) > 300_000:
         limit -= 1
-    among: nx.MultiDiGraph[int] = nx.MultiDiGraph()
+    among: Any = nx.MultiDiGraph()
     among.add_nodes_from(range(transforms))
     for need in needs:
         if _exists(need, sizes) is not None:
@@ -322,14 +322,15 @@ def optimal_vectors(needs: Sequence[Dependence], transforms: int, sizes: tuple[i
     return tuple(best)
 
 
-def _cycles(among: object) -> Iterable[list[tuple[int, int, int]]]:
-    """The simple cycles of the reduced dependence graph, as edges."""
+def _cycles(among: Any) -> Iterable[list[tuple[int, int, int]]]:
+    """The simple cycles of the reduced dependence graph, as edges (before, after, which of several)."""
     import networkx as nx
 
-    for nodes in itertools.islice(nx.simple_cycles(nx.DiGraph(among)), 2000):  # type: ignore[arg-type, call-overload]
-        pairs = list(zip(nodes, [*nodes[1:], nodes[0]], strict=True))
-        choices = [[(a, b, key) for key in among[a][b]] for a, b in pairs]  # type: ignore[index]
-        yield from (list(c) for c in itertools.islice(itertools.product(*choices), 2000))
+    plain: Any = nx.DiGraph(among)
+    found: Iterable[list[int]] = itertools.islice(nx.simple_cycles(plain), 2000)
+    for nodes in found:
+        choices = [[(a, b, int(key)) for key in among[a][b]] for a, b in itertools.pairwise([*nodes, nodes[0]])]
+        yield from (list(edges) for edges in itertools.islice(itertools.product(*choices), 2000))
 
 
 def _delays(count: int, needs: Sequence[Dependence], vector: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...] | None:

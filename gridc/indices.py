@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pytensor.gradient import DisconnectedType
@@ -62,16 +62,23 @@ def extents(spec: GridSpec, sizes: Sequence[int], lengths: np.ndarray) -> Ints |
     return None if (result == np.asarray(sizes)).all() else result
 
 
+class Sizes(NamedTuple):
+    """The values of ``extent`` and ``lengths``, where they are known while the graph is built."""
+
+    extent: np.ndarray
+    lengths: np.ndarray
+
+
 class IndexArrays(Op):
-    """Runs a plan, a function of spec and sizes that gives a fixed number of arrays; ``kinds`` are their dtypes and ranks."""
+    """Runs a plan, a function of spec and sizes that gives a fixed number of arrays; ``kinds`` are their dtypes and shapes."""
 
     __props__ = ("spec", "plan", "kinds")
 
-    def __init__(self, spec: GridSpec, plan: Plan, kinds: tuple[tuple[str, int], ...]):
+    def __init__(self, spec: GridSpec, plan: Plan, kinds: tuple[tuple[str, tuple[int | None, ...]], ...]):
         self.spec, self.plan, self.kinds = spec, plan, kinds
 
     def make_node(self, extent: Any, lengths: Any) -> Apply[Any, Any]:
-        outputs = [TensorType(dtype, (None,) * rank)() for dtype, rank in self.kinds]
+        outputs = [TensorType(dtype, shape)() for dtype, shape in self.kinds]
         return Apply(self, [extent, lengths], outputs)
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
@@ -90,3 +97,14 @@ class IndexArrays(Op):
 
     def __str__(self) -> str:
         return f"IndexArrays{{{self.plan.__name__}}}"
+
+
+def index_arrays(
+    spec: GridSpec, plan: Plan, kinds: Sequence[tuple[str, int]], extent: Any, lengths: Any, sizes: Sizes | None
+) -> list[Any]:
+    """The arrays that a plan makes, as variables; ``kinds`` are their dtypes and ranks.  With ``sizes`` their shapes are static."""
+    shapes: list[tuple[int | None, ...]] = [(None,) * rank for _, rank in kinds]
+    if sizes is not None:
+        shapes = [array.shape for array in recall(plan, spec, *sizes)]
+    op = IndexArrays(spec, plan, tuple((dtype, shape) for (dtype, _), shape in zip(kinds, shapes, strict=True)))
+    return op(extent, lengths, return_list=True)

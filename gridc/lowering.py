@@ -6,15 +6,16 @@ The number of nodes does not depend on the grid's extents, and one graph serves 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pytensor.tensor as pt
+from pytensor.gradient import disconnected_grad
 
-from gridc import fused, layout, parameters, plain
+from gridc import fused, layout, noise, parameters, plain
 from gridc.errors import UsageError, nearest
-from gridc.indices import IndexArrays
+from gridc.indices import Sizes, index_arrays
 from gridc.lattice import Ints, points
 from gridc.spec import GridSpec, Input, Output
 from gridc.wiring import Wiring
@@ -42,6 +43,8 @@ class Symbols:
     """What each position of each output counts in the loss, where the graph was lowered ``weighted``."""
     indices: tuple[Variable, ...] = field(default=(), repr=False)
     """The integer arrays that the graph works out from the sizes."""
+    masks: Mapping[str, Variable] = field(default_factory=dict)
+    """What dropout and zoneout draw for each call (``gridc.noise.draw``), where the graph was lowered for ``training``."""
 
 
 def input_shape(spec: GridSpec, x: Input) -> tuple[str, ...]:
@@ -82,11 +85,15 @@ def lower(
     dtype: str = "float32",
     weighted: bool = False,
     scan: str | None = None,
+    static: Sizes | None = None,
+    training: bool = False,
 ) -> Symbols:
     """Lower a spec to PyTensor variables, to be built into anybody's graph.
 
     ``inputs`` and ``parameters`` are variables by name (those of the language); what is left out is made.  ``lengths`` is an
-    int64 matrix ``[batch, symbols]``; without it every example fills the grid.  Raises UsageError for a wrong name or rank."""
+    int64 matrix ``[batch, symbols]``; without it every example fills the grid.  ``scan`` is the mode of a Scan's inner
+    graph, and ``static`` the sizes where a backend needs them fixed.  ``training`` makes variables of the masks
+    that dropout and zoneout draw; without it the graph is that of prediction.  Raises UsageError for a wrong name or rank."""
     given_inputs = _named("input", input_variables(spec, dtype), inputs)
     given_targets = _named("target", target_variables(spec, dtype), targets)
     given_parameters = _named("parameter", parameter_variables(spec, dtype), parameters)
@@ -97,10 +104,12 @@ def lower(
         sizes = [extent[1 + _dimension_of(spec, symbol)] for symbol in spec.symbols]
         row = pt.stack(sizes) if sizes else pt.zeros((0,), dtype="int64")
         lengths = pt.alloc(row, extent[0], len(sizes))
-    wiring = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan)
+    noise.check(spec)
+    masks = {name: pt.TensorType(dtype, (None,) * rank)(name) for name, rank in noise.ranks(spec).items()} if training else {}
+    wiring = replace(_wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static), masks=masks)
     taps, indices = (fused if resolve(spec, lowering) == "fused" else plain).sweep(wiring)
     logits = {name: _logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}
-    valid, mask_indices = _valid(spec, extent, lengths)
+    valid, mask_indices = _valid(spec, extent, lengths, static)
     weights = {n: pt.TensorType(dtype, (None,) * (1 + len(o.axes)))(f"{n}.weight") for n, o in spec.outputs.items()} if weighted else {}
     outputs: dict[str, Variable] = {}
     losses: dict[str, Variable] = {}
@@ -108,15 +117,17 @@ def lower(
         outputs[name], losses[name] = _read_out(o, logits[name], given_targets[name], valid.get(name), weights.get(name), dtype)
     total = sum(losses.values(), start=pt.as_tensor(np.asarray(0, dtype)))
     return Symbols(given_inputs, given_targets, given_parameters, outputs, logits, losses, total, extent, lengths, weights,
-                   (*wiring.indices, *indices, *mask_indices))  # fmt: skip
+                   (*wiring.indices, *indices, *mask_indices), masks)  # fmt: skip
 
 
 def resolve(spec: GridSpec, lowering: str) -> str:
-    """``auto`` is fused wherever every cell has a pointwise rule, which all but `memory` have."""
+    """``auto`` is fused wherever every cell has a pointwise rule, which all but `memory` have, and no masks are drawn."""
     able = all(t.mechanism.rule is not None or t.cell == "pass" for t in spec.transforms.values())
     if lowering == "fused" and not able:
         raise UsageError("a memory cell attends to facts and has no fused kernel; expected lowering='plain' or 'auto'")
-    return ("fused" if able else "plain") if lowering == "auto" else lowering
+    if lowering == "fused" and noise.noisy(spec):
+        raise UsageError("dropout and zoneout have no fused kernel; expected lowering='plain' or 'auto'")
+    return ("fused" if able and not noise.noisy(spec) else "plain") if lowering == "auto" else lowering
 
 
 def parameter_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:
@@ -159,7 +170,7 @@ def _extent(spec: GridSpec, inputs: Mapping[str, Variable]) -> Variable:
 
 def _wire(
     spec: GridSpec, inputs: Mapping[str, Variable], p: Mapping[str, Variable], extent: Variable, lengths: Variable, dtype: str,
-    scan: str | None,
+    scan: str | None, static: Sizes | None,
 ) -> Wiring:  # fmt: skip
     vectors = {name: _vectors(x, inputs[name], p, dtype) for name, x in spec.inputs.items() if not x.facts}
     entries: dict[tuple[str, str], Variable] = {}
@@ -167,21 +178,24 @@ def _wire(
     indices: list[Variable] = []
     where: dict[str, Variable] = {}
     if moved:
-        op = IndexArrays(spec, entry_indices, (("int64", 1),) * len(moved))
-        indices = op(extent, lengths, return_list=True)
+        indices = index_arrays(spec, entry_indices, (("int64", 1),) * len(moved), extent, lengths, static)
         where = dict(zip((x.name for x in moved), indices, strict=True))
+    shifts: dict[tuple[str, str], Variable] = {}
     for name in spec.transforms:
         for x in spec.entering(name):
             for vector in x.into:
-                projected = vectors[x.name](p[f"{x.name}.{vector}.W"]) + p[f"{x.name}.{vector}.b"]
+                key = (name, vector)
+                projected, bias = vectors[x.name](p[f"{x.name}.{vector}.W"]), p[f"{x.name}.{vector}.b"]
                 if x.name in where:
                     rows = where[x.name]
-                    projected = pt.where(rows[:, None] < 0, pt.zeros((), dtype), projected[pt.maximum(rows, 0)])
-                key = (name, vector)
+                    projected = pt.where(rows[:, None] < 0, pt.zeros((), dtype), (projected + bias)[pt.maximum(rows, 0)])
+                else:
+                    shifts[key] = bias if key not in shifts else shifts[key] + bias
                 entries[key] = projected if key not in entries else entries[key] + projected
-    for (name, vector), entry in entries.items():
+    for name, vector in entries:
         start = p.get(f"{name}.start.{vector[0]}")
-        entries[name, vector] = entry if start is None else entry + start
+        if start is not None:
+            shifts[name, vector] = shifts[name, vector] + start if (name, vector) in shifts else start
     weights = {}
     for name, t in spec.transforms.items():
         owner = spec.weight_owner(name)
@@ -195,7 +209,7 @@ def _wire(
     for t in spec.transforms.values():
         if t.attends is not None:
             facts[t.name] = _facts(spec.inputs[t.attends], inputs[t.attends], t.name, p)
-    return Wiring(spec, dtype, extent, lengths, weights, dict(p), entries, joined, facts, tuple(indices), scan)
+    return Wiring(spec, dtype, extent, lengths, weights, dict(p), {key: (entry, shifts.get(key)) for key, entry in entries.items()}, joined, facts, tuple(indices), scan, static)
 
 
 def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str) -> Any:
@@ -254,13 +268,15 @@ def _logits(o: Output, taps: list[Variable], p: Mapping[str, Variable]) -> Varia
     return read if o.kind == "raw" else read @ p[f"{o.name}.W"] + p[f"{o.name}.b"]
 
 
-def _valid(spec: GridSpec, extent: Variable, lengths: Variable) -> tuple[dict[str, Variable], list[Variable]]:
+def _valid(
+    spec: GridSpec, extent: Variable, lengths: Variable, static: Sizes | None
+) -> tuple[dict[str, Variable], list[Variable]]:
     """Which positions of each output lie within their example, ``[batch, *axes]``: none for outputs that cannot be outside."""
     names = [o.name for o in spec.outputs.values() if _can_end(spec, o)]
     if not names:
         return {}, []
-    op = IndexArrays(spec, output_masks, tuple(("bool", 1 + len(spec.outputs[n].axes)) for n in names))
-    masks = op(extent, lengths, return_list=True)
+    kinds = [("bool", 1 + len(spec.outputs[n].axes)) for n in names]
+    masks = index_arrays(spec, output_masks, kinds, extent, lengths, static)
     return dict(zip(names, masks, strict=True)), masks
 
 
@@ -286,11 +302,13 @@ def _read_out(
     if o.kind == "binary":
         logits = logits[..., 0]
     if o.kind == "classes":
-        shifted = logits - pt.max(logits, axis=-1, keepdims=True)
-        log_p = shifted - pt.log(pt.sum(pt.exp(shifted), axis=-1, keepdims=True))
-        output = pt.exp(log_p)
+        # The shift cancels, so nothing need be differentiated through the maximum.
+        shifted = logits - disconnected_grad(pt.max(logits, axis=-1, keepdims=True))
+        exponential = pt.exp(shifted)
+        total = pt.sum(exponential, axis=-1, keepdims=True)
+        output = exponential / total
         hit = pt.eq(target[..., None], np.arange(o.size))
-        each = -pt.sum(pt.where(hit, log_p, pt.zeros((), dtype)), axis=-1)
+        each = pt.log(total[..., 0]) - pt.sum(pt.where(hit, shifted, pt.zeros((), dtype)), axis=-1)
     elif o.kind == "binary":
         output = pt.sigmoid(logits)
         each = pt.softplus(logits) - target * logits if o.loss == "binary_cross_entropy" else (output - target) ** 2
@@ -299,7 +317,7 @@ def _read_out(
         each = pt.mean((output - target) ** 2, axis=-1)
     each = each if weight is None else weight * each
     if valid is None:
-        return output, pt.mean(each)
+        return output, pt.sum(each) / pt.cast(target.size if each.ndim == target.ndim else pt.prod(target.shape[:-1]), dtype)
     inside = valid if output.ndim == valid.ndim else valid[..., None]
     count = pt.maximum(pt.sum(pt.cast(valid, dtype)), pt.ones((), dtype))
     zero = pt.zeros((), dtype)

@@ -15,8 +15,8 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 
-from gridc import graph, layout
-from gridc.indices import IndexArrays
+from gridc import graph, layout, noise
+from gridc.indices import index_arrays
 from gridc.lattice import Ints, carried, far_end, locate, points, source
 from gridc.spec import GridSpec, Transform
 from gridc.wiring import Variable, Wiring
@@ -45,14 +45,21 @@ class Port:
 
 
 def ports(spec: GridSpec, t: Transform) -> list[Port]:
-    """The reads of a transform, then its own entering memories or hidden vector."""
+    """The reads of a transform, then its own entering memories or hidden vector, then what zoneout may keep."""
     found = [Port(read.of, False, lambda at, read=read: source(spec, read, at)) for read in t.reads]
     for d in range(len(t.along)):
         if t.has_memory:
             found.append(Port(t.name, True, lambda at, d=d: carried(t, at)[d]))
         elif t.mechanism.uses_hidden:
             found.append(Port(t.name, False, lambda at, d=d: carried(t, at)[d]))
+    if t.zoneout and not t.mechanism.uses_hidden:  # what it may keep
+        found.append(Port(t.name, False, lambda at: carried(t, at)[0]))
     return found
+
+
+def hides(spec: GridSpec, t: Transform, port: int) -> bool:
+    """Whether a port of a transform sees another one's vector through its dropout."""
+    return port < len(t.reads) and t.reads[port].of != t.name and spec.transforms[t.reads[port].of].dropout > 0
 
 
 def spread(t: Transform) -> bool:
@@ -65,7 +72,8 @@ def kinds(spec: GridSpec, dtype: str) -> tuple[tuple[str, int], ...]:
     result: list[tuple[str, int]] = []
     for t in spec.transforms.values():
         rank = 3 if spread(t) else 2
-        result += [("int64", rank)] * (2 * len(ports(spec, t)) + len(spec.joined(t.name)))
+        hidden = sum(hides(spec, t, i) for i in range(len(t.reads)))
+        result += [("int64", rank)] * (2 * len(ports(spec, t)) + hidden + len(spec.joined(t.name)) + bool(t.zoneout))
         result += [("int64", rank), ("int64", 2), (dtype, 1)]  # writes, weights, template of the live rows
     for o in spec.outputs.values():
         result += [("int64", 2 + len(o.axes))] * len(o.reads)
@@ -146,10 +154,15 @@ class _Planner:
                 return table if spread(t) else table.reshape(self.waves, -1)
 
             lane = np.arange(self.batch)
-            for of, memory, cell, entry in found[name]:
+            for number, (of, memory, cell, entry) in enumerate(found[name]):
                 slot = np.where(cell >= 0, slots[of][np.maximum(cell, 0)], ZERO)
                 result.append(lay(slot * self.batch + self.example, ZERO * self.batch + lane))
                 result.append(lay(entry, self.places(self.spec.transforms[of], memory) + 1))
+                if hides(self.spec, t, number):
+                    looked = source(self.spec, t.reads[number], self.everywhere)
+                    result.append(lay(noise.rows(self.spec, self.spec.transforms[of], looked, self.example, self.sizes), 0))
+            if t.zoneout:
+                result.append(lay(self.example * len(self.at) + np.repeat(np.arange(len(self.at)), self.batch), 0))
             for x in self.spec.joined(name):
                 row = self.example.copy()
                 for d in x.over:
@@ -206,8 +219,8 @@ class _Planner:
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays."""
     spec, dtype = wiring.spec, wiring.dtype
-    op = IndexArrays(spec, plan32 if dtype == "float32" else plan64, kinds(spec, dtype))
-    arrays = op(wiring.extent, wiring.lengths, return_list=True)
+    chosen = plan32 if dtype == "float32" else plan64
+    arrays = index_arrays(spec, chosen, kinds(spec, dtype), wiring.extent, wiring.lengths, wiring.static)
     feed = iter(arrays)
     sequences: list[Variable] = []
     constant: dict[str, tuple[Variable | None, ...]] = {}
@@ -215,10 +228,15 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     transforms = list(spec.transforms.values())
     boundary = {(t.name, memory): _boundary(wiring, t, memory) for t in transforms for memory in {False, t.has_memory}}
     for t in transforms:
-        for port in ports(spec, t):
+        for i, port in enumerate(ports(spec, t)):
             slot, entry = next(feed), next(feed)
             rows = boundary[port.of, port.memory]
             sequences += [slot] if rows is None else [slot, rows[entry]]
+            if hides(spec, t, i):
+                sequences += _masked(wiring, f"{port.of}.dropout", next(feed))
+        if t.zoneout:
+            row = next(feed)
+            sequences += [m for letter in "hm" for m in _masked(wiring, f"{t.name}.zoneout.{letter}", row)]
         for x in spec.joined(t.name):
             row = next(feed)
             value = wiring.joined[x.name][pt.maximum(row, 0)]
@@ -262,14 +280,23 @@ def _picked(table: Variable, rows: Variable, dtype: str) -> Variable:
     return pt.where((rows < 0)[..., None], pt.zeros((), dtype), table[pt.maximum(rows, 0)])
 
 
+def _masked(wiring: Wiring, name: str, rows: Variable) -> list[Variable]:
+    """These rows of a mask, where one was drawn."""
+    mask = wiring.masks.get(name)
+    return [] if mask is None else [mask.reshape((-1, mask.shape[-1]))[rows]]
+
+
 def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:
     """The rows of what enters: every place of every example, then the start alone, then zeros; None where all are zero."""
     vector = "memory" if memory else "hidden"
-    entry, start = wiring.entries.get((t.name, vector)), wiring.start(t.name, vector)
+    start = wiring.start(t.name, vector)
+    entry, shift = wiring.entries.get((t.name, vector), (None, None))
     if entry is None and start is None:
         return None
     zero = pt.zeros((1, t.hidden), dtype=wiring.dtype)
     one = zero if start is None else start[None, :]
+    if entry is not None and shift is not None:
+        entry = entry + shift
     return pt.concatenate([one, zero] if entry is None else [entry, one, zero], axis=0)
 
 
@@ -301,18 +328,34 @@ def _wavefront(
     new: dict[tuple[str, bool], Variable] = {}
     for t in spec.transforms.values():
         taken: list[Variable] = []
-        for port in ports(spec, t):
+        for i, port in enumerate(ports(spec, t)):
             vector = state[place[port.of, port.memory]][next(sequence)]
-            taken.append(vector if boundary[port.of, port.memory] is None else vector + next(sequence))
+            vector = vector if boundary[port.of, port.memory] is None else vector + next(sequence)
+            masked = hides(spec, t, i) and f"{port.of}.dropout" in wiring.masks
+            taken.append(vector * next(sequence) if masked else vector)
+        keeps = [next(sequence) for letter in "hm" if f"{t.name}.zoneout.{letter}" in wiring.masks]
         joined = [next(sequence) for _ in spec.joined(t.name)]
         writes, chosen = next(sequence), next(sequence)
-        vectors = _update(t, taken[: len(t.reads)] + joined, taken[len(t.reads) :], chosen, constant[t.name])
+        own = taken[len(t.reads) :]
+        vectors = _update(t, taken[: len(t.reads)] + joined, own[: len(t.along)], chosen, constant[t.name])
+        if t.zoneout:
+            vectors = _zoned_out(t, vectors, own, keeps, wiring.dtype)
         for memory, vector in zip((False, True), vectors, strict=False):
             if vector is not None:
                 key = (t.name, memory)
                 after[place[key]] = pt.set_subtensor(after[place[key]][writes], vector)
                 new[key] = vector
     return [*after, *(new[key] for key in tapped)]
+
+
+def _zoned_out(
+    t: Transform, new: tuple[Variable, Variable | None], own: list[Variable], keeps: list[Variable], dtype: str
+) -> tuple[Variable, Variable | None]:
+    """New vectors of which a part is the old one: by the masks that were drawn, or on the average."""
+    old = (own[-1], own[0] if t.has_memory else None)
+    keeps = keeps or [pt.as_tensor(np.asarray(t.zoneout, dtype))] * 2
+    mixed = [None if v is None else keep * o + (1 - keep) * v for v, o, keep in zip(new, old, [*keeps, keeps[0]], strict=False)]
+    return mixed[0], mixed[1]
 
 
 def _update(

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 6_000_000
 """Steps beyond which the explicit graph would take gigabytes, and is refused."""
+MOST_WAVEFRONTS = 20_000_000
+"""Wavefronts beyond which their widths alone would take gigabytes."""
+MOST_WALKED = 500_000
+"""Steps up to which a path is found with the explicit graph, which is faster than asking step by step."""
 
 
 def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
@@ -44,7 +48,8 @@ def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedu
     for word, size in sizes.items():
         if word not in spec.symbols:
             raise UsageError(_no_symbol(spec, word))
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        given: object = size
+        if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
             raise UsageError(f"size '{word}': found {size!r}; expected a positive integer")
     missing = [symbol for symbol in spec.symbols if symbol not in sizes]
     if missing:
@@ -132,6 +137,8 @@ class Schedule:
     def widths(self) -> tuple[int, ...]:
         """How many steps each wavefront has."""
         if self.plane is not None:
+            if self.plane.span > MOST_WAVEFRONTS:
+                raise ResourceError(f"grid '{self.spec.name}' has {self.plane.span:,} wavefronts, more than {MOST_WAVEFRONTS:,}")
             return tuple(self.plane.widths().tolist())
         return tuple(np.bincount(self.level_numbers).tolist())
 
@@ -188,7 +195,8 @@ class Schedule:
     @cached_property
     def graph(self) -> nx.DiGraph[Step]:
         """The dependency DAG: nodes ``(transform, coordinate)`` with ``wavefront`` and ``cell``, edges with ``kind``."""
-        return self.steps.networkx()
+        made: Any = self.steps.networkx()
+        return made
 
     @cached_property
     def levels(self) -> Mapping[Step, int]:
@@ -247,6 +255,8 @@ class Schedule:
     def critical_path(self) -> tuple[Step, ...]:
         """One of the longest paths, first step first: at every step the predecessor of the wavefront before it, that of the
         same transform where there is one."""
+        if self.work <= MOST_WALKED:
+            return self._walked()
         step = self.wavefronts[self.span - 1][0]
         path = [step]
         while self.levels[step]:
@@ -254,6 +264,23 @@ class Schedule:
             step = next((s for s in late if s.transform == step.transform), late[0])
             path.append(step)
         return tuple(reversed(path))
+
+    def _walked(self) -> tuple[Step, ...]:
+        """The same path, by way of the explicit graph's arrays: all steps' late predecessors at once."""
+        levels, steps = self.level_numbers, self.steps
+        late = levels[steps.before] == levels[steps.after] - 1
+        before, after, block = steps.before[late], steps.after[late], steps.block[late]
+        other = before // self.cell_count != after // self.cell_count
+        # Written last wins: the first of the reads, and before all of them those of the same transform.
+        order = np.lexsort((block, other))[::-1]
+        chosen = np.full(self.work, -1, np.int64)
+        chosen[after[order]] = before[order]
+        number = int(np.flatnonzero(levels == self.span - 1)[0])
+        path = [number]
+        while levels[number]:
+            number = int(chosen[number])
+            path.append(number)
+        return tuple(self.step(number) for number in reversed(path))
 
     # -- batches -------------------------------------------------------------------------------------------------------
 

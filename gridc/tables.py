@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gridc.spec import Direction, GridSpec, Input, Output, Read, Selection, Transform
 
 if TYPE_CHECKING:
+    from gridc.changes import Change
+    from gridc.costs import Model
     from gridc.graph import Step
     from gridc.schedule import Schedule
 
@@ -28,7 +31,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int 
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(",", "").replace(".", "").replace("–", "").replace("%", "").replace("×", "").strip().isdigit() or text == "–"
+    return text == "–" or text.replace(",", "").replace(".", "").isdigit()
 
 
 # -- specs -------------------------------------------------------------------------------------------------------------
@@ -49,10 +52,11 @@ def spec_table(spec: GridSpec) -> str:
 
 
 def _transform_row(spec: GridSpec, t: Transform) -> tuple[str, ...]:
-    cell = t.cell + (f" ({t.options.activation})" if "activation" in t.mechanism.options else "") + " +peepholes" * t.options.peepholes
+    cell = t.cell + (f" ({t.options.activation})" if "activation" in t.mechanism.options else "")
+    reads = [*(read_text(spec, r) for r in t.reads), *(i.name for i in spec.joined(t.name))]
     return (
-        t.name, cell, str(t.hidden), " ".join(spec.names(t.along)), direction_text(spec, t), tied_text(spec, t), start_text(spec, t),
-        ", ".join(read_text(spec, r) for r in t.reads) + "".join(f", {i.name}" for i in spec.joined(t.name)),
+        t.name, cell + " +peepholes" * t.options.peepholes, str(t.hidden), " ".join(spec.names(t.along)),
+        direction_text(spec, t), tied_text(spec, t), start_text(spec, t), ", ".join(reads),
     )  # fmt: skip
 
 
@@ -100,7 +104,8 @@ def at_text(spec: GridSpec, at: Sequence[Selection]) -> str:
 
 
 def _input_row(spec: GridSpec, i: Input) -> tuple[str, ...]:
-    kind = f"{i.size} features" if i.kind == "features" else f"ids below {i.size}" + (f", embedded in {i.embed}" if i.embed else "")
+    embedded = f", embedded in {i.embed}" if i.embed else ""
+    kind = f"{i.size} features" if i.kind == "features" else f"ids below {i.size}{embedded}"
     goes: list[str] = []
     if i.enters:
         goes.append(f"enters {i.enters} ({' and '.join(i.into)})")
@@ -141,7 +146,7 @@ def sparkline(values: Sequence[float], length: int = 60) -> str:
     """The values as bars, the largest of each stretch where there are more than ``length``."""
     if len(values) > length:
         ends = [i * len(values) // length for i in range(length + 1)]
-        values = [max(values[a:e]) for a, e in zip(ends[:-1], ends[1:], strict=True)]
+        values = [max(values[a:e]) for a, e in itertools.pairwise(ends)]
     top = max(values, default=1) or 1
     return "".join(BARS[max(1, round(8 * v / top)) if v else 0] for v in values)
 
@@ -156,7 +161,7 @@ def legs(path: Sequence[Step], longest: int = 6) -> list[str]:
     if len(path) <= 4:
         return [str(step) for step in path]
     moves = [(a.transform, b.transform, tuple(y - x for x, y in zip(a.cell, b.cell, strict=True)))
-             for a, b in zip(path[:-1], path[1:], strict=True)]  # fmt: skip
+             for a, b in itertools.pairwise(path)]  # fmt: skip
     result: list[str] = []
     i = 0
     while i < len(path):
@@ -176,3 +181,83 @@ def legs(path: Sequence[Step], longest: int = 6) -> list[str]:
         result.append(" → ".join(shown) + f" → … → {path[best]} ({best - i + 1:,} steps)")
         i = best + 1
     return result
+
+
+def report(plan: Schedule, workers: int = 8, model: Model | None = None, *, changes: bool = True) -> str:
+    """Everything that the command line prints of one schedule: figures, costs, workers, and what would change them."""
+    from gridc import changes as altered
+    from gridc import costs
+
+    model = model or costs.Model()
+    sums = costs.arithmetic(plan, model.batch, model.itemsize)
+    lines = [schedule_table(plan), "", f"  one mini-batch of {model.batch}"]
+    rows = [
+        ("forward", f"{amount(sums.flops)}FLOP", f"{amount(sums.forward_bytes)}B touched, {sums.intensity:.1f} FLOP a byte"),
+        ("training step", f"{amount(sums.training_flops)}FLOP", f"{amount(sums.training_bytes)}B kept at the peak"),
+    ]
+    if sums.peak_forward_bytes is not None:
+        alive = costs.lifetimes(plan)
+        most = int(alive.vectors.max())
+        rows.append(("alive, forward", f"{most:,} vectors", f"{amount(sums.peak_forward_bytes)}B at the peak, weights included"))
+        lines += [f"  {name:<20} {figure:>14}   {note}" for name, figure, note in rows]
+        lines.append(f"  vectors alive  {sparkline(alive.vectors.tolist())}")
+    else:
+        lines += [f"  {name:<20} {figure:>14}   {note}" for name, figure, note in rows]
+    fast = costs.speedup(plan, workers, model)
+    lines += ["", f"  {workers} workers, times as fast as one"]
+    bounds = [
+        ("at most", fast.most, "laws of work and span"),
+        ("wavefront by wavefront", fast.brent, "Brent 1974"),
+        ("any list schedule", fast.graham, "at least; Graham 1966"),
+    ]
+    lines += [f"  {name:<24} {value:>10.2f}   {note}" for name, value, note in bounds]
+    if fast.simulated is not None:
+        note = f"list schedule with costs; {fast.moved:,} vectors change workers"
+        lines.append(f"  {'simulated':<24} {fast.simulated:>10.2f}   {note}")
+    name, gone = altered.limiting(plan)
+    if gone:
+        lines += ["", f"  {name} limits it most: half of it would save {gone:,} wavefronts"]
+    if changes and plan.work <= costs.MOST_SIMULATED:
+        found = altered.changes(plan, workers, model)
+        if found:
+            lines += ["", f"  one change, on {workers} workers", table(CHANGE_HEAD, (change_row(c) for c in found))]
+    return "\n".join(lines)
+
+
+CHANGE_HEAD = ("change", "steps", "wavefronts", "parallelism", "products", "milliseconds", "times as fast")
+
+
+def change_row(change: Change) -> tuple[str, ...]:
+    return (
+        change.name, f"{change.work:,}", f"{change.span:,}", f"{change.parallelism:.1f}",
+        "–" if change.products is None else f"{change.products:,}", f"{change.seconds * 1e3:.3f}", f"{change.gain:.2f}",
+    )  # fmt: skip
+
+
+def comparison(plans: Sequence[Schedule], workers: int = 8, model: Model | None = None) -> str:
+    """Schedules side by side, one a column."""
+    from gridc import costs
+
+    model = model or costs.Model()
+    columns: list[list[str]] = []
+    for plan in plans:
+        sums, fast, cells = costs.arithmetic(plan, model.batch), costs.speedup(plan, workers, model), plan.cells
+        columns.append([
+            " × ".join(f"{d.name} {n}" for d, n in zip(plan.spec.dimensions, plan.sizes, strict=True)),
+            f"{plan.work:,}", f"{plan.span:,}", f"{cells.span:,}" if cells else "–", f"{plan.width:,}",
+            f"{plan.parallelism:,.1f}", f"{amount(sums.flops)}FLOP", f"{amount(sums.training_bytes)}B", f"{fast.most:.2f}", f"{fast.brent:.2f}",
+            "–" if fast.simulated is None else f"{fast.simulated:.2f}", sparkline(plan.widths, 24),
+        ])  # fmt: skip
+    labels = (
+        "sizes", "steps", "wavefronts", "wavefronts of cells", "widest", "parallelism", f"forward, batch of {model.batch}",
+        "training keeps", f"{workers} workers, at most", "  by wavefronts", "  simulated", "widths",
+    )  # fmt: skip
+    return table(("", *(plan.spec.name for plan in plans)), zip(labels, *columns, strict=True))
+
+
+def amount(value: float) -> str:
+    """Three digits and a prefix: ``1.23 M`` (thousands, not 1,024s)."""
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {prefix}"
+    return f"{value:.3g} "

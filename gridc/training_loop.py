@@ -54,6 +54,7 @@ class Run:
     vocabularies: Mapping[str, Any]
     callbacks: tuple[Callback, ...]
     folder: Folder | None
+    compile_seconds: float | None = None
 
     def __post_init__(self) -> None:
         self.meters = meters_of(self.grid.spec)
@@ -196,11 +197,15 @@ class Run:
         folder = cast(Folder, self.folder)
         folder.save(state.step, to_model(self.grid, state, self.optimizer, self.meters, self.vocabularies))
         if state.best is not None:
-            folder.save_model(self._model(state.best_parameters, state.best), BEST)
+            folder.save_model(self._model(state.best_parameters, state, state.best), BEST)
 
-    def _model(self, parameters: Mapping[str, Array], record: Record | None) -> Model:
+    def _model(self, parameters: Mapping[str, Array], state: State, record: Record | None) -> Model:
+        """A model for people to use, with what is known about its training."""
         spec = self.grid.spec
-        told = {"optimizer": repr(self.optimizer), "record": None if record is None else record.to_json()}
+        told = {
+            "settings": dict(state.settings), "steps": state.step, "samples": state.samples, "seconds": state.seconds,
+            "record": None if record is None else record.to_json(),
+        }  # fmt: skip
         return Model(dict(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
 
     def _finish(self, state: State, reason: str, shown: Display) -> History:
@@ -209,14 +214,15 @@ class Run:
             load_parameters(self.grid.parameters, state.best_parameters)
         if self.folder:
             kept = state.best if restored else state.records[-1] if state.records else None
-            self.folder.save_model(self._model(self.grid.parameters, kept), MODEL)
+            self.folder.save_model(self._model(self.grid.parameters, state, kept), MODEL)
             try:
                 self.folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
             except ResourceError as error:
                 shown.say(str(error))
         return History(
             self.grid.spec.name, tuple(state.records), reason, state.best, restored, state.step, state.samples,
-            state.seconds, compile_seconds(self.grid), None if self.folder is None else self.folder.path)  # fmt: skip
+            state.seconds, compile_seconds(self.grid) or self.compile_seconds or 0.0,
+            None if self.folder is None else self.folder.path)  # fmt: skip
 
 
 def _due(every: Every, before: tuple[int, int, float], state: State, last: float) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gridc.indices import Sizes
 from gridc.spec import GridSpec
 
 Variable = Any  # a pytensor TensorVariable
@@ -14,7 +15,7 @@ Variable = Any  # a pytensor TensorVariable
 @dataclass(frozen=True)
 class Wiring:
     """``weights[t]`` is (W, b, peepholes), each None where absent; ``entries[t, 'hidden' | 'memory']`` the vectors that enter,
-    ``[batch × other dimensions, hidden]``, start included; ``joined[input]`` its vectors ``[batch × over, width]``;
+    ``[batch × other dimensions, hidden]``, and one vector to be added to each of them, None for none; ``joined[input]`` its vectors ``[batch × over, width]``;
     ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
     ``scan`` the mode of a Scan's inner graph, None for that of the function around it; ``masks`` what training draws for
     dropout and zoneout (see ``gridc.noise``), none in prediction."""
@@ -25,11 +26,12 @@ class Wiring:
     lengths: Variable
     weights: Mapping[str, tuple[Variable, Variable, Variable]]
     parameters: Mapping[str, Variable]
-    entries: Mapping[tuple[str, str], Variable]
+    entries: Mapping[tuple[str, str], tuple[Variable, Variable | None]]
     joined: Mapping[str, Variable]
     facts: Mapping[str, Mapping[str, Variable]]
     indices: tuple[Variable, ...] = ()
     scan: str | None = None
+    static: Sizes | None = None
     masks: Mapping[str, Variable] = field(default_factory=dict)
 
     def start(self, name: str, vector: str) -> Variable | None:

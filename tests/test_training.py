@@ -19,7 +19,7 @@ from gridc.metrics import confusion, evaluate, score
 from gridc.model_file import hash_of, load
 from gridc.progress import duration
 from gridc.reader import read
-from gridc.training import fit, training_step
+from gridc.training import fit
 from small_grid import SmallGrid, spec_of
 
 QUIET = {"progress": "none"}
@@ -199,17 +199,13 @@ def test_nan_names_step_batch_and_parameter_and_keeps_the_last_good_checkpoint(t
     assert hash_of(good.parameters) == hash_of(one.parameters)
 
 
-def test_a_step_by_hand():
-    train, _ = data()
-    one, other = grid(), grid()
-    step = training_step(one, "sgd", learning_rate=0.1)
-    losses = [step(train.inputs, train.targets) for _ in range(3)]
-    assert losses == sorted(losses, reverse=True)
-    fit(other, train, batch=len(train), budget=3, optimizer={"sgd": {"learning_rate": 0.1}}, shuffle=False, **QUIET)
-    assert hash_of(one.parameters) == hash_of(other.parameters)
-    one.parameters["hidden.W"][:] = np.nan
-    with pytest.raises(NumbersError, match="At step 4 the loss is nan and the gradient of"):
-        step(train.inputs, train.targets)
+def test_a_share_may_be_held_out():
+    train, _ = data(50)
+    first, second = (fit(grid(), train, 0.25, budget=1, seed=seed, **QUIET).records[0] for seed in (1, 1))
+    assert first.samples == 30
+    assert first.held_out == second.held_out
+    with pytest.raises(UsageError, match="'held_out' is 2, expected examples or a number"):
+        fit(grid(), train, 2, **QUIET)
 
 
 def test_a_rate_that_is_too_large_is_told(tmp_path):

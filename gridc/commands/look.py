@@ -196,7 +196,14 @@ def schedule(
         plans = [scheduled(spec, **{k: v for k, v in bound.items() if k in spec.symbols}) for spec in read]
     if len(plans) > 1 and chosen not in ("table", "json"):
         raise UsageError(f"The format {chosen} shows one spec; found {len(plans)}.")
-    write(_made(plans, chosen, workers, picture), output)
+    if chosen == "png":
+        if output is None or output == "-":
+            raise UsageError("A PNG needs a file to be written to: -o FILE.")
+        from gridc import drawing
+
+        drawing.png(plans[0], output, picture)
+    else:
+        write(_made(plans, chosen, workers, picture), output)
     if output not in (None, "-"):
         say(f"Wrote {output}.")
 
@@ -211,7 +218,7 @@ def _by_name(output: str | None) -> str:
     return found
 
 
-def _made(plans: Sequence[Schedule], chosen: str, workers: int, picture: str) -> str | bytes:
+def _made(plans: Sequence[Schedule], chosen: str, workers: int, picture: str) -> str:
     if chosen == "json":
         if len(plans) == 1:
             return plans[0].to_json()
@@ -225,10 +232,6 @@ def _made(plans: Sequence[Schedule], chosen: str, workers: int, picture: str) ->
         "dot": plan.to_dot, "svg": lambda: plan.to_svg(picture), "html": lambda: plan.to_html(workers),
         "trace": lambda: plan.to_trace(workers),
     }  # fmt: skip
-    if chosen == "png":
-        from gridc import drawing
-
-        return drawing.png(plan, picture)
     return makers[chosen]()
 
 

@@ -1,0 +1,212 @@
+"""``doctor``: what gridc finds on this machine, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from gridc.commands.output import as_json, print_json, say, shortened
+from gridc.errors import GridcError, ResourceError
+
+EXTRAS = {"matplotlib": "plots", "sklearn": "data", "pandas": "data", "pyarrow": "data", "PIL": "data", "tensorboard": "tensorboard"}
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+GIGA = 1 << 30
+TRIAL = """
+name: trial
+dimensions: {time: T, depth: 2}
+transforms: {depth: {cell: lstm, hidden: 8}, time: {cell: lstm, hidden: 8}}
+inputs: {x: {features: 2, enters: depth}}
+outputs: {y: {classes: 2, reads: [depth], at: {depth: last, time: last}}}
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: what was found, and what to do about it where something should be done.
+
+    ``state`` is ``good``, ``could be better`` or ``wrong``: something that gridc cannot do without.
+    """
+
+    what: str
+    found: str
+    state: str = "good"
+    advice: str = ""
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < (3, 11):
+        return Finding("Python", found, "wrong", "gridc needs Python 3.11 or newer.")
+    return Finding("Python", found)
+
+
+def _gridc() -> Finding:
+    import gridc
+
+    return Finding("gridc", f"{gridc.__version__} ({Path(gridc.__file__).parent})")
+
+
+def _pytensor() -> Finding:
+    from gridc import backends
+
+    try:
+        version = importlib.metadata.version("pytensor")
+        backends.prepare()
+        start = time.perf_counter()
+        import pytensor  # pyright: ignore[reportUnusedImport]  # whether it can be imported is the question
+
+        return Finding("PyTensor", f"{version}, imported in {shortened(time.perf_counter() - start)}")
+    except Exception as error:  # whatever its import raises is the finding
+        return Finding("PyTensor", f"cannot be imported: {error}", "wrong", "pip install 'pytensor>=3.0.7,<4'")
+
+
+def _backends() -> list[Finding]:
+    from gridc.backends import BACKENDS
+
+    found: list[Finding] = []
+    for row in BACKENDS.values():
+        missing = row.missing()
+        if not missing:
+            found.append(Finding(f"backend {row.name}", row.text))
+            continue
+        how = f"pip install 'gridc[{row.extra}]'" if row.extra else f"install {' and '.join(missing)}"
+        advice = f"Only if you want this backend: {how}."
+        found.append(Finding(f"backend {row.name}", f"needs {' and '.join(missing)}, which is not installed", "could be better", advice))
+    return found
+
+
+def _blas() -> Finding:
+    from gridc import blas
+
+    try:
+        library = blas.library()
+    except RuntimeError as error:
+        return Finding("BLAS", str(error), "wrong", "pip install --force-reinstall numpy scipy")
+    threads, cores = library.get_threads(), cores_here()
+    found = f"{library.origin}'s, {threads} thread{'s' * (threads != 1)} for {cores} core{'s' * (cores != 1)}"
+    held = [f"{name}={os.environ[name]}" for name in THREADS if name in os.environ]
+    if held:
+        found += f" ({', '.join(held)})"
+    if threads > cores:
+        return Finding("BLAS", found, "could be better", f"More threads than cores slow each other: export OPENBLAS_NUM_THREADS={cores}")
+    if threads < cores and held:
+        return Finding("BLAS", found, "could be better", f"Cores are left idle: unset {held[0].partition('=')[0]}")
+    return Finding("BLAS", found)
+
+
+def cores_here() -> int:
+    """The cores that this process may use, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _load() -> Finding:
+    cores = cores_here()
+    if not hasattr(os, "getloadavg"):
+        return Finding("processor", f"{cores} cores")
+    busy = os.getloadavg()[0]
+    found = f"{cores} cores, load {busy:.1f}"
+    if busy > cores + 0.5:
+        return Finding("processor", found, "could be better", "Other programs are using the cores; measured speeds will be too low.")
+    return Finding("processor", found)
+
+
+def _cache() -> Finding:
+    from gridc.backends import cache_folder
+
+    folder = cache_folder()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    found = f"{folder}, {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB in {len(files):,} files"
+    if folder.name.startswith("gridc-") and "GRIDC_CACHE_DIR" not in os.environ:
+        return Finding("cache folder", found, "could be better",
+                       "It is a temporary one, so kernels are built again in each process: export GRIDC_CACHE_DIR=/some/folder")  # fmt: skip
+    return Finding("cache folder", found)
+
+
+def _memory() -> Finding:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return Finding("memory", "not known on this system")
+    found = f"{total / GIGA:.1f} GiB, {free / GIGA:.1f} free"
+    if free < GIGA:
+        return Finding("memory", found, "could be better", "Close other programs, or train with a smaller --batch.")
+    return Finding("memory", found)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    found = f"{free / GIGA:.1f} GiB free in {Path.cwd()}"
+    if free < GIGA:
+        return Finding("disk", found, "could be better", "Checkpoints need room; train with --folder on another disk.")
+    return Finding("disk", found)
+
+
+def _extras() -> Finding:
+    missing = {name: extra for name, extra in EXTRAS.items() if importlib.util.find_spec(name) is None}
+    if not missing:
+        return Finding("extras", "all there")
+    wanted = ",".join(sorted(set(missing.values())))
+    return Finding("extras", f"without {', '.join(missing)}", "could be better",
+                   f"For curves, .parquet, images or TensorBoard: pip install 'gridc[{wanted}]'")  # fmt: skip
+
+
+def _trial() -> Finding:
+    """A small grid, built and trained for a step."""
+    import gridc
+
+    try:
+        import numpy as np
+
+        start = time.perf_counter()
+        grid = gridc.compile(TRIAL)
+        grid.training_step("adam")({"x": np.zeros((2, 3, 2), "float32")}, {"y": np.zeros(2, "int64")})
+        return Finding("a small grid", f"built and trained for a step in {shortened(time.perf_counter() - start)}")
+    except Exception as error:  # whatever it is, it is the finding
+        return Finding("a small grid", f"{type(error).__name__}: {error}", "wrong", "Please report this with the output of gridc doctor --json.")
+
+
+LOOKS: tuple[Callable[[], Finding | list[Finding]], ...] = (
+    _python, _gridc, _load, _memory, _disk, _cache, _blas, _pytensor, _backends, _extras, _trial)  # fmt: skip
+
+
+@click.command()
+@as_json
+def doctor(json_: bool) -> None:
+    """Look at this machine and say what to do about it."""
+    findings: list[Finding] = []
+    for look in LOOKS:
+        try:
+            found = look()
+        except (GridcError, OSError) as error:
+            found = Finding(look.__name__.strip("_"), str(error), "could be better")
+        for one in found if isinstance(found, list) else [found]:
+            findings.append(one)
+            if not json_:
+                _show(one)
+    if json_:
+        print_json({"findings": [asdict(one) for one in findings], "good": all(one.state != "wrong" for one in findings)})
+    wrong = [one.what for one in findings if one.state == "wrong"]
+    if wrong:
+        raise ResourceError(f"gridc cannot work here before this is mended: {', '.join(wrong)}.")
+    if not json_:
+        say("gridc works here.")
+
+
+def _show(one: Finding) -> None:
+    mark = {"good": "✓", "could be better": "·", "wrong": "✗"}[one.state]
+    click.echo(f"{mark} {one.what:<15} {one.found}")
+    if one.advice:
+        click.echo(f"  {'':<15} → {one.advice}")

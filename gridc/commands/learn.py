@@ -1,0 +1,122 @@
+"""``train``: the experiment of a spec's training block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gridc.commands.output import as_json, extra_options, print_json, say, settings_of, shortened
+from gridc.errors import UsageError
+
+if TYPE_CHECKING:
+    from gridc.runner import Trained
+
+DRAWN = 3_000
+"""Steps beyond which a schedule is not drawn into the training's folder: the page would take minutes to open."""
+
+
+@click.command(
+    no_args_is_help=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    options_metavar="[OPTIONS] [--KEY VALUE]...",
+)  # fmt: skip
+@click.argument("spec")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the training block; may be repeated.")
+@click.option("--folder", "--save", metavar="FOLDER", help="Where everything goes (default: runs/NAME).")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, as if it had never stopped.")
+@click.option("--overwrite", is_flag=True, help="Replace the training that the folder holds.")
+@click.option("--seed", type=click.IntRange(0), help="Of the weights, the data and their order.")
+@click.option("--backend", default="auto", show_default=True, help="python, c, numba or jax.")
+@click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", show_default=True,
+              help="A bar on a terminal, lines elsewhere.")  # fmt: skip
+@as_json
+@click.pass_context
+def train(
+    ctx: click.Context, spec: str, settings: tuple[str, ...], folder: str | None, resume: bool, overwrite: bool, seed: int | None,
+    backend: str, lowering: Any, dtype: Any, progress: Any, json_: bool,
+) -> None:  # fmt: skip
+    """Do the experiment of a spec's training block.
+
+    Every key of the block, of its budget and stopping rule, and every option of its task and optimizer can be changed:
+    --bits 16, --batch 64, --epochs 5, --learning-rate 0.01, --optimizer adam, --held-out 0.1.
+    """
+    changes = {**settings_of(settings), **extra_options(ctx.args, ctx.command)}
+    if seed is not None:
+        changes["seed"] = seed
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a training and --overwrite replaces it; give one of them.")
+    from gridc import reader, runner
+
+    read = runner.changed(reader.read(spec), changes)
+    block = runner.block_of(read)
+    what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
+    say(f"gridc: '{read.name}' learns {what}{_told(changes)}; building its functions …")
+    done = runner.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
+                      dtype=dtype, progress=progress)  # fmt: skip
+    files = _files(done)
+    if json_:
+        print_json({**done.history.to_json(), "seed": block.seed, "files": files, "sizes": _sizes(done)})
+        return
+    click.echo(_report(done, files))
+
+
+def _told(changes: Mapping[str, Any]) -> str:
+    return " with " + ", ".join(f"{name} {value}" for name, value in changes.items()) if changes else ""
+
+
+def _sizes(done: Trained) -> dict[str, int]:
+    """The size of every symbol in the training data: the longest example's."""
+    found: dict[str, int] = {}
+    for name, axes in done.train.input_axes.items():
+        shape = done.train.inputs[name].shape[1:]
+        found |= {axis: int(size) for axis, size in zip(axes.axes, shape, strict=False) if isinstance(axis, str)}
+    return found
+
+
+def _files(done: Trained) -> dict[str, str]:
+    """What lies in the folder, by what it is; draws the schedule there."""
+    from gridc.commands.look import draw_into
+    from gridc.schedule import schedule
+
+    plan = schedule(done.spec, **_sizes(done))
+    if plan.work <= DRAWN:
+        draw_into(done.folder, plan)
+    kinds = {"model": "model.grid", "curve": "curve.png", "figures": "metrics.jsonl", "schedule": "schedule.svg",
+             "explorer": "schedule.html"}  # fmt: skip
+    return {kind: str(done.folder / name) for kind, name in kinds.items() if (done.folder / name).exists()}
+
+
+def _report(done: Trained, files: Mapping[str, str]) -> str:
+    history, spec = done.history, done.spec
+    final = history.best if history.restored and history.best else history.records[-1]
+    held = final.held_out or final.outputs
+    where = f"{len(done.held_out):,} held-out examples" if done.held_out is not None else "the examples that it was trained on"
+    figures = ", ".join(_figure(name, one) for name, one in held.items())
+    rate = history.samples / history.seconds if history.seconds else 0.0
+    lines = [
+        "",
+        f"{spec.name}: {figures} on {where}",
+        f"  {history.reason} {history.samples:,} samples in {shortened(history.seconds)} ({rate:,.0f} a second), "
+        f"after {shortened(history.compile_seconds)} of compiling.",
+        "",
+        *(f"  {kind:<10} {path}" for kind, path in files.items()),
+        "",
+        "Next:",
+        *(f"  {line}" for line in next_commands(done.folder, spec.source.path)),
+    ]
+    return "\n".join(lines)
+
+
+def _figure(name: str, figures: Mapping[str, float]) -> str:
+    if "accuracy" in figures:
+        return f"{name} {100 * figures['accuracy']:.2f} % right"
+    return f"{name} R² {figures['r2']:.4f}"
+
+
+def next_commands(folder: Path, spec: str) -> list[str]:
+    """What to try after a training."""
+    return [f"gridc score {folder / 'model.grid'}", f"gridc inspect {folder / 'model.grid'}", f"gridc show {spec}"]

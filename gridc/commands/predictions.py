@@ -1,0 +1,115 @@
+"""Predictions as files that people open: CSV, JSON, NumPy; and text drawn from a language model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gridc.errors import DataError, UsageError, listed
+
+if TYPE_CHECKING:
+    from gridc.datasets import Array, Dataset
+    from gridc.grid import Grid
+    from gridc.spec import GridSpec, Output
+
+KINDS = ("csv", "json", "npz")
+Words = Mapping[str, tuple[str, ...]]
+
+
+def kind_of(output: str | None, json_: bool) -> str:
+    """Which format a file's name asks for."""
+    if output is None or output == "-":
+        return "json" if json_ else "csv"
+    kind = Path(output).suffix[1:].lower()
+    if kind not in KINDS:
+        raise UsageError(f"Predictions are written as {listed(KINDS)}; found the name {output}.")
+    return kind
+
+
+def written(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Words, kind: str) -> str | bytes:
+    """The predictions of every example in that format."""
+    if kind == "npz":
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{name: array for name, array in found.items()})
+        return buffer.getvalue()
+    columns = _columns(spec, found, data, words)
+    if kind == "json":
+        return json.dumps([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+                          indent=1, ensure_ascii=False)  # fmt: skip
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(entry) for entry in row] for row in zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def _cell(entry: Any) -> str:
+    """One field of a table; a sequence stands in one field, with spaces between."""
+    if isinstance(entry, list):
+        return " ".join(_cell(e) for e in entry)  # pyright: ignore[reportUnknownVariableType]
+    return f"{entry:.6g}" if isinstance(entry, float) else str(entry)
+
+
+def _columns(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Words) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for name, array in found.items():
+        output = spec.outputs[name]
+        # An example's own part of an axis that a symbol measures.
+        cuts = [_cut(spec, output, data, row) for row in range(len(array))]
+        parts = [one[cut] for one, cut in zip(array, cuts, strict=True)]
+        if output.kind == "classes":
+            labels = words.get(name) or tuple(map(str, range(output.size)))
+            columns[name] = [_labelled(part.argmax(axis=-1), labels) for part in parts]
+            if not output.axes and output.size <= 100:
+                for i, label in enumerate(labels):
+                    columns[f"{name}={label}"] = [float(part[i]) for part in parts]
+        elif output.kind == "binary":
+            columns[name] = [(part > 0.5).astype(int).tolist() for part in parts]
+            columns[f"{name}=1"] = [part.tolist() for part in parts]
+        elif output.size == 1 or output.axes:
+            columns[name] = [part.reshape(-1).tolist() if output.axes else float(part[0]) for part in parts]
+        else:
+            for i in range(output.size):
+                columns[f"{name}_{i}"] = [float(part[i]) for part in parts]
+    return columns
+
+
+def _cut(spec: GridSpec, output: Output, data: Dataset, row: int) -> tuple[slice, ...]:
+    sizes = [spec.dimensions[d].size for d in output.axes]
+    return tuple(slice(int(data.lengths[s][row])) if isinstance(s, str) and s in data.lengths else slice(None) for s in sizes)
+
+
+def _labelled(ids: Array, labels: tuple[str, ...]) -> Any:
+    return labels[int(ids)] if ids.ndim == 0 else [_labelled(one, labels) for one in ids]
+
+
+def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: float, seed: int) -> str:
+    """The prompt, and as many symbols more, each drawn from what the grid predicts after all before it."""
+    from gridc import runner, text
+
+    spec = grid.spec
+    given = next(iter(spec.inputs.values()))
+    output = next((o for o in spec.outputs.values() if o.kind == "classes" and o.axes), None)
+    if given.kind != "vocabulary" or output is None or len(spec.inputs) != 1 or len(given.over) != 1:
+        raise UsageError(f"'{spec.name}' is no language model: it needs one sequence of ids in and a class for each out.")
+    known = words.get(given.name)
+    if not known:
+        raise DataError("The model holds no vocabulary, so its ids stand for no text; train it from a text file.")
+    by = runner.reading(spec, targets=False).by
+    start = text.symbols(prompt, by) or [known[0] if "\n" not in known else "\n"]
+    sequence = text.ids(start, known, "The prompt").tolist()
+    rng = np.random.default_rng(seed)
+    for _ in range(length):
+        p = grid.predict({given.name: np.array([sequence])})[output.name][0, -1].astype(np.float64)
+        if temperature == 0:
+            sequence.append(int(p.argmax()))
+            continue
+        p = np.power(np.maximum(p, 1e-30), 1 / temperature)
+        sequence.append(int(rng.choice(len(p), p=p / p.sum())))
+    return text.joined([known[i] for i in (sequence if prompt else sequence[1:])], by)

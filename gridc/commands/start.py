@@ -1,0 +1,105 @@
+"""``init``, ``schema``, ``bench`` and ``completion``: what one begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gridc.commands.output import as_json, print_json, say
+from gridc.errors import ResourceError, UsageError
+
+KINDS = {
+    "sequence": "symbols in, symbols out: sort what was read",
+    "image": "pixels read from corner to corner: scanned digits",
+    "table": "columns of a CSV file in, a class out",
+    "text": "a text file, character by character: a language model",
+}
+
+
+@click.command(no_args_is_help=True)
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.option("-o", "--output", metavar="FILE", help="Where the spec goes (default: KIND.yaml).")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@as_json
+def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
+    """Write a commented spec for a sequence, an image, a table or a text, and data to try it on.
+
+    What it writes trains as it is; put your own data in the place of ours, and change what the comments speak of.
+    """
+    from importlib.resources import files
+
+    from gridc.model_file import write_atomically
+
+    spec = Path(output or f"{kind}.yaml")
+    content = {spec: files("gridc").joinpath("templates", f"{kind}.yaml").read_text(encoding="utf-8")}
+    data = {"table": "flowers.csv", "text": "story.txt"}.get(kind)
+    if data:
+        beside = spec.parent / data
+        content[beside] = files("gridc").joinpath("templates", data).read_text(encoding="utf-8")
+    taken = [path for path in content if path.exists()]
+    if taken and not force:
+        raise UsageError(f"{taken[0]} is already there; --force replaces it, -o FILE writes elsewhere.")
+    if not spec.parent.is_dir():
+        raise ResourceError(f"There is no folder {spec.parent} to write {spec.name} into.")
+    for path, text in content.items():
+        write_atomically(path, text)
+    if json_:
+        print_json({"spec": str(spec), "files": [str(path) for path in content], "train": f"gridc train {spec}"})
+        return
+    for path in content:
+        say(f"Wrote {path}.")
+    click.echo(f"gridc train {spec}")
+
+
+@click.command()
+@as_json
+def schema(json_: bool) -> None:
+    """Print the JSON Schema of a spec, for editors.
+
+    A spec that begins with "# yaml-language-server: $schema=gridc.schema.json" gets completion and red underlines in any
+    editor with a YAML language server.
+    """
+    click.echo(schema_text(), nl=False)
+
+
+def schema_text() -> str:
+    """The schema as the file that lies in ``specs/``."""
+    import json
+
+    from gridc.document import json_schema
+
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.pass_context
+def bench(ctx: click.Context) -> None:
+    """Measure speed on this machine; gridc bench --help says how."""
+    import importlib
+    import importlib.util
+
+    if importlib.util.find_spec("gridc.bench") is None:
+        raise ResourceError("This copy of gridc comes without its benchmarks; install gridc from its repository.")
+    importlib.import_module("gridc.bench").command.main(ctx.args, prog_name="gridc bench", standalone_mode=False)
+
+
+@click.command(no_args_is_help=True)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@as_json
+def completion(shell: str, json_: bool) -> None:
+    """Print what makes a shell complete gridc's commands: eval "$(gridc completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    from gridc.cli import cli
+
+    made = get_completion_class(shell)
+    if made is None:
+        raise UsageError(f"There is no completion for {shell}.")
+    text = made(cli, {}, "gridc", "_GRIDC_COMPLETE")
+    # Asking bash for its version would start a shell; the script itself is what is wanted.
+    source = text.source_template % text.source_vars()
+    if json_:
+        print_json({"shell": shell, "source": source})
+    else:
+        click.echo(source)
