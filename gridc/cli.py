@@ -91,10 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     try:
-        cli.main(arguments, prog_name="gridc", standalone_mode=False)
-        return 0
-    except click.exceptions.Exit as asked:
-        return asked.exit_code
+        # Without standalone_mode click hands back the code that a command exits with, or what it returns.
+        code = cli.main(arguments, prog_name="gridc", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except click.UsageError as error:
         where = f" ({error.ctx.command_path} --help says more.)" if error.ctx else ""
         return _told(arguments, f"{error.format_message()}{where}", 2, error)

@@ -7,6 +7,8 @@ the adjoint needs goes from one to the other on a *tape*, a flat vector that PyT
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -202,6 +204,23 @@ def _tapped(tap: tuple[int, bool, Ints], space: Workspace) -> np.ndarray:
     return found.reshape(*rows.shape[:-1], -1)
 
 
+_idle: list[np.ndarray] = []
+_lock = Lock()
+
+
+@contextmanager
+def _lent(size: int, dtype: str) -> Iterator[np.ndarray]:
+    """A vector to work with, the last call's where it fits: pages that were touched before cost nothing."""
+    with _lock:
+        kept = _idle.pop() if _idle else None
+    scratch = kept if kept is not None and kept.size == size and kept.dtype == dtype else np.empty(size, dtype)
+    try:
+        yield scratch
+    finally:
+        with _lock:
+            _idle[:] = [scratch]
+
+
 class Adjoint(_SweepOp):
     """``(extent, lengths, *arrays, tape, *gradients of the taps) → gradients of the arrays``: the sweep backward.
 
@@ -216,8 +235,6 @@ class Adjoint(_SweepOp):
         self.spec, self.dtype, self.roles, self.inplace, self.unasked = spec, dtype, roles, inplace, unasked
         if inplace:
             self.destroy_map = {0: [2 + len(roles)]}
-        self._scratch: list[np.ndarray] = []
-        self._lock = Lock()
 
     def make_node(self, *inputs: Any) -> Apply[Any, Any]:
         variables = [pt.as_tensor_variable(v) for v in inputs]
@@ -228,17 +245,8 @@ class Adjoint(_SweepOp):
         arrays = _Arrays(self, inputs[:count])
         tape, *given = inputs[count:]
         size = sum(Workspace.sizes(lane.program)[1] for lane in arrays.layout.lanes)
-        scratch = self._borrow(size)
-        try:
+        with _lent(size, self.dtype) as scratch:
             self._run(arrays, tape if self.inplace else tape.copy(), scratch, given, output_storage)
-        finally:
-            with self._lock:
-                self._scratch[:] = [scratch]
-
-    def _borrow(self, size: int) -> np.ndarray:
-        with self._lock:
-            kept = self._scratch.pop() if self._scratch else None
-        return kept if kept is not None and kept.size == size else np.empty(size, self.dtype)
 
     def _run(self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, given: list[np.ndarray], storage: Any) -> None:
         spaces = arrays.workspaces(tape, scratch)

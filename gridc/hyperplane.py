@@ -193,7 +193,8 @@ def _explicit(count: int, needs: Sequence[Dependence], sizes: tuple[int, ...]) -
         there = tuple(slice(low + o, high + o) for (low, high), o in zip(box, need.offset, strict=True))
         before.append(need.before * number.size + number[there].ravel())
         after.append(need.after * number.size + number[here].ravel())
-    return graph.longest_paths(count * number.size, np.concatenate(before), np.concatenate(after), cast("graph.StepGraph", _Anonymous()))
+    nameless = cast("graph.StepGraph", _Anonymous())
+    return graph.longest_paths(count * number.size, np.concatenate(before), np.concatenate(after), nameless)
 
 
 class _Anonymous:
@@ -289,7 +290,7 @@ def optimal_vectors(needs: Sequence[Dependence], transforms: int, sizes: tuple[i
     limit = LARGEST
     while (2 * limit + 1) ** len(sizes) > 300_000:
         limit -= 1
-    among: Any = nx.MultiDiGraph()
+    among = cast("Any", nx.MultiDiGraph())
     among.add_nodes_from(range(transforms))
     for need in needs:
         if _exists(need, sizes) is not None:

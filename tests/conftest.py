@@ -1,0 +1,31 @@
+"""Options and fixtures that several test files use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write what tests compare with, instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
+    """``golden(name, value)`` compares plain data with ``tests/golden/NAME.json``, or writes it with --update-golden."""
+
+    def compare(name: str, value: Any) -> None:
+        path = GOLDEN / f"{name}.json"
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        assert path.exists(), f"there is no {path}; `pytest --update-golden` writes it"
+        assert json.loads(json.dumps(value)) == json.loads(path.read_text(encoding="utf-8"))
+
+    return compare

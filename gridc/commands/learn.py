@@ -55,8 +55,12 @@ def train(
     block = runner.block_of(read)
     what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
     say(f"gridc: '{read.name}' learns {what}{_told(changes)}; building its functions …")
-    done = runner.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
-                      dtype=dtype, progress=progress)  # fmt: skip
+    import numpy as np
+
+    # The loop itself says where a number became infinite; NumPy's warning would come first, and say less.
+    with np.errstate(over="ignore", invalid="ignore"):
+        done = runner.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
+                          dtype=dtype, progress=progress)  # fmt: skip
     files = _files(done)
     if json_:
         print_json({**done.history.to_json(), "seed": block.seed, "files": files, "sizes": _sizes(done)})

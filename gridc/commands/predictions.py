@@ -106,7 +106,7 @@ def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: flo
     sequence = text.ids(start, known, "The prompt").tolist()
     rng = np.random.default_rng(seed)
     for _ in range(length):
-        p = grid.predict({given.name: np.array([sequence])})[output.name][0, -1].astype(np.float64)
+        p = grid.predict({given.name: np.array([sequence])})[output.name][0, -1, : len(known)].astype(np.float64)
         if temperature == 0:
             sequence.append(int(p.argmax()))
             continue

@@ -225,4 +225,5 @@ def _record(held: Model) -> str:
         one = Record(**record)  # pyright: ignore[reportUnknownArgumentType]  # what to_json wrote
     except TypeError as error:
         raise DataError(f"The training record cannot be read: {error}.") from None
-    return f"{held.record.get('optimizer', '')}, {one.line()}, {shortened(one.seconds)}"
+    settings: dict[str, Any] = held.record.get("settings") or {}
+    return f"{settings.get('optimizer', 'unknown optimizer')}, {one.line()}, {shortened(one.seconds)}"

@@ -1,0 +1,392 @@
+"""The command line: exit codes, what goes to stdout and what to stderr, and the way from a spec to predictions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gridc import cli
+from gridc.commands.start import KINDS, schema_text
+
+ROOT = Path(__file__).parent.parent
+SPECS = sorted((ROOT / "specs").glob("*.yaml"))
+SPEC = """
+name: small
+dimensions: {depth: 2}
+transforms:
+  depth: {cell: lstm, hidden: 6}
+inputs:
+  bits: {features: 3, enters: depth}
+outputs:
+  odd: {classes: 2, reads: [depth, depth.memory], at: {depth: last}}
+training:
+  task: {parity: {bits: 3}}
+  optimizer: {adam: {learning_rate: 0.05}}
+  batch: 4
+  held_out: 0.0
+  budget: {epochs: 40}
+  stop: {accuracy: 1.0}
+"""
+
+
+@pytest.fixture
+def gridc(capsys):
+    """Runs a command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = cli.run([str(a) for a in arguments])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+    """An empty folder with one small spec, where the process is."""
+    (tmp_path / "small.yaml").write_text(SPEC)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model that was trained from the command line, in its folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "small.yaml").write_text(SPEC)
+    code = cli.run(["train", str(folder / "small.yaml"), "--folder", str(folder / "run"), "--progress", "none", "--json"])
+    assert code == 0
+    return folder / "run" / "model.grid"
+
+
+def python(code, **options):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False, **options)
+
+
+# -- cheap and quiet ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["import gridc", "from gridc.cli import run; raise SystemExit(run(['--help']))"])
+def test_importing_and_asking_for_help_cost_nothing(code):
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = python(code)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0
+        assert done.stderr == ""
+        # The processor's time: other programs on this machine do not count.
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.3
+
+
+def test_looking_at_a_spec_never_imports_pytensor():
+    done = python("""
+import sys
+from gridc.cli import run
+spec, size = "specs/source-2grid.yaml", "--size=T=4"
+for words in (["check", spec], ["show", spec], ["show", spec, "--at", "graph", size], ["show", spec, "--at", "schedule", size],
+              ["schedule", spec, size], ["schedule", spec, size, "--json"], ["schema"]):
+    assert run(words) == 0, words
+    heavy = {"pytensor", "numba", "jax", "sklearn", "matplotlib", "scipy"} & set(sys.modules)
+    assert not heavy, (words, heavy)
+""")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["chek"], 2, "There is no command 'chek' — did you mean 'check'?"),
+        (["check", "nowhere.yaml"], 2, "there is no such file"),
+        (["check", "smal.yaml"], 2, "there is no such file — did you mean 'small.yaml'?"),
+        (["schedule", "small.yaml", "--size", "T"], 2, "--size: found 'T'; expected SYMBOL=NUMBER, such as T=50."),
+        (["schedule", "small.yaml", "--size", "T=4"], 2, "has no symbol 'T'"),
+        (["schedule", "small.yaml", "-o", "a.b"], 2, "does not say which format"),
+        (["train", "small.yaml", "--bitz", "4"], 2, "The training block has no 'bitz' — did you mean 'bits'?"),
+        (["train", "small.yaml", "--resmue"], 2, "There is no option '--resmue' without a value — did you mean '--resume'?"),
+        (["train", "small.yaml", "--bits", "many"], 2, "found 'many'"),
+        (["train", "small.yaml", "--backend", "torch"], 2, "there is no backend 'torch'"),
+        (["inspect", "nowhere.grid"], 3, "nowhere.grid"),
+        (["inspect", "small.yaml"], 3, "not a whole model file"),
+        (["init", "table", "-o", "no/such/folder.yaml"], 5, "There is no folder"),
+        (["init", "sequence", "-o", "small.yaml"], 2, "small.yaml is already there; --force replaces it"),
+        (["train", "small.yaml", "--optimizer", "{sgd: {learning_rate: 1e30}}", "--stop", "{}"], 4, "At step"),
+    ],
+)
+def test_errors_are_sentences_with_an_exit_code(gridc, there, words, code, sentence):
+    found, out, err = gridc(*words)
+    assert sentence in err
+    assert found == code
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_an_error_is_told_to_programs_too(gridc, there):
+    (there / "small.yaml").write_text(SPEC.replace("hidden", "hiden"))
+    code, out, err = gridc("show", "small.yaml", "--json")
+    told = json.loads(out)
+    assert (code, told["exit_code"], told["kind"], told["line"], told["column"]) == (2, 2, "SpecError", 5, 23)
+    assert told["error"].startswith("transform 'depth': unknown key 'hiden'")
+    assert "small.yaml:5:23" in err
+
+
+def test_a_mistake_of_ours_says_so(gridc, monkeypatch, there):
+    from gridc import reader
+
+    def broken(where):
+        raise RuntimeError("a wheel came off")
+
+    monkeypatch.setattr(reader, "read", broken)
+    code, _, err = gridc("check", "small.yaml")
+    assert code == 1
+    assert "a wheel came off" in err
+    assert "This is a mistake in gridc" in err
+
+
+def test_ctrl_c_saves_and_exits_with_130(there):
+    command = [sys.executable, "-m", "gridc", "train", "small.yaml", "--stop", "{}", "--epochs", "1000000", "--progress", "lines"]
+    training = subprocess.Popen(command, cwd=there, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        metrics = there / "runs" / "small" / "metrics.jsonl"
+        while not (metrics.exists() and metrics.stat().st_size):
+            assert time.monotonic() < deadline
+            assert training.poll() is None, training.communicate()[1]
+            time.sleep(0.05)
+        training.send_signal(signal.SIGINT)
+        out, err = training.communicate(timeout=60)
+    finally:
+        training.kill()
+    assert training.returncode == 130
+    assert "with --resume" in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list((there / "runs" / "small" / "checkpoints").glob("step-*.grid"))
+
+
+def test_whoever_reads_only_the_beginning_is_left_in_peace():
+    words = f"{sys.executable} -m gridc show specs/source-2grid.yaml --at graph --size T=300 --json"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{words} | head -1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda p: p.stem)
+def test_every_spec_means_something_and_says_where_it_is_from(gridc, path):
+    code, out, _ = gridc("check", path, "--json")
+    assert code == 0
+    assert json.loads(out)["ok"]
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# yaml-language-server: $schema=gridc.schema.json"
+    assert all(line.startswith("# ") for line in lines[1:3])
+
+
+def test_check_looks_at_every_spec_and_says_what_is_wrong(gridc, there):
+    (there / "bad.yaml").write_text(SPEC.replace("lstm", "lstn"))
+    code, out, err = gridc("check", "small.yaml", "bad.yaml")
+    assert code == 2
+    assert out.startswith("small.yaml: good. 'small' is a grid of depth 2 with lstm 'depth'; ")
+    assert "did you mean 'lstm'?" in err
+    code, out, _ = gridc("check", "small.yaml", "bad.yaml", "--json")
+    assert [one["ok"] for one in json.loads(out)] == [True, False]
+
+
+@pytest.mark.parametrize("stage", ["spec", "graph", "schedule"])
+def test_show_stops_anywhere(gridc, stage):
+    words = ("show", ROOT / "specs" / "source-2grid.yaml", "--at", stage, "--size", "T=4")
+    code, out, err = gridc(*words)
+    assert (code, err) == (0, "")
+    assert "source-2grid" in out
+    code, out, _ = gridc(*words, "--json")
+    assert json.loads(out)["name"] == "source-2grid"
+
+
+def test_show_the_program(gridc, there):
+    code, out, _ = gridc("show", "small.yaml", "--at", "program", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["nodes"] > 3
+    assert set(told["outputs"]) == {"odd"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "begins"), [("json", "{"), ("dot", "digraph"), ("svg", "<svg"), ("html", "<!"), ("png", "\x89PNG"), ("trace", "")]
+)
+def test_schedules_in_every_format(gridc, there, suffix, begins):
+    words = ["schedule", ROOT / "specs" / "text-classifier.yaml", "--size", "T=6", "-o", there / f"plan.{suffix}"]
+    code, _, err = gridc(*words)
+    assert (code, err) == (0, f"Wrote {there / f'plan.{suffix}'}.\n")
+    content = (there / f"plan.{suffix}").read_bytes().decode("latin-1")
+    assert content.lstrip().lower().startswith(begins.lower())
+    if suffix in ("json", "trace"):
+        json.loads(content)
+
+
+def test_schedules_side_by_side(gridc):
+    specs = [ROOT / "specs" / f"{name}.yaml" for name in ("two-grid", "source-2grid", "parity")]
+    code, out, _ = gridc("schedule", *specs, "--size", "T=20")
+    assert code == 0
+    head, *rows = out.splitlines()
+    assert head.split()[:4] == ["spec", "sizes", "steps", "wavefronts"]
+    assert [row.split()[0] for row in rows] == ["two-grid", "source-2grid", "parity"]
+    code, out, _ = gridc("schedule", *specs, "--size", "T=20", "--json")
+    assert [one["span"] for one in json.loads(out)][0] == 22
+    code, _, err = gridc("schedule", *specs, "--size", "T=20", "--size", "U=3")
+    assert code == 2
+    assert "no spec has a symbol 'U'; expected T." in err
+
+
+# -- training and using ------------------------------------------------------------------------------------------------
+
+
+def test_train_says_what_lies_where(gridc, there):
+    code, out, err = gridc("train", "small.yaml", "--epochs", "2", "--accuracy", "null", "--set", "batch=2", "--seed", "3")
+    assert code == 0, err
+    assert "on the examples that it was trained on" in out
+    assert "gridc: 'small' learns parity with batch 2, epochs 2, accuracy None, seed 3" in err
+    for name in ("model.grid", "metrics.jsonl", "curve.png", "schedule.svg", "schedule.html"):
+        assert (there / "runs" / "small" / name).stat().st_size > 100
+        assert name in out
+    assert "gridc score runs/small/model.grid" in out
+    code, out, err = gridc("train", "small.yaml", "--folder", "runs/small")
+    assert code == 2
+    assert "already holds a training" in err
+
+
+def test_resume_equals_an_unbroken_training(gridc, there):
+    words = ["train", "small.yaml", "--progress", "none", "--stop", "{}", "--set", "checkpoint={epochs: 1}"]
+    assert gridc(*words, "--epochs", "6", "--folder", "whole")[0] == 0
+    assert gridc(*words, "--epochs", "3", "--folder", "half")[0] == 0
+    code, out, err = gridc(*words, "--epochs", "6", "--folder", "half", "--resume", "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 12
+    hashes = [json.loads(gridc("inspect", f"{folder}/model.grid", "--json")[1])["sha256"] for folder in ("whole", "half")]
+    records = [json.loads(gridc("inspect", f"{folder}/model.grid", "--json")[1])["parameters"] for folder in ("whole", "half")]
+    assert records[0] == records[1]
+    assert all(len(one) == 64 for one in hashes)
+
+
+def test_inspect(gridc, model):
+    code, out, err = gridc("inspect", model)
+    assert (code, err) == (0, "")
+    for words in ("a model of 'small'", "(checked)", "depth.W", "training", "adam"):
+        assert words in out
+    code, out, _ = gridc("inspect", model, "--spec")
+    assert out == SPEC
+    told = json.loads(gridc("inspect", model, "--json")[1])
+    assert told["parameters"]["depth.W"]["shape"] == [6, 24]
+
+
+def test_predict_from_file_to_file(gridc, model, tmp_path):
+    bits = np.array([[-1, -1, 1], [1, 1, -1], [1, 1, 1]], "float32")
+    np.savez(tmp_path / "bits.npz", bits=bits)
+    code, out, err = gridc("predict", model, tmp_path / "bits.npz")
+    assert code == 0, err
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert list(rows[0]) == ["odd", "odd=0", "odd=1"]
+    assert abs(float(rows[0]["odd=0"]) + float(rows[0]["odd=1"]) - 1) < 1e-4
+    for suffix in ("csv", "json", "npz"):
+        code, out, err = gridc("predict", model, tmp_path / "bits.npz", "-o", tmp_path / f"out.{suffix}")
+        assert (code, out) == (0, "")
+        assert "3 predictions" in err
+    assert np.load(tmp_path / "out.npz")["odd"].shape == (3, 2)
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert [str(one["odd"]) for one in told] == [row["odd"] for row in rows]
+    np.savez(tmp_path / "wrong.npz", bits=bits[:, :2])
+    code, _, err = gridc("predict", model, tmp_path / "wrong.npz")
+    assert code == 3
+    assert "expected [examples, 3]" in err
+    assert gridc("predict", model, tmp_path / "bits.npz", "-o", "out.xls")[0] == 2
+    assert gridc("predict", model, tmp_path / "nowhere.npz")[0] == 3
+
+
+def test_score_with_a_confusion_matrix(gridc, model, tmp_path):
+    code, out, err = gridc("score", model, "parity")
+    assert code == 0, err
+    assert "small on the task parity: 8 examples" in out
+    assert "odd: true (rows) against predicted (columns)" in out
+    told = json.loads(gridc("score", model, "--json")[1])
+    assert told["examples"] == 8
+    assert sum(map(sum, told["confusion"]["counts"])) == 8
+    code, _, err = gridc("score", model, "pairity")
+    assert code == 2
+    assert "did you mean 'parity'?" in err
+
+
+def test_compile_says_what_a_grid_costs(gridc, there):
+    code, out, _ = gridc("compile", "small.yaml", "-o", "new.grid", "--batch", "10")
+    assert code == 0
+    assert "parameters" in out
+    assert (there / "new.grid").exists()
+    assert json.loads(gridc("compile", "small.yaml", "--json")[1])["shapes"]["depth.W"] == [6, 24]
+
+
+# -- beginning ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_init_writes_what_trains(gridc, there, kind):
+    code, out, _ = gridc("init", kind)
+    assert (code, out) == (0, f"gridc train {kind}.yaml\n")
+    limit = ["--steps", "2"]
+    if kind == "sequence":
+        limit += ["--samples", "100", "--set", "task.samples=100"]
+    code, _, err = gridc("train", f"{kind}.yaml", *limit, "--progress", "none")
+    assert code == 0, err
+    if kind == "text":
+        code, out, err = gridc("sample", "runs/text/model.grid", "--prompt", "This is", "-n", "5", "--json")
+        assert code == 0, err
+        assert len(json.loads(out)["text"]) == len("This is") + 5
+
+
+def test_the_schema_in_specs_is_current_and_fits_every_spec(gridc):
+    import jsonschema
+    from ruamel.yaml import YAML
+
+    assert gridc("schema")[1] == schema_text()
+    assert (ROOT / "specs" / "gridc.schema.json").read_text() == schema_text(), "gridc schema > specs/gridc.schema.json"
+    validator = jsonschema.Draft7Validator(json.loads(schema_text()))
+    for path in SPECS:
+        page = YAML(typ="safe", pure=True).load(path)
+        assert not list(validator.iter_errors(page)), path
+    assert list(validator.iter_errors({**page, "transfroms": {}}))
+
+
+def test_doctor_looks_at_everything(gridc):
+    code, out, _ = gridc("doctor", "--json")
+    assert code == 0
+    found = {one["what"]: one for one in json.loads(out)["findings"]}
+    assert {"Python", "PyTensor", "BLAS", "cache folder", "memory", "disk", "backend python", "backend jax"} <= set(found)
+    assert found["a small grid"]["state"] == "good"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(gridc, shell):
+    code, out, err = gridc("completion", shell)
+    assert (code, err) == (0, "")
+    assert "_GRIDC_COMPLETE" in out
+
+
+def test_commands_are_completed():
+    done = python("from gridc.cli import cli; cli(prog_name='gridc')", env={
+        **os.environ, "_GRIDC_COMPLETE": "bash_complete", "COMP_WORDS": "gridc sc", "COMP_CWORD": "1"})  # fmt: skip
+    assert done.stdout.split() == ["plain,schedule", "plain,score", "plain,schema"]

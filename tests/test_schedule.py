@@ -1,0 +1,345 @@
+"""Schedules: known figures, golden figures of every spec, batches, paths, costs, and the doors to other programs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import gridc
+from gridc import changes, costs, tables
+from gridc.graph import Step
+
+SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
+
+
+def two_grid(time: object = "T", depth: int = 3, *, priority: str = "", tied: str = "all", inputs: str = "") -> gridc.GridSpec:
+    return gridc.read(
+        textwrap.dedent(f"""
+        name: two
+        dimensions: {{time: {time}, depth: {depth}}}
+        transforms:
+          time: {{cell: lstm, hidden: 8, tied: {tied}}}
+          depth: {{cell: lstm, hidden: 8, tied: {tied}}}
+        {priority}
+        inputs: {{x: {{features: 3, enters: depth}}}}
+        outputs: {{y: {{classes: 2, reads: [depth], at: {{time: last, depth: last}}}}}}
+        """)
+    )
+
+
+def corners(rows: str, columns: str) -> gridc.GridSpec:
+    return gridc.read(
+        textwrap.dedent(f"""
+        name: corners
+        dimensions: {{rows: 14, columns: 14, depth: 4}}
+        transforms:
+          rows: {{cell: lstm, hidden: 4, direction: {{over: depth, cycle: [{rows}]}}}}
+          columns: {{cell: lstm, hidden: 4, direction: {{over: depth, cycle: [{columns}]}}}}
+          depth: {{cell: lstm, hidden: 4}}
+        inputs: {{image: {{features: 3, enters: depth}}}}
+        outputs: {{y: {{classes: 2, reads: [depth], at: {{rows: last, columns: last, depth: last}}}}}}
+        """)
+    )
+
+
+# -- known schedules ---------------------------------------------------------------------------------------------------
+
+
+def test_18_by_49_without_priority_is_882_cells_in_66_wavefronts():
+    plan = gridc.schedule(two_grid(49, 18))
+    assert plan.cells is not None
+    assert (plan.cells.work, plan.cells.span) == (882, 66)
+    assert (plan.work, plan.span) == (2 * 882, 66)
+
+
+def test_18_by_49_with_a_priority_has_a_span_of_84_steps():
+    plan = gridc.schedule(two_grid(49, 18, priority="priority: [time, depth]"))
+    assert plan.span == 84
+    assert plan.cells is not None
+    assert plan.cells.span == 66
+
+
+def test_three_dimensions_from_one_corner():
+    forward = ", ".join(["forward"] * 4)
+    plan = gridc.schedule(corners(forward, forward))
+    assert plan.cells is not None
+    assert plan.cells.span == 30
+
+
+F, B = "forward", "backward"
+
+
+@pytest.mark.parametrize(
+    ("order", "span"),
+    [
+        ([(F, F), (F, B), (B, B), (B, F)], 69),  # always a neighbouring corner next
+        ([(F, F), (B, B), (F, B), (B, F)], 95),  # twice the opposite one
+        ([(F, F), (F, B), (B, F), (B, B)], 82),  # once the opposite one
+        ([(F, F), (B, B), (F, F), (B, B)], 108),  # always the opposite one
+    ],
+)
+def test_four_corners_by_their_order(order: list[tuple[str, str]], span: int):
+    plan = gridc.schedule(corners(", ".join(r for r, _ in order), ", ".join(c for _, c in order)))
+    assert plan.cells is not None
+    assert plan.cells.span == span
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_golden(path: Path, golden):
+    spec = gridc.read(path)
+    plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 6))
+    sums = costs.arithmetic(plan)
+    golden(path.stem, {
+        "sizes": dict(zip(spec.names(range(len(spec.dimensions))), plan.sizes, strict=True)), "work": plan.work, "span": plan.span,
+        "widths": plan.widths, "cells": plan.cells and {"span": plan.cells.span, "widths": plan.cells.widths},
+        "critical_path": [str(step) for step in plan.critical_path], "products": changes.products(plan),
+        "flops": sums.flops, "training_bytes": sums.training_bytes, "alive": costs.lifetimes(plan).vectors.tolist(),
+    })  # fmt: skip
+
+
+# -- what a schedule says ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_wavefronts_batches_levels_and_graph_agree(path: Path):
+    spec = gridc.read(path)
+    plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 3))
+    assert nx.is_directed_acyclic_graph(plan.graph)
+    assert plan.graph.number_of_nodes() == plan.work == sum(plan.widths) == len(plan.levels)
+    assert [len(front) for front in plan.wavefronts] == list(plan.widths)
+    for k, front in enumerate(plan.wavefronts):
+        assert all(plan.levels[step] == k == plan.graph.nodes[step]["wavefront"] for step in front)
+        batched = [step for batch in plan.batches(k) for step in batch.steps]
+        assert sorted(batched) == sorted(front)
+    for before, after in plan.graph.edges:
+        assert plan.levels[before] < plan.levels[after]
+        assert before in [step for step, _ in plan.predecessors(after)]
+    assert nx.dag_longest_path_length(plan.graph) == plan.span - 1
+    assert sum(len(plan.predecessors(step)) for step in plan.levels) >= plan.graph.number_of_edges()
+
+
+def test_the_critical_path_is_a_path_of_the_graph_as_long_as_the_span():
+    plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=7)
+    path = plan.critical_path
+    assert len(path) == plan.span
+    assert all(plan.graph.has_edge(a, b) for a, b in itertools.pairwise(path))
+    assert all(isinstance(step, Step) for step in path)
+
+
+def test_untied_weights_make_more_batches():
+    tied, untied = (gridc.schedule(two_grid(5, 4, tied=t)) for t in ("all", "[time]"))
+    assert len(tied.batches(3)) == 2
+    assert len(untied.batches(3)) == 8
+    assert {batch.weight for batch in untied.batches(3)} == {0, 1, 2, 3}
+
+
+def test_wavefronts_are_a_sequence():
+    plan = gridc.schedule(two_grid(3, 2))
+    assert plan.wavefronts[0] == (("time", (0, 0)), ("depth", (0, 0)))
+    assert plan.wavefronts[-1] == plan.wavefronts[plan.span - 1]
+    assert len(plan.wavefronts[1:3]) == 2
+    with pytest.raises(IndexError, match="0 to 3"):
+        plan.wavefronts[4]
+    with pytest.raises(KeyError):
+        plan.levels["time", (3, 0)]  # pyright: ignore[reportArgumentType]  # a plain tuple is looked up too
+
+
+def test_sizes_that_are_missing_unknown_or_not_positive():
+    spec = two_grid()
+    with pytest.raises(gridc.UsageError, match=r"needs the size of 'T'.*T=20"):
+        gridc.schedule(spec)
+    with pytest.raises(gridc.UsageError, match=r"'time' is a dimension; its size is the symbol 'T'"):
+        gridc.schedule(spec, time=3)
+    with pytest.raises(gridc.UsageError, match=r"fixed size 3"):
+        gridc.schedule(spec, depth=3)
+    with pytest.raises(gridc.UsageError, match=r"no symbol 'TT'.*did you mean 'T'"):
+        gridc.schedule(spec, TT=3, T=3)
+    for wrong in (0, -1, True, 2.5, "3"):
+        with pytest.raises(gridc.UsageError, match="expected a positive integer"):
+            gridc.schedule(spec, T=wrong)  # type: ignore[arg-type]
+
+
+def test_a_spec_may_be_a_path_or_a_text():
+    spec = two_grid(3, 2)
+    assert gridc.schedule(spec.source.text) == gridc.schedule(spec)
+    assert gridc.schedule(SPECS[0]).spec == gridc.read(SPECS[0]) if not gridc.read(SPECS[0]).symbols else True
+
+
+def test_tables_say_the_figures():
+    plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=5)
+    text = str(plan)
+    for said in ("30", "10", "time[0, 0]", "parallelism"):
+        assert said in text
+    report = tables.report(plan, 4)
+    for said in ("no priority", "Brent", "Graham", "vectors alive", "tiles of 2", "limits it most"):
+        assert said in report
+    both = tables.comparison([plan, gridc.schedule(two_grid(5, 3))])
+    assert both.splitlines()[2].split() == ["steps", "30", "30"]
+    assert "time[entering]" in str(plan.spec)
+
+
+def test_no_pytensor_is_imported():
+    code = (
+        "import sys, gridc\n"
+        f"plan = gridc.schedule({str(SPECS[0])!r}, **dict.fromkeys(gridc.read({str(SPECS[0])!r}).symbols, 3))\n"
+        "plan.to_html(), plan.to_svg(), plan.to_json(), str(plan), plan.order, gridc.schedule\n"
+        "assert callable(gridc.schedule)\n"
+        "assert 'pytensor' not in sys.modules and 'matplotlib' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- costs -------------------------------------------------------------------------------------------------------------
+
+
+def test_bounds_hold_for_the_simulation():
+    plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=30)
+    even = costs.Model(steps={"time": 1.0, "depth": 1.0}, move=0.0)
+    for workers in (1, 2, 3, 8):
+        fast = plan.speedup(workers, even)
+        assert fast.simulated is not None
+        assert fast.graham - 1e-9 <= fast.simulated <= fast.most + 1e-9
+        assert fast.brent <= fast.most + 1e-9
+        assert fast.brent >= plan.work / (plan.span + (plan.work - plan.span) / workers) - 1e-9
+    assert plan.speedup(1).simulated == pytest.approx(1.0)
+    with pytest.raises(gridc.UsageError, match="positive"):
+        plan.speedup(0)
+
+
+def test_a_simulation_runs_every_step_once_after_what_it_reads():
+    plan = gridc.schedule(two_grid(), T=6)
+    model = costs.Model(steps={"time": 2.0, "depth": 1.0}, move=0.5)
+    made = plan.simulate(3, model)
+    ends = {plan.step(run.step): run for run in made.runs}
+    assert len(ends) == plan.work
+    for step, run in ends.items():
+        assert run.end - run.start == {"time": 2.0, "depth": 1.0}[step.transform]
+        for before, _ in plan.predecessors(step):
+            other = ends[before]
+            assert run.start >= other.end + (0.5 if other.worker != run.worker else 0.0) - 1e-9
+    for line in made.timeline:
+        assert all(a[1] <= b[0] + 1e-9 for a, b in itertools.pairwise(line))
+    assert made.moved > 0
+
+
+def test_a_dear_move_is_avoided():
+    plan = gridc.schedule(two_grid(), T=6)
+    cheap, dear = (plan.simulate(4, costs.Model(move=move)) for move in (0.0, 1.0))
+    assert dear.seconds > cheap.seconds
+
+
+def test_lifetimes_count_vectors_that_are_still_to_be_read():
+    # One transform along time: at every wavefront its hidden and its memory vector, the last read by the output alone.
+    spec = gridc.read("name: one\ndimensions: {time: 4}\ntransforms:\n  time: {cell: lstm, hidden: 5}\n"
+                      "inputs: {x: {features: 3, enters: time}}\noutputs: {y: {classes: 2, reads: [time], at: {time: last}}}\n")  # fmt: skip
+    alive = costs.lifetimes(gridc.schedule(spec))
+    # A vector lives from its own wavefront to that of its last reader, where both are there.
+    assert alive.vectors.tolist() == [2, 4, 4, 4]
+    assert alive.numbers.tolist() == [10, 20, 20, 20]
+
+
+def test_flops_of_an_lstm_step():
+    spec = two_grid(4, 3)
+    assert costs.step_flops(spec, "time") == (2 * 16 + costs.POINTWISE) * 32
+    sums = costs.arithmetic(gridc.schedule(spec), batch=2)
+    assert sums.flops == 2 * 12 * 2 * costs.step_flops(spec, "time")
+    assert sums.peak_forward_bytes is not None
+    assert sums.peak_forward_bytes < sums.training_bytes
+
+
+def test_what_priority_costs():
+    plan = gridc.schedule(two_grid(49, 18, priority="priority: [time, depth]"))
+    found = {change.name: change for change in changes.changes(plan, 8)}
+    assert found["no priority"].span == 66
+    assert found["time 49 → 25"].span == 60
+    assert changes.limiting(plan) == ("time", 24)
+    bare = gridc.schedule(two_grid(49, 18))
+    found = {change.name: change for change in changes.changes(bare, 8)}
+    assert found["priority: depth last"].span == 84
+    assert found["untied along depth"].products > found["tiles of 2 cells a side"].span  # type: ignore[operator]
+
+
+# -- other doors -------------------------------------------------------------------------------------------------------
+
+
+def test_json_there_and_back():
+    plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=4)
+    text = plan.to_json()
+    page = json.loads(text)
+    assert gridc.Schedule.from_json(text) == plan
+    assert gridc.Schedule.from_json(plan.to_json(steps=False)) == plan
+    assert page["version"] == 1
+    assert page["widths"] == list(plan.widths)
+    assert sum(len(batch["steps"]) for front in page["wavefronts"] for batch in front) == plan.work
+    assert page["vector"]["depth"] == {"vector": [1, 2], "offset": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda page: page.update(version=9), "version 9"),
+        (lambda page: page.update(format="other"), "other JSON"),
+        (lambda page: page.update(widths=[1]), "widths is not that of its spec"),
+        (lambda page: page.pop("spec"), "lacks its spec"),
+        (lambda page: page.update(spec="name: x"), "spec cannot be read"),
+        (lambda page: page["dimensions"][1].update(size=9), "not those that its spec fixes"),
+    ],
+)
+def test_json_that_is_no_schedule(change, said: str):
+    page = json.loads(gridc.schedule(two_grid(), T=4).to_json())
+    change(page)
+    with pytest.raises(gridc.DataError, match=said):
+        gridc.Schedule.from_json(json.dumps(page))
+
+
+def test_no_json_at_all():
+    for text in ("", "[]", "{", "3"):
+        with pytest.raises(gridc.DataError):
+            gridc.Schedule.from_json(text)
+
+
+def test_dot_has_every_step_and_edge():
+    plan = gridc.schedule(two_grid(), T=3)
+    text = plan.to_dot()
+    assert text.count("fillcolor") == plan.work
+    assert text.count(" -> ") == plan.graph.number_of_edges()
+
+
+def test_the_trace_is_nested_and_complete():
+    plan = gridc.schedule(two_grid(), T=9)
+    events = [e for e in json.loads(plan.to_trace(3))["traceEvents"] if e["ph"] == "X"]
+    assert len(events) == plan.work
+    assert {e["tid"] for e in events} == {1, 2, 3}
+    for tid in (1, 2, 3):
+        own = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["tid"] == tid)
+        assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(own))
+
+
+def test_perfetto_reads_the_trace(tmp_path: Path):
+    processor = pytest.importorskip("perfetto.trace_processor")
+    plan = gridc.schedule(two_grid(), T=9)
+    (tmp_path / "trace.json").write_text(plan.to_trace(3))
+    try:
+        reader = processor.TraceProcessor(trace=str(tmp_path / "trace.json"))
+    except Exception as error:
+        pytest.skip(f"perfetto's reader is a program that it downloads, and it did not start: {error}")
+    with reader:
+        rows = list(reader.query("select count(*) as slices, count(distinct track_id) as tracks from slice"))
+        assert (rows[0].slices, rows[0].tracks) == (plan.work, 3)
+        wrong = list(reader.query("select sum(value) as bad from stats where severity = 'error'"))
+        assert not wrong[0].bad
+
+
+def test_the_levels_of_a_large_grid_are_looked_up_without_its_graph():
+    plan = gridc.schedule(two_grid(2000, 1000, priority="priority: [time, depth]"))
+    assert plan.levels["depth", (1999, 999)] == plan.span - 1
+    assert len(plan.wavefronts[5]) == plan.widths[5]
+    assert np.sum(plan.widths) == plan.work == 4_000_000
