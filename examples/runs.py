@@ -7,6 +7,7 @@ another measure than the share of right cells, the row has a function for it.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -79,8 +80,8 @@ def result(
     scheduled = f"{shape}: {plan.work:,} steps in {plan.span:,} wavefronts, parallelism {plan.parallelism:.1f}"
     count = sum(int(np.prod(s)) for s in parameters.shapes(spec).values())
     curve = [(float(r.samples), float(r.accuracy())) for r in history.records]
-    compiling = float(sum(history.compile_seconds.values())) if hasattr(history.compile_seconds, "values") else float(history.compile_seconds)
-    return Result(spec.name, seed, measure, value, count, history.samples, history.seconds, compiling, curve, scheduled, notes)
+    return Result(spec.name, seed, measure, value, count, history.samples, history.seconds, history.compile_seconds, curve,
+                  scheduled, notes)  # fmt: skip
 
 
 def sizes_of(spec: gridc.GridSpec, data: Dataset) -> dict[str, int]:
@@ -156,7 +157,8 @@ def cube(spec: gridc.GridSpec, seed: int) -> Result:
     x[(every, *place)], y[(every, *(place + 1))] = 1.0, 1
     train, held = Dataset({"cube": x}, {"mark": y}).split(0.2, seed)
     assert held is not None
-    grid, history = trained(spec, train, held, seed, optimizer={"adam": {"learning_rate": 0.02}}, budget={"epochs": 6, **LIMIT})
+    grid, history = trained(spec, train, held, seed, optimizer={"adam": {"learning_rate": 0.02}},
+                            budget={"epochs": 6, **LIMIT})  # fmt: skip
     return result(spec, history, seed, *found(grid, held), {"side": side})
 
 
@@ -194,9 +196,8 @@ def classifier(words: bool) -> Callable[[gridc.GridSpec, int], Result]:
         pieces = texts.prose_and_code(4000, 40 if words else 25, 160 if words else 80, seed)
         kept: dict[str, int] = {}
         if words:
-            every = [w for text, _ in pieces["train"] for w in text.split()]
-            common = sorted(set(every), key=lambda w, count=_counted(every): (-count[w], w))[:1998]
-            kept = {w: i for i, w in enumerate(common)}
+            counts = Counter(w for text, _ in pieces["train"] for w in text.split())
+            kept = {w: i for i, w in enumerate(sorted(counts, key=lambda w: (-counts[w], w))[:1998])}
         arrays = {}
         for place, told in pieces.items():
             ids = [np.array([kept.get(w, 1998) for w in text.split()]) if words else texts.numbers(text) for text, _ in told]
@@ -213,13 +214,6 @@ def classifier(words: bool) -> Callable[[gridc.GridSpec, int], Result]:
         return result(spec, history, seed, *right(grid, held), at, f"pieces of {held.lengths['T'].min()} to {at['T']} symbols")
 
     return do
-
-
-def _counted(words: list[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for word in words:
-        counts[word] = counts.get(word, 0) + 1
-    return counts
 
 
 @dataclass
@@ -264,7 +258,8 @@ def language_model(spec: gridc.GridSpec, seed: int) -> Result:
     count = sum(int(np.prod(s)) for s in parameters.shapes(spec).values())
     notes = f"counts of three characters: {bits:.3f}; it writes: The {written}"
     compiling = sum(grid.compile_seconds.values())
-    return Result(spec.name, seed, "held-out bits per character", curve[-1][1], count, done * batch, seconds, compiling, curve, scheduled, notes)
+    return Result(spec.name, seed, "held-out bits per character", curve[-1][1], count, done * batch, seconds, compiling, curve,
+                  scheduled, notes)  # fmt: skip
 
 
 LANGUAGE_SECONDS = 240.0

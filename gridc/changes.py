@@ -136,9 +136,9 @@ def tiles(plan: Schedule, edge: int, workers: int, model: Model) -> tuple[int, i
     own = np.repeat([model.step_seconds(plan.spec, name) for name in plan.spec.transforms], plan.cell_count)
     leaves = np.unique(steps.before[apart])
     move = np.repeat([model.move_seconds(plan.spec, name) - model.latency for name in plan.spec.transforms], plan.cell_count)
-    cost = np.bincount(node, weights=own, minlength=total)
+    cost = np.bincount(node, weights=own, minlength=total).astype(np.float64)
     # One message a block: its latency once, its vectors' bytes together.
-    moves = np.bincount(node[leaves], weights=np.maximum(move[leaves], 0), minlength=total) + model.latency
+    moves = np.bincount(node[leaves], weights=np.maximum(move[leaves], 0), minlength=total).astype(np.float64) + model.latency
     runs, _ = costs.list_schedule(workers, cost, moves, before[apart], after[apart], levels)
     return total, int(levels.max()) + 1, max(run.end for run in runs)
 

@@ -64,6 +64,7 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
         raise DataError(f"{path}: its parameters are not those of the spec that it holds; they differ in '{odd}'")
     for name, array in model.parameters.items():
         grid.parameters[name] = array
+    grid.vocabularies.update(model.vocabularies)
     return grid
 
 

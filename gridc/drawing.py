@@ -19,7 +19,7 @@ from gridc.errors import UsageError, listed, nearest
 from gridc.lattice import carried, points, source
 from gridc.scene import INK, SOFT, Box, Line, Scene, Text, rectangle
 from gridc.schedule import Schedule
-from gridc.spec import GridSpec, Transform
+from gridc.spec import GridSpec, Selection, Transform
 
 PALETTE = ("#3b7dd8", "#2a9d64", "#c98a0b", "#a855c7", "#0f9aa8", "#b5566b", "#6b7a1f", "#7a6ff0")
 """Colours of the transforms, in the order of declaration; told apart in grey too, as far as eight can be."""
@@ -139,8 +139,9 @@ def _states(scene: Scene, plan: Schedule, t: Transform, colour: str) -> None:
     extent = np.asarray(plan.sizes)
     lane = _lane(plan.spec, t)
     for before in carried(t, at):
-        inside = ((before >= 0) & (before < extent)).all(axis=1)
-        for here, there, within in zip(at.tolist(), before.tolist(), inside.tolist(), strict=True):
+        inside: list[bool] = np.all((before >= 0) & (before < extent), axis=1).tolist()
+        cells: tuple[list[list[int]], list[list[int]]] = at.tolist(), before.tolist()
+        for here, there, within in zip(*cells, inside, strict=True):
             # An arrow's own direction decides its left and right; a fixed sign keeps a lane on one side of the boxes.
             sign = 1.0 if sum(h - b for h, b in zip(here, there, strict=True)) > 0 else -1.0
             end = _edge(here, there, -lane * sign)
@@ -199,7 +200,7 @@ def _inputs(scene: Scene, plan: Schedule) -> None:
             before = carried(t, at)[0]
             enters = ~((before >= 0) & (before < extent)).all(axis=1)
             # What ``at`` says along the dimension that an input enters along is not asked: it enters before its first cell.
-            free = tuple("all" if d in t.along else s for d, s in enumerate(i.at))
+            free: tuple[Selection, ...] = tuple("all" if d in t.along else s for d, s in enumerate(i.at))
             enters &= layout.selected(plan.spec, free, plan.sizes, at, extent)
             for here, there in zip(at[enters].tolist(), before[enters].tolist(), strict=True):
                 (ax, ay), (bx, by) = _middle(here), _middle(there)

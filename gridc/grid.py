@@ -39,6 +39,8 @@ class Grid:
         self.spec, self.backend, self.dtype, self.seed = spec, backend, dtype, seed
         self.lowering = lowering.resolve(spec, chosen)
         self.compile_seconds: dict[str, float] = {}
+        self.vocabularies: dict[str, tuple[str, ...]] = {}
+        """What the ids of an input or an output stand for, where that is known."""
         self._progress, self._lock = progress, threading.RLock()
         start = parameters.initial(spec, seed, dtype)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in start.items()}
@@ -115,7 +117,8 @@ class Grid:
         """Write spec, parameters and a manifest to one file, whole or not at all; returns its sha256.  No pickle."""
         from gridc import model_file
 
-        return model_file.save(path, model_file.Model(dict(self.parameters), self.spec.source.text, self.spec.digest, record or {}))
+        return model_file.save(path, model_file.Model(
+            dict(self.parameters), self.spec.source.text, self.spec.digest, record or {}, self.vocabularies))
 
     def summary(self, batch: int = 1, **sizes: int) -> Summary:
         """Parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
@@ -263,8 +266,11 @@ class TrainingStep:
 
     def __call__(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
         """The loss before the update.  Raises DataError, and NumbersError where loss or gradients are not finite."""
+        from gridc.optimizers import global_norm
+
         loss, gradients, _ = self.grid.loss_and_gradients(inputs, targets, lengths)
-        if not np.isfinite(loss):
-            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss}; a smaller learning rate or clip=1.0 may help")
-        self.optimizer.update(self.grid.parameters, gradients)
+        norm = global_norm(gradients)
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss:g} and the gradients' norm {norm:g}; a smaller learning rate or clip=1.0 may help")
+        self.optimizer.update(self.grid.parameters, gradients, norm=norm)
         return loss

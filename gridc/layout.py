@@ -104,12 +104,16 @@ def output_points(
     return where.reshape(*lead, -1, count), exists.reshape(*lead, -1)
 
 
-def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, lanes: int) -> Layout:
-    """The layout of a fused sweep.  ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike."""
+def plan(
+    spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, lanes: int, chosen: order.Order | None = None
+) -> Layout:
+    """The layout of a fused sweep, in the cheapest order unless one is ``chosen``.
+
+    ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike."""
     steps = graph.build(spec, sizes)
     at = points(sizes)
     weight = tuple(weights(spec, t, at, sizes) for t in spec.transforms.values())
-    chosen = order.cheapest(steps, weight, batch / lanes)
+    chosen = chosen or order.cheapest(steps, weight, batch / lanes)
     cuts = np.linspace(0, batch, lanes + 1).astype(int)
     made: list[Lane] = []
     for a, e in zip(cuts[:-1], cuts[1:], strict=True):

@@ -18,7 +18,7 @@ from gridc.errors import UsageError, nearest
 from gridc.indices import Sizes, index_arrays
 from gridc.lattice import Ints, points
 from gridc.spec import GridSpec, Input, Output
-from gridc.wiring import Wiring
+from gridc.wiring import Wiring, take
 
 Variable = Any  # a pytensor TensorVariable
 
@@ -188,7 +188,7 @@ def _wire(
                 projected, bias = vectors[x.name](p[f"{x.name}.{vector}.W"]), p[f"{x.name}.{vector}.b"]
                 if x.name in where:
                     rows = where[x.name]
-                    projected = pt.where(rows[:, None] < 0, pt.zeros((), dtype), (projected + bias)[pt.maximum(rows, 0)])
+                    projected = pt.where(rows[:, None] < 0, pt.zeros((), dtype), take(projected + bias, pt.maximum(rows, 0)))
                 else:
                     shifts[key] = bias if key not in shifts else shifts[key] + bias
                 entries[key] = projected if key not in entries else entries[key] + projected
@@ -219,9 +219,9 @@ def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str
         return lambda w: flat if w is None else flat @ w
     ids = variable.flatten()
     if x.embed is not None:
-        embedded = p[f"{x.name}.embed"][ids]
+        embedded = take(p[f"{x.name}.embed"], ids)
         return lambda w: embedded if w is None else embedded @ w
-    return lambda w: (pt.eye(x.size, dtype=dtype) if w is None else w)[ids]
+    return lambda w: take(pt.eye(x.size, dtype=dtype) if w is None else w, ids)
 
 
 def _facts(x: Input, variable: Variable, name: str, p: Mapping[str, Variable]) -> dict[str, Variable]:

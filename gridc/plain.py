@@ -19,7 +19,7 @@ from gridc import graph, layout, noise
 from gridc.indices import index_arrays
 from gridc.lattice import Ints, carried, far_end, locate, points, source
 from gridc.spec import GridSpec, Transform
-from gridc.wiring import Variable, Wiring
+from gridc.wiring import Variable, Wiring, take
 
 ZERO, TRASH, FIRST = 0, 1, 2  # slots: always zero; written and never read; the first that is given out
 
@@ -143,7 +143,8 @@ class _Planner:
             first = np.searchsorted(levels[by], np.arange(self.waves))
             place = np.empty(len(by), np.int64)
             place[by] = np.arange(len(by)) - first[levels[by]]
-            width = int(place.max()) + 1
+            # At least two: PyTensor (3.0.7) refuses the gradient of a look-up by a single index, see `take`.
+            width = max(2, int(place.max()) + 1)
             position.append((levels * width + place, width))
 
             def lay(values: Ints, padding: Any, levels: Ints = levels, place: Ints = place, width: int = width,
@@ -231,7 +232,7 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
         for i, port in enumerate(ports(spec, t)):
             slot, entry = next(feed), next(feed)
             rows = boundary[port.of, port.memory]
-            sequences += [slot] if rows is None else [slot, rows[entry]]
+            sequences += [slot] if rows is None else [slot, take(rows, entry)]
             if hides(spec, t, i):
                 sequences += _masked(wiring, f"{port.of}.dropout", next(feed))
         if t.zoneout:
@@ -239,7 +240,7 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
             sequences += [m for letter in "hm" for m in _masked(wiring, f"{t.name}.zoneout.{letter}", row)]
         for x in spec.joined(t.name):
             row = next(feed)
-            value = wiring.joined[x.name][pt.maximum(row, 0)]
+            value = take(wiring.joined[x.name], pt.maximum(row, 0))
             sequences.append(pt.where((row < 0)[..., None], pt.zeros((), dtype), value))
         sequences += [next(feed), next(feed)]
         template = next(feed)
@@ -277,7 +278,7 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
 
 
 def _picked(table: Variable, rows: Variable, dtype: str) -> Variable:
-    return pt.where((rows < 0)[..., None], pt.zeros((), dtype), table[pt.maximum(rows, 0)])
+    return pt.where((rows < 0)[..., None], pt.zeros((), dtype), take(table, pt.maximum(rows, 0)))
 
 
 def _masked(wiring: Wiring, name: str, rows: Variable) -> list[Variable]:

@@ -48,8 +48,7 @@ def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedu
     for word, size in sizes.items():
         if word not in spec.symbols:
             raise UsageError(_no_symbol(spec, word))
-        given: object = size
-        if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
+        if not _is_size(size):
             raise UsageError(f"size '{word}': found {size!r}; expected a positive integer")
     missing = [symbol for symbol in spec.symbols if symbol not in sizes]
     if missing:
@@ -60,6 +59,10 @@ def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedu
             + " ".join(f"--size {symbol}=20" for symbol in missing)
         )
     return Schedule(spec, spec.sizes({word: int(size) for word, size in sizes.items()}))
+
+
+def _is_size(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | np.integer) and bool(value >= 1)
 
 
 def _no_symbol(spec: GridSpec, word: str) -> str:
@@ -195,8 +198,7 @@ class Schedule:
     @cached_property
     def graph(self) -> nx.DiGraph[Step]:
         """The dependency DAG: nodes ``(transform, coordinate)`` with ``wavefront`` and ``cell``, edges with ``kind``."""
-        made: Any = self.steps.networkx()
-        return made
+        return self.steps.networkx()  # pyright: ignore  # the graph module leaves the type of its nodes open
 
     @cached_property
     def levels(self) -> Mapping[Step, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from gridc.cells import CELLS, Cell, Options
 
 if TYPE_CHECKING:
-    from gridc.document import TrainingDocument
+    from gridc.experiment import Training
 
 Selection = Literal["all", "first", "last"] | tuple[int, ...]
 """Which indices of a dimension: by name, or the indices themselves."""
@@ -162,7 +162,7 @@ class GridSpec:
     priority: tuple[tuple[str, ...], ...]
     inputs: Mapping[str, Input]
     outputs: Mapping[str, Output]
-    training: TrainingDocument | None = field(default=None, compare=False, repr=False)
+    training: Training | None = field(default=None, compare=False, repr=False)
     source: Source = field(default_factory=Source, compare=False, repr=False)
 
     @cached_property

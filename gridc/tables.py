@@ -245,7 +245,8 @@ def comparison(plans: Sequence[Schedule], workers: int = 8, model: Model | None 
         columns.append([
             " × ".join(f"{d.name} {n}" for d, n in zip(plan.spec.dimensions, plan.sizes, strict=True)),
             f"{plan.work:,}", f"{plan.span:,}", f"{cells.span:,}" if cells else "–", f"{plan.width:,}",
-            f"{plan.parallelism:,.1f}", f"{amount(sums.flops)}FLOP", f"{amount(sums.training_bytes)}B", f"{fast.most:.2f}", f"{fast.brent:.2f}",
+            f"{plan.parallelism:,.1f}", f"{amount(sums.flops)}FLOP", f"{amount(sums.training_bytes)}B",
+            f"{fast.most:.2f}", f"{fast.brent:.2f}",
             "–" if fast.simulated is None else f"{fast.simulated:.2f}", sparkline(plan.widths, 24),
         ])  # fmt: skip
     labels = (

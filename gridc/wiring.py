@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytensor.tensor as pt
+
 from gridc.indices import Sizes
 from gridc.spec import GridSpec
 
@@ -37,3 +39,13 @@ class Wiring:
     def start(self, name: str, vector: str) -> Variable | None:
         """A learned start, or None where a transform starts at zero."""
         return self.parameters.get(f"{name}.start.{vector[0]}")
+
+
+def take(table: Variable, index: Variable) -> Variable:
+    """Rows of a matrix, ``[*index's axes, columns]``.
+
+    One row more is taken and dropped: PyTensor (3.0.7) refuses the gradient of a look-up by a single index, which it
+    takes for broadcasting."""
+    flat = index.flatten()
+    found = table[pt.concatenate([flat, flat[:1]])][:-1]
+    return found if index.ndim == 1 else found.reshape((*(index.shape[axis] for axis in range(index.ndim)), table.shape[1]))

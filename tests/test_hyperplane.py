@@ -172,7 +172,8 @@ def test_irregular_grids_have_none():
 
 def test_a_thousand_by_a_thousand_by_four():
     code = textwrap.dedent("""
-        import resource, time
+        import time
+        from pathlib import Path
         import gridc
         spec = gridc.read('''
         name: large
@@ -188,13 +189,15 @@ def test_a_thousand_by_a_thousand_by_four():
         start = time.perf_counter()
         plan = gridc.schedule(spec)
         print(plan.work, plan.span, sum(plan.widths), plan.cells.span, "steps" in vars(plan))
-        print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(time.perf_counter() - start)
+        # The peak of this process alone: getrusage's counts that of the process that started it, too.
+        print(*[line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")])
     """)
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert out[0] == out[2] == str(12_000_000)
     assert (int(out[3]), out[4]) == (2002, "False")
     assert float(out[5]) <= 1.0
-    assert int(out[6]) <= 200 * 1024
+    assert all(int(peak) <= 200 * 1024 for peak in out[6:])
 
 
 def test_an_explicit_graph_of_a_hundred_thousand_steps():

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_networks import BATCH, T, Array, cat, drawn, gru, ids, loss_of, lstm, one_hot, read_out, small
 
 import gridc
 from gridc import backends, noise
+from test_networks import BATCH, Array, T, cat, drawn, gru, ids, loss_of, lstm, one_hot, read_out, small
 
 SIZES = (T, 2)
 

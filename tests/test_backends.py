@@ -1,0 +1,174 @@
+"""Every backend that is installed gives the same numbers; the graph is ordinary PyTensor; the table of backends is honest."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gridc
+from gridc import backends
+from gridc.backends import BACKENDS
+
+backends.prepare()
+import pytensor  # noqa: E402
+import pytensor.tensor as pt  # noqa: E402
+
+SPEC = """
+name: backends
+dimensions: {time: T, depth: 2}
+transforms:
+  depth: {cell: lstm, hidden: 3, start: learned}
+  time: {cell: gru, hidden: 2, tied: [time], direction: {over: depth, cycle: [forward, backward]}}
+priority: [depth, time]
+inputs:
+  tokens: {vocabulary: 5, enters: depth}
+  x: {features: 2, joins: [time], at: {depth: first}}
+outputs:
+  label: {classes: 3, reads: [time, depth.memory], at: {time: last, depth: last}}
+  each: {features: 2, reads: [time], at: {depth: last}}
+"""
+
+
+def example(batch: int, length: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    r = np.random.default_rng(batch)
+    inputs = {"tokens": r.integers(0, 5, (batch, length)), "x": r.normal(size=(batch, length, 2))}
+    targets = {"label": r.integers(0, 3, batch), "each": r.normal(size=(batch, length, 2))}
+    return inputs, targets, {"T": r.integers(1, length + 1, batch)}
+
+
+ROWS = [
+    ("python", "plain"),
+    ("jax", "plain"),
+    pytest.param("c", "fused", marks=pytest.mark.thorough),
+    pytest.param("c", "plain", marks=pytest.mark.thorough),
+    pytest.param("numba", "fused", marks=pytest.mark.thorough),
+    pytest.param("numba", "plain", marks=pytest.mark.thorough),
+]
+
+
+@pytest.mark.filterwarnings("ignore")  # each linker warns in its own way about what it cannot do as fast
+@pytest.mark.parametrize(("backend", "lowering"), ROWS)
+def test_every_backend_gives_the_same_numbers(backend: str, lowering: Any) -> None:
+    if BACKENDS[backend].missing():
+        pytest.skip(f"{backend} is not installed")
+    grid = gridc.compile(SPEC, backend=backend, lowering=lowering, dtype="float64")
+    reference = gridc.compile(SPEC, dtype="float64")
+    assert reference.lowering == "fused"
+    # JAX compiles anew for every size, which takes its time: one is enough here.
+    for batch, length in ((4, 5), (1, 1))[: 1 if BACKENDS[backend].static else 2]:
+        inputs, targets, lengths = example(batch, length)
+        loss, gradients, outputs = grid.loss_and_gradients(inputs, targets, lengths)
+        known, slopes, results = reference.loss_and_gradients(inputs, targets, lengths)
+        assert loss == pytest.approx(known, abs=1e-12)
+        for name, array in slopes.items():
+            np.testing.assert_allclose(gradients[name], array, atol=1e-10, err_msg=name)
+        for name, array in results.items():
+            np.testing.assert_allclose(outputs[name], array, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(grid.predict(inputs, lengths)[name], array, atol=1e-12, err_msg=name)
+
+
+def test_an_unknown_backend_is_named_with_the_nearest() -> None:
+    with pytest.raises(gridc.UsageError, match="no backend 'nunba'.*did you mean 'numba'"):
+        gridc.compile(SPEC, backend="nunba")
+
+
+def test_a_backend_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.Backend, "missing", lambda self: ("jax",))
+    with pytest.raises(gridc.ResourceError, match=r"pip install 'gridc\[jax\]'"):
+        gridc.compile(SPEC, backend="jax")
+
+
+def test_jax_refuses_the_fused_lowering() -> None:
+    with pytest.raises(gridc.UsageError, match="lowering='plain'"):
+        gridc.compile(SPEC, backend="jax", lowering="fused")
+
+
+def test_a_second_derivative_of_the_fused_sweep_says_to_choose_plain() -> None:
+    grid = gridc.compile(SPEC, dtype="float64", eager=False)
+    symbols = grid.symbolic
+    w = symbols.parameters["depth.W"]
+    slope = pytensor.grad(symbols.losses["each"], w)
+    with pytest.raises(gridc.UsageError, match="lowering='plain'"):
+        pytensor.grad(pt.sum(slope**2), w)
+
+
+def test_the_symbolic_grid_trains_in_a_function_written_by_hand() -> None:
+    grid = gridc.compile(SPEC, dtype="float64")
+    symbols = grid.symbolic
+    names = list(symbols.parameters)
+    slopes = pytensor.grad(symbols.loss, [symbols.parameters[name] for name in names])
+    updates = [(symbols.parameters[name], symbols.parameters[name] - 0.1 * slope) for name, slope in zip(names, slopes, strict=True)]
+    train = pytensor.function(
+        [*symbols.inputs.values(), *symbols.targets.values()], symbols.loss, updates=updates, mode=grid.backend.mode()
+    )
+    inputs, targets, _ = example(6, 4)
+    before = grid.loss(inputs, targets)
+    losses = [float(train(*inputs.values(), *targets.values())) for _ in range(40)]
+    assert losses[0] == pytest.approx(before, abs=1e-12)
+    assert losses[-1] < 0.8 * losses[0]
+    # The grid's own functions see the numbers that the updates left.
+    assert grid.loss(inputs, targets) < losses[-1]
+
+
+@pytest.mark.parametrize("lowering", ["fused", "plain"])
+def test_lowering_into_somebody_elses_graph(lowering: Any) -> None:
+    grid = gridc.compile(SPEC, dtype="float64")
+    z = pt.tensor3("z")
+    tokens = pt.lmatrix("tokens")
+    symbols = gridc.lower(SPEC, {"x": z * 2.0, "tokens": tokens}, dtype="float64", lowering=lowering, scan="FAST_COMPILE")
+    out = symbols.outputs["each"]
+    function = pytensor.function([tokens, z, *symbols.parameters.values()], [out, pytensor.grad(out.sum(), z)], mode=grid.backend.mode())
+    inputs, _, _ = example(3, 4)
+    weights = list(grid.parameters.values())
+    found, slope = function(inputs["tokens"], inputs["x"] / 2.0, *weights)
+    np.testing.assert_allclose(found, grid.predict(inputs)["each"], atol=1e-12)
+    moved = inputs["x"].copy()
+    moved[1, 2, 0] += 1e-6
+    difference = (grid.predict({**inputs, "x": moved})["each"].sum() - found.sum()) / 1e-6
+    assert 2.0 * difference == pytest.approx(slope[1, 2, 0], rel=1e-4)
+
+
+def test_a_wrong_name_or_rank_in_lower_is_a_sentence() -> None:
+    with pytest.raises(gridc.UsageError, match="no input 'y'"):
+        gridc.lower(SPEC, {"y": pt.dmatrix()}, dtype="float64")
+    with pytest.raises(gridc.UsageError, match="found a variable of 2 axes; expected 3"):
+        gridc.lower(SPEC, {"x": pt.dmatrix()}, dtype="float64")
+
+
+def test_two_grids_in_two_threads() -> None:
+    grids = [gridc.compile(SPEC, dtype="float64", seed=seed) for seed in (1, 2)]
+    inputs, targets, lengths = example(8, 12)
+    known = [grid.gradients(inputs, targets, lengths) for grid in grids]
+    wrong: list[str] = []
+
+    def work(k: int) -> None:
+        for _ in range(30):
+            found = grids[k].gradients(inputs, targets, lengths)
+            wrong.extend(name for name in found if not np.array_equal(found[name], known[k][name]))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1, 0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    grid = gridc.compile(SPEC, seed=3)
+    inputs, targets, lengths = example(5, 4)
+    grid.fit(inputs, targets, lengths, budget=2, batch=3, progress="none")
+    grid.save(tmp_path / "model.grid")
+    again = gridc.load(tmp_path / "model.grid")
+    assert again.spec == grid.spec
+    for name, array in grid.predict(inputs, lengths).items():
+        np.testing.assert_array_equal(again.predict(inputs, lengths)[name], array)
+    step = again.training_step("adam", learning_rate=1e-2)
+    losses = [step(inputs, targets, lengths) for _ in range(30)]
+    assert losses[-1] < losses[0]
+    assert "parameters" in str(again.summary(batch=5, T=4))
+    assert set(again.score(inputs, targets, lengths)) == {"label", "each"}

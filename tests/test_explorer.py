@@ -1,0 +1,258 @@
+"""The explorer: one page that loads nothing, driven in a real headless Chromium by clicks and keys, and read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gridc
+from gridc import explorer
+from gridc.graph import Step
+
+TWO = """
+name: "two </script><b>"
+dimensions: {time: T, depth: 3}
+transforms:
+  time: {cell: lstm, hidden: 8, tied: [time]}
+  depth: {cell: lstm, hidden: 8}
+priority: [time, depth]
+inputs: {tokens: {features: 3, enters: depth}}
+outputs: {label: {classes: 2, reads: [depth], at: {time: last, depth: last}}}
+"""
+FOUR = """
+name: four
+dimensions: {x: 4, y: 4, z: 3, depth: 2}
+transforms:
+  x: {cell: lstm, hidden: 4}
+  y: {cell: lstm, hidden: 4}
+  z: {cell: lstm, hidden: 4}
+  depth: {cell: lstm, hidden: 4}
+inputs: {i: {features: 3, enters: depth}}
+outputs: {o: {classes: 2, reads: [depth]}}
+"""
+
+
+def _data(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_the_page_holds_the_schedule_and_loads_nothing():
+    plan = gridc.schedule(TWO, T=6)
+    page = plan.to_html()
+    assert not re.search(r'(src|href)\s*=\s*"', page)
+    assert not re.search(r"https?://", page)
+    assert "default-src 'none'" in page
+    data = _data(page)
+    assert data["name"] == 'two </script><b>'
+    assert data["widths"] == list(plan.widths)
+    assert np.frombuffer(base64.b64decode(data["levels"]), "<i4").tolist() == plan.level_numbers.tolist()
+    found = np.frombuffer(base64.b64decode(data["transforms"][1]["blocks"][0]["found"]), "<i4")
+    assert found.tolist() == list(range(18))  # depth reads the new time vector of its own cell
+
+
+def test_a_grid_that_is_too_large_is_refused():
+    with pytest.raises(gridc.UsageError, match="at most 400,000"):
+        gridc.schedule(TWO, T=100_000).to_html()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_every_spec_has_a_page(size: int):
+    for path in sorted((Path(__file__).parent.parent / "specs").glob("*.yaml")):
+        spec = gridc.read(path)
+        plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, size))
+        assert _data(explorer.page(plan))["transforms"]
+
+
+# -- in a browser ------------------------------------------------------------------------------------------------------
+
+
+def _browser(width: int, height: int) -> Any:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives a browser, is not installed")
+    program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if p), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("found no Chromium with its chromedriver; apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--window-size={width},{height}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    browser = _browser(1280, 860)
+    yield browser
+    browser.quit()
+
+
+class Page:
+    """The page in the browser, and what people do with it."""
+
+    def __init__(self, browser: Any, folder: Path, plan: gridc.Schedule):
+        self.browser = browser
+        path = folder / "page.html"
+        path.write_text(plan.to_html(), encoding="utf-8")
+        browser.get(path.as_uri())
+        self.names = list(plan.spec.transforms)
+        self.plan = plan
+
+    def __getitem__(self, name: str) -> Any:
+        return self.browser.find_element("id", name)
+
+    def run(self, script: str) -> Any:
+        return self.browser.execute_script(f"return {script}")
+
+    @property
+    def wavefront(self) -> int:
+        return self.run("explorer.wavefront")
+
+    def press(self, keys: str) -> None:
+        self.browser.find_element("tag name", "body").send_keys(keys)
+
+    def click(self, x: float, y: float, on: str = "grid") -> None:
+        """Click at a place of a canvas, from its upper left corner."""
+        from selenium.webdriver import ActionChains
+
+        canvas = self[on]
+        w, h = canvas.size["width"], canvas.size["height"]
+        ActionChains(self.browser).move_to_element_with_offset(canvas, round(x - w / 2), round(y - h / 2)).click().perform()
+
+    def click_step(self, transform: str, cell: tuple[int, ...]) -> None:
+        self.click(*self.run(f"explorer.place({self.plan.number((transform, cell))})"))
+
+    def buttons(self, name: str) -> set[str]:
+        return {button.text for button in self[name].find_elements("tag name", "button")}
+
+    def complaints(self) -> list[Any]:
+        return self.browser.get_log("browser")
+
+
+@pytest.fixture
+def two(chromium: Any, tmp_path: Path) -> Page:
+    return Page(chromium, tmp_path, gridc.schedule(TWO, T=6))
+
+
+def test_a_click_on_a_step_lights_what_it_reads_and_who_waits_for_it(two: Page):
+    two.click_step("depth", (2, 1))
+    assert two["chosen"].text == "depth[2, 1]"
+    assert two.buttons("reads") == {"time[2, 1]", "depth[2, 0]"}
+    assert two.buttons("readers") == {"depth[2, 2]", "time[2, 2]"}
+    assert "16 × 32" in two["weights"].text
+    assert two["equation"].text.startswith("z = concat(time[here], depth[entering]);")
+    two.click_step("time", (0, 2))
+    assert "time.W[2]" in two["weights"].text
+    assert "start: zeros" in two["reads"].text
+    assert two.complaints() == []
+
+
+def test_an_entering_vector_says_what_enters(two: Page):
+    two.click_step("depth", (3, 0))
+    assert "start: zeros + tokens" in two["reads"].text
+
+
+def test_following_a_read_chooses_it(two: Page):
+    two.click_step("depth", (2, 1))
+    two["reads"].find_element("tag name", "button").click()
+    assert two["chosen"].text == "time[2, 1]"
+    two["jump"].click()
+    assert two.wavefront == two.plan.levels[Step("time", (2, 1))]
+
+
+def test_keys(two: Page):
+    from selenium.webdriver import Keys
+
+    two.press(Keys.ARROW_RIGHT * 3)
+    assert two.wavefront == 3
+    assert two["where"].text.startswith(f"wavefront 3 of 0–{two.plan.span - 1}: {two.plan.widths[3]} steps")
+    two.press(Keys.END)
+    assert two.wavefront == two.plan.span - 1
+    two.press(Keys.HOME + "n")
+    assert two["chosen"].text == "time[0, 0]"
+    two.press("c")
+    assert two["path"].get_attribute("aria-pressed") == "true"
+    two.press(Keys.ESCAPE)
+    assert two.run("explorer.chosen") is None
+    scale = two.run("explorer.scale")
+    two.press("+")
+    assert two.run("explorer.scale") > scale
+    before = two.run("document.documentElement.dataset.theme")
+    two.press("d")
+    assert two.run("document.documentElement.dataset.theme") != before
+    assert two.complaints() == []
+
+
+def test_the_widths_are_the_slider(two: Page):
+    wide = two["widths"].size["width"]
+    two.click(wide * 0.999, 20, "widths")
+    assert two.wavefront == two.plan.span - 1
+    two.click(1, 20, "widths")
+    assert two.wavefront == 0
+
+
+def test_play_goes_through_the_wavefronts(two: Page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    two["play"].click()
+    WebDriverWait(two.browser, 20).until(lambda _: two.wavefront == two.plan.span - 1)
+    WebDriverWait(two.browser, 5).until(lambda _: "Play" in two["play"].text)
+
+
+def test_the_timeline_chooses_the_step_that_a_worker_runs(two: Page):
+    two.click(3, 3, "lanes")
+    assert two["chosen"].text == "time[0, 0]"
+    assert "4 workers" in two["lanecaption"].text
+
+
+def test_names_are_text(two: Page):
+    assert two["title"].text == "two </script><b>"
+
+
+def test_four_dimensions_by_choosing_axes(chromium: Any, tmp_path: Path):
+    from selenium.webdriver.support.ui import Select
+
+    page = Page(chromium, tmp_path, gridc.schedule(FOUR))
+    page.click_step("y", (1, 2, 1, 0))
+    assert page["chosen"].text == "y[1, 2, 1, 0]"
+    assert page.run(f"explorer.place({page.plan.number(('y', (1, 2, 1, 1)))})") is None
+    Select(page["axis-z"]).select_by_visible_text("depth")
+    assert page.run(f"explorer.place({page.plan.number(('y', (1, 2, 0, 1)))})") is not None
+    page.click_step("y", (1, 2, 0, 1))
+    assert page["chosen"].text == "y[1, 2, 0, 1]"
+    assert page.complaints() == []
+
+
+def test_a_hundred_thousand_steps_stay_smooth(chromium: Any, tmp_path: Path):
+    page = Page(chromium, tmp_path, gridc.schedule(TWO.replace("depth: 3", "depth: 100"), T=500))
+    assert page.plan.work == 100_000
+    page.run("explorer.draw()")
+    page.press("c")
+    times = sorted(page.run("[1, 2, 3, 4, 5, 6, 7].map(() => explorer.draw())"))
+    assert times[3] < 50, f"a frame takes {times[3]:.0f} ms"
+    for _ in range(12):
+        page.press("+")
+    assert page.run("explorer.scale") > 50
+    assert page.run("explorer.draw()") < 50
+    assert page.complaints() == []
+
+
+def test_on_a_phone(tmp_path: Path):
+    browser = _browser(500, 900)
+    try:
+        page = Page(browser, tmp_path, gridc.schedule(TWO, T=6))
+        assert page.run("document.documentElement.scrollWidth <= innerWidth")
+        page.click_step("depth", (2, 1))
+        assert page["chosen"].text == "depth[2, 1]"
+    finally:
+        browser.quit()
