@@ -65,10 +65,12 @@ class Measurement:
 
     def table(self, most: int = 40) -> str:
         """The turns as a table, those in the middle left out where there are many."""
-        shown = list(enumerate(self.turns))
-        lines = [(str(i), f"{t.rows:,}", f"{t.predicted * 1e6:,.0f}", f"{t.measured * 1e6:,.0f}", f"{t.error:.0%}") for i, t in shown]
+        lines = [
+            [str(i), f"{t.rows:,}", f"{t.predicted * 1e6:,.0f}", f"{t.measured * 1e6:,.0f}", f"{t.error:.0%}"]
+            for i, t in enumerate(self.turns)
+        ]
         if len(lines) > most:
-            lines[most // 2 : -most // 2] = [("–",) * 5]
+            lines[most // 2 : -most // 2] = [["–"] * 5]
         totals = [sum(getattr(turn, key) for turn in self.turns) * 1e3 for key in ("predicted", "measured")]
         return "\n".join([
             f"{self.name}: forward, batch of {self.batch}, one thread, {self.order}; the least of {self.rounds} sweeps", "",
@@ -217,7 +219,8 @@ def _fit(features: Floats, seconds: Floats) -> Floats:
     while True:
         scaled = features[:, kept] / seconds[:, None]
         size = np.maximum(np.abs(scaled).max(axis=0), 1e-300)
-        found: Floats = np.linalg.lstsq(scaled / size, np.ones(len(seconds)), rcond=None)[0] / size
+        solved: Floats = np.linalg.lstsq(scaled / size, np.ones(len(seconds)), rcond=None)[0]
+        found: Floats = solved / size
         if (found >= 0).all() or len(kept) == 1:
             break
         kept.pop(int(np.argmin(found * size)))

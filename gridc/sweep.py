@@ -126,15 +126,19 @@ class Parameters:
 def forward(lanes: Sequence[Workspace], parameters: Parameters) -> None:
     """Fills ``h``, ``m`` and what the adjoint needs (``z``, ``g``) of every lane."""
     _check(lanes, parameters)
-    _together([functools.partial(_run_forward, lane, parameters) for lane in lanes])
+    together([functools.partial(_run_forward, lane, parameters) for lane in lanes])
 
 
-def backward(lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None) -> Parameters:
-    """The parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites."""
+def backward(
+    lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None, transposed: list[Array | None] | None = None
+) -> Parameters:
+    """The parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites.
+
+    ``transposed`` are the weights with their last two axes exchanged, where that pays, for a caller that keeps them."""
     _check(lanes, parameters)
     gradients = [parameters.empty() if out is None or k else out for k in range(len(lanes))]
-    transposed = _transposed(lanes[0], parameters)
-    _together(
+    transposed = _transposed(lanes[0], parameters) if transposed is None else transposed
+    together(
         [functools.partial(_run_backward, lane, parameters, g, transposed) for lane, g in zip(lanes, gradients, strict=True)]
     )
     for other in gradients[1:]:
@@ -249,7 +253,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_workers.cache_clear)  # threads do not survive a fork
 
 
-def _together(tasks: Sequence[Callable[[], None]]) -> None:
+def together(tasks: Sequence[Callable[[], None]]) -> None:
     """Runs the first task here and the others in threads, with one BLAS thread each where there are several."""
     if len(tasks) == 1:
         tasks[0]()

@@ -1,0 +1,130 @@
+"""What a person reads whose arrays do not fit: which one, what came, what was expected."""
+
+from __future__ import annotations
+
+import gridc
+import numpy as np
+import pytest
+from gridc import arrays
+from gridc.errors import DataError
+
+SPEC = gridc.read("""
+name: everything
+dimensions: {time: T, depth: 2}
+transforms:
+  depth: {cell: lstm, hidden: 4}
+  time: {cell: lstm, hidden: 4}
+inputs:
+  ids: {vocabulary: 5, enters: depth}
+  weather: {features: 3, joins: [time], over: [time]}
+outputs:
+  label: {classes: 2, reads: [time], at: {time: last, depth: last}}
+  rain: {binary: true, reads: [time], at: {depth: last}}
+  degrees: {features: 2, reads: [time], at: {depth: last}}
+""")
+
+
+def inputs(**changes):
+    given = {"ids": np.zeros((4, 6), int), "weather": np.zeros((4, 6, 3), "float32"), **changes}
+    return {name: array for name, array in given.items() if array is not None}
+
+
+def targets(**changes):
+    given = {"label": np.zeros(4, int), "rain": np.zeros((4, 6)), "degrees": np.zeros((4, 6, 2)), **changes}
+    return {name: array for name, array in given.items() if array is not None}
+
+
+def spoilt(shape, at, value, dtype="float64"):
+    array = np.zeros(shape, dtype)
+    array[at] = value
+    return array
+
+
+def refused(given=None, lengths=None, wanted=None, weights=None):
+    with pytest.raises(DataError) as caught:
+        call = arrays.check(SPEC, inputs() if given is None else given, lengths, "float32")
+        arrays.check_targets(SPEC, targets() if wanted is None else wanted, call, "float32")
+        arrays.check_weights(SPEC, weights or {}, call, "float32")
+    assert caught.value.exit_code == 3
+    return str(caught.value)
+
+
+def test_what_fits_passes_and_is_converted():
+    call = arrays.check(SPEC, inputs(ids=[[0.0] * 6] * 4, weather=np.zeros((4, 6, 3), "int8")), {"T": [1, 2, 3, 6]}, "float32")
+    assert call.inputs["ids"].dtype == np.int64
+    assert call.inputs["weather"].dtype == np.float32
+    assert call.extent.tolist() == [4, 6, 2]
+    assert call.lengths.tolist() == [[1], [2], [3], [6]]
+    assert set(arrays.check_targets(SPEC, targets(), call, "float32")) == {"label", "rain", "degrees"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (inputs(ids=None), "input 'ids' is missing; found weather"),
+        (inputs(idz=np.zeros(3)), "there is no input 'idz'; expected ids, weather — did you mean 'ids'?"),
+        ([1, 2], "found list for the inputs; expected a mapping of name to array"),
+        (inputs(ids=np.zeros((4, 6, 1), int)), "input 'ids': found an array of shape (4, 6, 1); expected [batch, time]"),
+        (inputs(weather=np.zeros((4, 6, 2))), "input 'weather': found 2 features on axis 2 of shape (4, 6, 2); expected 3"),
+        (inputs(weather=np.zeros((4, 5, 3))),
+         "input 'weather': found 5 on axis 1 (time) of shape (4, 5, 3); expected 6, the T of input 'ids'"),
+        (inputs(weather=np.zeros((3, 6, 3))),
+         "input 'weather': found 3 on axis 0 (batch) of shape (3, 6, 3); expected 4, the batch of input 'ids'"),
+        (inputs(ids=np.zeros((0, 6), int)), "input 'ids': found no examples, shape (0, 6); expected at least one"),
+        (inputs(ids=np.zeros((4, 0), int)), "input 'ids': found no time, shape (4, 0); expected at least one"),
+        (inputs(ids=spoilt((4, 6), (1, 2), 5, int)), "input 'ids': found 5 at [1, 2]; expected ids from 0 to 4"),
+        (inputs(ids=spoilt((4, 6), (3, 0), -1, int)), "input 'ids': found -1 at [3, 0]; expected ids from 0 to 4"),
+        (inputs(ids=np.full((4, 6), 0.5)), "input 'ids': found float64 numbers that are not whole; expected integers"),
+        (inputs(ids=np.full((4, 6), "a")), "input 'ids': found an array of <U1; expected integers"),
+        (inputs(ids=[[1, 2], [3]]), "input 'ids': found sequences of different lengths; expected an array (pad it, and give lengths)"),
+        (inputs(weather=np.array([None] * 4)), "input 'weather': found an array of Python objects; expected numbers"),
+        (inputs(weather=np.zeros((4, 6, 3), complex)), "input 'weather': found an array of complex128; expected real numbers"),
+        (inputs(weather=spoilt((4, 6, 3), (1, 5, 2), np.nan)), "input 'weather': found nan at [1, 5, 2]; expected finite numbers"),
+        (inputs(weather=spoilt((4, 6, 3), (0, 0, 1), -np.inf)), "input 'weather': found -inf at [0, 0, 1]; expected finite numbers"),
+    ],
+)
+def test_inputs_that_do_not_fit(given, sentence):
+    assert refused(given) == sentence
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        (targets(label=None), "target 'label' is missing; found rain, degrees"),
+        (targets(labels=np.zeros(4)), "there is no target 'labels'; expected label, rain, degrees — did you mean 'label'?"),
+        (targets(label=np.zeros((4, 6), int)), "target 'label': found an array of shape (4, 6); expected (4,), [batch]"),
+        (targets(label=np.array([0, 1, 2, 0])), "target 'label': found 2 at [2]; expected classes from 0 to 1"),
+        (targets(rain=spoilt((4, 6), (2, 1), 0.5)), "target 'rain': found 0.5; expected 0 or 1"),
+        (targets(degrees=np.zeros((4, 6))), "target 'degrees': found an array of shape (4, 6); expected (4, 6, 2), [batch, time, 2]"),
+        (targets(degrees=spoilt((4, 6, 2), (0, 0, 0), np.nan)), "target 'degrees': found nan at [0, 0, 0]; expected finite numbers"),
+    ],
+)
+def test_targets_that_do_not_fit(wanted, sentence):
+    assert refused(wanted=wanted) == sentence
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sentence"),
+    [
+        ({"S": [1, 2, 3, 4]}, "there is no symbol 'S' to give lengths for; expected T"),
+        ({"T": [1, 2]}, "lengths of 'T': found shape (2,); expected one for each of 4 examples"),
+        ({"T": [1, 2, 0, 4]}, "lengths of 'T': found 0 for example 2; expected 1 to 6"),
+        ({"T": [1, 7, 3, 4]}, "lengths of 'T': found 7 for example 1; expected 1 to 6"),
+        ({"T": [1, 1.5, 3, 4]}, "lengths of 'T': found float64 numbers that are not whole; expected integers"),
+    ],
+)
+def test_lengths_that_do_not_fit(lengths, sentence):
+    assert refused(lengths=lengths) == sentence
+
+
+def test_weights_that_do_not_fit():
+    assert refused(weights={"lable": 1}) == "there is no output 'lable' to weigh; expected label, rain, degrees — did you mean 'label'?"
+    assert refused(weights={"rain": np.ones(4)}) == "weights of 'rain': found shape (4,); expected a number, or shape (4, 6)"
+
+
+def test_a_grid_says_the_same():
+    grid = gridc.compile(SPEC, eager=False)
+    with pytest.raises(DataError, match="input 'ids' is missing; found weather"):
+        grid.predict(inputs(ids=None))
+    with pytest.raises(DataError, match="expected 0 or 1"):
+        grid.loss(inputs(), targets(rain=np.full((4, 6), 2)))

@@ -1,0 +1,115 @@
+"""The benchmark: contestants that agree, a limit that multiplies what the sweep does, figures that come out whole."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from gridc import backends
+
+backends.prepare()
+
+from gridc import bench  # noqa: E402
+from gridc.bench_cases import CASES, Case, limit, products, program  # noqa: E402
+from gridc.errors import NumbersError  # noqa: E402
+
+TINY = [
+    Case("grid", "grid", (5, 3), 8, 3), Case("grid-untied", "grid", (3, 5), 8, 4, True), Case("stacked", "stacked", (5, 3), 8, 3, True),
+    Case("depth", "depth", (4,), 8, 3), Case("depth-untied", "depth", (4,), 8, 3, True), Case("cube", "cube", (4, 3, 2), 8, 3),
+    Case("plane", "plane", (4, 5), 8, 3),
+]  # fmt: skip
+
+
+def name(case):
+    return case.name
+
+
+@pytest.mark.parametrize("case", TINY, ids=name)
+@pytest.mark.parametrize("peer", ["torch", "jax"])
+@pytest.mark.filterwarnings("default")
+def test_contestants_agree(case, peer):
+    pytest.importorskip(bench.PEERS[peer])
+    found = bench.contestants(case, [peer])
+    assert [c.name for c in found][:: len(found) - 1] == ["gridc", "limit"]
+    assert len(found) > 2
+    for contestant in found:
+        contestant.step()
+        assert contestant.forward is not None
+        contestant.forward()
+
+
+def test_a_contestant_that_differs_is_refused():
+    ours = (1.0, {"a": np.ones(3), "b": np.ones(2)})
+    assert bench.disagreement(ours, (1.00001, {"a": np.ones(3), "b": np.ones(2) * 1.00001})) == ""
+    assert "loss" in bench.disagreement(ours, (1.1, ours[1]))
+    assert "of b" in bench.disagreement(ours, (1.0, {"a": np.ones(3), "b": np.zeros(2)}))
+    assert "of b" in bench.disagreement(ours, (1.0, {"a": np.ones(3)}))
+    assert "of a" in bench.disagreement(ours, (1.0, {"a": np.full(3, np.nan), "b": np.ones(2)}))
+
+
+def test_a_disagreement_ends_the_benchmark(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(bench, "TOLERANCE", -1.0)
+    with pytest.raises(NumbersError, match="do not agree"):
+        bench.contestants(TINY[0], ["torch"])
+
+
+@pytest.mark.parametrize("case", [*TINY, CASES["S1"], CASES["S3-untied"], CASES["3-D"], CASES["MD"]], ids=name)
+def test_the_limit_multiplies_what_the_program_does(case):
+    spec = case.read()
+    found = products(program(case))
+    cells = math.prod(case.sizes)
+    inner = {t: spec.rows(t) for t in spec.transforms}
+    each = {t: len(row.gates) * row.hidden for t, row in spec.transforms.items()}
+    forward = sum(2 * case.batch * cells * inner[t] * each[t] for t in each)
+    assert sum(2 * math.prod(s) for s in found.forward) == forward
+    assert sum(2 * math.prod(s) for s in found.weights) == forward
+    unread = 32 if case.kind == "plane" else 0  # the gradient of a joined input is not asked for
+    assert sum(2 * math.prod(s) for s in found.backward) == sum(2 * case.batch * cells * (inner[t] - unread) * each[t] for t in each)
+    assert found.flops == sum(2 * math.prod(s) for s in (*found.forward, *found.backward, *found.weights))
+
+
+def test_the_limits_shapes_are_the_wavefronts():
+    case = TINY[0]
+    found = products(program(case))
+    widths = [3, 6, 9, 9, 9, 6, 3]  # cells of each anti-diagonal of 5 × 3, times 3 examples
+    assert found.forward == tuple((rows, 16, 32) for rows in widths for _ in range(2))
+    assert found.backward == tuple((rows, 32, 16) for rows in reversed(widths) for _ in range(2))
+    assert found.weights == ((16, 45, 32),) * 2
+    limit(case).step()
+
+
+def test_the_sizes_are_those_of_the_contract():
+    assert {n: (c.sizes, c.hidden, c.batch) for n, c in CASES.items() if len(n) == 2 and n[0] == "S"} == {
+        "S1": ((50, 4), 128, 32), "S2": ((100, 6), 256, 16), "S3": ((20, 18), 64, 15), "S4": ((32, 32), 32, 1), "S5": ((50,), 512, 64),
+    }  # fmt: skip
+    assert {"S1-untied", "S5-untied", "S1-stacked", "S2-stacked", "3-D", "MD"} <= set(CASES)
+    for case in CASES.values():
+        x, y = case.data()
+        assert x.dtype == np.float32
+        assert len(x) == len(y) == case.batch
+        case.read()
+
+
+def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    from gridc import bench_cases
+
+    monkeypatch.setattr(bench_cases, "CASES", {"tiny": TINY[0], "stacked": TINY[2]})
+    out, image = tmp_path / "figures.json", tmp_path / "ratios.png"
+    bench.command.main(["--sizes", "tiny,stacked", "--peers", "", "--rounds", "2", "--seconds", "0", "--no-start",
+                        "--json", str(out), "--png", str(image)], standalone_mode=False)  # fmt: skip
+    report = json.loads(out.read_text())
+    assert report["sizes"]["tiny"]["training"]["gridc"]["times_gridc"] == 1
+    assert set(report["sizes"]["stacked"]) == {"training", "forward"}
+    assert report["sizes"]["tiny"]["training"]["limit"]["ms"] > 0
+    assert image.read_bytes().startswith(b"\x89PNG")
+    assert "limit" in capsys.readouterr().out
+
+
+def test_a_size_that_does_not_exist():
+    from gridc.errors import UsageError
+
+    with pytest.raises(UsageError, match="did you mean 'S1-stacked'"):
+        bench.command.main(["--sizes", "S1-staked"], standalone_mode=False)

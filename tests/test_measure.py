@@ -1,0 +1,50 @@
+"""Predicted and measured times of wavefronts: that they are there and add up; how near they are is for a quiet machine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gridc
+from gridc import measure
+
+SPEC = """
+name: small
+dimensions: {time: T, depth: 3}
+transforms:
+  time: {cell: lstm, hidden: 16, tied: [time]}
+  depth: {cell: gru, hidden: 16}
+  up: {cell: pass, along: depth, reads: [{of: time, offset: {}}]}
+priority: [time, depth]
+inputs: {x: {features: 5, enters: depth}, y: {features: 2, joins: [time]}}
+outputs: {z: {classes: 2, reads: [depth], at: {time: last, depth: last}}}
+"""
+
+
+def test_every_turn_is_predicted_and_measured():
+    made = measure.measure(gridc.schedule(SPEC, T=12), batch=4, rounds=3)
+    assert sum(turn.rows for turn in made.turns) == 12 * 3 * 2 * 4
+    assert all(turn.measured > 0 and np.isfinite(turn.predicted) and turn.predicted > 0 for turn in made.turns)
+    assert made.total_error < 5
+    text = str(made)
+    assert "wavefront" in text
+    assert "whole sweep" in text
+
+
+def test_coefficients_are_found_and_never_negative():
+    generator = np.random.default_rng(0)
+    features = generator.uniform(1, 9, (40, 6))
+    wanted = np.array([1.0, 2.0, 0.0, 3.0, 0.5, 4.0])
+    found = measure._fit(features, features @ wanted)  # pyright: ignore[reportPrivateUsage]
+    assert np.allclose(found, wanted)
+    assert (measure._fit(features, features @ np.array([5.0, -1, 1, 1, 1, 1])) >= 0).all()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_memory_cells_are_not_measured():
+    text = (
+        "name: hops\ndimensions: {hops: 2}\ntransforms: {hops: {cell: memory, hidden: 4, attends: facts}}\n"
+        "inputs: {facts: {features: 3, facts: true}, q: {features: 3, enters: hops}}\n"
+        "outputs: {y: {classes: 2, reads: [hops], at: {hops: last}}}\n"
+    )
+    with pytest.raises(gridc.UsageError, match="memory cells"):
+        measure.measure(gridc.schedule(text))
