@@ -22,8 +22,8 @@ from gridc.datasets import Dataset
 from gridc.training import fit
 
 SPECS = Path(__file__).parent.parent / "specs"
-LIMIT = {"seconds": 100.0}
-"""No run takes longer, wherever it has got to."""
+LIMIT = {"seconds": 300.0}
+"""No run takes longer, wherever it has got to; on a machine with nothing else to do none comes near it."""
 
 
 @dataclass
@@ -250,7 +250,7 @@ def language_model(spec: gridc.GridSpec, seed: int) -> Result:
         if done % 100 == 0:
             loss = grid.loss(data.inputs, data.targets) / np.log(2)
             curve.append((float(done * batch), float(loss)))
-            if seconds > LANGUAGE_SECONDS or loss < 0.95 * bits:
+            if seconds > LANGUAGE_SECONDS or loss < 0.96 * bits:
                 break
     written = texts.letters(np.array([*sampling.sample(grid, texts.numbers("The "), 300, temperature=0.7, seed=seed)]))
     plan = gridc.schedule(spec, T=window)
@@ -262,7 +262,7 @@ def language_model(spec: gridc.GridSpec, seed: int) -> Result:
                   scheduled, notes)  # fmt: skip
 
 
-LANGUAGE_SECONDS = 240.0
+LANGUAGE_SECONDS = 600.0
 SEEDS = (0, 1, 2)
 RUNS = (
     Run("character-language-model", "fewer bits per character than counts of what follows three characters", language_model,

@@ -25,7 +25,10 @@ FEATURES = CLASSES = 32
 
 @dataclass(frozen=True)
 class Case:
-    """One size: ``kind`` is grid (time × depth), stacked, depth, cube (three dimensions) or plane (one joint state)."""
+    """One size: ``kind`` is grid (time × depth), stacked, depth, cube (three dimensions) or plane (one joint state).
+
+    A plane's two forget gates start at a quarter: with the usual bias their sum is above one, memories grow exponentially
+    with the size, and no two libraries' gradients agree to four digits."""
 
     name: str
     kind: str
@@ -84,7 +87,7 @@ transforms:
 """ + _X % "enters: depth" + _Y % ("rows, columns, depth", "rows: last, columns: last, depth: last"),
     "plane": _HEAD + """dimensions: {{rows: {sizes[0]}, columns: {sizes[1]}}}
 transforms:
-  plane: {{cell: lstm, hidden: {H}, along: [rows, columns]}}
+  plane: {{cell: lstm, hidden: {H}, along: [rows, columns], forget_bias: -1}}
 """ + _X % "joins: [plane]" + _Y % ("plane", "rows: last, columns: last"),
 }  # fmt: skip
 _GRIDS = {

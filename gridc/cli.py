@@ -19,22 +19,22 @@ from gridc.errors import GridcError, SpecError, nearest
 
 INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("start:init", "Write a commented spec for a sequence, an image, a table or a text, and data to try it on."),
-    "check": ("look:check", "Say whether specs mean something, and what."),
-    "show": ("look:show", "Show a spec on its way through the compiler: spec, graph, schedule or program."),
-    "schedule": ("look:schedule", "Show how parallel a grid is: wavefronts, speed-up, pictures, a trace."),
-    "compile": ("use:compile_", "Build a spec's functions, and say what they cost."),
-    "train": ("learn:train", "Do the experiment of a spec's training block."),
-    "predict": ("use:predict", "Predict from a file with a trained model."),
-    "score": ("use:score", "Measure a trained model, with a confusion matrix."),
-    "sample": ("use:sample", "Write text with a trained language model."),
-    "inspect": ("use:inspect", "Show what a model file holds: spec, parameters, training record, hashes."),
-    "bench": ("start:bench", "Measure speed on this machine."),
-    "doctor": ("doctor:doctor", "Look at this machine and say what to do about it."),
-    "schema": ("start:schema", "Print the JSON Schema of a spec, for editors."),
-    "completion": ("start:completion", "Print what makes a shell complete gridc's commands."),
+    "init": ("commands.start:init", "Write a commented spec for a sequence, an image, a table or a text, and data to try it on."),
+    "check": ("commands.look:check", "Say whether specs mean something, and what."),
+    "show": ("commands.look:show", "Show a spec on its way through the compiler: spec, graph, schedule or program."),
+    "schedule": ("commands.look:schedule", "Show how parallel a grid is: wavefronts, speed-up, pictures, a trace."),
+    "compile": ("commands.use:compile_", "Build a spec's functions, and say what they cost."),
+    "train": ("commands.learn:train", "Do the experiment of a spec's training block."),
+    "predict": ("commands.use:predict", "Predict from a file with a trained model."),
+    "score": ("commands.use:score", "Measure a trained model, with a confusion matrix."),
+    "sample": ("commands.use:sample", "Write text with a trained language model."),
+    "inspect": ("commands.use:inspect", "Show what a model file holds: spec, parameters, training record, hashes."),
+    "bench": ("bench:command", "Measure speed on this machine."),
+    "doctor": ("commands.doctor:doctor", "Look at this machine and say what to do about it."),
+    "schema": ("commands.start:schema", "Print the JSON Schema of a spec, for editors."),
+    "completion": ("commands.start:completion", "Print what makes a shell complete gridc's commands."),
 }
-"""Command → where it lives under ``gridc.commands``, and its one line of help."""
+"""Command → where it lives under ``gridc``, and its one line of help."""
 
 
 class Commands(click.Group):
@@ -47,7 +47,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        return getattr(importlib.import_module(f"gridc.commands.{module}"), name)
+        return getattr(importlib.import_module(f"gridc.{module}"), name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:

@@ -24,12 +24,15 @@ def compile(
     seed: int = 0,
     progress: bool = False,
     eager: bool = True,
+    recompute: bool = False,
 ) -> Grid:
     """Compile a spec (or a path to one, or its text) into functions.
 
     ``backend`` is a row of ``gridc.backends.BACKENDS``; ``lowering`` is ``fused``, one Op for the whole sweep, or ``plain``,
     one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is being built;
-    with ``eager=False`` a function is built when it is first called.
+    with ``eager=False`` a function is built when it is first called.  With ``recompute``, training keeps a few rows of each
+    segment of the sweep and runs the segment again on the way back: memory grows with the square root of the wavefronts, for
+    a third more time; a fused lowering can do it, without ``start: wrap``.
     Raises SpecError, UsageError, or ResourceError where the backend is not installed."""
     spec = spec if isinstance(spec, GridSpec) else read(spec)
     row = backends.backend(backend)
@@ -45,7 +48,7 @@ def compile(
     backends.prepare()
     from gridc.grid import Grid
 
-    grid = Grid(spec, row, lowering if lowering != "auto" or "fused" in row.lowerings else "plain", dtype, seed, progress)
+    grid = Grid(spec, row, lowering if lowering != "auto" or "fused" in row.lowerings else "plain", dtype, seed, progress, recompute)
     return grid.ready() if eager else grid
 
 

@@ -1,7 +1,8 @@
 """The fused lowering: the whole sweep over the grid as one Op, and its adjoint as another.
 
 Both run the compiled kernels of ``sweep`` over the index arrays of ``layout``, worked out from the sizes of the call.  What
-the adjoint needs goes from one to the other on a *tape*, a flat vector that PyTensor keeps between calls.
+the adjoint needs goes from one to the other on a *tape*, a flat vector that PyTensor keeps between calls; with ``recompute`` it
+is short, and the adjoint runs the sweep again, segment by segment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.type import TensorType
 
-from gridc import blas, layout
+from gridc import blas, layout, recompute, segments
 from gridc import sweep as engine
 from gridc.errors import UsageError
 from gridc.indices import recall
@@ -59,7 +60,7 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     for name, variable in wiring.joined.items():
         roles.append((name, "joined", ""))
         arrays.append(variable)
-    _, *taps = Sweep(spec, wiring.dtype, tuple(roles))(wiring.extent, wiring.lengths, *arrays, return_list=True)
+    _, *taps = Sweep(spec, wiring.dtype, tuple(roles), wiring.recompute)(wiring.extent, wiring.lengths, *arrays, return_list=True)
     feed = iter(taps)
     return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
 
@@ -69,14 +70,28 @@ def prepare(spec: GridSpec, dtype: str) -> None:
     engine.prepare([(t.cell, t.options, len(t.along)) for t in spec.transforms.values() if t.gates], dtype)
 
 
+TWO_LANES = 150_000_000
+"""Multiply-adds of a forward sweep from which two lanes pay, measured: S3 (350 million) gains a fifth; grids of tiny cells
+with 60 to 130 million lose up to a third, or nothing."""
+
+
 def lanes(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
     """How many threads sweep: two where each has examples enough and the work outweighs their meeting."""
     work = sum(spec.rows(n) * len(t.gates) * t.hidden for n, t in spec.transforms.items()) * math.prod(sizes) * batch
-    return 2 if batch >= 2 and work > 4_000_000 and blas.default_threads() > 1 else 1
+    return 2 if batch >= 2 and work > TWO_LANES and blas.default_threads() > 1 else 1
 
 
 def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> layout.Layout:
     return layout.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
+
+
+def plan_segments(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> segments.Layout:
+    return segments.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
+
+
+def _room(lane: Lane | segments.Lane) -> tuple[int, int]:
+    """How many numbers the tape and the slopes of a lane hold."""
+    return segments.room(lane) if isinstance(lane, segments.Lane) else Workspace.sizes(lane.program)
 
 
 class _Arrays:
@@ -86,7 +101,7 @@ class _Arrays:
         extent, lengths, *arrays = inputs
         self.spec, self.dtype = op.spec, np.dtype(op.dtype)
         self.by_role = {role: np.ascontiguousarray(array) for role, array in zip(op.roles, arrays, strict=True)}
-        self.layout = recall(plan, op.spec, extent, lengths)
+        self.layout = recall(plan_segments if op.recompute else plan, op.spec, extent, lengths)
         self.names = list(op.spec.transforms)
 
     def parameters(self) -> Parameters:
@@ -97,7 +112,7 @@ class _Arrays:
         array = self.by_role.get((name, letter, ""))
         return None if array is None else flat_weights(array, letter)
 
-    def rows(self, lane: Lane, count: int) -> slice:
+    def rows(self, lane: Lane | segments.Lane, count: int) -> slice:
         """A lane's rows of an array ``[batch × places, …]``."""
         each = count // self.layout.batch
         return slice(lane.examples.start * each, lane.examples.stop * each)
@@ -110,12 +125,16 @@ class _Arrays:
             space = Workspace(lane.program, self.dtype, tape[used : used + size],
                               None if scratch is None else scratch[lent : lent + more])  # fmt: skip
             used, lent = used + size, lent + more
-            for i, name in enumerate(self.names):
-                for j, x in enumerate(self.spec.joined(name)):
-                    vectors = self.by_role[x.name, "joined", ""]
-                    space.joined[i][j] = vectors[self.rows(lane, len(vectors))]
+            self.join(lane, space)
             spaces.append(space)
         return spaces
+
+    def join(self, lane: Lane | segments.Lane, space: Workspace) -> None:
+        """Give a workspace the vectors that join."""
+        for i, name in enumerate(self.names):
+            for j, x in enumerate(self.spec.joined(name)):
+                vectors = self.by_role[x.name, "joined", ""]
+                space.joined[i][j] = vectors[self.rows(lane, len(vectors))]
 
     def enter(self, lane: Lane, space: Workspace) -> None:
         """Fill the boundary rows with what enters the grid."""
@@ -146,6 +165,7 @@ class _SweepOp(Op):
     spec: GridSpec
     dtype: str
     roles: tuple[Role, ...]
+    recompute: bool
 
     def tap_types(self) -> list[TensorType]:
         return [TensorType(self.dtype, (None,) * (2 + len(o.axes))) for o in self.spec.outputs.values() for _ in o.reads]
@@ -160,10 +180,10 @@ class _SweepOp(Op):
 class Sweep(_SweepOp):
     """``(extent, lengths, *arrays) → (tape, *taps)``: the forward sweep."""
 
-    __props__ = ("spec", "dtype", "roles")
+    __props__ = ("spec", "dtype", "roles", "recompute")
 
-    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...]):
-        self.spec, self.dtype, self.roles = spec, dtype, roles
+    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False):
+        self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
 
     def make_node(self, *inputs: Any) -> Apply[Any, Any]:
         variables = [pt.as_tensor_variable(v) for v in inputs]
@@ -171,10 +191,13 @@ class Sweep(_SweepOp):
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         arrays = _Arrays(self, inputs)
-        size = sum(Workspace.sizes(lane.program)[0] for lane in arrays.layout.lanes)
+        size = sum(_room(lane)[0] for lane in arrays.layout.lanes)
         tape = output_storage[0][0]
         if tape is None or tape.shape != (size,) or not tape.flags.c_contiguous:
             output_storage[0][0] = tape = np.empty(size, self.dtype)
+        if self.recompute:
+            self._segments(arrays, tape, output_storage[1:])
+            return
         spaces = arrays.workspaces(tape)
         for lane, space in zip(arrays.layout.lanes, spaces, strict=True):
             arrays.enter(lane, space)
@@ -185,10 +208,17 @@ class Sweep(_SweepOp):
                 parts = [_tapped(lane.taps[name][j], space) for lane, space in zip(arrays.layout.lanes, spaces, strict=True)]
                 next(storages)[0] = parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def _segments(self, arrays: _Arrays, tape: np.ndarray, storage: Any) -> None:
+        """Segment by segment, in one workspace."""
+        hidden = [self.spec.transforms[tap.transform].hidden for o in self.spec.outputs.values() for tap in o.reads]
+        for cell, (_, *shape, cells), n in zip(storage, arrays.layout.lanes[0].taps, hidden, strict=True):
+            cell[0] = np.zeros((arrays.layout.batch, *shape, cells * n), self.dtype)
+        recompute.forward(arrays, tape, [cell[0] for cell in storage])
+
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         tape, *taps = outputs
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in zip(taps, cotangents[1:], strict=True)]
-        gradients = Adjoint(self.spec, self.dtype, self.roles)(*inputs, tape, *given, return_list=True)
+        gradients = Adjoint(self.spec, self.dtype, self.roles, self.recompute)(*inputs, tape, *given, return_list=True)
         return [DisconnectedType()(), DisconnectedType()(), *gradients]
 
     def __str__(self) -> str:
@@ -227,12 +257,14 @@ class Adjoint(_SweepOp):
     In place it uses up the tape; otherwise it works on a copy.  The gradients of joined inputs that are ``unasked`` for stay
     zero: each would be a product as large as the reads'."""
 
-    __props__ = ("spec", "dtype", "roles", "inplace", "unasked")
+    __props__ = ("spec", "dtype", "roles", "recompute", "inplace", "unasked")
 
     def __init__(
-        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], inplace: bool = False, unasked: tuple[Role, ...] = ()
-    ):
-        self.spec, self.dtype, self.roles, self.inplace, self.unasked = spec, dtype, roles, inplace, unasked
+        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False, inplace: bool = False,
+        unasked: tuple[Role, ...] = (),
+    ):  # fmt: skip
+        self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
+        self.inplace, self.unasked = inplace, unasked
         if inplace:
             self.destroy_map = {0: [2 + len(roles)]}
 
@@ -244,33 +276,38 @@ class Adjoint(_SweepOp):
         count = 2 + len(self.roles)
         arrays = _Arrays(self, inputs[:count])
         tape, *given = inputs[count:]
-        size = sum(Workspace.sizes(lane.program)[1] for lane in arrays.layout.lanes)
+        size = sum(_room(lane)[1] for lane in arrays.layout.lanes)
         with _lent(size, self.dtype) as scratch:
             self._run(arrays, tape if self.inplace else tape.copy(), scratch, given, output_storage)
 
     def _run(self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, given: list[np.ndarray], storage: Any) -> None:
-        spaces = arrays.workspaces(tape, scratch)
         out = {role: _output(cell, array) for role, cell, array in zip(self.roles, storage, arrays.by_role.values(), strict=True)}
-        lanes = list(zip(arrays.layout.lanes, spaces, strict=True))
+        for role, array in out.items():
+            if role[1] in ("start", "shift", "joined") or (role[1] == "entry" and self.recompute):
+                array.fill(0)
+        letters = [[flat_weights(out[n, letter, ""], letter) if (n, letter, "") in out else None for n in arrays.names]
+                   for letter in "Wbp"]  # fmt: skip
+
+        def attach(lane: Lane | segments.Lane, space: Workspace) -> None:
+            for i, name in enumerate(arrays.names):
+                for j, x in enumerate(self.spec.joined(name)):
+                    if (x.name, "joined", "") not in self.unasked:
+                        total = out[x.name, "joined", ""]
+                        space.djoined[i][j] = total[arrays.rows(lane, len(total))]
+
+        if self.recompute:
+            taps = [np.ascontiguousarray(gradient) for gradient in given]
+            recompute.backward(arrays, tape, scratch, taps, attach, Parameters(*letters), out)
+            return
+        lanes = list(zip(arrays.layout.lanes, arrays.workspaces(tape, scratch), strict=True))
         for lane, space in lanes:
             space.clear_gradients()
             feed = iter(given)
             for name, o in self.spec.outputs.items():
                 for j in range(len(o.reads)):
                     _hand_back(lane.taps[name][j], space, next(feed)[lane.examples])
-            for i, name in enumerate(arrays.names):
-                for j, x in enumerate(self.spec.joined(name)):
-                    if (x.name, "joined", "") in self.unasked:
-                        continue
-                    total = out[x.name, "joined", ""]
-                    space.djoined[i][j] = total[arrays.rows(lane, len(total))]
-        for role, array in out.items():
-            if role[1] in ("start", "shift", "joined"):
-                array.fill(0)
-        parameters = arrays.parameters()
-        letters = [[flat_weights(out[n, letter, ""], letter) if (n, letter, "") in out else None for n in arrays.names]
-                   for letter in "Wbp"]  # fmt: skip
-        backward(spaces, parameters, Parameters(*letters))
+            attach(lane, space)
+        backward([space for _, space in lanes], arrays.parameters(), Parameters(*letters))
         for lane, space in lanes:
             for boundary in lane.boundaries:
                 _leave(arrays, out, lane, boundary, space)
@@ -337,7 +374,7 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
     if op.inplace:
         return False
     unasked = tuple(r for r, out in zip(op.roles, node.outputs, strict=True) if r[1] == "joined" and not fgraph.clients[out])
-    return Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked)(*node.inputs, return_list=True)
+    return Adjoint(op.spec, op.dtype, op.roles, op.recompute, inplace=True, unasked=unasked)(*node.inputs, return_list=True)
 
 
 optdb.register("gridc_use_up_the_tape", dfs_rewriter(_use_up_the_tape), INPLACE, "fast_run", "inplace", position=75)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -17,14 +18,15 @@ import pytensor
 from gridc import arrays, fused, lowering, parameters
 from gridc.arrays import Array, Call
 from gridc.backends import Backend
-from gridc.errors import NumbersError
-from gridc.indices import Sizes, recall
+from gridc.errors import NumbersError, ResourceError
+from gridc.indices import Sizes, extents, recall
 from gridc.lowering import Symbols
 from gridc.spec import GridSpec
 
 if TYPE_CHECKING:
     from gridc.history import History
     from gridc.optimizers import Optimizer
+    from gridc.stream import Stream
     from gridc.summary import Summary
 
 Arrays = Mapping[str, Any]
@@ -35,9 +37,11 @@ CHUNK = 1 << 28
 class Grid:
     """A spec compiled to functions.  Made by ``gridc.compile``; its methods may be called from several threads."""
 
-    def __init__(self, spec: GridSpec, backend: Backend, chosen: str, dtype: str, seed: int, progress: bool = False):
-        self.spec, self.backend, self.dtype, self.seed = spec, backend, dtype, seed
-        self.lowering = lowering.resolve(spec, chosen)
+    def __init__(self, spec: GridSpec, backend: Backend, chosen: str, dtype: str, seed: int, progress: bool = False,
+                 recompute: bool = False):  # fmt: skip
+        self.spec, self.backend, self.dtype, self.seed, self.recompute = spec, backend, dtype, seed, recompute
+        self.lowering = lowering.resolve(spec, chosen, recompute)
+        self._fitted: dict[str, int] = {}
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         """What the ids of an input or an output stand for, where that is known."""
@@ -113,6 +117,12 @@ class Grid:
 
         return score(self, for_spec(Dataset(dict(inputs), dict(targets), dict(lengths or {})), self.spec))
 
+    def stream(self, along: str | None = None) -> Stream:
+        """A function that runs this grid piece by piece along a dimension (``gridc.stream``).  Raises UsageError where it cannot."""
+        from gridc.stream import Stream
+
+        return Stream(self, along)
+
     def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> str:
         """Write spec, parameters and a manifest to one file, whole or not at all; returns its sha256.  No pickle."""
         from gridc import model_file
@@ -124,7 +134,8 @@ class Grid:
         """Parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
         from gridc.summary import summarise
 
-        return summarise(self.spec, self.dtype, self.lowering, self.backend.name, batch, sizes, dict(self.compile_seconds))
+        return summarise(self.spec, self.dtype, self.lowering, self.backend.name, batch, sizes, dict(self.compile_seconds),
+                         self.recompute)  # fmt: skip
 
     def __str__(self) -> str:
         count = sum(array.size for array in self.parameters.values())
@@ -163,8 +174,9 @@ class Grid:
         static = None if call is None else Sizes(call.extent, call.lengths)
         shape = (None, None) if call is None else call.lengths.shape
         return lowering.lower(
-            self.spec, inputs, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan,  # type: ignore[arg-type]
+            self.spec, inputs, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan(),  # type: ignore[arg-type]
             extent=pt.vector("extent", dtype="int64"), lengths=pt.TensorType("int64", shape)("lengths"), static=static,
+            recompute=self.recompute,
         )  # fmt: skip
 
     @cached_property
@@ -176,8 +188,9 @@ class Grid:
         """The grid as PyTensor variables; ``parameters`` are shared variables that hold this grid's own numbers.
 
         Sizes follow from the inputs' shapes, and every example fills the grid."""
-        scan = self.backend.scan
-        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering, scan=scan)  # type: ignore[arg-type]
+        scan = self.backend.scan()
+        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering, scan=scan,  # type: ignore[arg-type]
+                              recompute=self.recompute)  # fmt: skip
 
     @cached_property
     def _functions(self) -> dict[Any, Callable[..., list[Array]]]:
@@ -214,6 +227,7 @@ class Grid:
     def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:
         given = [*self.parameters.values(), *call.inputs.values(), call.extent, call.lengths, *told]
         with self._lock:
+            self._check_memory(name, call)
             if self.backend.static:
                 indices = self._index_arrays(call)
                 function = self._static_function(name, call, indices)
@@ -223,6 +237,28 @@ class Grid:
             first = f"{name}, first call" not in self.compile_seconds
             with self._timed(f"{name}, first call") if first else contextlib.nullcontext(), self._threads(call):
                 return [np.asarray(result) for result in function(*given)]
+
+    def _check_memory(self, name: str, call: Call) -> None:
+        """Raises ResourceError where a call would store more than the machine has left."""
+        from gridc import resources, summary
+
+        sizes = tuple(int(n) for n in call.extent[1:])
+        own = extents(self.spec, sizes, call.lengths)
+        batch = call.batch if own is None else math.ceil(own.prod(axis=1).sum() / math.prod(sizes))
+        training, before = name == "gradients", self._fitted.get(name, 0)
+        needed = summary.needed(self.spec, self.dtype, sizes, batch, training)
+        if needed <= before:  # the arrays of that call are there to be used again
+            return
+        available = resources.available_memory()
+        if available is not None and needed > available + before:
+            if self.recompute:
+                needed = summary.needed(self.spec, self.dtype, sizes, batch, training, True, available + before)
+            if needed > available + before:
+                remedy = "" if self.recompute or self.lowering != "fused" or not training else "gridc.compile(…, recompute=True) or "
+                what = "a training step" if training else "a prediction"
+                raise ResourceError(f"{what} with {call.batch:,} examples of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB "
+                                    f"of memory and {available / 1e9:,.1f} GB are available; {remedy}a smaller batch may help")  # fmt: skip
+        self._fitted[name] = needed
 
     def _index_arrays(self, call: Call) -> list[Array]:
         """What the graph would work out from the sizes, for backends that cannot."""

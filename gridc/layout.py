@@ -114,7 +114,8 @@ def plan(
     at = points(sizes)
     weight = tuple(weights(spec, t, at, sizes) for t in spec.transforms.values())
     chosen = chosen or order.cheapest(steps, weight, batch / lanes)
-    cuts = np.linspace(0, batch, lanes + 1).astype(int)
+    # The first lane starts first, so that an odd example is better there.
+    cuts = -(-batch * np.arange(lanes + 1) // lanes)
     made: list[Lane] = []
     for a, e in zip(cuts[:-1], cuts[1:], strict=True):
         own = None if extents is None else extents[a:e]

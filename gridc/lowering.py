@@ -87,13 +87,14 @@ def lower(
     scan: str | None = None,
     static: Sizes | None = None,
     training: bool = False,
+    recompute: bool = False,
 ) -> Symbols:
     """Lower a spec to PyTensor variables, to be built into anybody's graph.
 
     ``inputs`` and ``parameters`` are variables by name (those of the language); what is left out is made.  ``lengths`` is an
     int64 matrix ``[batch, symbols]``; without it every example fills the grid.  ``scan`` is the mode of a Scan's inner
     graph, and ``static`` the sizes where a backend needs them fixed.  ``training`` makes variables of the masks
-    that dropout and zoneout draw; without it the graph is that of prediction.  Raises UsageError for a wrong name or rank."""
+    that dropout and zoneout draw; without it the graph is that of prediction; ``recompute`` keeps little and runs twice.  Raises UsageError for a wrong name or rank."""
     given_inputs = _named("input", input_variables(spec, dtype), inputs)
     given_targets = _named("target", target_variables(spec, dtype), targets)
     given_parameters = _named("parameter", parameter_variables(spec, dtype), parameters)
@@ -105,9 +106,9 @@ def lower(
         row = pt.stack(sizes) if sizes else pt.zeros((0,), dtype="int64")
         lengths = pt.alloc(row, extent[0], len(sizes))
     noise.check(spec)
-    masks = {name: pt.TensorType(dtype, (None,) * rank)(name) for name, rank in noise.ranks(spec).items()} if training else {}
-    wiring = replace(_wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static), masks=masks)
-    taps, indices = (fused if resolve(spec, lowering) == "fused" else plain).sweep(wiring)
+    masks = {name: pt.TensorType(dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
+    wiring = replace(_wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static), masks=masks, recompute=recompute)
+    taps, indices = (fused if resolve(spec, lowering, recompute) == "fused" else plain).sweep(wiring)
     logits = {name: _logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}
     valid, mask_indices = _valid(spec, extent, lengths, static)
     weights = {n: pt.TensorType(dtype, (None,) * (1 + len(o.axes)))(f"{n}.weight") for n, o in spec.outputs.items()} if weighted else {}
@@ -120,14 +121,21 @@ def lower(
                    (*wiring.indices, *indices, *mask_indices), masks)  # fmt: skip
 
 
-def resolve(spec: GridSpec, lowering: str) -> str:
+def resolve(spec: GridSpec, lowering: str, recompute: bool = False) -> str:
     """``auto`` is fused wherever every cell has a pointwise rule, which all but `memory` have, and no masks are drawn."""
     able = all(t.mechanism.rule is not None or t.cell == "pass" for t in spec.transforms.values())
     if lowering == "fused" and not able:
         raise UsageError("a memory cell attends to facts and has no fused kernel; expected lowering='plain' or 'auto'")
     if lowering == "fused" and noise.noisy(spec):
         raise UsageError("dropout and zoneout have no fused kernel; expected lowering='plain' or 'auto'")
-    return ("fused" if able and not noise.noisy(spec) else "plain") if lowering == "auto" else lowering
+    chosen = ("fused" if able and not noise.noisy(spec) else "plain") if lowering == "auto" else lowering
+    if recompute and chosen == "plain":
+        raise UsageError("the plain lowering keeps every step for the way back; recompute=True needs the fused lowering")
+    wrapped = [name for name, t in spec.transforms.items() if t.start == "wrap"]
+    if recompute and wrapped:
+        raise UsageError(f"transform '{wrapped[0]}' starts from its far end (start: wrap), which recompute=True cannot run again; "
+                         "expected recompute=False")  # fmt: skip
+    return chosen
 
 
 def parameter_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:

@@ -219,8 +219,9 @@ def _fit(features: Floats, seconds: Floats) -> Floats:
     while True:
         scaled = features[:, kept] / seconds[:, None]
         size = np.maximum(np.abs(scaled).max(axis=0), 1e-300)
-        solved: Floats = np.linalg.lstsq(scaled / size, np.ones(len(seconds)), rcond=None)[0]
-        found: Floats = solved / size
+        matrix: Floats = np.asarray(scaled / size, np.float64)
+        inverse: Floats = np.asarray(np.linalg.pinv(matrix), np.float64)
+        found: Floats = inverse @ np.ones(len(seconds)) / size
         if (found >= 0).all() or len(kept) == 1:
             break
         kept.pop(int(np.argmin(found * size)))

@@ -47,9 +47,10 @@ def places(spec: GridSpec, t: Transform) -> tuple[int, ...]:
     return tuple(d for d in t.untied if d not in t.along)
 
 
-def ranks(spec: GridSpec) -> dict[str, int]:
-    """The name and the number of axes of every mask."""
-    return {name: len(shape) for name, shape in shapes(spec, 1, [1] * len(spec.dimensions)).items()}
+def known(spec: GridSpec) -> dict[str, tuple[int | None, ...]]:
+    """The name of every mask and as much of its shape as the spec tells."""
+    made = shapes(spec, 1, [1] * len(spec.dimensions))
+    return {name: (*[None] * (len(shape) - 1), shape[-1]) for name, shape in made.items()}
 
 
 def shapes(spec: GridSpec, batch: int, sizes: Sequence[int]) -> dict[str, Shape]:

@@ -284,7 +284,7 @@ def _picked(table: Variable, rows: Variable, dtype: str) -> Variable:
 def _masked(wiring: Wiring, name: str, rows: Variable) -> list[Variable]:
     """These rows of a mask, where one was drawn."""
     mask = wiring.masks.get(name)
-    return [] if mask is None else [mask.reshape((-1, mask.shape[-1]))[rows]]
+    return [] if mask is None else [mask.reshape((-1, mask.type.shape[-1]))[rows]]
 
 
 def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:

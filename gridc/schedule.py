@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from gridc.errors import ResourceError, UsageError, listed, nearest
 from gridc.graph import Step, StepGraph
 from gridc.lattice import Ints, carried, far_end, locate, source
 from gridc.spec import GridSpec, Transform
+from gridc.wavefronts import Levels, Wavefronts
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -203,12 +204,12 @@ class Schedule:
     @cached_property
     def levels(self) -> Mapping[Step, int]:
         """The wavefront of each step, looked up when asked for; keys may be plain tuples."""
-        return _Levels(self)
+        return Levels(self)
 
     @cached_property
     def wavefronts(self) -> Sequence[tuple[Step, ...]]:
         """The steps of each wavefront, made when asked for."""
-        return _Wavefronts(self)
+        return Wavefronts(self)
 
     def number(self, step: tuple[str, Sequence[int]]) -> int:
         """The number of a step; KeyError where the grid has no such step."""
@@ -385,65 +386,6 @@ class Schedule:
         from gridc import drawing
 
         return drawing.notebook(self)
-
-
-class _Levels(Mapping[Step, int]):
-    def __init__(self, plan: Schedule):
-        self._plan = plan
-
-    def __getitem__(self, step: Any) -> int:
-        number, plane = self._plan.number(step), self._plan.plane
-        return plane.level(step[0], step[1]) if plane is not None else int(self._plan.level_numbers[number])
-
-    def __iter__(self) -> Iterator[Step]:
-        return (self._plan.step(i) for i in range(self._plan.work))
-
-    def __len__(self) -> int:
-        return self._plan.work
-
-
-class _Wavefronts(Sequence[tuple[Step, ...]]):
-    """Within a wavefront transforms stand in the order of declaration, and their cells row by row."""
-
-    def __init__(self, plan: Schedule):
-        self._plan = plan
-
-    @cached_property
-    def _sorted(self) -> tuple[Ints, Ints]:
-        levels = self._plan.level_numbers
-        order = np.argsort(levels, kind="stable")
-        return order, np.searchsorted(levels[order], np.arange(self._plan.span + 1))
-
-    def numbers(self, wavefront: int) -> Ints:
-        """The numbers of a wavefront's steps."""
-        if self._plan.plane is not None and self._plan.work > MOST_STEPS:
-            return self._plan.plane.wavefront(wavefront)
-        order, ends = self._sorted
-        return order[ends[wavefront] : ends[wavefront + 1]]
-
-    @overload
-    def __getitem__(self, index: SupportsIndex) -> tuple[Step, ...]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[tuple[Step, ...]]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        k = int(index)
-        if not -len(self) <= k < len(self):
-            raise IndexError(f"there are {len(self)} wavefronts, 0 to {len(self) - 1}; found {k}")
-        plan = self._plan
-        numbers = self.numbers(k % len(self))
-        names = list(plan.spec.transforms)
-        cells = np.stack(np.unravel_index(numbers % plan.cell_count, plan.sizes), axis=1).tolist()
-        return tuple(
-            Step(names[t], tuple(cell)) for t, cell in zip((numbers // plan.cell_count).tolist(), cells, strict=True)
-        )
-
-    def __len__(self) -> int:
-        return self._plan.span
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} wavefronts of 1 to {self._plan.width} steps>"
 
 
 class _CallableModule(types.ModuleType):

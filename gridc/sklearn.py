@@ -114,9 +114,9 @@ class _GridEstimator(BaseEstimator):
         if self.patience is not None and not self.held_out:
             raise UsageError("'patience' compares losses of held-out examples; give 'held_out', for instance 0.1")
         self.history_ = self.grid_.fit(
-            self._inputs(X), {output.name: target}, optimizer=named, batch=min(self.batch, len(X)), budget=self.epochs, clip=self.clip,
-            stop=None if self.patience is None else {"patience": self.patience}, held_out=self.held_out, seed=seed,
-            progress="auto" if self.verbose else "none", **options,
+            self._inputs(X), {output.name: target}, optimizer=named, batch=min(self.batch, len(X)), budget=self.epochs,
+            clip=self.clip, stop=None if self.patience is None else {"patience": self.patience}, held_out=self.held_out,
+            seed=seed, progress="auto" if self.verbose else "none", **options,
         )  # fmt: skip
 
     def _spec(self, X: np.ndarray, kind: str, size: int) -> GridSpec:
@@ -125,14 +125,16 @@ class _GridEstimator(BaseEstimator):
                 raise DataError(f"X has the shape {X.shape}; expected [examples, features] or [examples, time, features], "
                                 "or a spec for arrays of more axes")  # fmt: skip
             page = TABLE if X.ndim == 2 else SEQUENCES
-            return read(page.format(cell=self.cell, hidden=self.hidden, depth=self.depth, features=X.shape[-1], kind=kind, size=size))
+            values = {"cell": self.cell, "hidden": self.hidden, "depth": self.depth, "features": X.shape[-1]}
+            return read(page.format(**values, kind=kind, size=size))
         spec = self.spec if isinstance(self.spec, GridSpec) else read(self.spec)
         for what, found in (("input", spec.inputs), ("output", spec.outputs)):
             if len(found) != 1:
-                raise UsageError(f"the spec '{spec.name}' has {len(found)} {what}s; an estimator takes exactly one, X in and y out")
+                raise UsageError(f"the spec '{spec.name}' has {len(found)} {what}s; an estimator takes one, X in and y out")
         output = next(iter(spec.outputs.values()))
         if output.kind not in self._kinds:
-            raise UsageError(f"output '{output.name}' is of kind {output.kind}; {type(self).__name__} takes {listed(self._kinds)}")
+            mine = f"{type(self).__name__} takes {listed(self._kinds)}"
+            raise UsageError(f"output '{output.name}' is of kind {output.kind}; {mine}")
         if output.axes:
             raise UsageError(f"output '{output.name}' is read at all of {listed(spec.names(output.axes), 'and')}; an estimator "
                              "gives one answer an example: select first, last or an index there")  # fmt: skip
@@ -140,7 +142,7 @@ class _GridEstimator(BaseEstimator):
 
     def _inputs(self, X: np.ndarray) -> dict[str, np.ndarray]:
         """X in the shape of the spec's input: a row of a table is cut into the input's axes."""
-        (name, axes), = input_axes(self.grid_.spec).items()
+        ((name, axes),) = input_axes(self.grid_.spec).items()
         if X.ndim == 2 and len(axes.axes) != 1:
             unknown = [axis for axis in axes.axes if not isinstance(axis, int)]
             known = int(np.prod([axis for axis in axes.axes if isinstance(axis, int)], dtype=int))
@@ -155,7 +157,7 @@ class _GridEstimator(BaseEstimator):
         return next(iter(self.grid_.predict(self._inputs(X)).values())).astype(np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]  # BaseEstimator's is untyped
         grid: Grid | None = state.pop("grid_", None)
         if grid is not None:
             state["_kept"] = (grid.spec, grid.seed, {name: array.copy() for name, array in grid.parameters.items()})

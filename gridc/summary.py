@@ -10,6 +10,7 @@ import numpy as np
 
 from gridc import parameters
 from gridc.errors import UsageError, nearest
+from gridc.indices import Memory
 from gridc.spec import GridSpec
 
 
@@ -54,7 +55,7 @@ class Summary:
 
 def summarise(
     spec: GridSpec, dtype: str, lowering: str, backend: str, batch: int, sizes: Mapping[str, int],
-    compile_seconds: Mapping[str, float],
+    compile_seconds: Mapping[str, float], recompute: bool = False,
 ) -> Summary:  # fmt: skip
     """Count on paper.  Symbols without a size count as 1; raises UsageError for a name that is no symbol."""
     from gridc.schedule import schedule
@@ -66,13 +67,39 @@ def summarise(
     extent = spec.sizes(bound)
     plan = schedule(spec, **bound)
     shapes = parameters.shapes(spec)
-    item = np.dtype(dtype).itemsize
-    tape, slopes, flops = stored(spec, extent, batch)
-    learnt = sum(math.prod(shape) for shape in shapes.values())
+    flops = stored(spec, extent, batch)[2]
+    forward, training = (needed(spec, dtype, extent, batch, both, recompute) for both in (False, True))
     return Summary(
         spec.name, lowering, backend, dtype, batch, tuple(zip((d.name for d in spec.dimensions), extent, strict=True)), shapes,
-        flops, item * (tape + learnt), item * (tape + slopes + 2 * learnt), plan.span, plan.work, compile_seconds,
+        flops, forward, training, plan.span, plan.work, compile_seconds,
     )  # fmt: skip
+
+
+def needed(
+    spec: GridSpec, dtype: str, sizes: tuple[int, ...], batch: int, training: bool, recompute: bool = False,
+    limit: float = math.inf,
+) -> int:  # fmt: skip
+    """How many bytes a call stores at its peak, a training step or a prediction.
+
+    To recompute also takes the index arrays; where these alone are above the ``limit``, the rest is not counted."""
+    item = np.dtype(dtype).itemsize
+    learnt = sum(math.prod(shape) for shape in parameters.shapes(spec).values())
+    if not recompute:
+        tape, slopes, _ = stored(spec, sizes, batch)
+        return item * (tape + slopes * training + (1 + training) * learnt)
+    reads = sum(len(t.reads) + len(t.along) + len(spec.joined(name)) for name, t in spec.transforms.items() if not t.relayed)
+    indices = 8 * reads * math.prod(sizes) * batch
+    if indices > limit:
+        return indices
+    from gridc import fused, segments
+
+    lanes = fused.lanes(spec, batch, sizes)
+    tape, slopes = _counts.get((spec.digest, sizes, batch, lanes), lambda: segments.stored(spec, sizes, batch, lanes))
+    # Every lane adds up its own gradients, and those of a segment apart; all share the transposed weights.
+    return indices + item * (tape + slopes * training + (1 + training * (1 + 2 * lanes)) * learnt)
+
+
+_counts = Memory()
 
 
 def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> tuple[int, int, int]:

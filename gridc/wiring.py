@@ -20,7 +20,7 @@ class Wiring:
     ``[batch × other dimensions, hidden]``, and one vector to be added to each of them, None for none; ``joined[input]`` its vectors ``[batch × over, width]``;
     ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
     ``scan`` the mode of a Scan's inner graph, None for that of the function around it; ``masks`` what training draws for
-    dropout and zoneout (see ``gridc.noise``), none in prediction."""
+    dropout and zoneout (see ``gridc.noise``), none in prediction; ``recompute`` asks a fused sweep to keep little and run twice."""
 
     spec: GridSpec
     dtype: str
@@ -35,6 +35,7 @@ class Wiring:
     scan: str | None = None
     static: Sizes | None = None
     masks: Mapping[str, Variable] = field(default_factory=dict)
+    recompute: bool = False
 
     def start(self, name: str, vector: str) -> Variable | None:
         """A learned start, or None where a transform starts at zero."""

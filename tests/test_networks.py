@@ -24,6 +24,7 @@ import pytensor  # noqa: E402, F401  # now: its first import warns of what is in
 SPECS = Path(__file__).parent.parent / "specs"
 Array = np.ndarray
 Equations = Callable[[Mapping[str, Array], Mapping[str, Array]], dict[str, Array]]
+# One network of each kind is proved in both lowerings; on random specs test_grid compares the two anyway.
 both = pytest.mark.parametrize("lowering", ["fused", "plain"])
 fused = pytest.mark.parametrize("lowering", ["fused"])
 
@@ -182,7 +183,7 @@ def levels_of(text: str, **binding: int) -> Mapping[Any, int]:
 # -- one dimension ----------------------------------------------------------------------------------------------------
 
 
-@both
+@fused
 @pytest.mark.parametrize("tied", ["all", "none"])
 @pytest.mark.parametrize(("cell", "rule"), [("lstm-paper", paper), ("lstm", lstm)])
 def test_a_1_grid_is_an_lstm_along_its_layers_with_no_input(lowering: str, tied: str, cell: str, rule: Any) -> None:
@@ -198,7 +199,7 @@ def test_a_1_grid_is_an_lstm_along_its_layers_with_no_input(lowering: str, tied:
     prove(text, {"bits": floats(10)}, equations, lowering)
 
 
-@both
+@fused
 def test_highway(lowering: str) -> None:
     """Srivastava et al. 2015, equation 3; the gate's bias starts at -2."""
     text = small("highway", hidden=6, dimensions__depth=4, inputs__image__features=5)
@@ -313,7 +314,7 @@ def test_the_sources_spec_has_the_sources_reads() -> None:
         assert one == other
 
 
-@both
+@fused
 def test_two_dimensions_that_share_their_weights(lowering: str) -> None:
     text = small("shared-dimensions", hidden=4)
 
@@ -332,7 +333,7 @@ def test_two_dimensions_that_share_their_weights(lowering: str) -> None:
         np.testing.assert_allclose(one[f"depth.{letter}"], two[f"depth.{letter}"] + two[f"time.{letter}"], rtol=1e-9, atol=1e-12)
 
 
-@both
+@fused
 @pytest.mark.parametrize("name", ["feed-forward-depth", "feed-forward-depth-relu"])
 def test_a_feed_forward_layer_between_lstm_levels(lowering: str, name: str) -> None:
     """Time has its own weights at every level, and so has depth; time's rows: its own vector, then that from below."""
@@ -354,7 +355,7 @@ def test_a_feed_forward_layer_between_lstm_levels(lowering: str, name: str) -> N
     prove(text, {"symbols": ids(9, T)}, equations, lowering, 0.7)
 
 
-@both
+@fused
 @pytest.mark.parametrize("name", ["gru-grid", "rnn-grid"])
 def test_gru_and_rnn_grids(lowering: str, name: str) -> None:
     """Rows of both matrices: depth's vector, then time's; depth reads time's new one."""
@@ -402,7 +403,7 @@ def test_a_recurrent_highway_has_nothing_to_do_side_by_side() -> None:
     assert [levels["depth", (t, d)] for t in range(7) for d in range(3)] == list(range(21))
 
 
-@both
+@fused
 def test_peepholes(lowering: str) -> None:
     """Graves 2013 (arXiv 1308.0850), equations 7 to 11: two gates see the old memory, the output gate the new one."""
     text = small("peepholes", hidden=4)
@@ -438,7 +439,7 @@ def test_the_papers_count_of_parameters() -> None:
 # -- several dimensions -----------------------------------------------------------------------------------------------
 
 
-@both
+@fused
 @pytest.mark.parametrize("name", ["three-grid", "four-grid"])
 def test_n_lstm_block(lowering: str, name: str) -> None:
     """Section 3.1: H = [h_1 … h_N] of what enters; every transform maps the same H and its own memory."""
@@ -513,7 +514,7 @@ def test_multi_dimensional_lstm(lowering: str, name: str, rule: Any) -> None:
     prove(text, {"square": floats(3, 4, 1)}, lambda p, x: {"mark": plane(p, x["square"], rule)}, lowering)
 
 
-@both
+@fused
 def test_four_directions(lowering: str) -> None:
     """A transform from another corner is one from the first corner on the image turned over."""
     text = small("four-directions", hidden=3, dimensions__rows=2, dimensions__columns=3)
@@ -528,7 +529,7 @@ def test_four_directions(lowering: str) -> None:
     prove(text, {"image": floats(2, 3, 4)}, equations, lowering)
 
 
-@both
+@fused
 def test_four_corners(lowering: str) -> None:
     """Section 4.6: each level sweeps the image from another corner; depth carries its result up to the same place."""
     text = small("four-corners", hidden=3, dimensions__rows=2, dimensions__columns=3)
@@ -735,7 +736,7 @@ def test_gru_is_pytorchs(lowering: Any) -> None:
     same(mine, theirs)
 
 
-@both
+@fused
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_rnn_is_pytorchs(lowering: Any, activation: str) -> None:
     torch = pytest.importorskip("torch")

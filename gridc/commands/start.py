@@ -1,4 +1,4 @@
-"""``init``, ``schema``, ``bench`` and ``completion``: what one begins with."""
+"""``init``, ``schema`` and ``completion``: what one begins with."""
 
 from __future__ import annotations
 
@@ -70,18 +70,6 @@ def schema_text() -> str:
     from gridc.document import json_schema
 
     return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
-@click.pass_context
-def bench(ctx: click.Context) -> None:
-    """Measure speed on this machine; gridc bench --help says how."""
-    import importlib
-    import importlib.util
-
-    if importlib.util.find_spec("gridc.bench") is None:
-        raise ResourceError("This copy of gridc comes without its benchmarks; install gridc from its repository.")
-    importlib.import_module("gridc.bench").command.main(ctx.args, prog_name="gridc bench", standalone_mode=False)
 
 
 @click.command(no_args_is_help=True)

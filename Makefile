@@ -1,0 +1,51 @@
+# make demo      install into .venv, train two grids with live output, say where everything lies
+# make test      the tests (what .ci/run calls)
+# make thorough  2,000 random grids against the oracle, 50 kills of a training, every backend
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo
+WORKERS ?= 2
+
+.PHONY: demo test thorough bench docs lint clean
+
+demo: .venv/installed
+	@rm -rf $(DEMO)
+	@echo "\n=== 1 of 2: parity. A 1-Grid LSTM is at chance for a while, and then sees it. ==="
+	$(BIN)/gridc train specs/parity.yaml --folder $(DEMO)/parity
+	@echo "\n=== 2 of 2: digits. A grid over rows × columns × depth reads scanned digits. ==="
+	$(BIN)/gridc train specs/digits.yaml --folder $(DEMO)/digits
+	@echo "\n=== What was made ==="
+	@$(BIN)/python docs/after_demo.py $(DEMO)/parity $(DEMO)/digits
+
+test: .venv/tested
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not thorough"
+
+thorough: .venv/tested
+	GRIDC_EXAMPLES=2000 $(BIN)/python -m pytest -n $(WORKERS)
+
+bench: .venv/installed
+	$(BIN)/gridc bench
+
+docs: .venv/installed
+	$(BIN)/python docs/tables.py
+
+lint: .venv/tested
+	$(BIN)/ruff check . && $(BIN)/pyright
+
+clean:
+	rm -rf .venv runs build dist .pytest_cache .ruff_cache .hypothesis
+
+.venv/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gridc needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/created pyproject.toml constraints.txt
+	@echo "Installing gridc into .venv …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[plots]' scikit-learn
+	@touch $@
+
+.venv/tested: .venv/installed
+	@echo "Installing what the tests need into .venv …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,121 @@
+"""Writes the tables of ``docs/language.md`` and ``README.md`` from the code: ``make docs``; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import gridc
+from gridc.cells import CELLS
+from gridc.cli import COMMANDS
+from gridc.document import Document, InputPage, OutputPage, TransformPage
+from gridc.experiment import Budget, Data, Every, Stop, Training
+from gridc.learning_rates import SCHEDULES
+from gridc.options import Option
+from gridc.tasks import TASKS
+from gridc.update_rules import OPTIMIZERS
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "docs" / "language.md", ROOT / "README.md")
+MARK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rows(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *cells)]) + "\n"
+
+
+def cells() -> str:
+    def gates(cell: Any) -> str:
+        least, most = cell.dimensions
+        own = " ".join(cell.gates(least))
+        return own if most == least else f"{own}; along two: {' '.join(cell.gates(2))}" if cell.gates(2) != cell.gates(least) else own
+
+    return rows(("cell", "maps to", "gates, in the order of the weight's last axis", "source"),
+                ((f"`{c.name}`", f"`{c.equation}`", gates(c) or "–", c.source) for c in CELLS.values()))  # fmt: skip
+
+
+def default(field: Any) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value in (None, {}, []) or value == ():
+        return "–"
+    if hasattr(value, "model_dump"):
+        said = value.model_dump(exclude_defaults=True)
+        return f"`{{{', '.join(f'{k}: {v}' for k, v in said.items())}}}`" if said else "–"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def keys(*models: Any) -> Callable[[], str]:
+    def made() -> str:
+        return rows(("key", "takes", "default", "meaning"), (
+            (f"`{field.alias or name}`", field.title or "–", default(field), field.description or "–")
+            for model in models for name, field in model.model_fields.items()))  # fmt: skip
+
+    return made
+
+
+def said(options: tuple[Option, ...]) -> str:
+    return "; ".join(f"`{o.name}` {o.help} ({o.default})" for o in options) or "–"
+
+
+def wavefronts() -> str:
+    """The README's grid with the wavefront of every step, the first layer at the bottom."""
+    plan = gridc.schedule(ROOT / "specs" / "text-classifier.yaml", T=12)
+    lines = ["```text"]
+    for layer in reversed(range(plan.sizes[1])):
+        for name in ("time", "depth"):
+            levels = " ".join(f"{plan.levels[name, (t, layer)] + 1:>4}" for t in range(plan.sizes[0]))
+            lines.append(f"layer {layer + 1}  {name:<5} {levels}" if name == "time" else f"         {name:<5} {levels}")
+        lines.append("")
+    return "\n".join([*lines[:-1], "         symbol " + " ".join(f"{t + 1:>4}" for t in range(12))[1:], "```"]) + "\n"
+
+
+def commands() -> str:
+    return rows(("command", "what it does"), ((f"`gridc {name}`", text) for name, (_, text) in COMMANDS.items()))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "cells": cells,
+    "wavefronts": wavefronts,
+    "commands": commands,
+    "document": keys(Document),
+    "transform": keys(TransformPage),
+    "input": keys(InputPage),
+    "output": keys(OutputPage),
+    "training": keys(Training),
+    "data": keys(Data),
+    "budget": keys(Budget),
+    "stop": keys(Stop),
+    "every": keys(Every),
+    "tasks": lambda: rows(("task", "what it makes", "options (default)"), ((f"`{t.name}`", t.help, said(t.options)) for t in TASKS.values())),
+    "optimizers": lambda: rows(("optimizer", "update", "options (default)"),
+                               ((f"`{o.name}`", f"`{o.equation}`", said(o.options)) for o in OPTIMIZERS.values())),
+    "schedules": lambda: rows(("schedule", "what it does", "options (default)"),
+                              ((f"`{s.name}`", s.help, said(s.options)) for s in SCHEDULES.values())),
+}  # fmt: skip
+
+
+def written(text: str) -> str:
+    """The page with every table made anew."""
+    return MARK.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+def main() -> int:
+    stale = 0
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = written(before)
+        stale |= before != after
+        if "--check" not in sys.argv:
+            page.write_text(after, encoding="utf-8")
+    return int(stale) if "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

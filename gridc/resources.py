@@ -1,0 +1,65 @@
+"""How much memory this process may still take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+MEMINFO = Path("/proc/meminfo")
+MEMBERSHIP = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available_memory() -> int | None:
+    """In bytes, the least of what the machine and the groups of this process have left; None where nobody knows."""
+    machine = _meminfo()
+    return min((size for size in (_physical() if machine is None else machine, *_groups()) if size is not None), default=None)
+
+
+def _meminfo() -> int | None:
+    for line in _text(MEMINFO).splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _physical() -> int | None:
+    """All the memory of the machine, where it does not say how much is left."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _groups() -> Iterator[int]:
+    """What each control group around this process has left, of either version of Linux's interface."""
+    for line in _text(MEMBERSHIP).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, names = CGROUPS, ("memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            root, names = CGROUPS / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        while True:
+            limit, used = (_text(folder / name).strip() for name in names)
+            if limit.isdigit() and used.isdigit():
+                yield max(0, int(limit) - int(used) + _cached(folder))
+            if folder == root or root not in folder.parents:
+                break
+            folder = folder.parent
+
+
+def _cached(folder: Path) -> int:
+    """Bytes of files that the kernel keeps for this group and would give back."""
+    sizes = dict(line.split(maxsplit=1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+    return int(sizes.get("total_inactive_file", sizes.get("inactive_file", "0")))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""

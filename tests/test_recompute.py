@@ -1,0 +1,178 @@
+"""A sweep in segments, run twice: the same numbers in less memory; and runs that would not fit are refused."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from strategies import Case, grids
+
+import gridc
+from gridc import backends, fused, resources, segments
+from gridc.errors import ResourceError, UsageError
+from gridc.indices import Memory
+from gridc.reader import read
+
+backends.prepare()
+import pytensor  # noqa: E402, F401  # now: it raises the recursion limit, which hypothesis would notice in the middle of a test
+
+EXAMPLES = int(os.environ.get("GRIDC_EXAMPLES", "200"))
+ROOM = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+SPEC = """
+name: stack
+dimensions: {{time: T, depth: {depth}}}
+transforms:
+  time: {{cell: lstm, hidden: {hidden}, tied: {tied}}}
+  depth: {{cell: lstm, hidden: {hidden}, tied: {tied}}}
+priority: [time, depth]
+inputs:
+  x: {{features: 3, enters: depth}}
+outputs:
+  y: {{classes: 4, reads: [depth], at: {{depth: last}}}}
+"""
+
+
+def stack(depth: int = 3, hidden: int = 8, tied: str = "all", **options: Any) -> gridc.Grid:
+    return gridc.compile(SPEC.format(depth=depth, hidden=hidden, tied=tied), **options)
+
+
+def call(time: int, batch: int = 2) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return {"x": rng.standard_normal((batch, time, 3))}, {"y": rng.integers(0, 4, (batch, time))}
+
+
+def loaded(case: Case, recompute: bool) -> gridc.Grid:
+    grid = gridc.compile(case.text, lowering="fused", dtype="float64", recompute=recompute)
+    for name, array in case.parameters.items():
+        grid.parameters[name] = array
+    return grid
+
+
+def same(one: gridc.Grid, other: gridc.Grid, *arrays: Any) -> None:
+    loss, gradients, outputs = one.loss_and_gradients(*arrays)
+    loss2, gradients2, outputs2 = other.loss_and_gradients(*arrays)
+    assert loss == pytest.approx(loss2, rel=1e-12, abs=1e-12)
+    for name, array in {**gradients, **outputs}.items():
+        np.testing.assert_allclose({**gradients2, **outputs2}[name], array, rtol=1e-12, atol=1e-12, err_msg=name)
+    inputs, lengths = arrays[0], arrays[2] if len(arrays) > 2 else None
+    for (name, array), again in zip(one.predict(inputs, lengths).items(), other.predict(inputs, lengths).values(), strict=True):
+        np.testing.assert_allclose(again, array, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+@settings(ROOM, max_examples=EXAMPLES)
+@given(grids(), st.integers(1, 9), st.booleans())
+def test_recomputing_changes_nothing(case: Case, count: int, split: bool) -> None:
+    assume(all(t.start != "wrap" for t in read(case.text).transforms.values()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gridc.indices._memory", Memory())  # what was planned otherwise is forgotten
+        patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
+        patch.setattr(fused, "lanes", lambda spec, batch, sizes: 2 if split and batch > 1 else 1)
+        same(loaded(case, False), loaded(case, True), case.inputs, case.targets, case.lengths)
+
+
+@pytest.mark.parametrize("tied", ["all", "[time]"])
+def test_every_step_of_training_agrees(tied: str) -> None:
+    time, one, other = 12, *(stack(tied=tied, dtype="float64", recompute=r) for r in (False, True))
+    steps = [grid.training_step("adam", learning_rate=0.01) for grid in (one, other)]
+    for batch in (3, 3, 5, 3):
+        arrays = call(time, batch)
+        first, second = (step(*arrays) for step in steps)
+        assert first == pytest.approx(second, rel=1e-9)
+    same(one, other, *call(time))
+
+
+def tape(grid: gridc.Grid, time: int) -> int:
+    """Numbers that a training step's sweep really keeps, forward and backward."""
+    spec = grid.spec
+    return sum(sum(segments.room(lane)) for lane in fused.plan_segments(spec, spec.sizes({"T": time}), 2, None).lanes)
+
+
+def test_memory_grows_as_the_square_root() -> None:
+    grid = stack(hidden=32, recompute=True)
+    small, large = tape(grid, 64), tape(grid, 256)
+    assert large / small == pytest.approx(2, rel=0.15)
+    assert tape(grid, 1024) / large == pytest.approx(2, rel=0.1)
+    plain = stack(hidden=32)
+    assert tape(grid, 256) * 4 < fused_numbers(plain, 256)
+
+
+def fused_numbers(grid: gridc.Grid, time: int) -> int:
+    lanes = fused.plan(grid.spec, grid.spec.sizes({"T": time}), 2, None).lanes
+    return sum(sum(fused.Workspace.sizes(lane.program)) for lane in lanes)
+
+
+def test_what_a_step_allocates_is_what_was_counted() -> None:
+    import tracemalloc
+
+    grid = stack(hidden=32, recompute=True)
+    step, arrays = grid.training_step("sgd", learning_rate=0.1), call(200, 16)
+    step(*arrays)  # plans, and has its arrays made
+    grid = stack(hidden=32, recompute=True)
+    step = grid.training_step("sgd", learning_rate=0.1)
+    tracemalloc.start()
+    step(*arrays)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 1.25 * grid.summary(batch=16, T=200).training_bytes
+    assert grid.summary(batch=16, T=200).training_bytes * 4 < stack(hidden=32).summary(batch=16, T=200).training_bytes
+
+
+def test_what_cannot_be_run_again_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"fused lowering"):
+        stack(recompute=True, lowering="plain")
+    wrapped = SPEC.format(depth=3, hidden=8, tied="all").replace("time: {cell: lstm,", "time: {cell: lstm, start: wrap,")
+    with pytest.raises(UsageError, match=r"'time' starts from its far end"):
+        gridc.compile(wrapped, recompute=True)
+
+
+# -- what does not fit ---------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_would_not_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available_memory", lambda: 8_000_000_000)
+    grid = stack(hidden=256)
+    monkeypatch.setattr(grid, "_function", lambda name: pytest.fail("work was started"))
+    arrays = call(2, 400_000)
+    with pytest.raises(ResourceError, match=r"training step with 400,000 examples of 2 × 3 cells needs \d+\.\d GB .* 8\.0 GB .*recompute=True"):
+        grid.gradients(*arrays)
+    with pytest.raises(ResourceError, match=r"needs \d+\.\d GB of memory and 8\.0 GB are available; a smaller batch may help"):
+        grid.loss(*arrays)
+
+
+def test_recomputing_fits_where_keeping_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, again = stack(hidden=32), stack(hidden=32, recompute=True)
+    arrays, between = call(300, 8), [g.summary(batch=8, T=300).training_bytes for g in (kept, again)]
+    monkeypatch.setattr(resources, "available_memory", lambda: sum(between) // 2)
+    again.gradients(*arrays)
+    with pytest.raises(ResourceError):
+        kept.gradients(*arrays)
+    monkeypatch.setattr(resources, "available_memory", lambda: between[1] // 8)
+    again.gradients(*arrays)  # its arrays are there already
+    with pytest.raises(ResourceError, match="a smaller batch"):
+        again.gradients(*call(300, 32))
+
+
+def test_memory_is_read_from_the_machine_and_its_groups(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    available = resources.available_memory()
+    assert available is None or available > 0
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 5000 kB\n")
+    monkeypatch.setattr(resources, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(resources, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(resources, "CGROUPS", tmp_path)
+    assert resources.available_memory() == 5000 * 1024
+    (tmp_path / "membership").write_text("0::/a/b\n")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for folder, limit, used in ((tmp_path / "a", "3000000", "1000000"), (tmp_path / "a" / "b", "max", "5")):
+        (folder / "memory.max").write_text(limit + "\n")
+        (folder / "memory.current").write_text(used + "\n")
+    (tmp_path / "a" / "memory.stat").write_text("anon 900000\ninactive_file 100000\n")
+    assert resources.available_memory() == 2_100_000
+    (tmp_path / "membership").write_text("4:memory:/c\n0::/\n")
+    (tmp_path / "memory" / "c").mkdir(parents=True)
+    (tmp_path / "memory" / "c" / "memory.limit_in_bytes").write_text("1000\n")
+    (tmp_path / "memory" / "c" / "memory.usage_in_bytes").write_text("400\n")
+    assert resources.available_memory() == 600
