@@ -23,8 +23,16 @@ test: .venv/tested
 thorough: .venv/tested
 	GRIDC_EXAMPLES=2000 $(BIN)/python -m pytest -n $(WORKERS)
 
-bench: .venv/installed
-	$(BIN)/gridc bench
+bench: .venv-bench/installed
+	@mkdir -p runs
+	.venv-bench/bin/gridc bench --all --json runs/bench.json --png runs/bench.png
+
+.venv-bench/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --upgrade pip
+	.venv-bench/bin/pip install --quiet torch==2.13.0
+	.venv-bench/bin/pip install --quiet -e ".[plots,jax]"
+	touch $@
 
 docs: .venv/installed
 	$(BIN)/python docs/tables.py

@@ -33,7 +33,9 @@ def cells() -> str:
     def gates(cell: Any) -> str:
         least, most = cell.dimensions
         own = " ".join(cell.gates(least))
-        return own if most == least else f"{own}; along two: {' '.join(cell.gates(2))}" if cell.gates(2) != cell.gates(least) else own
+        if most == least or cell.gates(2) == cell.gates(least):
+            return own
+        return f"{own}; along two: {' '.join(cell.gates(2))}"
 
     return rows(("cell", "maps to", "gates, in the order of the weight's last axis", "source"),
                 ((f"`{c.name}`", f"`{c.equation}`", gates(c) or "–", c.source) for c in CELLS.values()))  # fmt: skip
@@ -93,7 +95,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget": keys(Budget),
     "stop": keys(Stop),
     "every": keys(Every),
-    "tasks": lambda: rows(("task", "what it makes", "options (default)"), ((f"`{t.name}`", t.help, said(t.options)) for t in TASKS.values())),
+    "tasks": lambda: rows(("task", "what it makes", "options (default)"),
+                          ((f"`{t.name}`", t.help, said(t.options)) for t in TASKS.values())),
     "optimizers": lambda: rows(("optimizer", "update", "options (default)"),
                                ((f"`{o.name}`", f"`{o.equation}`", said(o.options)) for o in OPTIMIZERS.values())),
     "schedules": lambda: rows(("schedule", "what it does", "options (default)"),

@@ -127,7 +127,7 @@ def cell_with_priority(time_h, time_m, depth_h, depth_m):
 
 def needs(step):
     """The steps whose vectors this one reads: the newest of both transforms to the left, and of both below."""
-    transform, t, d = step
+    _, t, d = step
     return [("time", t - 1, d)] * (t > 0) + [("depth", t, d - 1)] * (d > 0)
 
 

@@ -29,7 +29,7 @@ class Backend:
     extra: str = ""
     static: bool = False
     lowerings: tuple[str, ...] = ("fused", "plain")
-    scan: Callable[[], Any] = lambda: None
+    scan: str | None = None
     """The mode of a Scan's inner graph, where it is not the backend's own."""
 
     def missing(self) -> tuple[str, ...]:
@@ -60,21 +60,13 @@ def _predefined(name: str) -> Callable[[], Any]:
     return mode
 
 
-def _not_in_place() -> Any:
-    """A Scan of the Numba linker whose states are kept for the gradient may not update them in place: with PyTensor 3.0.7
-    that overwrites the states of earlier steps."""
-    from pytensor.compile.mode import get_mode
-
-    return get_mode("NUMBA").excluding("inplace")
-
-
 BACKENDS: Mapping[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend("python", "PyTensor's Python linker around compiled kernels; builds at once", _python, scan=lambda: "FAST_COMPILE"),
+        Backend("python", "PyTensor's Python linker around compiled kernels; builds at once", _python, scan="FAST_COMPILE"),
         Backend("c", "PyTensor's C linker; needs a C++ compiler and builds for about a minute", _predefined("CVM"), ("g++",)),
         Backend("numba", "PyTensor's Numba linker; builds for one to two minutes", _predefined("NUMBA"), ("numba",),
-                scan=_not_in_place),
+                lowerings=("fused",)),  # 3.0.7's Numba linker gives wrong states where a Scan and its gradient are one function
         Backend("jax", "JAX on CPU, GPU or TPU; compiles again for each size", _predefined("JAX"), ("jax",), "jax", True, ("plain",)),
     )
 }

@@ -246,7 +246,7 @@ def command(sizes: str | None, untied: bool, everything: bool, peers: str | None
     from gridc.commands.output import print_json, write
 
     wanted = _chosen(sizes, CASES, "size") if sizes else [
-        name for name in CASES if everything or "-" not in name and name != "MD" or (untied and name.endswith("untied"))
+        name for name in CASES if everything or ("-" not in name and name != "MD") or (untied and name.endswith("untied"))
     ]  # fmt: skip
     if sizes and untied:
         wanted += [f"{name}-untied" for name in wanted if f"{name}-untied" in CASES]

@@ -91,7 +91,8 @@ transforms:
 """ + _X % "joins: [plane]" + _Y % ("plane", "rows: last, columns: last"),
 }  # fmt: skip
 _GRIDS = {
-    "S1": ((50, 4), 128, 32), "S2": ((100, 6), 256, 16), "S3": ((20, 18), 64, 15), "S4": ((32, 32), 32, 1), "S5": ((50,), 512, 64),
+    "S1": ((50, 4), 128, 32), "S2": ((100, 6), 256, 16), "S3": ((20, 18), 64, 15), "S4": ((32, 32), 32, 1),
+    "S5": ((50,), 512, 64),
 }  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def gridc(case: Case, name: str = "gridc", **options: Any) -> Contestant:
 def program(case: Case, chosen: int | None = 0) -> Program:
     """What the sweep executes over the whole batch in the order numbered ``chosen``: 0 is by wavefronts of cells."""
     spec = case.read()
-    sizes = spec.sizes({symbol: case.sizes[0] for symbol in spec.symbols})
+    sizes = spec.sizes(dict.fromkeys(spec.symbols, case.sizes[0]))
     found = None if chosen is None else list(order.orders(build(spec, sizes)))[chosen]
     return layout.plan(spec, sizes, case.batch, None, 1, found).lanes[0].program
 
@@ -206,6 +207,5 @@ def limit(case: Case) -> Contestant:
 
 def stored_bytes(case: Case, grid: Grid) -> int:
     """What a training step keeps, counted on paper."""
-    sizes = {symbol: case.sizes[0] for symbol in grid.spec.symbols}
+    sizes = dict.fromkeys(grid.spec.symbols, case.sizes[0])
     return grid.summary(batch=case.batch, **sizes).training_bytes
-

@@ -32,7 +32,7 @@ def compile(
     one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is being built;
     with ``eager=False`` a function is built when it is first called.  With ``recompute``, training keeps a few rows of each
     segment of the sweep and runs the segment again on the way back: memory grows with the square root of the wavefronts, for
-    a third more time; a fused lowering can do it, without ``start: wrap``.
+    a third more time; a fused lowering can do it, where nothing wraps around.
     Raises SpecError, UsageError, or ResourceError where the backend is not installed."""
     spec = spec if isinstance(spec, GridSpec) else read(spec)
     row = backends.backend(backend)
@@ -41,7 +41,7 @@ def compile(
     if lowering not in ("auto", "plain", "fused"):
         raise UsageError(f"found the lowering {lowering!r}; expected 'auto', 'plain' or 'fused'")
     if lowering != "auto" and lowering not in row.lowerings:
-        raise UsageError(f"the backend '{row.name}' cannot run the {lowering} lowering; expected lowering='plain'")
+        raise UsageError(f"the backend '{row.name}' cannot run the {lowering} lowering; expected lowering='{row.lowerings[0]}'")
     if not spec.inputs or not spec.outputs:
         missing = "inputs" if not spec.inputs else "outputs"
         raise UsageError(f"the spec '{spec.name}' has no {missing}: its schedule can be seen, but there is nothing to compile")

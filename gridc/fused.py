@@ -71,8 +71,8 @@ def prepare(spec: GridSpec, dtype: str) -> None:
 
 
 TWO_LANES = 150_000_000
-"""Multiply-adds of a forward sweep from which two lanes pay, measured: S3 (350 million) gains a fifth; grids of tiny cells
-with 60 to 130 million lose up to a third, or nothing."""
+"""Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: S3 with batch 8 (190 million) gains a
+sixth and with 15 (350 million) a fifth; cases of 30 to 130 million gain nothing or lose up to two thirds."""
 
 
 def lanes(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:

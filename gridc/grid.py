@@ -174,7 +174,7 @@ class Grid:
         static = None if call is None else Sizes(call.extent, call.lengths)
         shape = (None, None) if call is None else call.lengths.shape
         return lowering.lower(
-            self.spec, inputs, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan(),  # type: ignore[arg-type]
+            self.spec, inputs, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan,  # type: ignore[arg-type]
             extent=pt.vector("extent", dtype="int64"), lengths=pt.TensorType("int64", shape)("lengths"), static=static,
             recompute=self.recompute,
         )  # fmt: skip
@@ -188,7 +188,7 @@ class Grid:
         """The grid as PyTensor variables; ``parameters`` are shared variables that hold this grid's own numbers.
 
         Sizes follow from the inputs' shapes, and every example fills the grid."""
-        scan = self.backend.scan()
+        scan = self.backend.scan
         return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering, scan=scan,  # type: ignore[arg-type]
                               recompute=self.recompute)  # fmt: skip
 

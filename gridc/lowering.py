@@ -133,7 +133,7 @@ def resolve(spec: GridSpec, lowering: str, recompute: bool = False) -> str:
         raise UsageError("the plain lowering keeps every step for the way back; recompute=True needs the fused lowering")
     wrapped = [name for name, t in spec.transforms.items() if t.start == "wrap"]
     if recompute and wrapped:
-        raise UsageError(f"transform '{wrapped[0]}' starts from its far end (start: wrap), which recompute=True cannot run again; "
+        raise UsageError(f"transform '{wrapped[0]}' starts from its far end (start: {{wrap: …}}), which recompute=True cannot run again; "
                          "expected recompute=False")  # fmt: skip
     return chosen
 

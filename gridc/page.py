@@ -68,6 +68,11 @@ def parse(text: str, name: str) -> tuple[Any, Source]:
         return SpecError(sentence, path=name, line=place[0], column=place[1], text=line, width=width)
 
     yaml = YAML(typ="rt", pure=True)
+    deep = _too_deep(text)
+    if deep is not None:
+        line = text.count("\n", 0, deep)
+        column = deep - text.rfind("\n", 0, deep)
+        raise SpecError(f"found more than {DEEPEST} levels of nesting", path=name, line=line + 1, column=column, text=lines[line])
     try:
         _scan(yaml, text, error)
         loaded = YAML(typ="rt", pure=True).load(text)
@@ -84,6 +89,16 @@ def parse(text: str, name: str) -> tuple[Any, Source]:
         raise SpecError(f"this is not YAML: {str(caught).splitlines()[0]}", path=name) from None
     positions: dict[Path_, tuple[int, int, int]] = {}
     return _plain(loaded, (), positions), Source(text, name, positions)
+
+
+def _too_deep(text: str) -> int | None:
+    """Where brackets nest too deep, seen before the scanner, whose time grows with the square of their depth."""
+    depth = 0
+    for found in re.finditer(r"[\[{\]}]", text):
+        depth = depth + 1 if found.group() in "[{" else max(0, depth - 1)
+        if depth > DEEPEST:
+            return found.start()
+    return None
 
 
 def _scan(yaml: Any, text: str, error: Any) -> None:

@@ -23,7 +23,7 @@ from gridc.sweep import Workspace
 
 SLOWER = 1.1
 """How much slower than the fastest an order may be, by the cost model, for the sake of memory."""
-FEWER = 1.5
+FEWER = 3.0
 """Memory hardly changes near its least; so many times fewer segments than there run faster."""
 
 

@@ -96,10 +96,26 @@ def needed(
     lanes = fused.lanes(spec, batch, sizes)
     tape, slopes = _counts.get((spec.digest, sizes, batch, lanes), lambda: segments.stored(spec, sizes, batch, lanes))
     # Every lane adds up its own gradients, and those of a segment apart; all share the transposed weights.
-    return indices + item * (tape + slopes * training + (1 + training * (1 + 2 * lanes)) * learnt)
+    surface = (1 + training) * _surface(spec, sizes, batch)
+    return indices + item * (tape + slopes * training + surface + (1 + training * (1 + 2 * lanes)) * learnt)
 
 
 _counts = Memory()
+
+
+def _surface(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
+    """Numbers that enter a sweep and that outputs read of it, which it keeps whole."""
+    count = 0
+    for x in spec.inputs.values():
+        if x.enters:
+            t = spec.transforms[x.enters]
+            count += len(x.into) * t.hidden * math.prod(sizes) // sizes[t.along[0]]
+        elif x.joins:
+            count += x.width * math.prod(sizes[d] for d in x.over)
+    for o in spec.outputs.values():
+        read = math.prod(sizes[d] for d in o.axes) * math.prod(len(at) for at in o.at if isinstance(at, tuple))
+        count += read * (sum(spec.transforms[tap.transform].hidden for tap in o.reads) + 2 * o.size)
+    return batch * count
 
 
 def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> tuple[int, int, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gridc
 import numpy as np
 import pytest
+
+import gridc
 from gridc import arrays
 from gridc.errors import DataError
 
@@ -41,7 +42,7 @@ def spoilt(shape, at, value, dtype="float64"):
 
 
 def refused(given=None, lengths=None, wanted=None, weights=None):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as caught:  # noqa: PT012  # any of the three may be what refuses
         call = arrays.check(SPEC, inputs() if given is None else given, lengths, "float32")
         arrays.check_targets(SPEC, targets() if wanted is None else wanted, call, "float32")
         arrays.check_weights(SPEC, weights or {}, call, "float32")
@@ -66,21 +67,34 @@ def test_what_fits_passes_and_is_converted():
         ([1, 2], "found list for the inputs; expected a mapping of name to array"),
         (inputs(ids=np.zeros((4, 6, 1), int)), "input 'ids': found an array of shape (4, 6, 1); expected [batch, time]"),
         (inputs(weather=np.zeros((4, 6, 2))), "input 'weather': found 2 features on axis 2 of shape (4, 6, 2); expected 3"),
-        (inputs(weather=np.zeros((4, 5, 3))),
-         "input 'weather': found 5 on axis 1 (time) of shape (4, 5, 3); expected 6, the T of input 'ids'"),
-        (inputs(weather=np.zeros((3, 6, 3))),
-         "input 'weather': found 3 on axis 0 (batch) of shape (3, 6, 3); expected 4, the batch of input 'ids'"),
+        (
+            inputs(weather=np.zeros((4, 5, 3))),
+            "input 'weather': found 5 on axis 1 (time) of shape (4, 5, 3); expected 6, the T of input 'ids'",
+        ),
+        (
+            inputs(weather=np.zeros((3, 6, 3))),
+            "input 'weather': found 3 on axis 0 (batch) of shape (3, 6, 3); expected 4, the batch of input 'ids'",
+        ),
         (inputs(ids=np.zeros((0, 6), int)), "input 'ids': found no examples, shape (0, 6); expected at least one"),
         (inputs(ids=np.zeros((4, 0), int)), "input 'ids': found no time, shape (4, 0); expected at least one"),
         (inputs(ids=spoilt((4, 6), (1, 2), 5, int)), "input 'ids': found 5 at [1, 2]; expected ids from 0 to 4"),
         (inputs(ids=spoilt((4, 6), (3, 0), -1, int)), "input 'ids': found -1 at [3, 0]; expected ids from 0 to 4"),
         (inputs(ids=np.full((4, 6), 0.5)), "input 'ids': found float64 numbers that are not whole; expected integers"),
         (inputs(ids=np.full((4, 6), "a")), "input 'ids': found an array of <U1; expected integers"),
-        (inputs(ids=[[1, 2], [3]]), "input 'ids': found sequences of different lengths; expected an array (pad it, and give lengths)"),
+        (
+            inputs(ids=[[1, 2], [3]]),
+            "input 'ids': found sequences of different lengths; expected an array (pad it, and give lengths)",
+        ),
         (inputs(weather=np.array([None] * 4)), "input 'weather': found an array of Python objects; expected numbers"),
         (inputs(weather=np.zeros((4, 6, 3), complex)), "input 'weather': found an array of complex128; expected real numbers"),
-        (inputs(weather=spoilt((4, 6, 3), (1, 5, 2), np.nan)), "input 'weather': found nan at [1, 5, 2]; expected finite numbers"),
-        (inputs(weather=spoilt((4, 6, 3), (0, 0, 1), -np.inf)), "input 'weather': found -inf at [0, 0, 1]; expected finite numbers"),
+        (
+            inputs(weather=spoilt((4, 6, 3), (1, 5, 2), np.nan)),
+            "input 'weather': found nan at [1, 5, 2]; expected finite numbers",
+        ),
+        (
+            inputs(weather=spoilt((4, 6, 3), (0, 0, 1), -np.inf)),
+            "input 'weather': found -inf at [0, 0, 1]; expected finite numbers",
+        ),
     ],
 )
 def test_inputs_that_do_not_fit(given, sentence):
@@ -95,8 +109,14 @@ def test_inputs_that_do_not_fit(given, sentence):
         (targets(label=np.zeros((4, 6), int)), "target 'label': found an array of shape (4, 6); expected (4,), [batch]"),
         (targets(label=np.array([0, 1, 2, 0])), "target 'label': found 2 at [2]; expected classes from 0 to 1"),
         (targets(rain=spoilt((4, 6), (2, 1), 0.5)), "target 'rain': found 0.5; expected 0 or 1"),
-        (targets(degrees=np.zeros((4, 6))), "target 'degrees': found an array of shape (4, 6); expected (4, 6, 2), [batch, time, 2]"),
-        (targets(degrees=spoilt((4, 6, 2), (0, 0, 0), np.nan)), "target 'degrees': found nan at [0, 0, 0]; expected finite numbers"),
+        (
+            targets(degrees=np.zeros((4, 6))),
+            "target 'degrees': found an array of shape (4, 6); expected (4, 6, 2), [batch, time, 2]",
+        ),
+        (
+            targets(degrees=spoilt((4, 6, 2), (0, 0, 0), np.nan)),
+            "target 'degrees': found nan at [0, 0, 0]; expected finite numbers",
+        ),
     ],
 )
 def test_targets_that_do_not_fit(wanted, sentence):
@@ -118,7 +138,10 @@ def test_lengths_that_do_not_fit(lengths, sentence):
 
 
 def test_weights_that_do_not_fit():
-    assert refused(weights={"lable": 1}) == "there is no output 'lable' to weigh; expected label, rain, degrees — did you mean 'label'?"
+    assert (
+        refused(weights={"lable": 1})
+        == "there is no output 'lable' to weigh; expected label, rain, degrees — did you mean 'label'?"
+    )
     assert refused(weights={"rain": np.ones(4)}) == "weights of 'rain': found shape (4,); expected a number, or shape (4, 6)"
 
 

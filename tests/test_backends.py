@@ -46,7 +46,6 @@ ROWS = [
     pytest.param("c", "fused", marks=pytest.mark.thorough),
     pytest.param("c", "plain", marks=pytest.mark.thorough),
     pytest.param("numba", "fused", marks=pytest.mark.thorough),
-    pytest.param("numba", "plain", marks=pytest.mark.thorough),
 ]
 
 
@@ -85,6 +84,11 @@ def test_a_backend_that_is_not_installed_says_how_to_install_it(monkeypatch: pyt
 def test_jax_refuses_the_fused_lowering() -> None:
     with pytest.raises(gridc.UsageError, match="lowering='plain'"):
         gridc.compile(SPEC, backend="jax", lowering="fused")
+
+
+def test_numba_refuses_the_plain_lowering() -> None:
+    with pytest.raises(gridc.UsageError, match="lowering='fused'"):
+        gridc.compile(SPEC, backend="numba", lowering="plain")
 
 
 def test_a_second_derivative_of_the_fused_sweep_says_to_choose_plain() -> None:

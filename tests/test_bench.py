@@ -15,7 +15,8 @@ from gridc.bench_cases import CASES, Case, limit, products, program  # noqa: E40
 from gridc.errors import NumbersError  # noqa: E402
 
 TINY = [
-    Case("grid", "grid", (5, 3), 8, 3), Case("grid-untied", "grid", (3, 5), 8, 4, True), Case("stacked", "stacked", (5, 3), 8, 3, True),
+    Case("grid", "grid", (5, 3), 8, 3), Case("grid-untied", "grid", (3, 5), 8, 4, True),
+    Case("stacked", "stacked", (5, 3), 8, 3, True),
     Case("depth", "depth", (4,), 8, 3), Case("depth-untied", "depth", (4,), 8, 3, True), Case("cube", "cube", (4, 3, 2), 8, 3),
     Case("plane", "plane", (4, 5), 8, 3),
 ]  # fmt: skip
@@ -66,7 +67,8 @@ def test_the_limit_multiplies_what_the_program_does(case):
     assert sum(2 * math.prod(s) for s in found.forward) == forward
     assert sum(2 * math.prod(s) for s in found.weights) == forward
     unread = 32 if case.kind == "plane" else 0  # the gradient of a joined input is not asked for
-    assert sum(2 * math.prod(s) for s in found.backward) == sum(2 * case.batch * cells * (inner[t] - unread) * each[t] for t in each)
+    backward = sum(2 * case.batch * cells * (inner[t] - unread) * each[t] for t in each)
+    assert sum(2 * math.prod(s) for s in found.backward) == backward
     assert found.flops == sum(2 * math.prod(s) for s in (*found.forward, *found.backward, *found.weights))
 
 
@@ -82,7 +84,8 @@ def test_the_limits_shapes_are_the_wavefronts():
 
 def test_the_sizes_are_those_of_the_contract():
     assert {n: (c.sizes, c.hidden, c.batch) for n, c in CASES.items() if len(n) == 2 and n[0] == "S"} == {
-        "S1": ((50, 4), 128, 32), "S2": ((100, 6), 256, 16), "S3": ((20, 18), 64, 15), "S4": ((32, 32), 32, 1), "S5": ((50,), 512, 64),
+        "S1": ((50, 4), 128, 32), "S2": ((100, 6), 256, 16), "S3": ((20, 18), 64, 15), "S4": ((32, 32), 32, 1),
+        "S5": ((50,), 512, 64),
     }  # fmt: skip
     assert {"S1-untied", "S5-untied", "S1-stacked", "S2-stacked", "3-D", "MD"} <= set(CASES)
     for case in CASES.values():

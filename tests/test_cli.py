@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gridc import cli
 from gridc.commands.start import KINDS, schema_text
 
@@ -181,8 +182,8 @@ def test_ctrl_c_saves_and_exits_with_130(there):
 
 
 def test_whoever_reads_only_the_beginning_is_left_in_peace():
-    words = f"{sys.executable} -m gridc show specs/source-2grid.yaml --at graph --size T=300 --json"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{words} | head -1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    words = f"{sys.executable} -m gridc show specs/source-2grid.yaml --at graph --size T=300 --json | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "{\n"
     assert done.stderr == ""
 
@@ -249,7 +250,7 @@ def test_schedules_side_by_side(gridc):
     assert head.split()[:4] == ["spec", "sizes", "steps", "wavefronts"]
     assert [row.split()[0] for row in rows] == ["two-grid", "source-2grid", "parity"]
     code, out, _ = gridc("schedule", *specs, "--size", "T=20", "--json")
-    assert [one["span"] for one in json.loads(out)][0] == 22
+    assert json.loads(out)[0]["span"] == 22
     code, _, err = gridc("schedule", *specs, "--size", "T=20", "--size", "U=3")
     assert code == 2
     assert "no spec has a symbol 'U'; expected T." in err

@@ -69,5 +69,6 @@ def test_the_program_of_a_uniform_grid_grows_with_its_wavefronts_only():
     from gridc.reader import read
 
     spec = read(TEXT.format(depth=10, hidden=4, cell="lstm", tied="all"))
-    batches = [len(layout.plan(spec, (time, 10), batch, None, 1).lanes[0].program.batches) for time, batch in ((20, 4), (40, 4), (40, 64))]
+    plans = [layout.plan(spec, (time, 10), batch, None, 1) for time, batch in ((20, 4), (40, 4), (40, 64))]
+    batches = [len(plan.lanes[0].program.batches) for plan in plans]
     assert batches == [2 * 29, 2 * 49, 2 * 49]

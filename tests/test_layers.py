@@ -7,32 +7,37 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gridc
 import pytest
+
+import gridc
 
 ROOT = Path(gridc.__file__).parent
 LAYERS = {
     "words and numbers that everything uses":
         "errors options interrupts blas cells scene",
     "what a spec means, and data and models as files":
-        "spec lattice model_file datasets history text checkpoint columns files mini_batches arrays parameters noise sampling board",
+        "spec lattice model_file datasets history text checkpoint columns files mini_batches arrays parameters noise sampling "
+        "board",
     "the tables: tasks, optimisers, metrics, and the training block that names them":
         "tasks learning_rates update_rules optimizers metrics progress experiment",
     "reading: from YAML to a spec":
         "document page graph reader",
     "when: the schedule, what it costs, how it is shown":
-        "tables hyperplane order program layout schedule costs changes exports drawing explorer",
+        "tables hyperplane wavefronts order program layout schedule costs changes exports drawing cell_drawing explorer",
     "how: programs, kernels and PyTensor's graph":
-        "backends native tracer indices wiring kernels machine sweep fused plain lowering summary",
+        "backends native tracer indices wiring kernels machine sweep recompute fused plain lowering summary",
     "training":
         "training_state training_setup training_loop training",
     "what people call":
-        "stream states grid compiler runner sklearn torch torch_weights bench_cases bench_run bench_report peers_jax peers_torch bench",
+        "stream states grid compiler runner sklearn torch torch_weights resources measure bench_cases bench_run bench_report peers_jax "
+        "peers_torch bench",
     "the command line":
-        "commands.output commands.predictions commands.look commands.start commands.doctor commands.use commands.learn cli __main__",
+        "commands.output commands.predictions commands.look commands.start commands.doctor commands.use commands.learn cli "
+        "__main__",
 }  # fmt: skip
 """From the bottom to the top; a module imports from its own layer and those below it, and never in a circle."""
-FRONT_END = ["words and numbers that everything uses", "the tables: tasks, optimisers, metrics, and the training block that names them",
+FRONT_END = ["words and numbers that everything uses",
+             "the tables: tasks, optimisers, metrics, and the training block that names them",
              "what a spec means, and data and models as files", "reading: from YAML to a spec",
              "when: the schedule, what it costs, how it is shown", "the command line"]  # fmt: skip
 HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-import gridc
 import pytest
+
+import gridc
 from gridc import cli
 from gridc.errors import SpecError
 
@@ -40,7 +41,8 @@ BROKEN = {
         "transform 'depth', hidden: found 'four'; expected a positive integer"),
     "a fraction for an integer": ("hidden: 4}", "hidden: 4.5}", "4:31",
         "transform 'depth', hidden: found 4.5; expected a positive integer"),
-    "YAML 1.1's yes": ("hidden: 4}", "hidden: yes}", "4:31", "transform 'depth', hidden: found 'yes'; expected a positive integer"),
+    "YAML 1.1's yes": ("hidden: 4}", "hidden: yes}", "4:31",
+        "transform 'depth', hidden: found 'yes'; expected a positive integer"),
     "no units": ("hidden: 4}", "hidden: 0}", "4:31", "transform 'depth', hidden: found 0; expected a positive integer"),
     "units left out": (", hidden: 4}", "}", "4:3", "transform 'depth' needs the key 'hidden': a positive integer"),
     "a list for a mapping": ("{time: T, depth: 2}", "[time, depth]", "2:13",
@@ -70,21 +72,25 @@ BROKEN = {
         "or 'time' among the tied dimensions"),
     "a cycle inside a cell": ("hidden: 4}", "hidden: 4, reads: [{of: time, offset: {}}]}", "4:34",
         "these steps wait for each other: depth[0, 0] ← time[0, 0] ← depth[0, 0] ('←' is 'waits for')"),
-    "a cycle across the grid": ("hidden: 4, tied: [time]}", "hidden: 4, reads: [{of: depth, offset: {}}, {of: time, offset: {time: 1}}]}",
+    "a cycle across the grid": ("hidden: 4, tied: [time]}",
+        "hidden: 4, reads: [{of: depth, offset: {}}, {of: time, offset: {time: 1}}]}",
         "5:33", "these steps wait for each other: time[0, 0] ← time[1, 0] ← time[0, 0] ('←' is 'waits for')"),
     "one class": ("classes: 2", "classes: 1", "10:20", "output 'label', classes: found 1; expected an integer of at least 2"),
-    "no kind of output": ("classes: 2, ", "", "10:3", "output 'label' has no kind; expected one of classes, binary, features, raw"),
+    "no kind of output": ("classes: 2, ", "", "10:3",
+        "output 'label' has no kind; expected one of classes, binary, features, raw"),
     "two kinds of output": ("classes: 2, ", "classes: 2, binary: true, ", "10:3",
         "output 'label' has classes and binary; expected one of classes, binary, features, raw"),
     "two kinds of input": ("vocabulary: 5", "vocabulary: 5, features: 3", "8:3",
         "input 'ids' has both features and vocabulary; expected one of them"),
-    "an input that goes nowhere": (", enters: depth", "", "8:3", "input 'ids' has no place to go; expected enters, joins or facts"),
+    "an input that goes nowhere": (", enters: depth", "", "8:3",
+        "input 'ids' has no place to go; expected enters, joins or facts"),
     "a name used twice": ("  ids:", "  time:", "8:3",
         "'time' is already the name of one of the transforms; parameters are named after transforms, inputs and outputs, so each "
         "needs its own"),
     "shared weights of another shape": ("hidden: 4}", "hidden: 4, shares: time}", "4:42",
         "transform 'depth' needs weights of 8 rows × 16 columns, and 'time' has 8 × 16 (untied 2)"),
-    "a cell along too many dimensions": ("depth: {cell: lstm, hidden: 4}", "depth: {cell: gru, hidden: 4, along: [time, depth]}", "4:40",
+    "a cell along too many dimensions": ("depth: {cell: lstm, hidden: 4}",
+        "depth: {cell: gru, hidden: 4, along: [time, depth]}", "4:40",
         "transform 'depth': a gru cell travels along 1 dimension, not along 2"),
     "an unknown option of a task": ("bits: 3", "bitz: 3", "12:19",
         "'training', task.parity: unknown key 'bitz'; expected bits, samples, target or values — did you mean 'bits'?"),
@@ -122,7 +128,8 @@ def test_a_dimension_of_no_size(size):
 HOSTILE = {
     "aliases": (b"a: &a [x, x]\nb: &b [*a, *a]\nname: *b\n", "found the anchor '&a'"),
     "a bomb of aliases": (
-        "\n".join(["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]).encode(), "found the anchor"),
+        "\n".join(["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]).encode(),
+        "found the anchor"),
     "3,000 levels in brackets": (b"name: " + b"[" * 3000, "more than 64 levels of nesting"),
     "3,000 levels of mappings": (b"{a: " * 3000, "more than 64 levels of nesting"),
     "3,000 levels of lines": ("\n".join(" " * i + "a:" for i in range(1200)).encode(), "more than 64 levels of nesting"),

@@ -124,7 +124,7 @@ def test_what_a_step_allocates_is_what_was_counted() -> None:
 def test_what_cannot_be_run_again_is_refused() -> None:
     with pytest.raises(UsageError, match=r"fused lowering"):
         stack(recompute=True, lowering="plain")
-    wrapped = SPEC.format(depth=3, hidden=8, tied="all").replace("time: {cell: lstm,", "time: {cell: lstm, start: wrap,")
+    wrapped = SPEC.format(depth=3, hidden=8, tied="all").replace("time: {cell: lstm,", "time: {cell: lstm, start: {wrap: {depth: 1}},")
     with pytest.raises(UsageError, match=r"'time' starts from its far end"):
         gridc.compile(wrapped, recompute=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -18,7 +19,10 @@ import click
 from gridc.commands.output import as_json, print_json, say, shortened
 from gridc.errors import GridcError, ResourceError
 
-EXTRAS = {"matplotlib": "plots", "sklearn": "data", "pandas": "data", "pyarrow": "data", "PIL": "data", "tensorboard": "tensorboard"}
+EXTRAS = {
+    "matplotlib": "plots", "sklearn": "data", "pandas": "data", "pyarrow": "data", "PIL": "data",
+    "tensorboard": "tensorboard",
+}  # fmt: skip
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 GIGA = 1 << 30
 TRIAL = """
@@ -45,8 +49,6 @@ class Finding:
 
 def _python() -> Finding:
     found = f"{platform.python_version()} ({sys.executable})"
-    if sys.version_info < (3, 11):
-        return Finding("Python", found, "wrong", "gridc needs Python 3.11 or newer.")
     return Finding("Python", found)
 
 
@@ -63,7 +65,7 @@ def _pytensor() -> Finding:
         version = importlib.metadata.version("pytensor")
         backends.prepare()
         start = time.perf_counter()
-        import pytensor  # pyright: ignore[reportUnusedImport]  # whether it can be imported is the question
+        importlib.import_module("pytensor")
 
         return Finding("PyTensor", f"{version}, imported in {shortened(time.perf_counter() - start)}")
     except Exception as error:  # whatever its import raises is the finding
@@ -81,7 +83,8 @@ def _backends() -> list[Finding]:
             continue
         how = f"pip install 'gridc[{row.extra}]'" if row.extra else f"install {' and '.join(missing)}"
         advice = f"Only if you want this backend: {how}."
-        found.append(Finding(f"backend {row.name}", f"needs {' and '.join(missing)}, which is not installed", "could be better", advice))
+        what = f"needs {' and '.join(missing)}, which is not installed"
+        found.append(Finding(f"backend {row.name}", what, "could be better", advice))
     return found
 
 
@@ -98,7 +101,8 @@ def _blas() -> Finding:
     if held:
         found += f" ({', '.join(held)})"
     if threads > cores:
-        return Finding("BLAS", found, "could be better", f"More threads than cores slow each other: export OPENBLAS_NUM_THREADS={cores}")
+        advice = f"More threads than cores slow each other: export OPENBLAS_NUM_THREADS={cores}"
+        return Finding("BLAS", found, "could be better", advice)
     if threads < cores and held:
         return Finding("BLAS", found, "could be better", f"Cores are left idle: unset {held[0].partition('=')[0]}")
     return Finding("BLAS", found)
@@ -118,7 +122,8 @@ def _load() -> Finding:
     busy = os.getloadavg()[0]
     found = f"{cores} cores, load {busy:.1f}"
     if busy > cores + 0.5:
-        return Finding("processor", found, "could be better", "Other programs are using the cores; measured speeds will be too low.")
+        advice = "Other programs are using the cores; measured speeds will be too low."
+        return Finding("processor", found, "could be better", advice)
     return Finding("processor", found)
 
 
@@ -129,8 +134,8 @@ def _cache() -> Finding:
     files = [path for path in folder.rglob("*") if path.is_file()]
     found = f"{folder}, {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB in {len(files):,} files"
     if folder.name.startswith("gridc-") and "GRIDC_CACHE_DIR" not in os.environ:
-        return Finding("cache folder", found, "could be better",
-                       "It is a temporary one, so kernels are built again in each process: export GRIDC_CACHE_DIR=/some/folder")  # fmt: skip
+        advice = "It is a temporary one, so kernels are built again in each process: export GRIDC_CACHE_DIR=/some/folder"
+        return Finding("cache folder", found, "could be better", advice)
     return Finding("cache folder", found)
 
 
@@ -175,7 +180,8 @@ def _trial() -> Finding:
         grid.training_step("adam")({"x": np.zeros((2, 3, 2), "float32")}, {"y": np.zeros(2, "int64")})
         return Finding("a small grid", f"built and trained for a step in {shortened(time.perf_counter() - start)}")
     except Exception as error:  # whatever it is, it is the finding
-        return Finding("a small grid", f"{type(error).__name__}: {error}", "wrong", "Please report this with the output of gridc doctor --json.")
+        advice = "Please report this with the output of gridc doctor --json."
+        return Finding("a small grid", f"{type(error).__name__}: {error}", "wrong", advice)
 
 
 LOOKS: tuple[Callable[[], Finding | list[Finding]], ...] = (

@@ -177,7 +177,13 @@ def _show_program(spec: GridSpec, json_: bool) -> None:
 @click.option("-o", "--output", metavar="FILE", help="Write there.")
 @as_json
 def schedule(
-    specs: tuple[str, ...], sizes: tuple[str, ...], workers: int, format_: str | None, picture: str, output: str | None, json_: bool
+    specs: tuple[str, ...],
+    sizes: tuple[str, ...],
+    workers: int,
+    format_: str | None,
+    picture: str,
+    output: str | None,
+    json_: bool,
 ) -> None:
     """Show how parallel a grid is: wavefronts, speed-up, pictures, a trace.  Several specs stand side by side."""
     from gridc import reader

@@ -36,7 +36,7 @@ def written(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Wo
     """The predictions of every example in that format."""
     if kind == "npz":
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{name: array for name, array in found.items()})
+        np.savez_compressed(buffer, **dict(found))
         return buffer.getvalue()
     columns = _columns(spec, found, data, words)
     if kind == "json":

@@ -34,7 +34,15 @@ def _backend(function: Any) -> Any:
 @click.option("-o", "--output", metavar="FILE", help="Save the untrained model there.")
 @as_json
 def compile_(
-    spec: str, sizes: tuple[str, ...], batch: int, backend: str, lowering: Any, dtype: Any, seed: int, output: str | None, json_: bool
+    spec: str,
+    sizes: tuple[str, ...],
+    batch: int,
+    backend: str,
+    lowering: Any,
+    dtype: Any,
+    seed: int,
+    output: str | None,
+    json_: bool,
 ) -> None:
     """Build a spec's functions, and say what they cost: parameters, operations, memory, time."""
     import gridc
@@ -48,7 +56,9 @@ def compile_(
     if json_:
         import dataclasses
 
-        print_json({**dataclasses.asdict(summary), "parameters": summary.parameters, "seconds": sum(grid.compile_seconds.values())})
+        print_json(
+            {**dataclasses.asdict(summary), "parameters": summary.parameters, "seconds": sum(grid.compile_seconds.values())}
+        )
         return
     click.echo(str(summary))
 
@@ -132,7 +142,8 @@ def _examples(grid: Grid, held: Model, examples: str | None, settings: tuple[str
         if options:
             raise UsageError("--set gives the options of a task; name the task.")
         if spec.training is None:
-            raise UsageError(f"'{spec.name}' has no training block to take examples from; name a file or a task: {listed(tasks.TASKS)}.")
+            raise UsageError(f"'{spec.name}' has no training block to take examples from; "
+                             f"name a file or a task: {listed(tasks.TASKS)}.")  # fmt: skip
         train, kept = runner.examples(spec)
         return (kept, "what was held out of its training") if kept is not None else (train, "what it was trained on")
     if examples in tasks.TASKS and not Path(examples).exists():
@@ -142,7 +153,8 @@ def _examples(grid: Grid, held: Model, examples: str | None, settings: tuple[str
         made, _ = tasks.make(examples, options, held_out=0.0, seed=seed)
         return for_spec(made, spec), f"the task {examples}"
     if options:
-        raise UsageError(f"--set gives the options of a task, and '{examples}' is none; the tasks are {listed(tasks.TASKS, 'and')}.")
+        raise UsageError(f"--set gives the options of a task, and '{examples}' is none; "
+                         f"the tasks are {listed(tasks.TASKS, 'and')}.")  # fmt: skip
     if not Path(examples).exists() and not Path(examples).suffix:
         from gridc.errors import nearest
 
@@ -203,7 +215,8 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
         return
     from gridc.tables import table
 
-    click.echo(f"{model}: a {held.kind} of '{read.name}', written by gridc {held.gridc_version}, {Path(model).stat().st_size:,} bytes")
+    size = Path(model).stat().st_size
+    click.echo(f"{model}: a {held.kind} of '{read.name}', written by gridc {held.gridc_version}, {size:,} bytes")
     click.echo(f"  sha256 {held.sha256} (checked)\n")
     click.echo(f"{read}\n")
     click.echo(table(("parameter", "shape", "type", "mean", "deviation", "largest"), rows))
