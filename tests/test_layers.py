@@ -25,7 +25,7 @@ LAYERS = {
     "when: the schedule, what it costs, how it is shown":
         "tables hyperplane wavefronts order program layout schedule costs changes exports drawing cell_drawing explorer",
     "how: programs, kernels and PyTensor's graph":
-        "backends native tracer indices wiring kernels machine sweep recompute fused plain lowering summary",
+        "backends native tracer indices wiring kernels machine sweep recompute fused plain lowering summary segments",
     "training":
         "training_state training_setup training_loop training",
     "what people call":
