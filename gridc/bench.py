@@ -86,10 +86,14 @@ def disagreement(expected: Any, found: Any) -> str:
 
 
 def take_turns(ways: dict[str, Callable[[], Any]], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """The median seconds of each way in each round; a round gives each of them ``seconds``, and at least one run."""
+    """The median seconds of each way in each round; a round gives each of them ``seconds``, and at least one run.
+
+    Every round has an order of its own: whoever always comes after the same other one is measured with its leftovers."""
     times: dict[str, list[float]] = {name: [] for name in ways}
+    random = np.random.default_rng(0)
     for _ in range(rounds):
-        for name, run in ways.items():
+        for name in random.permutation(list(ways)).tolist():
+            run = ways[name]
             taken: list[float] = []
             run()  # what ran before has left its threads spinning and the caches cold
             until = time.perf_counter() + seconds

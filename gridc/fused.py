@@ -71,14 +71,25 @@ def prepare(spec: GridSpec, dtype: str) -> None:
 
 
 TWO_LANES = 150_000_000
+POOL = 100_000_000  # multiply-adds from which BLAS may use its own threads
 """Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: S3 with batch 8 (190 million) gains a
 sixth and with 15 (350 million) a fifth; cases of 30 to 130 million gain nothing or lose up to two thirds."""
 
 
 def lanes(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
     """How many threads sweep: two where each has examples enough and the work outweighs their meeting."""
-    work = sum(spec.rows(n) * len(t.gates) * t.hidden for n, t in spec.transforms.items()) * math.prod(sizes) * batch
-    return 2 if batch >= 2 and work > TWO_LANES and blas.default_threads() > 1 else 1
+    return 2 if batch >= 2 and _work(spec, batch, sizes) > TWO_LANES and blas.default_threads() > 1 else 1
+
+
+def one_blas_thread(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> bool:
+    """Whether BLAS should keep to one thread during a call: beside threads of ours, and for small products, where a second
+    thread gains nothing and, on a machine that is busy, waits for a core while the first one spins."""
+    return lanes(spec, batch, sizes) > 1 or _work(spec, batch, sizes) < POOL
+
+
+def _work(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
+    """Multiply-adds of a forward sweep."""
+    return sum(spec.rows(n) * len(t.gates) * t.hidden for n, t in spec.transforms.items()) * math.prod(sizes) * batch
 
 
 def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> layout.Layout:

@@ -270,10 +270,10 @@ class Grid:
         return result
 
     def _threads(self, call: Call) -> contextlib.AbstractContextManager[None]:
-        """One BLAS thread for all products of a call whose sweep is split between threads: two pools get in each other's way."""
+        """One BLAS thread for all products of a call where two pools of threads would get in each other's way."""
         from gridc import blas
 
-        if self.lowering == "fused" and fused.lanes(self.spec, call.batch, tuple(int(n) for n in call.extent[1:])) > 1:
+        if self.lowering == "fused" and fused.one_blas_thread(self.spec, call.batch, tuple(int(n) for n in call.extent[1:])):
             return blas.single_threaded()
         return contextlib.nullcontext()
 

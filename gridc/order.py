@@ -134,9 +134,11 @@ def _order(graph: StepGraph, stages: Ints, inner: Ints, name: str) -> Order:
 
 # -- what an order costs -------------------------------------------------------------------------------------------
 #
-# The constants are rough; what was checked is the choice: whole training steps of S1, S3, S4, S5 (tied and untied), the
-# stacked S1, the three-dimensional and the multi-dimensional case in every order, taking turns.  The order that the model
-# prefers was the fastest or within the rounds' spread of it.
+# The constants are rough and were not fitted; the choice that follows from them was checked on two cores by whole training
+# steps in every order: S1, S3, S4 and S5 (tied and untied), S1 stacked, the three- and the multi-dimensional case.  With the
+# lanes that ``fused.lanes`` gives, the preferred order was the fastest or within noise of it (S1 in a new random order of
+# turns each round; the others in a fixed one, where whoever followed the limit was sometimes half as slow again).  Not
+# checked: S2.
 
 RATE = 75e9
 """Single-precision multiply-adds count two: a core's rate on a large product, in floating-point operations a second."""

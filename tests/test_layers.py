@@ -29,8 +29,8 @@ LAYERS = {
     "training":
         "training_state training_setup training_loop training",
     "what people call":
-        "stream states grid compiler runner sklearn torch torch_weights resources measure bench_cases bench_run bench_report peers_jax "
-        "peers_torch bench",
+        "stream states grid compiler runner sklearn torch torch_weights resources measure bench_cases bench_run bench_report "
+        "peers_jax peers_torch bench",
     "the command line":
         "commands.output commands.predictions commands.look commands.start commands.doctor commands.use commands.learn cli "
         "__main__",

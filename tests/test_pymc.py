@@ -52,6 +52,7 @@ def test_a_grid_is_sampled() -> None:
             "y"
         ]
         pm.Normal("y", found[:, 0], 0.1, observed=np.tanh(x.sum(axis=(1, 2))))
-        drawn = pm.sample(20, tune=20, chains=1, cores=1, progressbar=False, random_seed=0, compile_kwargs={"mode": "FAST_COMPILE"},
+        drawn = pm.sample(20, tune=20, chains=1, cores=1, progressbar=False, random_seed=0,
+                          compile_kwargs={"mode": "FAST_COMPILE"},
                           compute_convergence_checks=False)  # fmt: skip
     assert np.isfinite(drawn.posterior["y_W"].values).all()
