@@ -32,7 +32,7 @@ def compile(
     one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is being built;
     with ``eager=False`` a function is built when it is first called.  With ``recompute``, training keeps a few rows of each
     segment of the sweep and runs the segment again on the way back: memory grows with the square root of the wavefronts, for
-    a third more time; a fused lowering can do it, where nothing wraps around.
+    a third more time; the fused lowering can do it.
     Raises SpecError, UsageError, or ResourceError where the backend is not installed."""
     spec = spec if isinstance(spec, GridSpec) else read(spec)
     row = backends.backend(backend)
@@ -48,7 +48,8 @@ def compile(
     backends.prepare()
     from gridc.grid import Grid
 
-    grid = Grid(spec, row, lowering if lowering != "auto" or "fused" in row.lowerings else "plain", dtype, seed, progress, recompute)
+    chosen = lowering if lowering != "auto" or "fused" in row.lowerings else "plain"
+    grid = Grid(spec, row, chosen, dtype, seed, progress, recompute)
     return grid.ready() if eager else grid
 
 

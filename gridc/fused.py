@@ -97,7 +97,7 @@ def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | Non
 
 
 def plan_segments(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> segments.Layout:
-    return segments.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
+    return recompute.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
 
 
 def _room(lane: Lane | segments.Lane) -> tuple[int, int]:

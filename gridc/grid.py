@@ -254,10 +254,12 @@ class Grid:
             if self.recompute:
                 needed = summary.needed(self.spec, self.dtype, sizes, batch, training, True, available + before)
             if needed > available + before:
-                remedy = "" if self.recompute or self.lowering != "fused" or not training else "gridc.compile(…, recompute=True) or "
-                what = "a training step" if training else "a prediction"
-                raise ResourceError(f"{what} with {call.batch:,} examples of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB "
-                                    f"of memory and {available / 1e9:,.1f} GB are available; {remedy}a smaller batch may help")  # fmt: skip
+                able = training and self.lowering == "fused" and not self.recompute
+                what = f"{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
+                raise ResourceError(
+                    f"{what} of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB of memory and {available / 1e9:,.1f} GB "
+                    f"are available; {'gridc.compile(…, recompute=True) or ' * able}a smaller batch may help"
+                )
         self._fitted[name] = needed
 
     def _index_arrays(self, call: Call) -> list[Array]:

@@ -94,7 +94,8 @@ def lower(
     ``inputs`` and ``parameters`` are variables by name (those of the language); what is left out is made.  ``lengths`` is an
     int64 matrix ``[batch, symbols]``; without it every example fills the grid.  ``scan`` is the mode of a Scan's inner
     graph, and ``static`` the sizes where a backend needs them fixed.  ``training`` makes variables of the masks
-    that dropout and zoneout draw; without it the graph is that of prediction; ``recompute`` keeps little and runs twice.  Raises UsageError for a wrong name or rank."""
+    that dropout and zoneout draw; without it the graph is that of prediction; ``recompute`` keeps little and runs twice.
+    Raises UsageError for a wrong name or rank."""
     given_inputs = _named("input", input_variables(spec, dtype), inputs)
     given_targets = _named("target", target_variables(spec, dtype), targets)
     given_parameters = _named("parameter", parameter_variables(spec, dtype), parameters)
@@ -131,10 +132,6 @@ def resolve(spec: GridSpec, lowering: str, recompute: bool = False) -> str:
     chosen = ("fused" if able and not noise.noisy(spec) else "plain") if lowering == "auto" else lowering
     if recompute and chosen == "plain":
         raise UsageError("the plain lowering keeps every step for the way back; recompute=True needs the fused lowering")
-    wrapped = [name for name, t in spec.transforms.items() if t.start == "wrap"]
-    if recompute and wrapped:
-        raise UsageError(f"transform '{wrapped[0]}' starts from its far end (start: {{wrap: …}}), which recompute=True cannot run again; "
-                         "expected recompute=False")  # fmt: skip
     return chosen
 
 

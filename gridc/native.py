@@ -126,10 +126,14 @@ def _alloca(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 @numba.njit(**OPTIONS)
 def tanh_float32(x):  # type: ignore[no-untyped-def]
-    """A quotient of polynomials, which vectorises; error below 2e-7."""
+    """A quotient of polynomials, which vectorises; error below 3e-7.
+
+    Beyond its reach it is exactly 1, so that ``1 - t * t`` is 0 and large memories do not magnify what is left."""
     F = np.float32
-    x = F(7.90531110763549805) if x > F(7.90531110763549805) else x
-    x = F(-7.90531110763549805) if x < F(-7.90531110763549805) else x
+    reach = F(7.90531110763549805)
+    given = x
+    x = reach if x > reach else x
+    x = -reach if x < -reach else x
     y = x * x
     p = F(-2.76076847742355e-16) * y + F(2.00018790482477e-13)
     p = p * y + F(-8.60467152213735e-11)
@@ -140,7 +144,9 @@ def tanh_float32(x):  # type: ignore[no-untyped-def]
     q = F(1.19825839466702e-06) * y + F(1.18534705686654e-04)
     q = q * y + F(2.26843463243900e-03)
     q = q * y + F(4.89352518554385e-03)
-    return x * p / q
+    t = x * p / q
+    t = F(1.0) if given > reach else t
+    return F(-1.0) if given < -reach else t
 
 
 @numba.njit(**OPTIONS)

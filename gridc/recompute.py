@@ -8,13 +8,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gridc import machine, segments, sweep
+from gridc import graph, layout, machine, order, segments, sweep
+from gridc.lattice import Ints, points
 from gridc.program import Array
 from gridc.segments import Entrance, Lane, Segment
+from gridc.spec import GridSpec
 from gridc.sweep import Parameters, Workspace
 
 Role = tuple[str, str, str]
 Totals = dict[Role, Array]
+SLOWER = 1.1
+"""How much slower than the fastest an order may be, by the cost model, for the sake of memory."""
 States = list[list[Array | None]]
 """Per storage the hidden vectors, and the memories where there are any."""
 
@@ -31,6 +35,33 @@ class Given(Protocol):
     def rows(self, lane: Any, count: int) -> slice: ...
 
     def join(self, lane: Any, space: Workspace) -> None: ...
+
+
+def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, lanes: int) -> segments.Layout:
+    """As ``layout.plan``, in segments."""
+    whole = layout.plan(spec, sizes, batch, extents, lanes, frugal(spec, sizes, batch / lanes))
+    return segments.Layout(sizes, batch, whole.order, tuple(segments.cut(lane) for lane in whole.lanes))
+
+
+def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> tuple[int, int]:
+    """How many numbers such a sweep keeps from forward to backward, and how many more backward, without making its arrays."""
+    tape, slopes = segments.room(_single(spec, sizes, frugal(spec, sizes, batch / lanes)))
+    return batch * tape, batch * slopes
+
+
+def frugal(spec: GridSpec, sizes: tuple[int, ...], batch: float) -> order.Order:
+    """Of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
+    steps, at = graph.build(spec, sizes), points(sizes)
+    weight = tuple(layout.weights(spec, t, at, sizes) for t in spec.transforms.values())
+    timed = [(order.seconds(spec, one, weight, batch), one) for one in order.orders(steps)]
+    limit = SLOWER * min(seconds for seconds, _ in timed)
+    able = [one for seconds, one in sorted(timed, key=lambda pair: pair[0]) if seconds <= limit]
+    return able[0] if len(able) == 1 else min(able, key=lambda one: sum(segments.room(_single(spec, sizes, one))))
+
+
+def _single(spec: GridSpec, sizes: tuple[int, ...], chosen: order.Order) -> Lane:
+    """The segments of one example."""
+    return segments.cut(layout.plan(spec, sizes, 1, None, 1, chosen).lanes[0])
 
 
 def forward(given: Given, tape: Array, taps: Sequence[Array]) -> None:

@@ -11,18 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from gridc import cells, graph, layout, order
-from gridc.lattice import Ints, points
+from gridc import cells, layout
+from gridc.lattice import Ints
 from gridc.layout import Boundary
 from gridc.program import Array, Program, TransformProgram
-from gridc.spec import GridSpec
 from gridc.sweep import Workspace
 
-SLOWER = 1.1
-"""How much slower than the fastest an order may be, by the cost model, for the sake of memory."""
+Range: TypeAlias = "slice[int, int, None]"
 FEWER = 3.0
 """Memory hardly changes near its least; so many times fewer segments than there run faster."""
 
@@ -69,7 +68,7 @@ class Segment:
 
     program: Program
     live: tuple[int, ...]
-    weights: tuple[slice, ...]
+    weights: tuple[Range, ...]
     entrances: tuple[Entrance, ...]
     handovers: tuple[Handover, ...]
     taps: tuple[Tap, ...]
@@ -93,33 +92,6 @@ class Layout:
 
 
 # -- planning ------------------------------------------------------------------------------------------------------
-
-
-def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, lanes: int) -> Layout:
-    """As ``layout.plan``, in segments."""
-    whole = layout.plan(spec, sizes, batch, extents, lanes, frugal(spec, sizes, batch / lanes))
-    return Layout(sizes, batch, whole.order, tuple(cut(lane) for lane in whole.lanes))
-
-
-def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> tuple[int, int]:
-    """How many numbers such a sweep keeps from forward to backward, and how many more backward, without making its arrays."""
-    tape, slopes = room(_single(spec, sizes, frugal(spec, sizes, batch / lanes)))
-    return batch * tape, batch * slopes
-
-
-def frugal(spec: GridSpec, sizes: tuple[int, ...], batch: float) -> order.Order:
-    """Of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
-    steps, at = graph.build(spec, sizes), points(sizes)
-    weight = tuple(layout.weights(spec, t, at, sizes) for t in spec.transforms.values())
-    timed = [(order.seconds(spec, one, weight, batch), one) for one in order.orders(steps)]
-    limit = SLOWER * min(seconds for seconds, _ in timed)
-    able = [one for seconds, one in sorted(timed, key=lambda pair: pair[0]) if seconds <= limit]
-    return able[0] if len(able) == 1 else min(able, key=lambda one: sum(room(_single(spec, sizes, one))))
-
-
-def _single(spec: GridSpec, sizes: tuple[int, ...], chosen: order.Order) -> Lane:
-    """The segments of one example."""
-    return cut(layout.plan(spec, sizes, 1, None, 1, chosen).lanes[0])
 
 
 def number(program: Program) -> int:
@@ -152,12 +124,8 @@ def cut(lane: layout.Lane) -> Lane:
 def room(lane: Lane) -> tuple[int, int]:
     """How many numbers the tape and the slopes of a lane hold."""
     each = [Workspace.sizes(segment.program) for segment in lane.segments]
-    return sum(kept(segment) for segment in lane.segments) + max(a for a, _ in each), max(b for _, b in each)
-
-
-def kept(segment: Segment) -> int:
-    """Numbers of the states on which a segment lives."""
-    return sum(count * _state(p) for count, p in zip(segment.live, segment.program.transforms, strict=True))
+    kept = sum(n * _state(p) for s in lane.segments for n, p in zip(s.live, s.program.transforms, strict=True))
+    return kept + max(a for a, _ in each), max(b for _, b in each)
 
 
 def memories(program: Program) -> list[bool]:
@@ -202,16 +170,38 @@ def _entering(own: TransformProgram) -> tuple[Array, ...]:
 def _live(program: Program, owner: list[Ints], taps: Sequence[tuple[int, bool, Ints]] = ()) -> list[Ints]:
     """Per storage, sorted: ``segment * extent + row`` of every row that a segment reads and does not compute."""
     found: list[list[Ints]] = [[] for _ in program.transforms]
+    wrapped = _wrapped(program)
     for t, own in enumerate(program.transforms):
         reader = owner[t][: own.rows]
         reads = [*zip(own.sources, own.read_rows, strict=True), *((t, index) for index in _entering(own))]
         for u, index in reads:
             outside = owner[u][index] != reader
             found[u].append(reader[outside] * _extent(program.transforms[u]) + index[outside])
-    for u, _, rows in taps:  # what enters and is read at once comes in with the first segment
-        flat = rows.ravel()
-        found[u].append(flat[(flat >= 0) & (owner[u][flat] < 0)])
-    return [np.unique(np.concatenate([np.zeros(0, np.int64), *keys])) for keys in found]
+    for u, _, rows in taps:
+        flat = rows[rows >= 0]
+        flat = flat[owner[u][flat] < 0]
+        found[u].append(_homes(owner[u], wrapped[u])[flat] * len(owner[u]) + flat)
+    keys = [np.unique(np.concatenate([np.zeros(0, np.int64), *each])) for each in found]
+    for u, own in enumerate(owner):  # what wraps around is read together with what it is added to
+        if (wrapped[u] >= 0).any():
+            reader, row = np.divmod(keys[u], len(own))
+            source = wrapped[u][row]
+            outside = (source >= 0) & (own[source] != reader)
+            keys[u] = np.unique(np.concatenate([keys[u], reader[outside] * len(own) + source[outside]]))
+    return keys
+
+
+def _wrapped(program: Program) -> list[Ints]:
+    """Per storage, for each boundary row the computed row that is added to it, and -1 for every other row."""
+    found = [np.full(_extent(own), -1, np.int64) for own in program.transforms]
+    for _, u, source, target in program.wraps.tolist():
+        found[u][target] = source
+    return found
+
+
+def _homes(owner: Ints, wrapped: Ints) -> Ints:
+    """The segment in which outputs find each row of a storage: what enters is in the first, or where it wraps around."""
+    return np.maximum(0, np.where(wrapped >= 0, owner[wrapped], owner))
 
 
 class _Cutter:
@@ -226,6 +216,8 @@ class _Cutter:
             self.mine.append([np.flatnonzero(own == s) for s in range(count)])
             for rows in self.mine[u]:
                 self.place[u][rows] = np.arange(len(rows))
+        self.wrapped = _wrapped(program)
+        self.after = {(u, target): after for after, u, _, target in program.wraps.tolist()}
         self.handovers = self._handovers()
         self.of_batch = np.array([owner[t][first] for t, first, *_ in program.batches.tolist()], np.int64)
 
@@ -242,7 +234,7 @@ class _Cutter:
 
     def segment(self, s: int) -> Segment:
         transforms: list[TransformProgram] = []
-        weights: list[slice] = []
+        weights: list[Range] = []
         live: list[int] = []
         for t, own in enumerate(self.program.transforms):
             mine, outside = self.mine[t][s], self.lives_on(s, t)
@@ -258,18 +250,18 @@ class _Cutter:
                 weight_ends=np.searchsorted(weight, np.arange(weights[-1].start, weights[-1].stop + 1)).astype(np.int64),
             ))  # fmt: skip
         batches = self._batches(s, weights)
-        program = Program(tuple(transforms), batches, self._hoists(s, weights, batches))
+        program = Program(tuple(transforms), batches, self._hoists(s, weights, batches), self._wraps(s))
         entrances = tuple(entrance for boundary in self.lane.boundaries for entrance in self._entrance(s, boundary))
         return Segment(program, tuple(live), tuple(weights), entrances, tuple(self.handovers[s]), tuple(self._taps(s)))
 
-    def _batches(self, s: int, weights: list[slice]) -> Ints:
+    def _batches(self, s: int, weights: list[Range]) -> Ints:
         batches = self.program.batches[self.of_batch == s].copy()
         for batch in batches:
             t, first, end, weight = batch.tolist()
             batch[1:] = self.place[t][first], self.place[t][first] + end - first, weight - weights[t].start
         return batches
 
-    def _hoists(self, s: int, weights: list[slice], batches: Ints) -> Ints:
+    def _hoists(self, s: int, weights: list[Range], batches: Ints) -> Ints:
         """The products that are hoisted out of several batches, as far as several of these are here."""
         start = int(np.searchsorted(self.of_batch, s))
         found: list[tuple[int, ...]] = []
@@ -279,9 +271,19 @@ class _Cutter:
                 found.append((max(0, before - start), t, block, a, e, weight - weights[t].start))
         return np.asarray(sorted(found), np.int64).reshape(-1, 6)
 
+    def _wraps(self, s: int) -> Ints:
+        """What wraps around to a row that this segment reads, whether it comes from here or from before."""
+        start = int(np.searchsorted(self.of_batch, s))
+        found: list[tuple[int, ...]] = []
+        for u, wrapped in enumerate(self.wrapped):
+            outside = self.lives_on(s, u)
+            to = outside[wrapped[outside] >= 0]
+            pairs = zip(to.tolist(), self.local(s, u, wrapped[to]).tolist(), self.local(s, u, to).tolist(), strict=True)
+            found += [(max(-1, self.after[u, row] - start), u, source, target) for row, source, target in pairs]
+        return np.asarray(sorted(found), np.int64).reshape(-1, 4)
+
     def _entrance(self, s: int, boundary: Boundary) -> Iterator[Entrance]:
-        u = boundary.storage
-        outside = self.lives_on(s, u)
+        outside = self.lives_on(s, u := boundary.storage)
         low, high = np.searchsorted(outside, [boundary.first, boundary.start])
         there = bool(high < len(outside) and outside[high] == boundary.start)
         if high > low or there:
@@ -304,8 +306,7 @@ class _Cutter:
     def _taps(self, s: int) -> Iterator[Tap]:
         for n, (u, memory, rows) in enumerate(self.taps):
             flat = rows.ravel()
-            owner = np.where(flat < 0, -1, np.maximum(self.owner[u][flat], 0))
-            places = np.flatnonzero(owner == s)
+            places = np.flatnonzero((flat >= 0) & (_homes(self.owner[u], self.wrapped[u])[flat] == s))
             if len(places):
                 here = self.local(s, u, flat[places])
                 yield Tap(n, u, memory, here, places, len(np.unique(here)) == len(here))

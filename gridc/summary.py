@@ -91,10 +91,11 @@ def needed(
     indices = 8 * reads * math.prod(sizes) * batch
     if indices > limit:
         return indices
-    from gridc import fused, segments
+    from gridc import fused
+    from gridc.recompute import stored as recomputed
 
     lanes = fused.lanes(spec, batch, sizes)
-    tape, slopes = _counts.get((spec.digest, sizes, batch, lanes), lambda: segments.stored(spec, sizes, batch, lanes))
+    tape, slopes = _counts.get((spec.digest, sizes, batch, lanes), lambda: recomputed(spec, sizes, batch, lanes))
     # Every lane adds up its own gradients, and those of a segment apart; all share the transposed weights.
     surface = (1 + training) * _surface(spec, sizes, batch)
     return indices + item * (tape + slopes * training + surface + (1 + training * (1 + 2 * lanes)) * learnt)

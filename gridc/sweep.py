@@ -130,8 +130,9 @@ def forward(lanes: Sequence[Workspace], parameters: Parameters) -> None:
 
 
 def backward(
-    lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None, transposed: list[Array | None] | None = None
-) -> Parameters:
+    lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None,
+    transposed: list[Array | None] | None = None,
+) -> Parameters:  # fmt: skip
     """The parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites.
 
     ``transposed`` are the weights with their last two axes exchanged, where that pays, for a caller that keeps them."""

@@ -20,7 +20,8 @@ class Wiring:
     ``[batch × other dimensions, hidden]``, and one vector to be added to each of them, None for none; ``joined[input]`` its vectors ``[batch × over, width]``;
     ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
     ``scan`` the mode of a Scan's inner graph, None for that of the function around it; ``masks`` what training draws for
-    dropout and zoneout (see ``gridc.noise``), none in prediction; ``recompute`` asks a fused sweep to keep little and run twice."""
+    dropout and zoneout (see ``gridc.noise``), none in prediction; ``recompute`` asks a fused sweep to keep little
+    and run twice."""
 
     spec: GridSpec
     dtype: str

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gridc import blas, kernels, sweep, tracer
+from gridc import blas, kernels, native, sweep, tracer
 from gridc.cells import ACTIVATIONS, CELLS, Options
 from gridc.program import Program, TransformProgram
 from gridc.sweep import Parameters, Workspace
@@ -431,3 +431,12 @@ def test_what_is_out_of_bounds_is_refused_before_it_is_run():
 def test_equal_programs_unfold_to_equal_steps():
     program, *_ = _grid(2, untied=True, hoist=True)
     assert np.array_equal(program.steps, replace(program).steps)
+
+
+def test_single_precision_tanh_reaches_one() -> None:
+    """A slope that is left over where the true one is zero grows with the memory that it multiplies."""
+    x = np.array([7.91, 8.5, 20.0, 1e4, np.inf], np.float32)
+    for value in x:
+        assert native.tanh_float32(value) == 1.0
+        assert native.tanh_float32(-value) == -1.0
+    assert np.isnan(native.tanh_float32(np.float32(np.nan)))

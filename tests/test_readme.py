@@ -62,13 +62,18 @@ def test_the_make_targets_that_it_names_are_there():
         assert set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / page).read_text())) <= targets
 
 
-def test_the_message_that_it_shows_is_the_real_one(tmp_path):
+def test_the_message_that_it_shows_is_the_real_one(tmp_path, capsys):
     from gridc import cli
 
-    spec = blocks("yaml")[0].replace("depth: {cell: lstm, hidden", "depth: {cell: lstm, hiden")
-    path = tmp_path / "s.yaml"
-    path.write_text("# one\n# two\n# three\n" + spec)
+    (shown,) = (block for block in blocks("text") if "hiden" in block)
+    spec = (ROOT / "specs" / "text-classifier.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "text-classifier.yaml"
+    path.write_text(spec.replace("depth: {cell: lstm, hidden", "depth: {cell: lstm, hiden"), encoding="utf-8")
     assert cli.run(["check", str(path)]) == 2
+    told = capsys.readouterr().err.replace(str(tmp_path), "specs")
+    # What the README leaves out of a long line it marks with three dots.
+    for part in re.split(r" … |\n", shown.strip()):
+        assert part in told
 
 
 def test_every_link_leads_somewhere():

@@ -118,10 +118,11 @@ def _show_graph(plan: Schedule, json_: bool) -> None:
     graph = plan.graph
     if json_:
         number = {step: i for i, step in enumerate(graph.nodes)}
+        edges: Any = graph.edges(data="kind")  # networkx's stubs leave the type of an attribute open
         print_json({
             "name": plan.spec.name,
             "nodes": [{"transform": s.transform, "cell": s.cell, "wavefront": plan.levels[s]} for s in number],
-            "edges": [{"from": number[a], "to": number[b], "kind": kind} for a, b, kind in graph.edges(data="kind")],
+            "edges": [{"from": number[a], "to": number[b], "kind": kind} for a, b, kind in edges],
         })  # fmt: skip
         return
     click.echo(f"{plan.spec.name}: {graph.number_of_nodes():,} steps, {graph.number_of_edges():,} dependences\n")
@@ -150,15 +151,14 @@ def _show_program(spec: GridSpec, json_: bool) -> None:
     import gridc
 
     symbols = gridc.lower(spec)
-    from gridc.backends import prepare
+    import importlib
 
-    prepare()
-    from pytensor.graph.traversal import applys_between  # type: ignore[import-not-found,unused-ignore]
-    from pytensor.printing import debugprint
-
+    # PyTensor's types are open where there are any.
+    traversal: Any = importlib.import_module("pytensor.graph.traversal")
+    printing: Any = importlib.import_module("pytensor.printing")
     outputs = list(symbols.outputs.values())
-    nodes = list(applys_between([], outputs))
-    text: Any = debugprint(outputs, file="str")
+    nodes: list[Any] = list(traversal.applys_between([], outputs))
+    text: str = printing.debugprint(outputs, file="str")
     if json_:
         print_json({"name": spec.name, "nodes": len(nodes), "ops": sorted({str(node.op) for node in nodes}),
                     "inputs": {k: str(v.type) for k, v in symbols.inputs.items()},

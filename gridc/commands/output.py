@@ -89,7 +89,8 @@ def value_of(text: str) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
+        yaml: Any = YAML(typ="safe", pure=True)  # it has no stubs
+        return yaml.load(text)
     except YAMLError:
         return text
 

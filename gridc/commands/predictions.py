@@ -36,7 +36,8 @@ def written(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Wo
     """The predictions of every example in that format."""
     if kind == "npz":
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dict(found))
+        arrays: dict[str, Any] = dict(found)
+        np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
     columns = _columns(spec, found, data, words)
     if kind == "json":
@@ -103,7 +104,7 @@ def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: flo
         raise DataError("The model holds no vocabulary, so its ids stand for no text; train it from a text file.")
     by = runner.reading(spec, targets=False).by
     start = text.symbols(prompt, by) or [known[0] if "\n" not in known else "\n"]
-    sequence = text.ids(start, known, "The prompt").tolist()
+    sequence: list[int] = text.ids(start, known, "The prompt").tolist()
     rng = np.random.default_rng(seed)
     for _ in range(length):
         p = grid.predict({given.name: np.array([sequence])})[output.name][0, -1, : len(known)].astype(np.float64)
