@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytensor
 
-from gridc import arrays, fused, lowering, parameters
+from gridc import arrays, fused, lowering, noise, parameters
 from gridc.arrays import Array, Call
 from gridc.backends import Backend
 from gridc.errors import NumbersError, ResourceError
@@ -87,6 +87,10 @@ class Grid:
         """The loss, the gradients, and the outputs of the same sweep.
 
         ``weights`` maps an output to what its loss counts: a number, or one for each position of its target."""
+        if noise.noisy(self.spec):
+            # Training without the masks would be another network than the spec's, and nobody would be told.
+            raise UsageError(f"'{self.spec.name}' has dropout or zoneout, whose masks a compiled grid does not draw yet, so it can "
+                             "predict but not train; lower it with training=True and give the masks yourself")  # fmt: skip
         call = arrays.check(self.spec, inputs, lengths, self.dtype)
         loss, *rest = self._run("gradients", call, self._targets(targets, call, weights))
         outputs = dict(zip(self.spec.outputs, rest, strict=False))
