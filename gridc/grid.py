@@ -18,7 +18,7 @@ import pytensor
 from gridc import arrays, fused, lowering, noise, parameters
 from gridc.arrays import Array, Call
 from gridc.backends import Backend
-from gridc.errors import NumbersError, ResourceError
+from gridc.errors import NumbersError, ResourceError, UsageError
 from gridc.indices import Sizes, extents, recall
 from gridc.lowering import Symbols
 from gridc.spec import GridSpec
@@ -41,6 +41,9 @@ class Grid:
                  recompute: bool = False):  # fmt: skip
         self.spec, self.backend, self.dtype, self.seed, self.recompute = spec, backend, dtype, seed, recompute
         self.lowering = lowering.resolve(spec, chosen, recompute)
+        if self.lowering not in backend.lowerings:
+            raise UsageError(f"the backend '{backend.name}' cannot run the {self.lowering} lowering, which this spec needs; "
+                             "expected the backend 'python'")  # fmt: skip
         self._fitted: dict[str, int] = {}
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}

@@ -54,7 +54,7 @@ def train(
     read = runner.changed(reader.read(spec), changes)
     block = runner.block_of(read)
     what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
-    say(f"gridc: '{read.name}' learns {what}{_told(changes)}; building its functions …")
+    say(f"gridc: '{read.name}' learns {what}{_told(changes)}; building its functions (longer the first time) …")
     import numpy as np
 
     # The loop itself says where a number became infinite; NumPy's warning would come first, and say less.
