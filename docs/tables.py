@@ -11,12 +11,12 @@ from typing import Any
 import gridc
 from gridc.cells import CELLS
 from gridc.cli import COMMANDS
-from gridc.document import Document, InputPage, OutputPage, TransformPage
-from gridc.experiment import Budget, Data, Every, Stop, Training
-from gridc.learning_rates import SCHEDULES
+from gridc.data.tasks import TASKS
+from gridc.language.document import Document, InputPage, OutputPage, TransformPage
 from gridc.options import Option
-from gridc.tasks import TASKS
-from gridc.update_rules import OPTIMIZERS
+from gridc.training.experiment import Budget, Data, Every, Stop, Training
+from gridc.training.learning_rates import SCHEDULES
+from gridc.training.update_rules import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "docs" / "language.md", ROOT / "README.md")

@@ -17,9 +17,10 @@ import numpy as np
 import texts
 
 import gridc
-from gridc import parameters, runner, sampling, tasks
-from gridc.datasets import Dataset
-from gridc.training import fit
+from gridc.data import sampling, tasks
+from gridc.data.datasets import Dataset
+from gridc.language import parameters
+from gridc.training.fit import fit, runner
 
 SPECS = Path(__file__).parent.parent / "specs"
 LIMIT = {"seconds": 300.0}

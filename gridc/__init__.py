@@ -11,18 +11,18 @@ from gridc.errors import DataError, GridcError, NumbersError, ResourceError, Spe
 
 __version__ = "0.1.0"
 _LATE = {
-    "read": "reader", "schedule": "schedule", "compile": "compiler", "lower": "compiler", "load": "compiler",
-    "Schedule": "schedule", "GridSpec": "spec", "Grid": "grid", "Dataset": "datasets",
+    "read": "language.reader", "schedule": "scheduling.schedule", "compile": "compiler", "lower": "compiler", "load": "compiler",
+    "Schedule": "scheduling.schedule", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "data.datasets",
 }  # fmt: skip
 __all__ = ["DataError", "GridcError", "NumbersError", "ResourceError", "SpecError", "UsageError", *_LATE]
 
 if TYPE_CHECKING:
     from gridc.compiler import compile, load, lower
-    from gridc.datasets import Dataset
+    from gridc.data.datasets import Dataset
     from gridc.grid import Grid
-    from gridc.reader import read
-    from gridc.schedule import Schedule, schedule
-    from gridc.spec import GridSpec
+    from gridc.language.reader import read
+    from gridc.language.spec import GridSpec
+    from gridc.scheduling.schedule import Schedule, schedule
 
 
 def __getattr__(name: str) -> Any:

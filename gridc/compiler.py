@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from gridc import backends
 from gridc.errors import DataError, UsageError
-from gridc.reader import read
-from gridc.spec import GridSpec
+from gridc.language.reader import read
+from gridc.language.spec import GridSpec
+from gridc.symbolic import backends
 
 if TYPE_CHECKING:
     from gridc.grid import Grid
-    from gridc.lowering import Symbols
+    from gridc.symbolic.lowering import Symbols
 
 
 def compile(
@@ -28,7 +28,7 @@ def compile(
 ) -> Grid:
     """Compile a spec (or a path to one, or its text) into functions.
 
-    ``backend`` is a row of ``gridc.backends.BACKENDS``; ``lowering`` is ``fused``, one Op for the whole sweep, or ``plain``,
+    ``backend`` is a row of ``gridc.symbolic.backends.BACKENDS``; ``lowering`` is ``fused``, one Op for the whole sweep, or ``plain``,
     one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is being built;
     with ``eager=False`` a function is built when it is first called.  With ``recompute``, training keeps a few rows of each
     segment of the sweep and runs the segment again on the way back: memory grows with the square root of the wavefronts, for
@@ -74,8 +74,8 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
 
 def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | None = None, parameters: Mapping[str, Any] | None = None,
           **options: Any) -> Symbols:  # fmt: skip
-    """Lower a spec into somebody else's PyTensor graph; see ``gridc.lowering.lower``."""
+    """Lower a spec into somebody else's PyTensor graph; see ``gridc.symbolic.lowering.lower``."""
     backends.prepare()
-    from gridc.lowering import lower as lowered
+    from gridc.symbolic.lowering import lower as lowered
 
     return lowered(spec if isinstance(spec, GridSpec) else read(spec), inputs, parameters, **options)

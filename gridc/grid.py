@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytensor
 
-from gridc import arrays, fused, lowering, noise, parameters
-from gridc.arrays import Array, Call
-from gridc.backends import Backend
 from gridc.errors import NumbersError, ResourceError, UsageError
-from gridc.indices import Sizes, extents, recall
-from gridc.lowering import Symbols
-from gridc.spec import GridSpec
+from gridc.language import arrays, noise, parameters
+from gridc.language.arrays import Array, Call
+from gridc.language.spec import GridSpec
+from gridc.symbolic import fused, lowering
+from gridc.symbolic.backends import Backend
+from gridc.symbolic.indices import Sizes, extents, recall
+from gridc.symbolic.lowering import Symbols
 
 if TYPE_CHECKING:
-    from gridc.history import History
-    from gridc.optimizers import Optimizer
     from gridc.stream import Stream
     from gridc.summary import Summary
+    from gridc.training.history import History
+    from gridc.training.optimizers import Optimizer
 
 Arrays = Mapping[str, Any]
 CHUNK = 1 << 28
@@ -105,22 +106,22 @@ class Grid:
         """Train on arrays; the options are those of ``gridc.training.fit`` (optimizer, batch, budget, stop, held_out, …).
 
         Raises DataError, UsageError, and NumbersError where a loss becomes NaN or infinite."""
-        from gridc.training import fit
+        from gridc.training.fit import fit
 
         return fit(self, (inputs, targets, lengths or {}), compile_seconds=self.ready_seconds, **options)
 
     def training_step(self, optimizer: str | Optimizer = "adam", clip: float | None = None, **options: Any) -> TrainingStep:
         """A function ``step(inputs, targets, lengths=None) -> loss`` that updates every parameter once per call.
 
-        ``optimizer`` is a row of ``gridc.optimizers`` and the options are its own (``learning_rate=1e-3``)."""
-        from gridc.optimizers import optimizer as made
+        ``optimizer`` is a row of ``gridc.training.optimizers`` and the options are its own (``learning_rate=1e-3``)."""
+        from gridc.training.optimizers import optimizer as made
 
         return TrainingStep(self, made(optimizer, clip=clip, **options) if isinstance(optimizer, str) else optimizer)
 
     def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
         """For each output its accuracy (classes, binary) or R² (features, raw) over existing positions."""
-        from gridc.datasets import Dataset, for_spec
-        from gridc.metrics import score
+        from gridc.data.datasets import Dataset, for_spec
+        from gridc.training.metrics import score
 
         return score(self, for_spec(Dataset(dict(inputs), dict(targets), dict(lengths or {})), self.spec))
 
@@ -280,7 +281,7 @@ class Grid:
 
     def _threads(self, call: Call) -> contextlib.AbstractContextManager[None]:
         """One BLAS thread for all products of a call where two pools of threads would get in each other's way."""
-        from gridc import blas
+        from gridc.fusion import blas
 
         if self.lowering == "fused" and fused.one_blas_thread(self.spec, call.batch, tuple(int(n) for n in call.extent[1:])):
             return blas.single_threaded()
@@ -311,7 +312,7 @@ class TrainingStep:
 
     def __call__(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
         """The loss before the update.  Raises DataError, and NumbersError where loss or gradients are not finite."""
-        from gridc.optimizers import global_norm
+        from gridc.training.optimizers import global_norm
 
         loss, gradients, _ = self.grid.loss_and_gradients(inputs, targets, lengths)
         norm = global_norm(gradients)

@@ -21,10 +21,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from gridc.compiler import compile
-from gridc.datasets import input_axes
+from gridc.data.datasets import input_axes
 from gridc.errors import DataError, UsageError, listed
-from gridc.reader import read
-from gridc.spec import GridSpec
+from gridc.language.reader import read
+from gridc.language.spec import GridSpec
 
 if TYPE_CHECKING:
     from gridc.grid import Grid

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from gridc import parameters
-from gridc.arrays import Array
 from gridc.errors import DataError, UsageError, listed, nearest
-from gridc.spec import GridSpec, Input, Output, Selection, Tap
+from gridc.language import parameters
+from gridc.language.arrays import Array
+from gridc.language.spec import GridSpec, Input, Output, Selection, Tap
 
 if TYPE_CHECKING:
     from gridc.grid import Grid

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gridc import parameters
 from gridc.errors import UsageError, nearest
-from gridc.indices import Memory
-from gridc.spec import GridSpec
+from gridc.language import parameters
+from gridc.language.spec import GridSpec
+from gridc.symbolic.indices import Memory
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def summarise(
     compile_seconds: Mapping[str, float], recompute: bool = False,
 ) -> Summary:  # fmt: skip
     """Count on paper.  Symbols without a size count as 1; raises UsageError for a name that is no symbol."""
-    from gridc.schedule import schedule
+    from gridc.scheduling.schedule import schedule
 
     for name in sizes:
         if name not in spec.symbols:
@@ -91,8 +91,8 @@ def needed(
     indices = 8 * reads * math.prod(sizes) * batch
     if indices > limit:
         return indices
-    from gridc import fused
-    from gridc.recompute import stored as recomputed
+    from gridc.fusion.recompute import stored as recomputed
+    from gridc.symbolic import fused
 
     lanes = fused.lanes(spec, batch, sizes)
     tape, slopes = _counts.get((spec.digest, sizes, batch, lanes), lambda: recomputed(spec, sizes, batch, lanes))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gridc.errors import UsageError
-from gridc.spec import GridSpec
+from gridc.language.spec import GridSpec
 
 if TYPE_CHECKING:
     from gridc.grid import Grid

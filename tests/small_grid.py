@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gridc.datasets import input_axes, output_axes
-from gridc.metrics import valid
+from gridc.data.datasets import input_axes, output_axes
+from gridc.training.metrics import valid
 
 
 class SmallGrid:
@@ -123,7 +123,7 @@ outputs:
 
 def spec_of(features=4, name="small", **outputs):
     """A spec of one vector in, and these outputs: ``label="classes: 2"``."""
-    from gridc.reader import read
+    from gridc.language.reader import read
 
     rows = "\n".join(f"  {k}: {{{v}, reads: [depth], at: {{depth: last}}}}" for k, v in outputs.items())
     return read(DEPTH.format(name=name, features=features, outputs=rows))

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-import oracle
 from hypothesis import strategies as st
+
+import oracle
 
 T = TypeVar("T")
 Draw = Callable[[st.SearchStrategy[Any]], Any]

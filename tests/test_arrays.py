@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc import arrays
 from gridc.errors import DataError
+from gridc.language import arrays
 
 SPEC = gridc.read("""
 name: everything

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc import backends
-from gridc.backends import BACKENDS
+from gridc.symbolic import backends
+from gridc.symbolic.backends import BACKENDS
 
 backends.prepare()
 import pytensor  # noqa: E402

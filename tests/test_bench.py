@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from gridc import backends
+from gridc.symbolic import backends
 
 backends.prepare()
 
-from gridc import bench  # noqa: E402
-from gridc.bench_cases import CASES, Case, limit, products, program  # noqa: E402
+from gridc.benchmarks import bench, cases  # noqa: E402
+from gridc.benchmarks.cases import CASES, Case, limit, products, program  # noqa: E402
 from gridc.errors import NumbersError  # noqa: E402
 
 TINY = [
@@ -97,9 +97,8 @@ def test_the_sizes_are_those_of_the_contract():
 
 def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    from gridc import bench_cases
 
-    monkeypatch.setattr(bench_cases, "CASES", {"tiny": TINY[0], "stacked": TINY[2]})
+    monkeypatch.setattr(cases, "CASES", {"tiny": TINY[0], "stacked": TINY[2]})
     out, image = tmp_path / "figures.json", tmp_path / "ratios.png"
     bench.command.main(["--sizes", "tiny,stacked", "--peers", "", "--rounds", "2", "--seconds", "0", "--no-start",
                         "--json", str(out), "--png", str(image)], standalone_mode=False)  # fmt: skip

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from gridc import model_file
-from gridc.checkpoint import CHECKPOINTS, METRICS, MODEL, Folder, free_folder, last_folder
 from gridc.errors import DataError, ResourceError, UsageError
 from gridc.model_file import Model, hash_of, load, save, write_atomically
+from gridc.training.checkpoint import CHECKPOINTS, METRICS, MODEL, Folder, free_folder, last_folder
 from small_grid import SmallGrid, spec_of
 
 SCRIPT = [sys.executable, str(Path(__file__).with_name("train_small.py"))]
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_two_trainings_in_one_folder(tmp_path):
     code = f"""
 import sys
-from gridc.checkpoint import Folder
+from gridc.training.checkpoint import Folder
 from gridc.errors import UsageError
 try:
     Folder({str(tmp_path)!r}).open()
@@ -316,7 +316,7 @@ def test_a_disk_that_fills_up_ends_in_a_sentence_and_resumes(tmp_path, unbroken)
 
 
 def test_resuming_something_else_is_refused(tmp_path):
-    from gridc.training import fit
+    from gridc.training.fit import fit
     from test_training import data
 
     train, held_out = data()

@@ -148,7 +148,7 @@ def test_an_error_is_told_to_programs_too(gridc, there):
 
 
 def test_a_mistake_of_ours_says_so(gridc, monkeypatch, there):
-    from gridc import reader
+    from gridc.language import reader
 
     def broken(where):
         raise RuntimeError("a wheel came off")

@@ -7,12 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from gridc.datasets import Dataset, for_spec, padded
+from gridc.data.datasets import Dataset, for_spec, padded
+from gridc.data.files import Reading, read
+from gridc.data.mini_batches import Shuffled, Streamed
+from gridc.data.text import ids, joined, symbols, vocabulary
 from gridc.errors import DataError, UsageError
-from gridc.files import Reading, read
-from gridc.mini_batches import Shuffled, Streamed
-from gridc.reader import read as read_spec
-from gridc.text import ids, joined, symbols, vocabulary
+from gridc.language.reader import read as read_spec
 from small_grid import spec_of
 
 SEQUENCE = """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gridc import backends
-from gridc.backends import BACKENDS
+from gridc.symbolic import backends
+from gridc.symbolic.backends import BACKENDS
 
 backends.prepare()
 import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import gridc
-from gridc import drawing
-from gridc.scene import Box, Line, Scene, Text
+from gridc.pictures import drawing
+from gridc.pictures.scene import Box, Line, Scene, Text
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
 SVG = "{http://www.w3.org/2000/svg}"

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc import explorer
-from gridc.graph import Step
+from gridc.pictures import explorer
+from gridc.scheduling.graph import Step
 
 TWO = """
 name: "two </script><b>"

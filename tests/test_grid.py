@@ -6,14 +6,14 @@ import os
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import Case, grids
 
 import gridc
-from gridc import backends
+import oracle
+from gridc.symbolic import backends
+from strategies import Case, grids
 
 backends.prepare()
 import pytensor  # noqa: E402, F401  # now: it raises the recursion limit, which hypothesis would notice in the middle of a test

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 
 import gridc
-from gridc import graph, hyperplane
-from gridc.hyperplane import Dependence
+from gridc.scheduling import graph, hyperplane
+from gridc.scheduling.hyperplane import Dependence
 
 AXES = ("x", "y", "z")
 

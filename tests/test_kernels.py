@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gridc import blas, kernels, native, sweep, tracer
 from gridc.cells import ACTIVATIONS, CELLS, Options
-from gridc.program import Program, TransformProgram
-from gridc.sweep import Parameters, Workspace
+from gridc.fusion import blas, kernels, native, sweep, tracer
+from gridc.fusion.sweep import Parameters, Workspace
+from gridc.scheduling.program import Program, TransformProgram
 
 DTYPES = ("float32", "float64")
 

@@ -14,26 +14,31 @@ import gridc
 ROOT = Path(gridc.__file__).parent
 LAYERS = {
     "words and numbers that everything uses":
-        "errors options interrupts blas cells scene",
+        "errors options training.interrupts fusion.blas cells pictures.scene",
     "what a spec means, and data and models as files":
-        "spec lattice model_file datasets history text checkpoint columns files mini_batches arrays parameters noise sampling "
-        "board",
+        "language.spec language.lattice model_file data.datasets training.history data.text training.checkpoint "
+        "data.columns data.files data.mini_batches language.arrays language.parameters language.noise data.sampling "
+        "training.board",
     "the tables: tasks, optimisers, metrics, and the training block that names them":
-        "tasks learning_rates update_rules optimizers metrics progress experiment",
+        "data.tasks training.learning_rates training.update_rules training.optimizers training.metrics training.progress "
+        "training.experiment",
     "reading: from YAML to a spec":
-        "document page graph reader",
+        "language.document language.page scheduling.graph language.reader",
     "when: the schedule, what it costs, how it is shown":
-        "tables hyperplane wavefronts order program layout schedule costs changes exports drawing cell_drawing explorer",
+        "scheduling.tables scheduling.hyperplane scheduling.wavefronts scheduling.order scheduling.program "
+        "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes pictures.exports pictures.drawing "
+        "pictures.cell_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
-        "backends native tracer indices wiring kernels machine sweep recompute fused plain lowering summary segments",
+        "symbolic.backends fusion.native fusion.tracer symbolic.indices symbolic.wiring fusion.kernels fusion.machine "
+        "fusion.sweep fusion.recompute symbolic.fused symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
-        "training_state training_setup training_loop training",
+        "training.state training.setup training.loop training.fit",
     "what people call":
-        "stream states grid compiler runner sklearn torch torch_weights resources measure bench_cases bench_run bench_report "
-        "peers_jax peers_torch bench",
+        "stream grid compiler training.runner sklearn torch torch_weights resources benchmarks.measure benchmarks.cases "
+        "benchmarks.peers_jax benchmarks.peers_torch benchmarks.bench",
     "the command line":
-        "commands.output commands.predictions commands.look commands.start commands.doctor commands.use commands.learn cli "
-        "__main__",
+        "commands.output commands.predictions commands.look commands.start commands.doctor commands.use commands.learn "
+        "cli __main__",
 }  # fmt: skip
 """From the bottom to the top; a module imports from its own layer and those below it, and never in a circle."""
 FRONT_END = ["words and numbers that everything uses",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc import measure
+from gridc.benchmarks import measure
 
 SPEC = """
 name: small

@@ -16,7 +16,9 @@ import pytest
 from ruamel.yaml import YAML
 
 import gridc
-from gridc import backends, graph, parameters
+from gridc.language import parameters
+from gridc.scheduling import graph
+from gridc.symbolic import backends
 
 backends.prepare()
 import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here

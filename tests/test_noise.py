@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc import backends, noise
+from gridc.language import noise
+from gridc.symbolic import backends
 from test_networks import BATCH, Array, T, cat, drawn, gru, ids, loss_of, lstm, one_hot, read_out, small
 
 SIZES = (T, 2)

@@ -10,7 +10,7 @@ import pytest
 pm: Any = pytest.importorskip("pymc")
 
 import gridc  # noqa: E402
-from gridc import parameters  # noqa: E402
+from gridc.language import parameters  # noqa: E402
 
 PAGE = """
 name: small

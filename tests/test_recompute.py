@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gridc
-from gridc import backends, fused, resources, segments
+from gridc import resources
 from gridc.errors import ResourceError, UsageError
-from gridc.indices import Memory
+from gridc.fusion import segments
+from gridc.symbolic import backends, fused
+from gridc.symbolic.indices import Memory
 from strategies import Case, grids
 
 backends.prepare()
@@ -66,7 +68,7 @@ def same(one: gridc.Grid, other: gridc.Grid, *arrays: Any) -> None:
 @given(grids(), st.integers(1, 9), st.booleans())
 def test_recomputing_changes_nothing(case: Case, count: int, split: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gridc.indices._memory", Memory())  # what was planned otherwise is forgotten
+        patch.setattr("gridc.symbolic.indices._memory", Memory())  # what was planned otherwise is forgotten
         patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
         patch.setattr(fused, "lanes", lambda spec, batch, sizes: 2 if split and batch > 1 else 1)
         same(loaded(case, False), loaded(case, True), case.inputs, case.targets, case.lengths)

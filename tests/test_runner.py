@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-import gridc
 import numpy as np
 import pytest
-from gridc import runner
+
+import gridc
 from gridc.errors import DataError, SpecError, UsageError
 from gridc.model_file import hash_of, load
+from gridc.training.fit import runner
 
 PARITY = """
 # whether a string of bits has an odd sum

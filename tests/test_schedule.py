@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc import changes, costs, tables
-from gridc.graph import Step
+from gridc.scheduling import changes, costs, tables
+from gridc.scheduling.graph import Step
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
 

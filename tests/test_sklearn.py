@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from gridc import backends
+from gridc.symbolic import backends
 
 backends.prepare()
 import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here

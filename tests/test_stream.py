@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc import backends
 from gridc.errors import DataError, UsageError
+from gridc.symbolic import backends
 
 backends.prepare()
 import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here

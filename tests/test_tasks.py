@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gridc.datasets import for_spec
+from gridc.data.datasets import for_spec
+from gridc.data.tasks import DIGITS, TASKS, make
 from gridc.errors import UsageError
-from gridc.reader import read
-from gridc.tasks import DIGITS, TASKS, make
+from gridc.language.reader import read
 from small_grid import spec_of
 
 SMALL = {"addition": {"samples": 50}, "memorisation": {"samples": 50}, "reverse": {"samples": 50},

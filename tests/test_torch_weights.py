@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc import backends
 from gridc.errors import UsageError
+from gridc.symbolic import backends
 
 torch: Any = pytest.importorskip("torch")
 backends.prepare()

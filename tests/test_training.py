@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from gridc.datasets import Dataset, padded
+from gridc.data.datasets import Dataset, padded
 from gridc.errors import DataError, NumbersError, UsageError
-from gridc.experiment import Training
-from gridc.interrupts import Interrupts
-from gridc.metrics import confusion, evaluate, score
+from gridc.language.reader import read
 from gridc.model_file import hash_of, load
-from gridc.progress import duration
-from gridc.reader import read
-from gridc.training import fit
+from gridc.training.experiment import Training
+from gridc.training.fit import fit
+from gridc.training.interrupts import Interrupts
+from gridc.training.metrics import confusion, evaluate, score
+from gridc.training.progress import duration
 from small_grid import SmallGrid, spec_of
 
 QUIET = {"progress": "none"}
@@ -99,7 +99,7 @@ def test_early_stopping_gives_back_the_best_weights():
 
 
 def held_out_ready(part):
-    from gridc.datasets import for_spec
+    from gridc.data.datasets import for_spec
 
     return for_spec(part, spec_of(label="classes: 2"))
 
@@ -254,7 +254,7 @@ def test_callbacks_and_history():
 
 def test_figures_for_tensorboard(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    from gridc.board import Board
+    from gridc.training.board import Board
 
     board = Board(tmp_path)
     history = fit(grid(), *data(), batch=4, budget=3, callbacks=[board], **QUIET)

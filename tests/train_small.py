@@ -9,10 +9,10 @@ import signal
 import sys
 import time
 
-from gridc import tasks
+from gridc.data import tasks
 from gridc.errors import GridcError
 from gridc.model_file import hash_of
-from gridc.training import fit
+from gridc.training.fit import fit
 from small_grid import SmallGrid, spec_of
 
 OPTIONS = {

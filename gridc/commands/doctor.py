@@ -59,7 +59,7 @@ def _gridc() -> Finding:
 
 
 def _pytensor() -> Finding:
-    from gridc import backends
+    from gridc.symbolic import backends
 
     try:
         version = importlib.metadata.version("pytensor")
@@ -73,7 +73,7 @@ def _pytensor() -> Finding:
 
 
 def _backends() -> list[Finding]:
-    from gridc.backends import BACKENDS
+    from gridc.symbolic.backends import BACKENDS
 
     found: list[Finding] = []
     for row in BACKENDS.values():
@@ -89,7 +89,7 @@ def _backends() -> list[Finding]:
 
 
 def _blas() -> Finding:
-    from gridc import blas
+    from gridc.fusion import blas
 
     try:
         library = blas.library()
@@ -128,7 +128,7 @@ def _load() -> Finding:
 
 
 def _cache() -> Finding:
-    from gridc.backends import cache_folder
+    from gridc.symbolic.backends import cache_folder
 
     folder = cache_folder()
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -12,7 +12,7 @@ from gridc.commands.output import as_json, extra_options, print_json, say, setti
 from gridc.errors import UsageError
 
 if TYPE_CHECKING:
-    from gridc.runner import Trained
+    from gridc.training.runner import Trained
 
 DRAWN = 3_000
 """Steps beyond which a schedule is not drawn into the training's folder: the page would take minutes to open."""
@@ -49,7 +49,8 @@ def train(
         changes["seed"] = seed
     if resume and overwrite:
         raise UsageError("--resume goes on with a training and --overwrite replaces it; give one of them.")
-    from gridc import reader, runner
+    from gridc.language import reader
+    from gridc.training.fit import runner
 
     read = runner.changed(reader.read(spec), changes)
     block = runner.block_of(read)
@@ -84,7 +85,7 @@ def _sizes(done: Trained) -> dict[str, int]:
 def _files(done: Trained) -> dict[str, str]:
     """What lies in the folder, by what it is; draws the schedule there."""
     from gridc.commands.look import draw_into
-    from gridc.schedule import schedule
+    from gridc.scheduling.schedule import schedule
 
     plan = schedule(done.spec, **_sizes(done))
     if plan.work <= DRAWN:

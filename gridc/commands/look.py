@@ -12,8 +12,8 @@ from gridc.commands.output import as_json, print_json, say, sizes_of, with_sizes
 from gridc.errors import GridcError, SpecError, UsageError, listed
 
 if TYPE_CHECKING:
-    from gridc.schedule import Schedule
-    from gridc.spec import GridSpec
+    from gridc.language.spec import GridSpec
+    from gridc.scheduling.schedule import Schedule
 
 FORMATS = ("table", "json", "dot", "svg", "png", "html", "trace")
 PICTURES = ("grid", "cell", "wavefronts", "widths")
@@ -26,7 +26,7 @@ LISTED = 40
 @as_json
 def check(specs: tuple[str, ...], json_: bool) -> None:
     """Say whether specs mean something, and what."""
-    from gridc import reader
+    from gridc.language import reader
 
     found: list[dict[str, Any]] = []
     wrong: list[SpecError] = []
@@ -50,7 +50,7 @@ def check(specs: tuple[str, ...], json_: bool) -> None:
 def _meaning(spec: GridSpec) -> dict[str, Any]:
     from math import prod
 
-    from gridc import parameters
+    from gridc.language import parameters
 
     return {
         "name": spec.name,
@@ -79,7 +79,7 @@ def _sentence(spec: GridSpec) -> str:
 @as_json
 def show(spec: str, stage: str, sizes: tuple[str, ...], json_: bool) -> None:
     """Show a spec on its way through the compiler: spec, graph, schedule or program."""
-    from gridc import reader
+    from gridc.language import reader
 
     read = reader.read(spec)
     bound = sizes_of(sizes)
@@ -88,14 +88,14 @@ def show(spec: str, stage: str, sizes: tuple[str, ...], json_: bool) -> None:
     elif stage == "program":
         _show_program(read, json_)
     else:
-        from gridc.schedule import schedule as scheduled
+        from gridc.scheduling.schedule import schedule as scheduled
 
         plan = scheduled(read, **bound)
         (_show_graph if stage == "graph" else _show_schedule)(plan, json_)
 
 
 def _show_spec(spec: GridSpec, json_: bool) -> None:
-    from gridc import parameters
+    from gridc.language import parameters
 
     shapes = parameters.shapes(spec)
     if json_:
@@ -108,7 +108,7 @@ def _show_spec(spec: GridSpec, json_: bool) -> None:
         parts["training"] = spec.training.model_dump(mode="json", exclude_unset=True) if spec.training else None
         print_json(parts)
         return
-    from gridc.tables import table
+    from gridc.scheduling.tables import table
 
     click.echo(str(spec))
     click.echo("\n" + table(("parameter", "shape"), [(name, " × ".join(map(str, shape))) for name, shape in shapes.items()]))
@@ -186,8 +186,8 @@ def schedule(
     json_: bool,
 ) -> None:
     """Show how parallel a grid is: wavefronts, speed-up, pictures, a trace.  Several specs stand side by side."""
-    from gridc import reader
-    from gridc.schedule import schedule as scheduled
+    from gridc.language import reader
+    from gridc.scheduling.schedule import schedule as scheduled
 
     chosen = "json" if json_ else format_ or _by_name(output)
     bound = sizes_of(sizes)
@@ -205,7 +205,7 @@ def schedule(
     if chosen == "png":
         if output is None or output == "-":
             raise UsageError("A PNG needs a file to be written to: -o FILE.")
-        from gridc import drawing
+        from gridc.pictures import drawing
 
         drawing.png(plans[0], output, picture)
     else:
@@ -244,7 +244,7 @@ def _made(plans: Sequence[Schedule], chosen: str, workers: int, picture: str) ->
 def _tables(plans: Sequence[Schedule], workers: int) -> str:
     if len(plans) == 1:
         return f"{plans[0]}\n\n  {plans[0].speedup(workers)}"
-    from gridc.tables import sparkline, table
+    from gridc.scheduling.tables import sparkline, table
 
     rows: list[tuple[object, ...]] = []
     for plan in plans:

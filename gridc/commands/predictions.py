@@ -14,9 +14,9 @@ import numpy as np
 from gridc.errors import DataError, UsageError, listed
 
 if TYPE_CHECKING:
-    from gridc.datasets import Array, Dataset
+    from gridc.data.datasets import Array, Dataset
     from gridc.grid import Grid
-    from gridc.spec import GridSpec, Output
+    from gridc.language.spec import GridSpec, Output
 
 KINDS = ("csv", "json", "npz")
 Words = Mapping[str, tuple[str, ...]]
@@ -92,7 +92,8 @@ def _labelled(ids: Array, labels: tuple[str, ...]) -> Any:
 
 def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: float, seed: int) -> str:
     """The prompt, and as many symbols more, each drawn from what the grid predicts after all before it."""
-    from gridc import runner, text
+    from gridc.data import text
+    from gridc.training.fit import runner
 
     spec = grid.spec
     given = next(iter(spec.inputs.values()))

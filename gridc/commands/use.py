@@ -11,7 +11,7 @@ from gridc.commands.output import as_json, print_json, say, settings_of, shorten
 from gridc.errors import DataError, UsageError, listed
 
 if TYPE_CHECKING:
-    from gridc.datasets import Dataset
+    from gridc.data.datasets import Dataset
     from gridc.grid import Grid
     from gridc.model_file import Model
 
@@ -79,8 +79,9 @@ def _opened(path: str, backend: str) -> tuple[Grid, Model]:
 @as_json
 def predict(model: str, file: str, output: str | None, backend: str, json_: bool) -> None:
     """Predict from a file with a trained model: for classes the class and every probability."""
-    from gridc import files, runner
     from gridc.commands import predictions
+    from gridc.data import files
+    from gridc.training.fit import runner
 
     kind = predictions.kind_of(output, json_)
     grid, held = _opened(model, backend)
@@ -103,7 +104,7 @@ def score(
     model: str, examples: str | None, settings: tuple[str, ...], seed: int, which: str | None, backend: str, json_: bool
 ) -> None:
     """Measure a trained model on a file, on a task, or (with neither) on the examples held out of its training."""
-    from gridc import metrics
+    from gridc.training.fit import metrics
 
     grid, held = _opened(model, backend)
     data, what = _examples(grid, held, examples, settings, seed)
@@ -133,8 +134,9 @@ def _confused(table: Any) -> str:
 
 
 def _examples(grid: Grid, held: Model, examples: str | None, settings: tuple[str, ...], seed: int) -> tuple[Dataset, str]:
-    from gridc import files, runner, tasks
-    from gridc.datasets import for_spec
+    from gridc.data import files, tasks
+    from gridc.data.datasets import for_spec
+    from gridc.training.fit import runner
 
     spec = grid.spec
     options = settings_of(settings)
@@ -190,7 +192,8 @@ def sample(model: str, prompt: str, length: int, temperature: float, seed: int, 
 @as_json
 def inspect(model: str, spec_: bool, json_: bool) -> None:
     """Show what a model file holds: spec, parameters, training record, hashes."""
-    from gridc import model_file, reader
+    from gridc import model_file
+    from gridc.language import reader
 
     held = model_file.load(model)
     if spec_:
@@ -213,7 +216,7 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
             "vocabularies": held.vocabularies,
         })  # fmt: skip
         return
-    from gridc.tables import table
+    from gridc.scheduling.tables import table
 
     size = Path(model).stat().st_size
     click.echo(f"{model}: a {held.kind} of '{read.name}', written by gridc {held.gridc_version}, {size:,} bytes")
@@ -232,7 +235,7 @@ def _record(held: Model) -> str:
     record = held.record.get("record") or held.record.get("best")
     if not isinstance(record, dict):
         return "" if held.record else "none: these weights are as they were drawn"
-    from gridc.history import Record
+    from gridc.training.history import Record
 
     try:
         one = Record(**record)  # pyright: ignore[reportUnknownArgumentType]  # what to_json wrote

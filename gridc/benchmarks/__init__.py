@@ -1,0 +1,1 @@
+"""gridc beside its limit and its peers, and beside its own predictions."""

@@ -1,0 +1,306 @@
+"""``gridc bench``: gridc beside the limit of its matrix products, PyTorch and JAX, on this machine.
+
+Every contestant must first return the same loss and gradients; then they take turns, so that whatever else the machine
+does meets all of them; what is printed are medians, ratios of medians and the spread of the rounds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from gridc.errors import NumbersError, UsageError, nearest
+from gridc.symbolic import backends
+
+PEERS = {
+    "torch": "torch", "jax": "jax", "torch-compile": "torch", "scan-c": "pytensor", "scan-numba": "pytensor",
+}  # fmt: skip
+"""What to compare with → the package that it takes.  The last three build for minutes, and run only when they are named."""
+USUAL = ("torch", "jax")
+TOLERANCE = 1e-4
+Report = dict[str, Any]
+
+
+def installed(peers: Iterable[str]) -> list[str]:
+    """Those of the peers that this Python can import."""
+    return [peer for peer in peers if importlib.util.find_spec(PEERS[peer])]
+
+
+def contestants(case: Any, peers: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[Any]:
+    """All that can do a case, from the same parameters: gridc first, the limit last.  Raises NumbersError where two differ."""
+    from gridc.benchmarks import cases
+
+    own = cases.gridc(case)
+    parameters = {name: np.array(value) for name, value in case.grid(eager=False).parameters.items()}
+    makers: list[Callable[[], Any]] = []
+    if {"torch", "torch-compile"} & set(peers):
+        torch = importlib.import_module("gridc.benchmarks.peers_torch")
+        made = torch.contestants(case, parameters, "torch-compile" in peers)
+        makers += made if "torch" in peers else made[-1:]
+    if "jax" in peers:
+        makers += importlib.import_module("gridc.benchmarks.peers_jax").contestants(case, parameters)
+    for peer in ("scan-c", "scan-numba"):
+        if peer in peers:
+            options = {"backend": peer.removeprefix("scan-"), "lowering": "plain", "eager": False}
+            makers.append(lambda peer=peer, options=options: cases.gridc(case, f"PyTensor {peer}", **options))
+    assert own.gradients is not None
+    expected = own.gradients()
+    found = [own]
+    for make in makers:
+        start = time.perf_counter()
+        other = make()
+        differ = disagreement(expected, other.gradients())
+        if differ:
+            raise NumbersError(f"{case.name}: {other.name} and gridc do not agree: {differ}")
+        other.step()
+        say(f"{case.name}: {other.name} agrees; built and run once in {time.perf_counter() - start:.1f} s")
+        found.append(other)
+    return [*found, cases.limit(case)]
+
+
+def disagreement(expected: Any, found: Any) -> str:
+    """What differs by more than 1e-4 of its largest number, or nothing."""
+    (loss, ours), (other, theirs) = expected, found
+    if not abs(loss - other) <= TOLERANCE * abs(loss):
+        return f"loss {other} for {loss}"
+    for name, gradient in ours.items():
+        error = np.abs(gradient - theirs[name]).max() if name in theirs else np.inf
+        if not error <= TOLERANCE * np.abs(gradient).max():
+            return f"the gradient of {name} by {error:.1e}"
+    return ""
+
+
+def take_turns(ways: dict[str, Callable[[], Any]], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """The median seconds of each way in each round; a round gives each of them ``seconds``, and at least one run.
+
+    Every round has an order of its own: whoever always comes after the same other one is measured with its leftovers."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    random = np.random.default_rng(0)
+    for _ in range(rounds):
+        for name in random.permutation(list(ways)).tolist():
+            run = ways[name]
+            taken: list[float] = []
+            run()  # what ran before has left its threads spinning and the caches cold
+            until = time.perf_counter() + seconds
+            while not taken or time.perf_counter() < until:
+                start = time.perf_counter()
+                run()
+                taken.append(time.perf_counter() - start)
+            times[name].append(statistics.median(taken))
+    return times
+
+
+def table(times: dict[str, list[float]]) -> Report:
+    """Milliseconds, spread over rounds, and how many times gridc's time each takes (median over rounds of the ratio)."""
+    found: Report = {}
+    for name, taken in times.items():
+        ratios = [t / g for t, g in zip(taken, times["gridc"], strict=True)]
+        found[name] = {
+            "ms": 1e3 * statistics.median(taken), "from": 1e3 * min(taken), "to": 1e3 * max(taken),
+            "times_gridc": statistics.median(ratios), "ratio_from": min(ratios), "ratio_to": max(ratios),
+        }  # fmt: skip
+    return found
+
+
+def measure(case: Any, peers: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None]) -> Report:
+    """A case's tables: training, and for a stacked LSTM forward too."""
+    found = contestants(case, peers, say)
+    tables = {"training": table(take_turns({c.name: c.step for c in found}, rounds, seconds))}
+    if case.kind == "stacked":
+        tables["forward"] = table(take_turns({c.name: c.forward for c in found}, rounds, seconds))
+    return tables
+
+
+# -- ready to step, and memory: each in a Python of its own ---------------------------------------------------------
+
+_READY = """
+import sys, time
+from gridc.benchmarks.cases import CASES, RATE
+case = CASES[sys.argv[1]]
+grid = case.grid(progress=True)
+step = grid.training_step("sgd", learning_rate=RATE)
+print("ready", flush=True)
+x, y = case.data()
+start = time.perf_counter()
+step({"x": x}, {"y": y})
+first = time.perf_counter() - start
+before = dict(grid.compile_seconds)
+again = 0.0
+if case.kind == "grid":
+    start = time.perf_counter()
+    step({"x": x[: max(1, len(x) // 2), : case.sizes[0] // 2]}, {"y": y[: max(1, len(y) // 2)]})
+    again = time.perf_counter() - start
+print(first, again, int(set(before) != set(grid.compile_seconds)))
+"""
+_MEMORY = """
+import os, sys
+from gridc.benchmarks.cases import CASES, RATE, stored_bytes
+def line(name):
+    with open("/proc/self/status") as file:
+        return next(1024 * int(l.split()[1]) for l in file if l.startswith(name))
+case = CASES[sys.argv[1]]
+x, y = case.data()
+grid = case.grid()
+step = grid.training_step("sgd", learning_rate=RATE)
+some = (slice(1),) + (slice(1),) * (case.kind in ("grid", "stacked"))
+step({"x": x[some]}, {"y": y[:1]})
+parameters = sum(a.nbytes for a in grid.parameters.values())
+before = line("VmRSS")
+for _ in range(3):
+    step({"x": x}, {"y": y})
+print(line("VmHWM") - before + parameters, stored_bytes(case, grid))
+"""
+
+
+def ready(case: str, cache: str | None = None) -> Report:
+    """Seconds from starting Python until the first step can be made, then of that step and of one with other sizes."""
+    environment = dict(os.environ) if cache is None else {**os.environ, "GRIDC_CACHE_DIR": cache}
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-c", _READY, case], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        taken = time.perf_counter() - start
+        first, again, compiled = process.stdout.readline().split()
+    return {"ready_s": taken, "first_step_s": float(first), "other_sizes_s": float(again), "recompiled": bool(int(compiled))}
+
+
+def memory(case: str) -> Report:
+    """Bytes that training steps add to a process, its parameters included, beside ``summary``'s count on paper."""
+    done = subprocess.run([sys.executable, "-c", _MEMORY, case], capture_output=True, text=True, check=True)
+    peak, paper = (int(number) for number in done.stdout.split())
+    return {"peak_bytes": peak, "paper_bytes": paper, "ratio": peak / paper}
+
+
+def surroundings(peers: Sequence[str]) -> Report:
+    """What was measured on."""
+    packages = ("gridc", "pytensor", "numpy", "numba", *(PEERS[peer] for peer in peers))
+    return {
+        "machine": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in dict.fromkeys(packages)},
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }  # fmt: skip
+
+
+def lines(title: str, found: Report) -> list[str]:
+    """A table for people."""
+    limit = found["limit"]["ms"]
+    result = [f"{title}", f"  {'':<22}{'ms':>9}  {'rounds':>17}  {'× limit':>8}  {'× gridc':>8}"]
+    for name, row in sorted(found.items(), key=lambda item: item[1]["ms"]):
+        spread = f"{row['from']:.4g} – {row['to']:.4g}"
+        result.append(f"  {name:<22}{row['ms']:>9.4g}  {spread:>17}  {row['ms'] / limit:>8.2f}  {row['times_gridc']:>8.2f}")
+    return result
+
+
+def picture(report: Report, path: str) -> None:
+    """Bars: how many times gridc's time each takes."""
+    from matplotlib.figure import Figure
+
+    sizes = list(report["sizes"])
+    names = list(dict.fromkeys(name for size in sizes for name in report["sizes"][size]["training"]))
+    figure = Figure(figsize=(max(6.0, 1.3 * len(sizes)), 4.0), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        rows = [report["sizes"][size]["training"].get(name) for size in sizes]
+        places = [k + (i - (len(names) - 1) / 2) * width for k, row in enumerate(rows) if row]
+        axes.bar(places, [row["times_gridc"] for row in rows if row], width, label=name)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(sizes)), sizes)
+    axes.set_ylabel("time of a training step, gridc = 1")
+    axes.legend(fontsize="small", ncols=2)
+    figure.savefig(path, dpi=150)
+
+
+@click.command()
+@click.option("--sizes", metavar="S1,S3", help="Which sizes; all of the tied ones unless --untied or --all says more.")
+@click.option("--untied", is_flag=True, help="The untied sizes too.")
+@click.option("--all", "everything", is_flag=True, help="Every size: untied, stacked, three-dimensional, multi-dimensional.")
+@click.option("--peers", metavar="torch,jax", help=f"Whom to compare with, of {', '.join(PEERS)}; unless given, torch and jax.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="How often the contestants take turns.")
+@click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0), help="Each one's time in a round.")
+@click.option("--start/--no-start", default=True, show_default=True, help="Measure the time to the first step, and memory.")
+@click.option("--json", "json_", metavar="FILE", type=click.Path(dir_okay=False), help="Write every figure there; - is stdout.")
+@click.option("--png", metavar="FILE", type=click.Path(dir_okay=False), help="Draw the ratios.")
+def command(sizes: str | None, untied: bool, everything: bool, peers: str | None, rounds: int, seconds: float, start: bool,
+            json_: str | None, png: str | None) -> None:  # fmt: skip
+    """Measure training steps beside the limit of the matrix products and whichever peers are installed.
+
+    Let nothing else run meanwhile: on a busy machine every figure doubles, and not all alike.
+    """
+    backends.prepare()
+    from gridc.benchmarks.cases import CASES
+    from gridc.commands.output import print_json, write
+
+    wanted = _chosen(sizes, CASES, "size") if sizes else [
+        name for name in CASES if everything or ("-" not in name and name != "MD") or (untied and name.endswith("untied"))
+    ]  # fmt: skip
+    if sizes and untied:
+        wanted += [f"{name}-untied" for name in wanted if f"{name}-untied" in CASES]
+    named = _chosen(peers, PEERS, "peer") if peers is not None else list(USUAL)
+    there = installed(named)
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    for peer in named:
+        if peer not in there:
+            say(f"{peer} is not installed and stays out; pip install '{PEERS[peer]}' brings it in.")
+    report: Report = {"surroundings": surroundings(there), "sizes": {}}
+    shown: list[str] = []
+    for name in wanted:
+        found = report["sizes"][name] = measure(CASES[name], there, rounds, seconds, say)
+        for what, figures in found.items():
+            shown = lines(f"{name}, {what}", figures)
+            click.echo("\n".join(shown), err=json_ == "-")
+        if start:
+            found["memory"] = memory(name)
+            text = "memory {:.1f} MB at the peak, {:.1f} MB on paper: × {:.2f}"
+            m = found["memory"]
+            click.echo("  " + text.format(m["peak_bytes"] / 1e6, m["paper_bytes"] / 1e6, m["ratio"]), err=json_ == "-")
+    if start:
+        report["start"] = started(wanted)
+        for name, row in report["start"].items():
+            click.echo(f"{name}: ready {row['ready_s']:.2f} s after starting Python, first step {row['first_step_s']:.2f} s, "
+                       f"other sizes {row['other_sizes_s']:.3f} s", err=json_ == "-")  # fmt: skip
+    if png:
+        picture(report, png)
+    if json_ == "-":
+        print_json(report)
+    elif json_:
+        write(json.dumps(report, indent=1) + "\n", json_)
+
+
+def started(names: Sequence[str]) -> Report:
+    """Ready times: cold once, then warm for every size."""
+    found: Report = {}
+    with tempfile.TemporaryDirectory() as folder:
+        found[f"{names[0]} cold"] = ready(names[0], str(Path(folder)))
+    for name in names:
+        found[f"{name} warm"] = ready(name)
+    return found
+
+
+def _chosen(text: str, known: Iterable[str], what: str) -> list[str]:
+    names = [name for name in text.replace(" ", ",").split(",") if name]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no {what} '{name}'{nearest(name, known) or '; expected ' + ', '.join(known)}")
+    return names

@@ -1,0 +1,231 @@
+"""Predicted and measured time of every wavefront, side by side: the fused sweep, forward, on one thread of this machine.
+
+What is timed is the sweep's own order of execution, turn by turn: a *turn* is one wavefront of steps or of cells, with the
+products that are made ahead for it.  The prediction comes from a linear model of what a turn does, fitted on this machine to
+the same grid at other sizes and batches, never to the turns that it predicts.  Importing this module imports Numba.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from gridc.errors import UsageError
+from gridc.fusion import blas, machine, sweep
+from gridc.language.lattice import points
+from gridc.language.spec import GridSpec
+from gridc.scheduling import layout, order, tables
+from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Program
+from gridc.scheduling.schedule import Schedule
+
+Floats = npt.NDArray[np.float64]
+MOST_MEASURED = 200_000
+"""Rows (steps × examples) in a calibration run; larger sizes are halved until they fit."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One wavefront as it is executed: its rows (steps × examples), and seconds."""
+
+    rows: int
+    predicted: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """How far the prediction is off, as a share of what was measured."""
+        return abs(self.predicted - self.measured) / self.measured
+
+
+@dataclass(frozen=True, repr=False)
+class Measurement:
+    """``order`` is the order of execution by name; times are the least of ``rounds`` sweeps."""
+
+    name: str
+    order: str
+    batch: int
+    rounds: int
+    turns: tuple[Turn, ...]
+
+    @cached_property
+    def median_error(self) -> float:
+        return float(np.median([turn.error for turn in self.turns]))
+
+    @property
+    def total_error(self) -> float:
+        """The error of the whole sweep's time."""
+        measured = sum(turn.measured for turn in self.turns)
+        return abs(sum(turn.predicted for turn in self.turns) - measured) / measured
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(self, most: int = 40) -> str:
+        """The turns as a table, those in the middle left out where there are many."""
+        lines = [
+            [str(i), f"{t.rows:,}", f"{t.predicted * 1e6:,.0f}", f"{t.measured * 1e6:,.0f}", f"{t.error:.0%}"]
+            for i, t in enumerate(self.turns)
+        ]
+        if len(lines) > most:
+            lines[most // 2 : -most // 2] = [["–"] * 5]
+        totals = [sum(getattr(turn, key) for turn in self.turns) * 1e3 for key in ("predicted", "measured")]
+        return "\n".join([
+            f"{self.name}: forward, batch of {self.batch}, one thread, {self.order}; the least of {self.rounds} sweeps", "",
+            tables.table(("wavefront", "rows", "predicted µs", "measured µs", "error"), lines), "",
+            f"  whole sweep: predicted {totals[0]:.2f} ms, measured {totals[1]:.2f} ms, {self.total_error:.0%} off; "
+            f"a wavefront is {self.median_error:.0%} off in the median",
+        ])  # fmt: skip
+
+
+def measure(plan: Schedule, batch: int = 16, rounds: int = 9) -> Measurement:
+    """Run a grid's forward sweep and time every turn of it.
+
+    Raises UsageError for a grid with memory cells, which have no fused sweep."""
+    if any(t.cell == "memory" for t in plan.spec.transforms.values()):
+        raise UsageError(f"grid '{plan.spec.name}' has memory cells; only the fused sweep is measured, and it has none of them")
+    sweep.prepare([(t.cell, t.options, len(t.along)) for t in plan.spec.transforms.values() if t.gates], "float32")
+    known = [_Runs(Schedule(plan.spec, sizes), b) for sizes, b in _others(plan, batch)]
+    with blas.single_threaded():
+        weights = _fit(np.concatenate([run.features for run in known]), np.concatenate([run.seconds(5) for run in known]))
+        own = _Runs(plan, batch)
+        measured = own.seconds(rounds)
+    predicted = own.features @ weights
+    turns = tuple(Turn(int(r), float(p), float(m)) for r, p, m in zip(own.rows, predicted, measured, strict=True))
+    return Measurement(plan.spec.name, own.order, batch, rounds, turns)
+
+
+def _others(plan: Schedule, batch: int) -> list[tuple[tuple[int, ...], int]]:
+    """Sizes and batches to calibrate on: near those asked for, and not they."""
+
+    def part(share: float) -> tuple[int, ...]:
+        # As many weights as the grid has: how many numbers are fetched is what an untied product costs.
+        return tuple(n if _untied(plan.spec, d) else max(1, round(n * share)) for d, n in enumerate(plan.sizes))
+
+    share = 0.75
+    while np.prod(part(share)) * 2 * batch * len(plan.spec.transforms) > MOST_MEASURED and share > 0.01:
+        share /= 2
+    batches = dict.fromkeys((max(1, batch // 2), batch + max(1, batch // 4), batch * 2))
+    return [(part(s), b) for s in (share, share / 2) for b in batches]
+
+
+def _untied(spec: GridSpec, axis: int) -> bool:
+    return any(axis in t.untied for t in spec.transforms.values())
+
+
+class _Runs:
+    """A sweep that can be run turn by turn."""
+
+    def __init__(self, plan: Schedule, batch: int):
+        spec = plan.spec
+        made = layout.plan(spec, plan.sizes, batch, None, 1)
+        self.order = made.order
+        program = made.lanes[0].program
+        self._cut(plan, program, batch)
+        generator = np.random.default_rng(0)
+        dtype = np.dtype(np.float32)
+        self._space = sweep.Workspace(program, dtype)
+        for t, own in enumerate(program.transforms):
+            self._space.joined[t] = [
+                generator.standard_normal((rows, width)).astype(dtype)
+                for rows, width in zip(program.joined_extents[t], own.joined, strict=True)
+            ]
+        w: list[npt.NDArray[np.float32] | None] = []
+        p: list[npt.NDArray[np.float32] | None] = []
+        for t, (own, transform) in enumerate(zip(program.transforms, spec.transforms.values(), strict=True)):
+            count, inputs = len(own.weight_ends) - 1, sum(program.widths(t))
+            w.append((0.1 * generator.standard_normal((count, inputs, own.width))).astype(dtype) if own.gates else None)
+            peepholes = len(transform.peephole_names()) * own.hidden
+            p.append(np.zeros((count, peepholes), dtype) if peepholes else None)
+        parameters = sweep.Parameters(w, [None] * len(w), p)  # type: ignore[arg-type]  # lists of arrays or None
+        # The tables of addresses are the engine's own; running a sweep piece by piece is nobody's business but this module's.
+        none = [None] * len(program.transforms)
+        self._tables = sweep._tables(self._space, parameters, None, none)  # type: ignore[arg-type]  # pyright: ignore[reportPrivateUsage]
+        self._keep = (parameters, none)
+
+    def _cut(self, plan: Schedule, program: Program, batch: int) -> None:
+        """The program's steps by turns, and what each turn does."""
+        spec, at = plan.spec, points(plan.sizes)
+        weight = tuple(layout.weights(spec, t, at, plan.sizes) for t in spec.transforms.values())
+        chosen = next(way for way in order.orders(plan.steps) if way.name == self.order)
+        # A transform's rows stand in order of weight, turn, cell and example (see ``layout``).
+        cells = [np.lexsort((np.arange(len(at)), chosen.time[i], weight[i])) for i in range(len(weight))]
+        pieces: list[list[int]] = []
+        turns: list[int] = []
+        waiting: list[int] = []
+        steps: list[list[int]] = program.steps.tolist()
+        for number, (kind, t, first, *_) in enumerate(steps):
+            if kind == WRAP:
+                (pieces[-1] if pieces else waiting).append(number)
+                continue
+            waiting.append(number)
+            if kind == PRODUCT:
+                continue
+            turn = int(chosen.time[t][cells[t][first // batch]])
+            if turns and turns[-1] == turn:
+                pieces[-1] += waiting
+            else:
+                pieces.append(waiting)
+                turns.append(turn)
+            waiting = []
+        self._pieces = [np.ascontiguousarray(program.steps[piece]) for piece in pieces]
+        self.features = np.array([_features(program, piece) for piece in self._pieces])
+        self.rows = [sum(steps[n][3] - steps[n][2] for n in piece if steps[n][0] in (CELL, COPY)) for piece in pieces]
+
+    def seconds(self, rounds: int) -> Floats:
+        """The least time of each turn over so many sweeps, the cost of asking taken off."""
+        records, blocks, _ = self._tables
+        run, unit, product = machine.compiled()[0], np.empty(0, np.float32), blas.gemm_address(np.dtype(np.float32))
+        empty = np.zeros((0, 8), np.int64)
+        times = np.zeros((rounds + 1, len(self._pieces)))
+        idle: list[float] = []
+        for times_of in times:
+            for i, piece in enumerate(self._pieces):
+                start = time.perf_counter()
+                run(piece, records, blocks, unit, product)
+                times_of[i] = time.perf_counter() - start
+            start = time.perf_counter()
+            run(empty, records, blocks, unit, product)
+            idle.append(time.perf_counter() - start)
+        # Other programs only ever add to a time, so the least is the nearest to the turn's own.
+        return np.maximum(times[1:].min(axis=0) - min(idle), 1e-7)
+
+
+def _features(program: Program, piece: npt.NDArray[np.int64]) -> list[float]:
+    """What a turn does: its products, their multiply-adds, the numbers of their weights, numbers gathered, gates computed."""
+    calls = adds = weights = gathered = gates = 0.0
+    steps: list[list[int]] = piece.tolist()
+    for kind, t, first, end, _, low, high, _ in steps:
+        own, rows = program.transforms[t], end - first
+        if kind == PRODUCT:
+            start = program.block_starts[t]
+            inputs = sum(program.widths(t)[low - start : high - start])
+            calls += 1
+            adds += rows * inputs * own.width
+            weights += inputs * own.width
+            gathered += rows * inputs
+        elif kind == CELL:
+            gates += rows * own.width
+        elif kind == COPY:
+            gathered += rows * own.hidden
+    return [1.0, calls, adds, weights, gathered, gates]
+
+
+def _fit(features: Floats, seconds: Floats) -> Floats:
+    """Least squares of the relative error with coefficients that are not negative: those that would be are left out."""
+    kept: list[int] = [j for j in range(features.shape[1]) if features[:, j].any()]
+    while True:
+        scaled = features[:, kept] / seconds[:, None]
+        size = np.maximum(np.abs(scaled).max(axis=0), 1e-300)
+        matrix: Floats = np.asarray(scaled / size, np.float64)
+        inverse: Floats = np.asarray(np.linalg.pinv(matrix), np.float64)
+        found: Floats = inverse @ np.ones(len(seconds)) / size
+        if (found >= 0).all() or len(kept) == 1:
+            break
+        kept.pop(int(np.argmin(found * size)))
+    weights = np.zeros(features.shape[1])
+    weights[kept] = np.maximum(found, 0)
+    return weights

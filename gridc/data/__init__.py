@@ -1,0 +1,1 @@
+"""Data as people have it, text and tasks, as arrays for a spec."""

@@ -1,0 +1,212 @@
+"""Data as people have it, as a ``Dataset``: .npz, .npy, .csv, .parquet, text, and folders of images.
+
+What an input or output takes is found under its own name, or under the names that ``inputs`` and ``outputs`` give.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gridc.data.datasets import Array, Dataset, for_spec
+from gridc.data.text import By, ids, symbols, vocabulary
+from gridc.errors import DataError, ResourceError, UsageError, listed, nearest
+
+if TYPE_CHECKING:
+    from gridc.language.spec import GridSpec
+
+IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+Names = Mapping[str, str | list[str]]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is read; what a spec's ``data`` block says, and the vocabularies of a model that was trained before."""
+
+    spec: GridSpec
+    inputs: Names = field(default_factory=dict[str, "str | list[str]"])
+    outputs: Names = field(default_factory=dict[str, "str | list[str]"])
+    lengths: Mapping[str, str] = field(default_factory=dict[str, str])
+    by: By = "character"
+    window: int = 64
+    size: tuple[int, int] | None = None
+    colour: bool = False
+    vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    targets: bool = True
+    """Whether targets must be there: not so for predictions."""
+
+    def __post_init__(self) -> None:
+        for what, given, known in (("input", self.inputs, self.spec.inputs), ("output", self.outputs, self.spec.outputs),
+                                   ("symbol", self.lengths, self.spec.symbols)):  # fmt: skip
+            for name in given:
+                if name not in known:
+                    raise UsageError(f"The data names '{name}', which is no {what} of '{self.spec.name}', expected "
+                                     f"{listed(known) or 'none'}{nearest(name, known)}")  # fmt: skip
+
+
+def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
+    """The examples in that file or folder, fitted to the spec; DataError where they do not fit."""
+    path = Path(path)
+    if not path.exists():
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"There is no file {path}{nearest(path.name, near)}")
+    if path.is_dir():
+        found = _arrays(path, how) if any(path.glob("*.npy")) else _images(path, how)
+    else:
+        kinds = {".npz": _arrays, ".npy": _arrays, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".txt": _text}
+        if path.suffix.lower() not in kinds:
+            raise DataError(f"{path} ends in '{path.suffix}', expected {listed(kinds)}, or a folder of images or .npy files.")
+        found = kinds[path.suffix.lower()](path, how)
+    return for_spec(found, how.spec)
+
+
+def _arrays(path: Path, how: Reading) -> Dataset:
+    """Arrays by name: an .npz file, or a folder of .npy files, which stay on the disk until a batch needs their rows."""
+    try:
+        if path.is_dir():
+            held: Mapping[str, Array] = {p.stem: np.load(p, mmap_mode="r") for p in sorted(path.glob("*.npy"))}
+        elif path.suffix == ".npy":
+            held = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
+        else:
+            # numpy leaves a damaged file open, so it is given one that we close.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                held = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise DataError(f"{path} cannot be read as arrays: {str(error).splitlines()[0]}.") from None
+    except Exception as error:  # zipfile.BadZipFile and zlib.error have no common parent
+        raise DataError(f"{path} is damaged: {error}.") from None
+
+    def pick(what: str, names: Iterable[str], mapped: Mapping[str, Any], needed: bool) -> dict[str, Array]:
+        picked: dict[str, Array] = {}
+        for name in names:
+            key = str(mapped.get(name, name))
+            if key in held:
+                picked[name] = held[key]
+            elif needed or name in mapped:
+                raise DataError(f"{path} has no array '{key}' for the {what} '{name}'; it has {listed(held, 'and')}"
+                                f"{nearest(key, held)}")  # fmt: skip
+        return picked
+
+    spec = how.spec
+    if len(held) == 1 and len(spec.inputs) == 1 and not how.targets and not how.inputs:
+        return Dataset({next(iter(spec.inputs)): next(iter(held.values()))}, {})
+    found = pick("output", spec.outputs, how.outputs, how.targets)
+    return Dataset(pick("input", spec.inputs, how.inputs, True), found if len(found) == len(spec.outputs) else {},
+                   pick("length", spec.symbols, how.lengths, False))  # fmt: skip
+
+
+def _csv(path: Path, how: Reading) -> Dataset:
+    import csv
+
+    from gridc.data.columns import from_columns
+
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}.") from None
+    rows = [row for row in rows if row]
+    if len(rows) < 2:
+        raise DataError(f"{path} has no rows under its heading.")
+    head = [name.strip() for name in rows[0]]
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(head):
+            raise DataError(f"{path}, row {number}: {len(row)} fields, expected the {len(head)} of the heading.")
+    if len(set(head)) < len(head):
+        double = next(name for name in head if head.count(name) > 1)
+        raise DataError(f"{path} has two columns named '{double}'.")
+    return from_columns(dict(zip(head, map(list, zip(*rows[1:], strict=True)), strict=True)), path, how)
+
+
+def _parquet(path: Path, how: Reading) -> Dataset:
+    from gridc.data.columns import from_columns
+
+    try:
+        import importlib
+
+        # An extra without stubs, so its types are open.
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ResourceError("Reading .parquet needs pyarrow: pip install 'gridc[data]'.") from error
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:  # pyarrow's own hierarchy, and OSError
+        raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}.") from None
+    return from_columns({name: table[name].to_pylist() for name in table.column_names}, path, how)
+
+
+def _text(path: Path, how: Reading) -> Dataset:
+    """Windows of a text, each with the window one symbol later as its target; or, to predict, the text as one sequence."""
+    spec = how.spec
+    given = [name for name, one in spec.inputs.items() if one.kind == "vocabulary"]
+    wanted = [name for name, one in spec.outputs.items() if one.kind == "classes"]
+    if len(given) != 1 or len(spec.inputs) != 1 or len(wanted) != 1:
+        raise DataError(f"{path} is text, which suits a spec with one input of a vocabulary and one output of classes; "
+                        f"'{spec.name}' is another.")  # fmt: skip
+    try:
+        content = symbols(path.read_text(encoding="utf-8"), how.by)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as UTF-8 text: {error}.") from None
+    size = min(spec.inputs[given[0]].size, spec.outputs[wanted[0]].size)
+    words = how.vocabularies.get(given[0]) or vocabulary([content], size, how.by, str(path))
+    numbers = ids(content, words, str(path))
+    count = (len(numbers) - 1) // how.window
+    if count < 1:
+        raise DataError(f"{path} has {len(numbers)} symbols, expected more than the window of {how.window}.")
+    whole = numbers[: count * how.window + 1]
+    vocabularies = {given[0]: words, wanted[0]: words}
+    return Dataset({given[0]: whole[:-1].reshape(count, -1)}, {wanted[0]: whole[1:].reshape(count, -1)}, {}, vocabularies)
+
+
+def _images(path: Path, how: Reading) -> Dataset:
+    """A folder of images: one folder a class, or the images themselves to predict; values from 0 to 1."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise ResourceError("Reading images needs Pillow: pip install 'gridc[data]'.") from error
+    spec = how.spec
+    if len(spec.inputs) != 1:
+        raise DataError(f"{path} is a folder of images, which suits a spec with one input; '{spec.name}' has more.")
+    name, one = next(iter(spec.inputs.items()))
+    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir()))
+    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES]
+    if not files:
+        raise DataError(f"{path} holds no images, expected one folder of them for each class.")
+    channels = 3 if how.colour else 1
+    sizes = [spec.dimensions[d].size for d in one.over]
+    side = round((one.size / channels) ** 0.5)
+    if how.size:
+        rows, columns = how.size
+    elif len(sizes) == 2 and all(isinstance(n, int) for n in sizes) and side * side * channels == one.size:
+        rows, columns = (int(n) * side for n in sizes)
+    else:
+        raise DataError(f"The spec does not say how large images are; give 'images: {{size: [ROWS, COLUMNS]}}' for {path}.")
+    pixels = np.empty((len(files), rows, columns, channels), np.float32)
+    for row, file in enumerate(files):
+        try:
+            with Image.open(file) as image:
+                scaled = image.convert("RGB" if how.colour else "L").resize((columns, rows))
+        except (OSError, UnidentifiedImageError, ValueError):
+            raise DataError(f"{file} cannot be read as an image.") from None
+        pixels[row] = np.asarray(scaled, np.float32).reshape(rows, columns, channels) / 255
+    if len(sizes) == 2 and side > 1 and rows % side == 0 and columns % side == 0 and side * side * channels == one.size:
+        pixels = pixels.reshape(-1, rows // side, side, columns // side, side, channels).swapaxes(2, 3)
+        pixels = pixels.reshape(len(files), rows // side, columns // side, -1)
+    if not classes:
+        if how.targets:
+            raise DataError(f"{path} holds images but no folders, expected one folder for each class.")
+        return Dataset({name: pixels}, {})
+    output = next((key for key, out in spec.outputs.items() if out.kind in ("classes", "binary")), None)
+    if output is None:
+        raise DataError(f"{path} has a folder for each class, but '{spec.name}' has no output of classes.")
+    labels = how.vocabularies.get(output, classes)
+    for file in files:
+        if file.relative_to(path).parts[0] not in labels:
+            raise DataError(f"{file} lies in no folder of a class, expected {listed(labels)}.")
+    found = np.array([labels.index(file.relative_to(path).parts[0]) for file in files], np.int64)
+    return Dataset({name: pixels}, {output: found}, {}, {output: tuple(labels)})

@@ -1,0 +1,1 @@
+"""The fused sweep: cells as compiled kernels, and the machine that drives them over a program."""

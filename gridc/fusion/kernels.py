@@ -1,0 +1,214 @@
+"""Numba kernels of the cells: source written from each rule, one module a cell and type in the cache folder, compiled once.
+
+A kernel runs over the rows ``first..last`` of one transform.  It is a C function of four integers (the address of the
+transform's record, first row, last row, weight), so that the sweep (``gridc.fusion.sweep``) calls any cell by address and is
+itself compiled once.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numba  # pyright: ignore[reportMissingTypeStubs]
+import numpy as np
+
+from gridc import cells
+from gridc.fusion import native, tracer
+from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
+
+_lock = threading.RLock()
+
+
+@contextmanager
+def cached() -> Generator[None]:
+    """Functions that are decorated inside keep their machine code in the cache folder."""
+    with _lock:
+        config: Any = numba.config
+        before = config.CACHE_DIR
+        config.CACHE_DIR = before or str(folder() / _digest("")[:16])
+        try:
+            yield
+        finally:
+            config.CACHE_DIR = before
+
+
+@functools.cache
+def folder() -> Path:
+    """Where compiled kernels are kept: ``GRIDC_CACHE_DIR``, else the user's cache folder, else a temporary one."""
+    import platformdirs
+
+    for path in (os.environ.get("GRIDC_CACHE_DIR"), platformdirs.user_cache_dir("gridc")):
+        if path:
+            try:
+                chosen = Path(path) / "kernels"
+                chosen.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=chosen):
+                    return chosen
+            except OSError:
+                continue
+    return Path(tempfile.mkdtemp(prefix="gridc-"))
+
+
+@functools.cache
+def _digest(text: str) -> str:
+    """Names what is built from this text and the functions of ``gridc.fusion.native``."""
+    return hashlib.sha256((Path(native.__file__).read_text(encoding="utf-8") + text).encode()).hexdigest()
+
+
+@functools.cache
+def load(cell: str, options: cells.Options, dimensions: int, dtype: str) -> tuple[int, int]:
+    """Addresses of the forward and the adjoint kernel of a cell, from the disk cache where they are in it."""
+    text = source(cell, options, dimensions, dtype)
+    with _lock:
+        module = _module(text, f"{cell}_{dtype}".replace("-", "_"))
+    return module.forward.address, module.adjoint.address
+
+
+def _module(text: str, title: str) -> ModuleType:
+    name = f"gridc_{title}_{_digest(text)[:16]}"
+    if name not in sys.modules:
+        path = folder() / f"{name}.py"
+        if not (path.exists() and path.read_text(encoding="utf-8") == text):
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
+                file.write(text)
+            os.replace(file.name, path)
+        specification = importlib.util.spec_from_file_location(name, path)
+        assert specification is not None
+        assert specification.loader is not None
+        module = importlib.util.module_from_spec(specification)
+        sys.modules[name] = module  # first: Numba looks there for the module of what it takes from its cache
+        specification.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def source(cell: str, options: cells.Options, dimensions: int, dtype: str) -> str:
+    """The text of the module with the two kernels of a cell: ``forward`` and ``adjoint``."""
+    traced = tracer.trace(cell, options, dimensions)
+    title = f'"""{cell} along {dimensions}, {options}, {dtype}: written by gridc.fusion.kernels from the rule in gridc.cells."""'
+    head = [title, "import numba", "import numpy as np", "from gridc.fusion.native import OPTIONS, SIGNATURE, peek, poke, word"]
+    head += [f"from gridc.fusion.native import tanh_{dtype} as tanh", "", f"F = np.{dtype}"]
+    head += ["", "", "@numba.njit(**OPTIONS)", "def sigmoid(x):", "    return F(0.5) * tanh(F(0.5) * x) + F(0.5)"]
+    head += ["", "", "@numba.njit(**OPTIONS)", "def relu(x):", "    return F(0.0) if x < F(0.0) else x", ""]
+    return "\n".join([*head, "", *_forward(traced, dtype), "", "", *_adjoint(traced, dtype), ""])
+
+
+class _Body:
+    """The lines of one kernel: pointers before the rows, pointers of a row, the columns."""
+
+    def __init__(self, name: str, traced: tracer.Trace, dtype: str) -> None:
+        self.size, self.streams, self.traced = np.dtype(dtype).itemsize, 0, traced
+        self.before = [f"n = word(t, {HIDDEN})", f"s = n * {self.size}"]
+        self.row: list[str] = []
+        self.column: list[str] = []
+        self.after: list[str] = []
+        self.head = ["@numba.cfunc(SIGNATURE, cache=True, **OPTIONS)", f"def {name}(t, first, last, weight):"]
+
+    def once(self, name: str, text: str) -> None:
+        self.before.append(f"{name} = {text}")
+
+    def stream(self, name: str, text: str, once: bool = False) -> tuple[str, str]:
+        """A pointer to numbers that no other stream touches: the texts that read and write (``%s``) a column of it."""
+        (self.before if once else self.row).append(f"{name} = {text}")
+        stream, self.streams = self.streams, self.streams + 1
+        return f"peek(F, {name}, j, {stream})", f"poke(F, {name}, j, %s, {stream})"
+
+    def per_weight(self, prefix: str, field: int, count: int) -> list[tuple[str, str]]:
+        if count:
+            self.once(prefix, f"word(t, {field}) + weight * {count} * s")
+        return [self.stream(f"{prefix}{k}", f"{prefix} + {k} * s", once=True) for k in range(count)]
+
+    def per_row(self, prefix: str, field: int, count: int = 1) -> list[tuple[str, str]]:
+        self.once(prefix, f"word(t, {field})")
+        return [self.stream(f"{prefix}{k}", f"{prefix} + (r * {count} + {k}) * s") for k in range(count)]
+
+    def text(self) -> list[str]:
+        row = [*self.row, "for j in range(n):", *(f"    {line}" for line in self.column), *self.after]
+        lines = [*self.before, "for r in range(first, last):", *(f"    {line}" for line in row)]
+        return [*self.head, *(f"    {line}" for line in lines)]
+
+
+def _entering(body: _Body, known: dict[Any, str], leaves: dict[str, Any]) -> None:
+    """Rows of the own state where what enters along each dimension is found."""
+    hidden, memories = int("h" in leaves), body.traced.memories
+    if hidden or memories:
+        body.once("rows", f"word(t, {ROWS})")
+    for d in range(max(hidden, memories)):
+        body.once(f"rows{d}", f"word(rows, {d})")
+        body.row.append(f"e{d} = word(rows{d}, r) * s")
+    for kind, field, names in (("m", M, [f"m_{d}" for d in range(memories)]), ("h", H, ["h"] * hidden)):
+        if names:
+            body.once(f"{kind}_in", f"word(t, {field})")
+        for d, name in enumerate(names):
+            text = body.stream(f"enter_{name}", f"{kind}_in + e{d}")[0]
+            if name in leaves:
+                known[leaves[name]] = text
+
+
+def _leaves(*outputs: Any) -> dict[str, Any]:
+    return {str(node.arguments[0]): node for node in tracer.reachable(outputs) if node.operation == "leaf"}
+
+
+def _forward(traced: tracer.Trace, dtype: str) -> list[str]:
+    body, known = _Body("forward", traced, dtype), dict[Any, str]()
+    outputs = [node for node in (traced.hidden, traced.memory) if node is not None]
+    leaves = _leaves(*outputs, *traced.slots)
+    _entering(body, known, leaves)
+    slots, bias = body.per_row("g", G, traced.gates), body.per_weight("b", B, traced.gates)
+    known |= {leaves[f"a_{k}"]: f"{slots[k][0]} + {bias[k][0]}" for k in range(traced.gates)}
+    known |= {leaves[f"p_{k}"]: text[0] for k, text in enumerate(body.per_weight("p", P, traced.peepholes))}
+    targets = [*slots, *body.per_row("h", H), *(body.per_row("m", M) if traced.memory is not None else [])]
+    writer = tracer.Writer(known)
+    names = writer.write(*traced.slots, *outputs)
+    body.column = [*writer.lines, *(target[1] % name for target, name in zip(targets, names, strict=True))]
+    return body.text()
+
+
+def _adjoint(traced: tracer.Trace, dtype: str) -> list[str]:
+    """Gradients of the slots over the slots, of what entered added to ``dh`` and ``dm``, of bias and peepholes summed."""
+    body, known, zero = _Body("adjoint", traced, dtype), dict[Any, str](), "F(0.0)"
+    gradients, n = traced.gradients, traced.memories
+    leaves = _leaves(*gradients.values())
+    _entering(body, known, leaves)
+    if traced.memory is not None:
+        known[traced.memory] = body.per_row("m", M)[0][0]
+    known[traced.hidden] = body.per_row("h", H)[0][0]
+    slots = body.per_row("g", G, traced.gates)
+    known |= {node: text[0] for node, text in zip(traced.slots, slots, strict=True)}
+    known |= {leaves[name]: body.per_row(name, field)[0][0] for name, field in (("dh", DH), ("dm", DM)) if name in leaves}
+    peepholes = body.per_weight("p", P, traced.peepholes)
+    known |= {leaves[f"p_{k}"]: text[0] for k, text in enumerate(peepholes) if f"p_{k}" in leaves}
+    writer = tracer.Writer(known)
+
+    def value(name: str) -> str:
+        return writer.write(gradients[name])[0] if name in gradients else zero
+
+    stores = [slot[1] % value(f"a_{k}") for k, slot in enumerate(slots)]
+    sums = [(target, value(f"{kind}_{k}")) for kind, field, count in (("a", DB, traced.gates), ("p", DP, traced.peepholes))
+            for k, target in enumerate(body.per_weight(f"d{kind}", field, count))]  # fmt: skip
+    if "h" in gradients:
+        body.once("dh_in", f"word(t, {DH})")
+        sums.append((body.stream("enter_dh", "dh_in + e0"), value("h")))
+    if n:
+        body.once("dm_in", f"word(t, {DM})")
+    if n == 1:
+        sums.append((body.stream("enter_dm", "dm_in + e0"), value("m_0")))
+    elif n:  # two dimensions may enter from one row: their gradients are added one after the other
+        body.once("scratch", f"word(t, {SCRATCH})")
+        for d in range(n):
+            stores.append(body.stream(f"x{d}", f"scratch + {d} * s", once=True)[1] % value(f"m_{d}"))
+            add = f"peek(F, dm_in + e{d}, j, -1) + peek(F, x{d}, j, -1)"
+            body.after += ["for j in range(n):", f"    poke(F, dm_in + e{d}, j, {add}, -1)"]
+    stores += [target[1] % f"{target[0]} + {name}" for target, name in sums]
+    body.column = [*writer.lines, *stores]
+    return body.text()

@@ -1,0 +1,144 @@
+"""The compiled code that runs a program's steps, forward and backward; the whole sweep is one call.
+
+Everything is an address: of arrays in a transform's record (``gridc.fusion.native``), of BLAS's product, of the cells' kernels.  So
+this is compiled once a type, whatever the grid.  ``unit`` gives that type, and the adjoint's room for one product.
+"""
+
+# pyright: basic
+
+from __future__ import annotations  # noqa: I001 - the words of a record stay on one line
+
+import functools
+from typing import Any
+
+import numba
+
+from gridc.fusion import kernels
+from gridc.fusion.native import ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HIDDEN, INPUTS, TRANSPOSED, WEIGHTS, G, H, M, W, Z
+from gridc.fusion.native import copy, gemm, invoke, peek, poke, word
+from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array
+
+COLUMN, WIDTH, SOURCE, INDEX, GRADIENT = range(5)  # words of a block: one read or joined input of one transform
+
+
+@functools.cache
+def compiled() -> tuple[Any, Any, Any]:
+    """``forward``, ``backward`` and ``transpose``, built at their first call and kept in the cache folder."""
+    with kernels.cached():
+        build = numba.njit(nogil=True, cache=True, error_model="numpy")
+        return build(forward), build(backward), build(transpose)
+
+
+@numba.njit(error_model="numpy")
+def _add(unit: Array, target: int, source: int, count: int) -> None:
+    for j in range(count):
+        poke(unit, target, j, peek(unit, target, j, 0) + peek(unit, source, j, 1), 0)
+
+
+@numba.njit(error_model="numpy")
+def _gather(unit: Array, block: Array, z: int, inputs: int, first: int, end: int) -> None:
+    """Copies the rows of one block into ``Z``."""
+    size, width, source, index = unit.itemsize, block[WIDTH], block[SOURCE], block[INDEX]
+    for r in range(first, end):
+        row, target = word(index, r), z + (r * inputs + block[COLUMN]) * size
+        if row >= 0:
+            copy(target, source + row * width * size, width * size)
+        else:
+            for j in range(width):
+                poke(unit, target, j, unit.dtype.type(0), 0)
+
+
+@numba.njit(error_model="numpy")
+def _add_state(unit: Array, record: Array, h: int, m: int, target: int, source: int) -> None:
+    """Adds a row of hidden vectors, and of memories where there are any, to another."""
+    n = record[HIDDEN]
+    _add(unit, record[h] + target * n * unit.itemsize, record[h] + source * n * unit.itemsize, n)
+    if record[m]:
+        _add(unit, record[m] + target * n * unit.itemsize, record[m] + source * n * unit.itemsize, n)
+
+
+@numba.njit(error_model="numpy")
+def _weights(records: Array, unit: Array, product: int) -> None:
+    """One product for each weight: what its rows read, times their gradients."""
+    size = unit.itemsize
+    for t in range(records.shape[0]):
+        record = records[t]
+        inputs, columns = record[INPUTS], record[COLUMNS]
+        for weight in range(record[WEIGHTS]):
+            first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
+            dw = record[DW] + weight * inputs * columns * size
+            if end > first and inputs > 0:
+                z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
+                gemm(unit, product, 1, 0, inputs, columns, end - first, z, inputs, g, columns, 0, dw, columns)
+            else:
+                for j in range(inputs * columns):
+                    poke(unit, dw, j, unit.dtype.type(0), 0)
+
+
+def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: int) -> None:
+    """The steps in order."""
+    size = unit.itemsize
+    for step in range(steps.shape[0]):
+        kind, t, first, end, weight, low, high, beta = steps[step]
+        record = records[t]
+        inputs, columns = record[INPUTS], record[COLUMNS]
+        if kind == PRODUCT:
+            for b in range(low, high):
+                _gather(unit, blocks[b], record[Z], inputs, first, end)
+            start = blocks[low, COLUMN]
+            width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
+            z, w = record[Z] + (first * inputs + start) * size, record[W] + (weight * inputs + start) * columns * size
+            g = record[G] + first * columns * size
+            gemm(unit, product, 0, 0, end - first, columns, width, z, inputs, w, columns, beta, g, columns)
+        elif kind == CELL:
+            invoke(record[FORWARD], record.ctypes.data, first, end, weight)
+        elif kind == COPY:
+            _gather(unit, blocks[low], record[H], record[HIDDEN], first, end)
+        else:
+            _add_state(unit, record, H, M, end, first)
+
+
+def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: int) -> None:
+    """The adjoint of each step, the last first; then the weights' gradients."""
+    size, dz = unit.itemsize, unit.ctypes.data
+    for step in range(steps.shape[0] - 1, -1, -1):
+        kind, t, first, end, weight, low, high, _beta = steps[step]
+        record = records[t]
+        inputs, columns = record[INPUTS], record[COLUMNS]
+        if kind == CELL:
+            invoke(record[ADJOINT], record.ctypes.data, first, end, weight)
+        elif kind == WRAP:
+            _add_state(unit, record, DH, DM, first, end)
+        else:
+            source, start, width = dz, blocks[low, COLUMN], blocks[low, WIDTH]
+            if kind == COPY:
+                source = record[DH] + first * width * size
+            else:
+                while high > low and blocks[high - 1, GRADIENT] == 0:
+                    high -= 1
+                if high > low:
+                    width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
+                    flag, stride, w = 1, columns, record[W] + (weight * inputs + start) * columns * size
+                    if record[TRANSPOSED]:
+                        flag, stride, w = 0, inputs, record[TRANSPOSED] + (weight * columns * inputs + start) * size
+                    g = record[G] + first * columns * size
+                    gemm(unit, product, 0, flag, end - first, width, columns, g, columns, w, stride, 0, dz, width)
+            for b in range(low, high):
+                block = blocks[b]
+                target, index, n = block[GRADIENT], block[INDEX], block[WIDTH]
+                if target:
+                    for r in range(first, end):
+                        row = word(index, r)
+                        if row >= 0:
+                            _add(unit, target + row * n * size, source + ((r - first) * width + block[COLUMN] - start) * size, n)
+    _weights(records, unit, product)
+
+
+def transpose(w: Array, flipped: Array) -> None:
+    """Exchanges the last two axes, square by square."""
+    for k in range(w.shape[0]):
+        for i0 in range(0, w.shape[1], 16):
+            for j0 in range(0, w.shape[2], 16):
+                for j in range(j0, min(j0 + 16, w.shape[2])):
+                    for i in range(i0, min(i0 + 16, w.shape[1])):
+                        flipped[k, j, i] = w[k, i, j]

@@ -1,0 +1,184 @@
+"""The page of YAML as it is written: which keys there are and what shape their values have.
+
+These models hold the grammar alone and give the JSON Schema; what the keys mean together is worked out by ``reader``.
+A field's ``title`` says in a few words what is expected; error messages quote it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gridc.cells import ACTIVATIONS, CELLS
+from gridc.training.experiment import Training
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", title="a name (letters, digits, _ and -)")]
+Size = Annotated[int, Field(ge=1, title="a positive integer")]
+
+
+class Page(BaseModel):
+    """Keys that are not declared are refused; numbers are not made from strings."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Alternating(Page):
+    over: Name = Field(title="a dimension", description="The dimension whose index chooses the direction.")
+    cycle: list[Literal["forward", "backward"]] = Field(
+        min_length=1, title="a list of forward and backward", description="The directions, in turn."
+    )
+
+
+Way = Literal["forward", "backward"] | Alternating
+
+
+class Normal(Page):
+    normal: float = Field(gt=0, description="Standard deviation.")
+
+
+class Uniform(Page):
+    uniform: float = Field(gt=0, description="Half the width.")
+
+
+Init = Annotated[
+    Literal["glorot", "orthogonal"] | Normal | Uniform,
+    Field(title="glorot, orthogonal, {normal: 0.1} or {uniform: 0.08}", description="How the weights start."),
+]
+
+
+class ReadAt(Page):
+    of: Name = Field(title="the name of a transform")
+    offset: dict[Name, int] = Field(
+        title="a mapping of dimension to integer", description="Where the vector is read, relative to this cell."
+    )
+
+
+class Wrap(Page):
+    wrap: dict[Name, int] = Field(
+        title="a mapping of dimension to integer", min_length=1,
+        description="The state that left the far end, at this offset on other dimensions.",
+    )  # fmt: skip
+
+
+class TransformPage(Page):
+    """One transform of the grid."""
+
+    cell: Literal[tuple(CELLS)] = Field(  # type: ignore[valid-type]  # the table is the type
+        title="one of " + ", ".join(CELLS), description="The mechanism."
+    )
+    hidden: int | None = Field(None, ge=1, title="a positive integer", description="Units.")
+    along: Name | list[Name] | None = Field(
+        None, title="a dimension or a list of dimensions", description="The dimensions that it travels along."
+    )
+    direction: Way | dict[Name, Way] = Field(
+        "forward", title="forward, backward, {over: DIMENSION, cycle: [...]} or a mapping of dimension to one of these",
+        description="Which way it travels.",
+    )  # fmt: skip
+    tied: Literal["all", "none"] | list[Name] = Field(
+        "all", title="all, none or a list of dimensions", description="The dimensions along which weights are shared."
+    )
+    shares: Name | None = Field(
+        None, title="the name of a transform", description="The transform whose weights it uses."
+    )
+    reads: list[Name | ReadAt] | None = Field(
+        None, title="a list of transforms or {of: TRANSFORM, offset: {DIMENSION: INTEGER}}",
+        description="Which hidden vectors it sees.",
+    )  # fmt: skip
+    start: Literal["zeros", "learned"] | Wrap = Field(
+        "zeros", title="zeros, learned or {wrap: {DIMENSION: INTEGER}}",
+        description="The state that enters the grid at its first cell.",
+    )  # fmt: skip
+    bias: bool = Field(True, title="true or false", description="Whether it has a bias.")
+    forget_bias: float = Field(1.0, title="a number", description="Added to the forget gates' bias at the start.")
+    init: Init = "glorot"
+    activation: Literal[ACTIVATIONS] = Field(  # type: ignore[valid-type]
+        "tanh", title="one of " + ", ".join(ACTIVATIONS), description="Of a dense cell."
+    )
+    peepholes: bool = Field(False, title="true or false", description="Gates see the memory too (lstm, lstm-paper).")
+    attends: Name | None = Field(None, title="the name of an input", description="The facts of a memory cell.")
+    embeddings: Literal["layerwise", "adjacent"] = Field(
+        "layerwise", title="layerwise or adjacent", description="How the hops of a memory network share embeddings."
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, title="a number from 0 to below 1",
+        description="The share of its hidden units hidden from other transforms while training, one mask a sequence.",
+    )  # fmt: skip
+    zoneout: float = Field(
+        0.0, ge=0, lt=1, title="a number from 0 to below 1",
+        description="The chance that a unit keeps its old value while training; in prediction, its expectation.",
+    )  # fmt: skip
+
+
+Select = Literal["first", "last", "all"] | int | list[int]
+At = Annotated[
+    dict[Name, Select],
+    Field(title="a mapping of dimension to first, last, all, an index or a list of indices"),
+]
+
+
+class InputPage(Page):
+    """One array that is given at the call."""
+
+    features: Size | None = Field(None, title="a positive integer", description="A real vector of this size.")
+    vocabulary: Size | None = Field(None, title="a positive integer", description="Integer ids below this number.")
+    embed: Size | None = Field(None, title="a positive integer", description="The size of the embedding of an id.")
+    enters: Name | None = Field(None, title="the name of a transform")
+    into: list[Literal["hidden", "memory"]] | None = Field(
+        None, min_length=1, title="a list of hidden and memory", description="Which vectors it is projected into."
+    )
+    joins: list[Name] | None = Field(None, min_length=1, title="a list of transforms")
+    at: At = Field(default_factory=dict, description="The cells that it reaches.")
+    over: list[Name] | None = Field(
+        None, title="a list of dimensions", description="The dimensions that the array has an axis for."
+    )
+    facts: bool = Field(False, title="true or false", description="A set of vectors that memory cells attend to.")
+    init: Init = "glorot"
+
+
+class OutputPage(Page):
+    """One array that the grid gives back."""
+
+    reads: list[str] = Field(min_length=1, title="a list of TRANSFORM or TRANSFORM.memory")
+    at: At = Field(default_factory=dict, description="The cells that are read.")
+    classes: int | None = Field(None, ge=2, title="an integer of at least 2", description="Softmax over classes.")
+    binary: Literal[True] | None = Field(None, title="true", description="One probability.")
+    features: Size | None = Field(None, title="a positive integer", description="A linear read-out.")
+    raw: Literal[True] | None = Field(None, title="true", description="The vectors themselves.")
+    loss: Literal["cross_entropy", "binary_cross_entropy", "squared_error"] | None = Field(
+        None, title="cross_entropy, binary_cross_entropy or squared_error"
+    )
+    init: Init = "glorot"
+
+
+class Document(Page):
+    """A recurrent grid: its dimensions, transforms, priority, inputs and outputs."""
+
+    name: str = Field(min_length=1, title="a name")
+    dimensions: dict[Name, Size | Name] = Field(
+        min_length=1, title="a mapping of name to a positive integer or a symbol", description="The axes of the grid."
+    )
+    transforms: dict[Name, TransformPage] = Field(min_length=1, title="a mapping of name to transform")
+    priority: list[Name | list[Name]] | None = Field(
+        None, title="a list of transforms or of groups of them", description="The order of computation in a cell."
+    )
+    inputs: dict[Name, InputPage] = Field(default_factory=dict, title="a mapping of name to input")
+    outputs: dict[Name, OutputPage] = Field(default_factory=dict, title="a mapping of name to output")
+    training: Training | None = Field(None, title="the training block", description="What `gridc train` does.")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a spec, for editors (draft 7 vocabulary where pydantic's own default allows)."""
+    schema = Document.model_json_schema()
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "gridc spec", **_draft_7(schema)}
+
+
+def _draft_7(value: Any) -> Any:
+    """pydantic writes 2020-12's ``$defs``; editors' YAML servers are at home with draft 7's ``definitions``."""
+    if isinstance(value, dict):
+        return {("definitions" if k == "$defs" else k): _draft_7(v) for k, v in value.items()}  # type: ignore[misc]
+    if isinstance(value, list):
+        return [_draft_7(v) for v in value]  # type: ignore[misc]
+    if isinstance(value, str) and value.startswith("#/$defs/"):
+        return value.replace("#/$defs/", "#/definitions/")
+    return value

@@ -1,0 +1,79 @@
+"""Arithmetic on the grid's coordinates, vectorised: where a transform travels, what a read finds.
+
+Points are integer arrays ``[n, dimensions]``; ``extent`` is the grid's size, ``[dimensions]`` or, where examples differ
+in length, ``[n, dimensions]``: the size of the grid that each point belongs to.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gridc.language.spec import Direction, GridSpec, Read, Transform
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Found(NamedTuple):
+    """What a read finds: the point itself where ``inside``; what enters the grid where ``entering``; else the start."""
+
+    inside: Mask
+    entering: Mask
+
+
+def points(sizes: tuple[int, ...]) -> Ints:
+    """Every cell of a grid, the last dimension fastest."""
+    return np.indices(sizes, dtype=np.int64).reshape(len(sizes), -1).T
+
+
+def way(direction: Direction, at: Ints) -> Ints:
+    """+1 or -1 for each point: the direction of travel there."""
+    cycle = np.asarray(direction.cycle, np.int64)
+    if direction.over is None:
+        return np.full(len(at), cycle[0])
+    return cycle[at[:, direction.over] % len(cycle)]
+
+
+def source(spec: GridSpec, read: Read, at: Ints) -> Ints:
+    """The points that a read looks at from the points ``at``."""
+    looked = at + np.asarray(read.offset, np.int64)
+    if read.via is not None:
+        transform = spec.transforms[read.of]
+        looked[:, read.via] -= way(transform.direction[transform.along.index(read.via)], at)
+    return looked
+
+
+def carried(transform: Transform, at: Ints) -> list[Ints]:
+    """The points whose state enters ``at`` along each of the transform's own dimensions."""
+    before: list[Ints] = []
+    for axis, direction in zip(transform.along, transform.direction, strict=True):
+        point = at.copy()
+        point[:, axis] -= way(direction, at)
+        before.append(point)
+    return before
+
+
+def locate(transform: Transform, at: Ints, extent: Ints) -> Found:
+    """What a read of this transform finds at the points ``at``, which may lie off the grid.
+
+    Behind the first cell of the transform's own dimension, and nowhere else off the grid, it finds what enters there."""
+    within = (at >= 0) & (at < extent)
+    inside = within.all(axis=1)
+    entering = np.zeros_like(inside)
+    for axis, direction in zip(transform.along, transform.direction, strict=True):
+        others = np.delete(within, axis, axis=1).all(axis=1)
+        behind = np.where(way(direction, at) > 0, at[:, axis] < 0, at[:, axis] >= np.broadcast_to(extent, at.shape)[:, axis])
+        entering |= others & behind
+    return Found(inside, entering)
+
+
+def far_end(transform: Transform, at: Ints, extent: Ints) -> tuple[Ints, Mask]:
+    """For points where a wrapped transform enters: the points that it left last, and whether they lie on the grid."""
+    axis, direction = transform.along[0], transform.direction[0]
+    point = at + np.asarray(transform.wrap, np.int64)
+    last = np.broadcast_to(extent, at.shape)[:, axis] - 1
+    point[:, axis] = np.where(way(direction, point) > 0, last, 0)
+    return point, ((point >= 0) & (point < extent)).all(axis=1)

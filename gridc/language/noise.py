@@ -1,0 +1,90 @@
+"""Dropout and zoneout: which masks a training step draws, of what shape; in prediction there are none.
+
+*Dropout* hides units of a transform from the transforms that read it, and scales what is left so that its mean stays.  A mask
+lasts for a sequence: one for each example and for each of the places that have weights of their own beside the one on the
+other (the levels of a stacked LSTM), whatever the index along the transform's own dimension (Gal and Ghahramani 2016).
+A transform always sees its own vector whole, and so do outputs.
+
+*Zoneout* keeps a unit's old value, of the hidden vector and of the memory each by a draw of its own at every cell; in
+prediction their mean is taken, ``rate × old + (1 - rate) × new`` (Krueger et al. 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gridc.errors import UsageError
+from gridc.language.parameters import Array, own_rows
+from gridc.language.spec import GridSpec, Transform
+
+Shape = tuple[int, ...]
+
+
+def noisy(spec: GridSpec) -> bool:
+    """Whether training this spec draws masks."""
+    return any(t.dropout or t.zoneout for t in spec.transforms.values())
+
+
+def check(spec: GridSpec) -> None:
+    """UsageError where a transform has no single old value that zoneout could keep."""
+    for name, t in spec.transforms.items():
+        if not t.zoneout:
+            continue
+        if len(t.along) > 1:
+            raise UsageError(f"transform '{name}' travels along {len(t.along)} dimensions, so no one old value enters that "
+                             "zoneout could keep; leave 'zoneout' out")  # fmt: skip
+        sees_itself = t.has_memory or t.mechanism.uses_hidden or bool(own_rows(spec, t).any())
+        if t.cell == "memory" or not sees_itself:
+            raise UsageError(f"transform '{name}' does not carry its vector from cell to cell, so zoneout has nothing to keep; "
+                             "leave 'zoneout' out")  # fmt: skip
+
+
+def places(spec: GridSpec, t: Transform) -> tuple[int, ...]:
+    """The dimensions along which a transform's dropout mask changes."""
+    return tuple(d for d in t.untied if d not in t.along)
+
+
+def known(spec: GridSpec) -> dict[str, tuple[int | None, ...]]:
+    """The name of every mask and as much of its shape as the spec tells."""
+    made = shapes(spec, 1, [1] * len(spec.dimensions))
+    return {name: (*[None] * (len(shape) - 1), shape[-1]) for name, shape in made.items()}
+
+
+def shapes(spec: GridSpec, batch: int, sizes: Sequence[int]) -> dict[str, Shape]:
+    """The name and shape of every mask: ``NAME.dropout`` ``[batch, *places, hidden]``, ``NAME.zoneout.h`` and ``.m``
+    ``[batch, *dimensions, hidden]``."""
+    result: dict[str, Shape] = {}
+    for name, t in spec.transforms.items():
+        if t.dropout:
+            result[f"{name}.dropout"] = (batch, *(int(sizes[d]) for d in places(spec, t)), t.hidden)
+        if t.zoneout:
+            for letter in "hm" if t.has_memory else "h":
+                result[f"{name}.zoneout.{letter}"] = (batch, *(int(n) for n in sizes), t.hidden)
+    return result
+
+
+def draw(spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.Generator, dtype: str) -> dict[str, Array]:
+    """The masks of one training step: 0 or ``1 / (1 - rate)`` for dropout, 1 where zoneout keeps the old value."""
+    masks: dict[str, Array] = {}
+    for name, shape in shapes(spec, batch, sizes).items():
+        t = spec.transforms[name.partition(".")[0]]
+        rate = t.dropout if name.endswith(".dropout") else t.zoneout
+        chosen = generator.random(shape, dtype=np.float32) < rate
+        masks[name] = (np.where(chosen, 0.0, 1.0 / (1.0 - rate)) if name.endswith(".dropout") else chosen).astype(dtype)
+    return masks
+
+
+def rows(spec: GridSpec, t: Transform, looked: Array, example: Array, sizes: Sequence[int]) -> Array:
+    """The row of a dropout mask ``[batch × places, hidden]`` for vectors of ``t`` at these points, on the grid or off it."""
+    held = places(spec, t)
+    found = example * math.prod(sizes[d] for d in held)
+    step = 1
+    for d in reversed(held):
+        found = found + step * np.clip(looked[:, d], 0, sizes[d] - 1)
+        step *= sizes[d]
+    return found
+
+

@@ -1,0 +1,180 @@
+"""The parameters of a grid: a flat mapping of name to array, the same in every backend and in a saved file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gridc.errors import DataError, nearest
+from gridc.language.spec import GridSpec, Transform
+
+Array = npt.NDArray[np.floating]
+Shape = tuple[int, ...]
+
+
+def shapes(spec: GridSpec) -> dict[str, Shape]:
+    """The name and shape of every parameter, transforms first, in the order of declaration."""
+    result: dict[str, Shape] = {}
+    for name, t in spec.transforms.items():
+        if t.shares is None:
+            result.update(_transform(spec, t))
+        if t.start == "learned":
+            result[f"{name}.start.h"] = (t.hidden,)
+            if t.has_memory:
+                result[f"{name}.start.m"] = (t.hidden,)
+    for name, i in spec.inputs.items():
+        if i.embed is not None:
+            result[f"{name}.embed"] = (i.size, i.embed)
+        for vector in i.into:
+            hidden = spec.transforms[i.enters or ""].hidden
+            result[f"{name}.{vector}.W"] = (i.width, hidden)
+            result[f"{name}.{vector}.b"] = (hidden,)
+    for name, o in spec.outputs.items():
+        if o.kind != "raw":
+            read = sum(spec.transforms[tap.transform].hidden for tap in o.reads)
+            cells = math.prod(len(s) for s in o.at if isinstance(s, tuple))
+            result[f"{name}.W"], result[f"{name}.b"] = (read * cells, o.size), (o.size,)
+    return result
+
+
+def _transform(spec: GridSpec, t: Transform) -> dict[str, Shape]:
+    untied = tuple(int(spec.dimensions[d].size) for d in t.untied)
+    if t.cell == "memory":
+        facts = spec.inputs[t.attends or ""].width
+        if t.embeddings == "adjacent":
+            return {f"{t.name}.E": (int(spec.dimensions[t.along[0]].size) + 1, facts, t.hidden)}
+        result: dict[str, Shape] = {f"{t.name}.W": (*untied, t.hidden, t.hidden)}
+        if t.bias:
+            result[f"{t.name}.b"] = (*untied, t.hidden)
+        return {**result, f"{t.name}.A": (facts, t.hidden), f"{t.name}.C": (facts, t.hidden)}
+    if not t.gates:
+        return {}
+    columns = len(t.gates) * t.hidden
+    result = {f"{t.name}.W": (*untied, spec.rows(t.name), columns)}
+    if t.bias:
+        result[f"{t.name}.b"] = (*untied, columns)
+    if t.options.peepholes:
+        result[f"{t.name}.p"] = (*untied, len(t.peephole_names()) * t.hidden)
+    return result
+
+
+def own_rows(spec: GridSpec, t: Transform) -> npt.NDArray[np.bool_]:
+    """Which rows of ``W`` multiply the transform's own entering hidden vector."""
+    mask: list[bool] = []
+    for read in t.reads:
+        entering = read.of == t.name and (read.via is not None or _is_entering(t, read.offset))
+        mask += [entering] * spec.transforms[read.of].hidden
+    return np.array(mask + [False] * (spec.rows(t.name) - len(mask)))
+
+
+def _is_entering(t: Transform, offset: tuple[int, ...]) -> bool:
+    """Whether an explicit offset is that of the entering vector, wherever the cell lies."""
+    if len(t.along) != 1 or len(set(t.direction[0].cycle)) != 1:
+        return False
+    return all(o == (-t.direction[0].cycle[0] if d == t.along[0] else 0) for d, o in enumerate(offset))
+
+
+def effective_blocks(spec: GridSpec, t: Transform) -> npt.NDArray[np.float64] | None:
+    """1 where ``W`` may be other than zero and 0 elsewhere, ``[rows, columns]``; None where all of it may.
+
+    A gru's gate ``s`` takes the own entering vector alone and gate ``c`` everything else, as in cuDNN."""
+    split = t.mechanism.split_recurrent
+    if split is None:
+        return None
+    mask, own = np.ones((spec.rows(t.name), len(t.gates), t.hidden)), own_rows(spec, t)
+    mask[own, t.gates.index(split[0])] = 0
+    mask[~own, t.gates.index(split[1])] = 0
+    return mask.reshape(len(mask), -1)
+
+
+def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
+    """Fresh parameters: weights by ``init``, a gate at a time; biases 0 but for forget gates and what a cell asks for."""
+    generator = np.random.default_rng(seed)
+    owners = {**spec.transforms, **spec.inputs, **spec.outputs}
+    result: dict[str, Array] = {}
+    for name, shape in shapes(spec).items():
+        owner, _, rest = name.partition(".")
+        thing = owners[owner]
+        value = np.zeros(shape)
+        if isinstance(thing, Transform) and rest == "b" and thing.gates:
+            value = value + _initial_bias(thing)
+        elif rest.split(".")[-1] in ("W", "embed", "A", "C", "E"):
+            gates = len(thing.gates) if isinstance(thing, Transform) and rest == "W" and thing.gates else 1
+            value = _drawn(generator, shape, gates, thing.init)
+            if isinstance(thing, Transform) and rest == "W":
+                mask = effective_blocks(spec, thing)
+                value = value if mask is None else value * mask
+        result[name] = np.ascontiguousarray(value, dtype)
+    return result
+
+
+def _initial_bias(t: Transform) -> Array:
+    n = len(t.along)
+    start = {**dict.fromkeys(t.mechanism.forget_gates(n), t.forget_bias), **t.mechanism.bias}
+    return np.repeat([start.get(gate, 0.0) for gate in t.gates], t.hidden)
+
+
+def _drawn(generator: np.random.Generator, shape: Shape, gates: int, init: tuple[str, float]) -> Array:
+    kind, scale = init
+    *lead, rows, columns = shape
+    if kind == "normal":
+        return generator.normal(0.0, scale, shape)
+    if kind == "uniform":
+        return generator.uniform(-scale, scale, shape)
+    width = columns // gates
+    if kind == "glorot":
+        limit = math.sqrt(6.0 / (rows + width))
+        return generator.uniform(-limit, limit, shape)
+    square = generator.normal(size=(*lead, gates, max(rows, width), min(rows, width)))
+    q, r = np.linalg.qr(square)
+    q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+    blocks = q if rows >= width else np.swapaxes(q, -1, -2)
+    return np.moveaxis(blocks, -3, -2).reshape(shape)
+
+
+class Shared(Protocol):
+    """What holds an array: PyTensor's shared variable."""
+
+    def get_value(self, borrow: bool = False) -> Array: ...
+
+
+class Parameters(MutableMapping[str, Array]):
+    """The parameters of a compiled grid: the arrays that its functions read.
+
+    Assigning checks name and shape and copies; the names are fixed.  An array that is taken out may be changed in place."""
+
+    def __init__(self, shared: Mapping[str, Shared]):
+        self._shared = shared
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return self._shared[name].get_value(borrow=True)
+        except KeyError:
+            raise KeyError(f"there is no parameter '{name}'{nearest(name, self._shared)}") from None
+
+    def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
+        if name not in self._shared:
+            raise DataError(f"there is no parameter '{name}'{nearest(name, self._shared)}")
+        mine = self[name]
+        given = np.asarray(value)
+        if given.shape != mine.shape:
+            raise DataError(f"parameter '{name}': found an array of shape {given.shape}; expected {mine.shape}")
+        if not np.isfinite(given).all():
+            raise DataError(f"parameter '{name}': found NaN or infinity; expected finite numbers")
+        mine[...] = given
+
+    def __delitem__(self, name: str) -> None:
+        raise DataError(f"parameter '{name}' belongs to the grid and cannot be deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shared)
+
+    def __len__(self) -> int:
+        return len(self._shared)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}  {array.shape}  {array.dtype}" for name, array in self.items())

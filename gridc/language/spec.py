@@ -1,0 +1,224 @@
+"""What a spec means: frozen, typed, printable, and valid by construction.
+
+``reader.read`` makes these from a page of YAML, with every default filled in.  Dimensions are referred to by their index
+in ``GridSpec.dimensions``; a tuple indexed by dimension has one entry for each of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from gridc.cells import CELLS, Cell, Options
+
+if TYPE_CHECKING:
+    from gridc.training.experiment import Training
+
+Selection = Literal["all", "first", "last"] | tuple[int, ...]
+"""Which indices of a dimension: by name, or the indices themselves."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """An axis of the grid; ``size`` is a number, or the symbol that is bound at the call."""
+
+    name: str
+    size: int | str
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Which way a transform travels along one of its dimensions: ``cycle[index on dimension over]``, +1 is forward."""
+
+    cycle: tuple[int, ...] = (1,)
+    over: int | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """One vector that a transform sees: that of ``of`` at ``p + offset``, or, where ``via`` is a dimension, the vector
+    that enters the cell along it."""
+
+    of: str
+    offset: tuple[int, ...]
+    via: int | None = None
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One recurrence of the grid: a cell, the dimensions that it travels ``along`` and its ``direction`` on each, the
+    dimensions along which its weights are ``untied``, what it ``reads``, and how it starts."""
+
+    name: str
+    cell: str
+    hidden: int
+    along: tuple[int, ...]
+    direction: tuple[Direction, ...]
+    untied: tuple[int, ...]
+    reads: tuple[Read, ...]
+    shares: str | None = None
+    start: Literal["zeros", "learned", "wrap"] = "zeros"
+    wrap: tuple[int, ...] = ()
+    bias: bool = True
+    forget_bias: float = 1.0
+    init: tuple[str, float] = ("glorot", 0.0)
+    options: Options = Options()
+    attends: str | None = None
+    embeddings: Literal["layerwise", "adjacent"] = "layerwise"
+    dropout: float = 0.0
+    zoneout: float = 0.0
+
+    @property
+    def mechanism(self) -> Cell:
+        return CELLS[self.cell]
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        return self.mechanism.gates(len(self.along))
+
+    @property
+    def has_memory(self) -> bool:
+        return self.mechanism.memory
+
+    @property
+    def relayed(self) -> bool:
+        """Whether readers can go straight to what it hands on, so that it takes no step of its own when it runs."""
+        return self.cell == "pass" and self.start != "wrap"
+
+    def peephole_names(self) -> tuple[str, ...]:
+        rule = self.mechanism.peepholes
+        return rule(len(self.along)) if self.options.peepholes and rule else ()
+
+
+@dataclass(frozen=True)
+class Input:
+    """An array given at the call: ``[batch, *over, size]`` for features, ``[batch, *over]`` for ids below ``size``."""
+
+    name: str
+    kind: Literal["features", "vocabulary"]
+    size: int
+    embed: int | None = None
+    enters: str | None = None
+    into: tuple[Literal["hidden", "memory"], ...] = ()
+    joins: tuple[str, ...] = ()
+    at: tuple[Selection, ...] = ()
+    over: tuple[int, ...] = ()
+    facts: bool = False
+    init: tuple[str, float] = ("glorot", 0.0)
+
+    @property
+    def width(self) -> int:
+        """How many numbers stand for it where it joins or is projected."""
+        return self.embed if self.embed is not None else self.size
+
+
+class Tap(NamedTuple):
+    """What an output reads: a transform's hidden vector or its memory."""
+
+    transform: str
+    memory: bool
+
+    def __str__(self) -> str:
+        return f"{self.transform}.memory" if self.memory else self.transform
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the grid gives back: ``[batch, *dimensions selected all, ...]``."""
+
+    name: str
+    reads: tuple[Tap, ...]
+    at: tuple[Selection, ...]
+    kind: Literal["classes", "binary", "features", "raw"]
+    size: int
+    loss: Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
+    init: tuple[str, float] = ("glorot", 0.0)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The dimensions that its array has an axis for."""
+        return tuple(d for d, selection in enumerate(self.at) if selection == "all")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The user's own text, and where each thing stands in it: path of keys → (line, column, length), 1-based."""
+
+    text: str = ""
+    path: str = "<spec>"
+    positions: Mapping[tuple[str | int, ...], tuple[int, int, int]] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class GridSpec:
+    """A grid, as its spec declares it.  Made by ``gridc.read``."""
+
+    name: str
+    dimensions: tuple[Dimension, ...]
+    transforms: Mapping[str, Transform]
+    priority: tuple[tuple[str, ...], ...]
+    inputs: Mapping[str, Input]
+    outputs: Mapping[str, Output]
+    training: Training | None = field(default=None, compare=False, repr=False)
+    source: Source = field(default_factory=Source, compare=False, repr=False)
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that a call binds, in the order of declaration."""
+        return tuple(dict.fromkeys(d.size for d in self.dimensions if isinstance(d.size, str)))
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of what the spec means: equal for two texts that say the same grid."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def canonical(self) -> str:
+        """The meaning as text, the same for two texts that say the same grid."""
+        parts: list[object] = [self.dimensions, self.priority]
+        for mapping in (self.transforms, self.inputs, self.outputs):
+            parts.append(tuple(mapping.values()))
+        return repr(parts)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def axis(self, name: str) -> int:
+        """The index of a dimension by its name."""
+        return next(i for i, d in enumerate(self.dimensions) if d.name == name)
+
+    def names(self, axes: Iterable[int]) -> tuple[str, ...]:
+        return tuple(self.dimensions[a].name for a in axes)
+
+    def sizes(self, binding: Mapping[str, int]) -> tuple[int, ...]:
+        """Every dimension's size, symbols looked up in the binding (KeyError where one is missing)."""
+        return tuple(binding[d.size] if isinstance(d.size, str) else d.size for d in self.dimensions)
+
+    def weight_owner(self, name: str) -> str:
+        """The transform whose ``W`` and ``b`` this one uses."""
+        return self.transforms[name].shares or name
+
+    def joined(self, name: str) -> tuple[Input, ...]:
+        """The inputs that join a transform, in the order of declaration."""
+        return tuple(i for i in self.inputs.values() if name in i.joins)
+
+    def entering(self, name: str) -> tuple[Input, ...]:
+        """The inputs that enter the grid along a transform."""
+        return tuple(i for i in self.inputs.values() if i.enters == name)
+
+    def rows(self, name: str) -> int:
+        """How many numbers a transform sees: the rows of its weight matrix."""
+        reads = sum(self.transforms[read.of].hidden for read in self.transforms[name].reads)
+        return reads + sum(i.width for i in self.joined(name))
+
+    def __str__(self) -> str:
+        from gridc.scheduling.tables import spec_table
+
+        return spec_table(self)
+
+    def _repr_html_(self) -> str:
+        from gridc.pictures.drawing import notebook
+
+        return notebook(self)

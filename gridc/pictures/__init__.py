@@ -1,0 +1,1 @@
+"""How a schedule is shown: scenes, drawings, the explorer, and other formats."""

@@ -1,0 +1,148 @@
+"""A schedule for other programs: JSON and back, Graphviz, and a Chrome trace of simulated workers.
+
+The JSON format, ``{"format": "gridc.schedule", "version": 1, ...}``; a reader must refuse a version that it does not know:
+
+=================  =====================================================================================================
+``spec``           the YAML text of the spec; with ``sizes`` it determines all the rest
+``name``           the grid's name
+``dimensions``     list of ``{"name", "size", "symbol"}``, the symbol null where the size is fixed
+``transforms``     list of ``{"name", "cell", "hidden", "along", "flops"}``; flops of one step for one example, forward
+``work``           steps; ``span`` wavefronts; ``width`` the widest; ``parallelism`` work / span
+``widths``         steps of each wavefront
+``cells``          ``{"work", "span", "width"}`` of wavefronts of whole cells, or null where cells wait for each other
+``vector``         the schedule vectors of a uniform grid, ``{transform: {"vector": [...], "offset": n}}``, or null
+``critical_path``  list of ``[transform, [coordinates]]``
+``wavefronts``     for each wavefront a list of batches ``{"weights", "index", "steps"}``: the transform that owns the
+                   weights, the flat index over its untied dimensions, and the steps as ``[transform, [coordinates]]``;
+                   null where they were left out
+=================  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from gridc.errors import DataError, GridcError, UsageError
+
+if TYPE_CHECKING:
+    from gridc.scheduling.costs import Model
+    from gridc.scheduling.schedule import Schedule
+
+FORMAT, VERSION = "gridc.schedule", 1
+MOST_DRAWN = 20_000
+"""Steps beyond which Graphviz would not lay the graph out in any reasonable time."""
+
+
+def figures(plan: Schedule) -> dict[str, Any]:
+    """The figures of a schedule as plain data: what ``to_json`` writes but the spec, the steps and the path."""
+    from gridc.scheduling import costs
+
+    spec, cells, plane = plan.spec, plan.cells, plan.plane
+    return {
+        "name": spec.name,
+        "dimensions": [
+            {"name": d.name, "size": n, "symbol": d.size if isinstance(d.size, str) else None}
+            for d, n in zip(spec.dimensions, plan.sizes, strict=True)
+        ],
+        "transforms": [
+            {"name": t.name, "cell": t.cell, "hidden": t.hidden, "along": list(spec.names(t.along)),
+             "flops": costs.step_flops(spec, t.name)}
+            for t in spec.transforms.values()
+        ],
+        "work": plan.work, "span": plan.span, "width": plan.width, "parallelism": plan.parallelism,
+        "widths": list(plan.widths),
+        "cells": cells and {"work": cells.work, "span": cells.span, "width": cells.width},
+        "vector": plane and {
+            name: {"vector": list(vector), "offset": offset}
+            for name, vector, offset in zip(plane.names, plane.vectors, plane.offsets, strict=True)
+        },
+    }  # fmt: skip
+
+
+def to_json(plan: Schedule, *, steps: bool = True) -> str:
+    """The schedule in the format above, a line of JSON."""
+    if not plan.spec.source.text:
+        raise UsageError(f"grid '{plan.spec.name}' was not read from a text; only a spec that was can be written to JSON")
+    wavefronts = None
+    if steps:
+        wavefronts = [
+            [{"weights": b.owner, "index": b.weight, "steps": b.steps} for b in plan.batches(k)] for k in range(plan.span)
+        ]
+    page = {
+        "format": FORMAT, "version": VERSION, "spec": plan.spec.source.text, **figures(plan),
+        "critical_path": plan.critical_path, "wavefronts": wavefronts,
+    }  # fmt: skip
+    return json.dumps(page, ensure_ascii=False)
+
+
+def from_json(text: str) -> Schedule:
+    """Read back what ``to_json`` wrote, and check that it still says what its spec says.  Raises DataError."""
+    from gridc.language.reader import read
+    from gridc.scheduling.schedule import Schedule
+
+    try:
+        page: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"found no JSON ({error}); expected a schedule that gridc wrote") from None
+    page = cast("dict[str, Any]", page) if isinstance(page, dict) else {}
+    if page.get("format") != FORMAT:
+        raise DataError(f"found other JSON; expected a schedule that gridc wrote, with \"format\": \"{FORMAT}\"")
+    if page.get("version") != VERSION:
+        raise DataError(f"found version {page.get('version')!r} of the schedule format; expected {VERSION}")
+    try:
+        spec = read(page["spec"] + "\n")
+        sizes = tuple(int(d["size"]) for d in list[Any](page["dimensions"]))
+        fixed = [d.size if isinstance(d.size, int) else n for d, n in zip(spec.dimensions, sizes, strict=True)]
+    except GridcError as error:
+        raise DataError(f"the schedule's spec cannot be read: {error}") from None
+    except (KeyError, TypeError, ValueError):
+        raise DataError("the schedule lacks its spec or the sizes of its dimensions") from None
+    if list(sizes) != fixed or min(sizes) < 1:
+        raise DataError(f"the schedule's sizes {list(sizes)} are not those that its spec fixes, {fixed}")
+    plan = Schedule(spec, sizes)
+    for key, ours in (("work", plan.work), ("span", plan.span), ("widths", list(plan.widths))):
+        if page.get(key) != ours:
+            raise DataError(f"the schedule's {key} is not that of its spec; the file was changed, or another gridc wrote it")
+    return plan
+
+
+def to_dot(plan: Schedule) -> str:
+    """The dependency DAG for Graphviz: a rank a wavefront, a colour a transform, carried states dashed.
+
+    Raises UsageError where it has more than ``MOST_DRAWN`` steps."""
+    if plan.work > MOST_DRAWN:
+        raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and Graphviz draws at most {MOST_DRAWN:,}; "
+                         "use smaller sizes, or the HTML page")  # fmt: skip
+    from gridc.pictures.drawing import colours
+
+    colour = colours(plan.spec)
+    lines = [f"digraph {json.dumps(plan.spec.name)} {{", "  rankdir=LR; node [shape=box, style=filled, fontname=Helvetica];"]
+    for k, steps in enumerate(plan.wavefronts):
+        nodes = " ".join(f'"{step}" [fillcolor="{colour[step.transform]}"];' for step in steps)
+        lines.append(f"  subgraph wavefront_{k} {{ rank=same; {nodes} }}")
+    edges: Any = plan.graph.edges(data=True)
+    for before, after, data in edges:
+        style = " [style=dashed]" if data["kind"] == "carry" else ""
+        lines.append(f'  "{before}" -> "{after}"{style};')
+    return "\n".join([*lines, "}", ""])
+
+
+def to_trace(plan: Schedule, workers: int = 4, model: Model | None = None) -> str:
+    """A list schedule on so many workers as Chrome trace events: one track a worker, one slice a step, microseconds."""
+    simulation = plan.simulate(workers, model)
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{plan.spec.name}, simulated"}},
+    ]
+    for worker in range(workers):
+        events.append({"ph": "M", "pid": 1, "tid": worker + 1, "name": "thread_name", "args": {"name": f"worker {worker}"}})
+    levels = plan.level_numbers
+    for run in simulation.runs:
+        step = plan.step(run.step)
+        events.append(
+            {"ph": "X", "pid": 1, "tid": run.worker + 1, "name": str(step), "cat": step.transform,
+             # Thousandths of microseconds, so that the end of a slice never passes the start of the next.
+             "ts": round(run.start * 1e6, 3), "dur": round(round(run.end * 1e6, 3) - round(run.start * 1e6, 3), 3),
+             "args": {"transform": step.transform, "cell": list(step.cell), "wavefront": int(levels[run.step])}}
+        )  # fmt: skip
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"speedup": simulation.speedup}})

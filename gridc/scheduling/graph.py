@@ -1,0 +1,155 @@
+"""The dependency DAG: a node is one step, the update of one transform at one cell; an edge is a read or a carried state.
+
+Steps are numbered ``transform index × cells + cell``, cells row-major; edges are a pair of integer arrays, so that a
+hundred thousand steps are levelled without a Python loop over them.  networkx holds the graph that people see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import networkx as nx
+import numpy as np
+
+from gridc.language.lattice import Ints, carried, far_end, locate, points, source
+from gridc.language.spec import GridSpec, Transform
+
+
+class Step(NamedTuple):
+    """The update of one transform at one cell."""
+
+    transform: str
+    cell: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.transform}{list(self.cell)}"
+
+
+class Cycle(Exception):
+    """Steps that wait for each other; ``steps`` are those on the cycle, in order."""
+
+    def __init__(self, steps: Sequence[Step]):
+        self.steps = tuple(steps)
+        super().__init__(" ← ".join(str(step) for step in (*self.steps, self.steps[0])))
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """All steps of a grid of the given sizes and what each waits for: ``before[i]`` must precede ``after[i]``.
+
+    ``block[i]`` says by which read of the later step, in order; -1 is a state carried along its own dimension."""
+
+    spec: GridSpec
+    sizes: tuple[int, ...]
+    before: Ints
+    after: Ints
+    block: Ints
+
+    @cached_property
+    def cells(self) -> int:
+        return int(np.prod(self.sizes))
+
+    @cached_property
+    def count(self) -> int:
+        return self.cells * len(self.spec.transforms)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.spec.transforms)
+
+    def step(self, number: int) -> Step:
+        transform, cell = divmod(int(number), self.cells)
+        return Step(self.names[transform], tuple(int(c) for c in np.unravel_index(cell, self.sizes)))
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Every step, by its number."""
+        cells = [tuple(point) for point in points(self.sizes).tolist()]
+        return [Step(name, cell) for name in self.names for cell in cells]
+
+    @cached_property
+    def levels(self) -> Ints:
+        """The longest path that ends at each step, in steps before it; raises Cycle where there is one."""
+        return longest_paths(self.count, self.before, self.after, self)
+
+    def networkx(self) -> nx.DiGraph:
+        """The graph as networkx has it: nodes are (transform, coordinate), with ``wavefront`` and ``cell``; edges ``kind``."""
+        graph: nx.DiGraph = nx.DiGraph(name=self.spec.name, sizes=self.sizes)
+        steps, levels = self.steps, self.levels.tolist()
+        cell_of = {name: transform.cell for name, transform in self.spec.transforms.items()}
+        graph.add_nodes_from(
+            (step, {"wavefront": level, "cell": cell_of[step.transform]})
+            for step, level in zip(steps, levels, strict=True)
+        )
+        kinds = ({"kind": "read"}, {"kind": "carry"})
+        rows = zip(self.before.tolist(), self.after.tolist(), (self.block < 0).tolist(), strict=True)
+        # A carried vector that is also read is one edge; carries come last of all and so give their name to it.
+        edges = sorted(rows, key=lambda row: row[2])
+        graph.add_edges_from((steps[a], steps[b], kinds[carry]) for a, b, carry in edges)
+        return graph
+
+
+def build(spec: GridSpec, sizes: tuple[int, ...]) -> StepGraph:
+    """The step graph of a spec at these sizes (one number a dimension)."""
+    at, extent = points(sizes), np.asarray(sizes, np.int64)
+    number = {name: i for i, name in enumerate(spec.transforms)}
+    before: list[Ints] = []
+    after: list[Ints] = []
+    block: list[Ints] = []
+    everywhere = np.arange(len(at))
+
+    def wait(reader: str, of: Transform, looked: Ints, by: int) -> None:
+        found = locate(of, looked, extent)
+        for mask, point in ((found.inside, looked), *_wrapped(of, looked, extent, found.entering)):
+            base = number[of.name] * len(at)
+            before.append(base + np.ravel_multi_index(tuple(point[mask].T), sizes))
+            after.append(number[reader] * len(at) + everywhere[mask])
+            block.append(np.full(len(before[-1]), by))
+
+    for name, transform in spec.transforms.items():
+        if transform.has_memory or transform.mechanism.uses_hidden:
+            for point in carried(transform, at):
+                wait(name, transform, point, -1)
+        for by, read in enumerate(transform.reads):
+            wait(name, spec.transforms[read.of], source(spec, read, at), by)
+    return StepGraph(spec, sizes, *(np.concatenate(parts) for parts in (before, after, block)))
+
+
+def _wrapped(of: Transform, looked: Ints, extent: Ints, entering: Any) -> list[tuple[Any, Ints]]:
+    if of.start != "wrap" or not entering.any():
+        return []
+    point, there = far_end(of, looked, extent)
+    return [(entering & there, point)]
+
+
+def longest_paths(count: int, before: Ints, after: Ints, graph: StepGraph) -> Ints:
+    """Kahn's algorithm a level at a time: each round takes every step whose predecessors are all done."""
+    waiting = np.bincount(after, minlength=count)
+    order = np.argsort(before, kind="stable")
+    successors, starts = after[order], np.searchsorted(before[order], np.arange(count + 1))
+    levels = np.full(count, -1, np.int64)
+    ready, level = np.flatnonzero(waiting == 0), 0
+    while len(ready):
+        levels[ready] = level
+        lengths = starts[ready + 1] - starts[ready]
+        ends = np.cumsum(lengths)
+        reached = successors[np.arange(ends[-1]) - np.repeat(ends - lengths - starts[ready], lengths)]
+        reached, arrivals = np.unique(reached, return_counts=True)
+        waiting[reached] -= arrivals
+        ready, level = reached[waiting[reached] == 0], level + 1
+    if (levels < 0).any():
+        raise Cycle(_a_cycle(graph, np.flatnonzero(levels < 0), before, after))
+    return levels
+
+
+def _a_cycle(graph: StepGraph, stuck: Ints, before: Ints, after: Ints) -> list[Step]:
+    """The steps on one of the shortest cycles among those that never became ready, readers first."""
+    among = np.isin(before, stuck) & np.isin(after, stuck)
+    tangle: nx.DiGraph = nx.DiGraph(list(zip(after[among].tolist(), before[among].tolist(), strict=True)))
+    component = max(nx.strongly_connected_components(tangle), key=len)
+    start = min(component)
+    cycle = nx.find_cycle(tangle.subgraph(component), source=start)
+    return [graph.step(edge[0]) for edge in cycle]

@@ -1,0 +1,180 @@
+"""The order of execution: in which batches the steps run, chosen by a cost model among the orders that are valid.
+
+The wavefronts that people read are levels of steps.  An executor wants few wide products instead: it may go over
+wavefronts of *cells* and, within one, transform by transform; or level by level along a dimension, where whatever a level
+reads from the one below becomes one large product, hoisted out of the recurrence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from gridc.language.lattice import Ints, points
+from gridc.language.spec import GridSpec
+from gridc.scheduling.graph import Cycle, StepGraph, longest_paths
+
+
+@dataclass(frozen=True)
+class Order:
+    """``time[t][cell]`` is the turn at which transform ``t`` runs at a cell; ``run[t][cell]`` the stretch of turns within
+    which products of the reads ``hoisted[t]`` can be made at once, before it starts."""
+
+    name: str
+    time: tuple[Ints, ...]
+    run: tuple[Ints, ...]
+    hoisted: tuple[tuple[bool, ...], ...]
+
+
+def orders(graph: StepGraph) -> Iterator[Order]:
+    """Every valid order that gridc knows for a grid: wavefronts of cells and of steps, then level by level."""
+    work = _contracted(graph)
+    for outer in (None, *range(len(graph.sizes))):
+        if outer is not None and graph.sizes[outer] == 1:
+            continue
+        stages = _stages(work, outer)
+        if stages is None:
+            continue
+        inner = _cells(work, stages)
+        where = f" level by level along {graph.spec.dimensions[outer].name}" if outer is not None else ""
+        if inner is not None:
+            yield _order(work, stages, inner, f"wavefronts of cells{',' * bool(where)}{where}")
+        if inner is None or len(graph.spec.transforms) > 1:
+            within = stages[work.before] == stages[work.after]
+            levels = longest_paths(graph.count, work.before[within], work.after[within], graph)
+            yield _order(work, stages, levels, f"wavefronts of steps{',' * bool(where)}{where}")
+
+
+def _contracted(graph: StepGraph) -> StepGraph:
+    """The graph without relayed `pass` steps: whoever reads one waits for what it hands on instead."""
+    passes = [i for i, t in enumerate(graph.spec.transforms.values()) if t.relayed]
+    if not passes:
+        return graph
+    is_pass = np.isin(np.arange(graph.count) // graph.cells, passes)
+    origin = np.arange(graph.count)
+    feeds = is_pass[graph.after]
+    origin[is_pass] = -1
+    origin[graph.after[feeds]] = graph.before[feeds]
+    while True:
+        step = np.where(origin >= 0, origin, 0)
+        further = (origin >= 0) & is_pass[step]
+        if not further.any():
+            break
+        origin[further] = origin[origin[further]]
+    before = origin[graph.before]
+    kept = (before >= 0) & ~is_pass[graph.after]
+    return StepGraph(graph.spec, graph.sizes, before[kept], graph.after[kept], graph.block[kept])
+
+
+def _stages(graph: StepGraph, outer: int | None) -> Ints | None:
+    """A stage number for each step, (index on ``outer``, component of mutually recurrent transforms); None where a step
+    waits for a later index of ``outer``."""
+    transform = np.arange(graph.count) // graph.cells
+    slab = np.zeros(graph.count, np.int64)
+    if outer is not None:
+        slab = np.tile(points(graph.sizes)[:, outer], len(graph.names))
+        if (slab[graph.before] > slab[graph.after]).any():
+            return None
+    inside = slab[graph.before] == slab[graph.after]
+    count = len(graph.names)
+    pairs = np.unique(transform[graph.before[inside]] * count + transform[graph.after[inside]])
+    among: nx.DiGraph = nx.DiGraph()
+    among.add_nodes_from(range(count))
+    among.add_edges_from(divmod(int(pair), count) for pair in pairs)
+    component = np.zeros(count, np.int64)
+    condensed = nx.condensation(among)
+    for rank, node in enumerate(nx.lexicographical_topological_sort(condensed, key=lambda n: min(condensed.nodes[n]["members"]))):
+        component[list(condensed.nodes[node]["members"])] = rank
+    return slab * count + component[transform]
+
+
+def _cells(graph: StepGraph, stages: Ints) -> Ints | None:
+    """Turns by wavefronts of cells within each stage; None where cells wait for each other."""
+    transform, cell = np.divmod(np.arange(graph.count), graph.cells)
+    inside = stages[graph.before] == stages[graph.after]
+    before, after = graph.before[inside], graph.after[inside]
+    here = cell[before] == cell[after]
+    count = len(graph.names)
+    pairs = np.unique(transform[before[here]] * count + transform[after[here]])
+    among: nx.DiGraph = nx.DiGraph([divmod(int(pair), count) for pair in pairs])
+    among.add_nodes_from(range(count))
+    if not nx.is_directed_acyclic_graph(among):
+        return None
+    rank = np.zeros(count, np.int64)
+    for generation, members in enumerate(nx.topological_generations(among)):
+        rank[list(members)] = generation
+    # A cell is levelled once for each component, whose steps alone run together.
+    part = stages % count
+    node = part * graph.cells + cell
+    try:
+        levels = longest_paths(count * graph.cells, node[before[~here]], node[after[~here]], graph)
+    except Cycle:
+        return None
+    return levels[node] * count + rank[transform]
+
+
+def _order(graph: StepGraph, stages: Ints, inner: Ints, name: str) -> Order:
+    width = int(inner.max(initial=0)) + 1
+    _, turn = np.unique(stages * width + inner, return_inverse=True)
+    count = graph.cells
+    earlier = stages[graph.before] < stages[graph.after]
+    transform = graph.after // count
+    hoisted: list[tuple[bool, ...]] = []
+    for i, t in enumerate(graph.spec.transforms.values()):
+        mine = transform == i
+        hoisted.append(tuple(bool(earlier[mine & (graph.block == j)].all()) for j in range(len(t.reads))))
+    split = len(graph.names)
+    return Order(
+        name, tuple(np.split(turn, split)), tuple(np.split(stages, split)), tuple(hoisted)
+    )
+
+
+# -- what an order costs -------------------------------------------------------------------------------------------
+#
+# The constants are rough and were not fitted; the choice that follows from them was checked on two cores by whole training
+# steps in every order: S1, S3, S4 and S5 (tied and untied), S1 stacked, the three- and the multi-dimensional case.  With the
+# lanes that ``fused.lanes`` gives, the preferred order was the fastest or within noise of it (S1 in a new random order of
+# turns each round; the others in a fixed one, where whoever followed the limit was sometimes half as slow again).  Not
+# checked: S2.
+
+RATE = 75e9
+"""Single-precision multiply-adds count two: a core's rate on a large product, in floating-point operations a second."""
+NARROW = 9.0
+"""The number of rows at which a product runs at half that rate."""
+CALL = 1.2e-6
+"""Seconds that a batch costs before any arithmetic."""
+
+
+def product_seconds(rows: np.ndarray | float, inner: int, columns: int) -> np.ndarray | float:
+    """What one core takes for a product of ``rows × inner`` by ``inner × columns``."""
+    return CALL + 2.0 * (rows + NARROW) * inner * columns / RATE
+
+
+def seconds(spec: GridSpec, order: Order, weight: tuple[Ints, ...], batch: float) -> float:
+    """The model's time of one forward sweep on one core; ``weight[t][cell]`` tells which weights a step uses."""
+    total = 0.0
+    for i, transform in enumerate(spec.transforms.values()):
+        columns = len(transform.gates) * transform.hidden
+        if not columns:
+            continue
+        own = weight[i]
+        weights = int(own.max(initial=0)) + 1
+        _, widths = np.unique(order.time[i] * weights + own, return_counts=True)
+        stretches, lengths = np.unique(order.run[i] * weights + own, return_counts=True)
+        hoists = len(widths) > len(stretches)
+        late = sum(spec.transforms[r.of].hidden for r, early in zip(transform.reads, order.hoisted[i], strict=True)
+                   if not (early and hoists))  # fmt: skip
+        early = spec.rows(transform.name) - late if hoists else 0
+        late = spec.rows(transform.name) - early
+        total += float(np.sum(product_seconds(widths * batch, late, columns)))
+        if early:
+            total += float(np.sum(product_seconds(lengths * batch, early, columns)))
+    return total
+
+
+def cheapest(graph: StepGraph, weight: tuple[Ints, ...], batch: float) -> Order:
+    """The order that the cost model prefers."""
+    return min(orders(graph), key=lambda order: seconds(graph.spec, order, weight, batch))

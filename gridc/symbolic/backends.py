@@ -1,0 +1,117 @@
+"""The table of backends: which PyTensor mode runs a grid, and what must be installed for it.
+
+PyTensor is imported late, after ``prepare`` has given it a compile cache that can be written to.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gridc.errors import ResourceError, UsageError, listed, nearest
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run a lowered graph.  ``static``: shapes are fixed when it compiles, and each new size compiles again."""
+
+    name: str
+    text: str
+    mode: Callable[[], Any]
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    static: bool = False
+    lowerings: tuple[str, ...] = ("fused", "plain")
+    scan: str | None = None
+    """The mode of a Scan's inner graph, where it is not the backend's own."""
+
+    def missing(self) -> tuple[str, ...]:
+        """The packages or programs that it needs and that are not there."""
+        import shutil
+
+        return tuple(n for n in self.needs if importlib.util.find_spec(n) is None and not (n == "g++" and shutil.which(n)))
+
+
+def _python() -> Any:
+    """Glue in Python around Ops that bring their own kernels; nothing is compiled, and buffers last between calls."""
+    from pytensor.compile.mode import Mode
+    from pytensor.graph.rewriting.db import RewriteDatabaseQuery
+    from pytensor.link.vm import VMLinker
+
+    from gridc.symbolic.fused import INPLACE
+
+    linker = VMLinker(allow_gc=False, use_cloop=False, c_thunks=False)
+    return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", INPLACE]))
+
+
+def _predefined(name: str) -> Callable[[], Any]:
+    def mode() -> Any:
+        from pytensor.compile.mode import get_mode
+
+        return get_mode(name)
+
+    return mode
+
+
+BACKENDS: Mapping[str, Backend] = {
+    backend.name: backend
+    for backend in (
+        Backend("python", "PyTensor's Python linker around compiled kernels; builds at once", _python, scan="FAST_COMPILE"),
+        Backend("c", "PyTensor's C linker; needs a C++ compiler and builds for about a minute", _predefined("CVM"), ("g++",)),
+        Backend("numba", "PyTensor's Numba linker; builds for one to two minutes", _predefined("NUMBA"), ("numba",),
+                lowerings=("fused",)),  # 3.0.7's Numba linker gives wrong states where a Scan and its gradient are one function
+        Backend("jax", "JAX on CPU, GPU or TPU; compiles again for each size", _predefined("JAX"), ("jax",), "jax", True, ("plain",)),
+    )
+}
+
+
+def backend(name: str) -> Backend:
+    """The row of a backend (``auto`` is ``python``).
+
+    Raises UsageError where there is no such row, ResourceError where something that it needs is not installed."""
+    if name != "auto" and name not in BACKENDS:
+        raise UsageError(f"there is no backend '{name}'; expected {listed(('auto', *BACKENDS))}{nearest(name, BACKENDS)}")
+    row = BACKENDS["python" if name == "auto" else name]
+    missing = row.missing()
+    if missing:
+        how = f"pip install 'gridc[{row.extra}]'" if row.extra else f"install {listed(missing, 'and')}"
+        raise ResourceError(f"the backend '{row.name}' needs {listed(missing, 'and')}, which is not installed; {how}")
+    return row
+
+
+@functools.cache
+def prepare() -> None:
+    """Give PyTensor, if nobody has imported it yet, a compile cache that can be written to.
+
+    PyTensor fails at import where the home folder is read-only; and its warning about BLAS concerns C code that gridc does
+    not generate."""
+    if "pytensor" in sys.modules:
+        return
+    flags = os.environ.get("PYTENSOR_FLAGS", "")
+    if "compiledir" not in flags:
+        flags = ",".join(filter(None, [flags, f"base_compiledir={cache_folder() / 'pytensor'}"]))
+    os.environ["PYTENSOR_FLAGS"] = flags
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """Where compiled things are kept: ``GRIDC_CACHE_DIR``, else the user's cache folder, else a temporary one."""
+    import platformdirs
+
+    for path in (os.environ.get("GRIDC_CACHE_DIR"), platformdirs.user_cache_dir("gridc")):
+        if path:
+            try:
+                chosen = Path(path)
+                chosen.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=chosen):
+                    return chosen
+            except OSError:
+                continue
+    return Path(tempfile.mkdtemp(prefix="gridc-"))

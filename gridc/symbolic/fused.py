@@ -1,0 +1,392 @@
+"""The fused lowering: the whole sweep over the grid as one Op, and its adjoint as another.
+
+Both run the compiled kernels of ``sweep`` over the index arrays of ``layout``, worked out from the sizes of the call.  What
+the adjoint needs goes from one to the other on a *tape*, a flat vector that PyTensor keeps between calls; with ``recompute`` it
+is short, and the adjoint runs the sweep again, segment by segment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.compile.mode import optdb
+from pytensor.gradient import DisconnectedType
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
+from pytensor.tensor.type import TensorType
+
+from gridc.errors import UsageError
+from gridc.fusion import blas, recompute, segments
+from gridc.fusion import sweep as engine
+from gridc.fusion.sweep import Parameters, Workspace, backward, forward
+from gridc.language.lattice import Ints
+from gridc.language.spec import GridSpec
+from gridc.scheduling import layout
+from gridc.scheduling.layout import Boundary, Lane
+from gridc.symbolic.indices import recall
+from gridc.symbolic.wiring import Variable, Wiring
+
+Role = tuple[str, str, str]
+"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined', 'hidden' |
+'memory' | ''); a shift is added to every entry."""
+
+INPLACE = "gridc_inplace"
+"""The tag of the rewrite that lets an adjoint use up its tape."""
+
+
+def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
+    """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
+    spec, roles, arrays = wiring.spec, [], []
+    for name in spec.transforms:
+        for letter, variable in zip("Wbp", wiring.weights[name], strict=True):
+            if variable is not None:
+                roles.append((name, letter, ""))
+                arrays.append(variable)
+        for vector in ("hidden", "memory"):
+            start = wiring.start(name, vector)
+            if start is not None:
+                roles.append((name, "start", vector))
+                arrays.append(start)
+            for role, variable in zip(("entry", "shift"), wiring.entries.get((name, vector), ()), strict=False):
+                if variable is not None:
+                    roles.append((name, role, vector))
+                    arrays.append(variable)
+    for name, variable in wiring.joined.items():
+        roles.append((name, "joined", ""))
+        arrays.append(variable)
+    _, *taps = Sweep(spec, wiring.dtype, tuple(roles), wiring.recompute)(wiring.extent, wiring.lengths, *arrays, return_list=True)
+    feed = iter(taps)
+    return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
+
+
+def prepare(spec: GridSpec, dtype: str) -> None:
+    """Build, or take from the disk cache, the kernels of a spec's cells and of the sweep itself."""
+    engine.prepare([(t.cell, t.options, len(t.along)) for t in spec.transforms.values() if t.gates], dtype)
+
+
+TWO_LANES = 150_000_000
+POOL = 100_000_000  # multiply-adds from which BLAS may use its own threads
+"""Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: S3 with batch 8 (190 million) gains a
+sixth and with 15 (350 million) a fifth; cases of 30 to 130 million gain nothing or lose up to two thirds."""
+
+
+def lanes(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
+    """How many threads sweep: two where each has examples enough and the work outweighs their meeting."""
+    return 2 if batch >= 2 and _work(spec, batch, sizes) > TWO_LANES and blas.default_threads() > 1 else 1
+
+
+def one_blas_thread(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> bool:
+    """Whether BLAS should keep to one thread during a call: beside threads of ours, and for small products, where a second
+    thread gains nothing and, on a machine that is busy, waits for a core while the first one spins."""
+    return lanes(spec, batch, sizes) > 1 or _work(spec, batch, sizes) < POOL
+
+
+def _work(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
+    """Multiply-adds of a forward sweep."""
+    return sum(spec.rows(n) * len(t.gates) * t.hidden for n, t in spec.transforms.items()) * math.prod(sizes) * batch
+
+
+def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> layout.Layout:
+    return layout.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
+
+
+def plan_segments(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> segments.Layout:
+    return recompute.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
+
+
+def _room(lane: Lane | segments.Lane) -> tuple[int, int]:
+    """How many numbers the tape and the slopes of a lane hold."""
+    return segments.room(lane) if isinstance(lane, segments.Lane) else Workspace.sizes(lane.program)
+
+
+class _Arrays:
+    """The inputs of a sweep by their role, and how they lie in a lane's arrays."""
+
+    def __init__(self, op: _SweepOp, inputs: Any):
+        extent, lengths, *arrays = inputs
+        self.spec, self.dtype = op.spec, np.dtype(op.dtype)
+        self.by_role = {role: np.ascontiguousarray(array) for role, array in zip(op.roles, arrays, strict=True)}
+        self.layout = recall(plan_segments if op.recompute else plan, op.spec, extent, lengths)
+        self.names = list(op.spec.transforms)
+
+    def parameters(self) -> Parameters:
+        w, b, p = ([self._flat(name, letter) for name in self.names] for letter in "Wbp")
+        return Parameters(w, b, p)
+
+    def _flat(self, name: str, letter: str) -> Any:
+        array = self.by_role.get((name, letter, ""))
+        return None if array is None else flat_weights(array, letter)
+
+    def rows(self, lane: Lane | segments.Lane, count: int) -> slice:
+        """A lane's rows of an array ``[batch × places, …]``."""
+        each = count // self.layout.batch
+        return slice(lane.examples.start * each, lane.examples.stop * each)
+
+    def workspaces(self, tape: np.ndarray, scratch: np.ndarray | None = None) -> list[Workspace]:
+        spaces: list[Workspace] = []
+        used = lent = 0
+        for lane in self.layout.lanes:
+            size, more = Workspace.sizes(lane.program)
+            space = Workspace(lane.program, self.dtype, tape[used : used + size],
+                              None if scratch is None else scratch[lent : lent + more])  # fmt: skip
+            used, lent = used + size, lent + more
+            self.join(lane, space)
+            spaces.append(space)
+        return spaces
+
+    def join(self, lane: Lane | segments.Lane, space: Workspace) -> None:
+        """Give a workspace the vectors that join."""
+        for i, name in enumerate(self.names):
+            for j, x in enumerate(self.spec.joined(name)):
+                vectors = self.by_role[x.name, "joined", ""]
+                space.joined[i][j] = vectors[self.rows(lane, len(vectors))]
+
+    def enter(self, lane: Lane, space: Workspace) -> None:
+        """Fill the boundary rows with what enters the grid."""
+        for boundary in lane.boundaries:
+            for vector, states in (("hidden", space.h), ("memory", space.m)):
+                state = states[boundary.storage]
+                if state is None:
+                    continue
+                start = self.by_role.get((boundary.transform, "start", vector), 0)
+                entry = self.by_role.get((boundary.transform, "entry", vector))
+                state[boundary.start] = start
+                entering = slice(boundary.first, boundary.first + boundary.count)
+                if entry is None:
+                    state[entering] = start
+                else:
+                    shift = self.by_role.get((boundary.transform, "shift", vector), 0)
+                    np.add(entry[self.rows(lane, len(entry))], shift, out=state[entering])
+
+
+def flat_weights(array: np.ndarray, letter: str) -> np.ndarray:
+    """``[*untied, …]`` as ``[weights, …]``."""
+    return array.reshape(-1, *array.shape[-2 if letter == "W" else -1 :])
+
+
+class _SweepOp(Op):
+    """What the sweep and its adjoint have in common: the spec, the dtype, and the roles of the inputs."""
+
+    spec: GridSpec
+    dtype: str
+    roles: tuple[Role, ...]
+    recompute: bool
+
+    def tap_types(self) -> list[TensorType]:
+        return [TensorType(self.dtype, (None,) * (2 + len(o.axes))) for o in self.spec.outputs.values() for _ in o.reads]
+
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        return [[i >= 2] * len(node.outputs) for i in range(len(node.inputs))]
+
+    def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
+        return False
+
+
+class Sweep(_SweepOp):
+    """``(extent, lengths, *arrays) → (tape, *taps)``: the forward sweep."""
+
+    __props__ = ("spec", "dtype", "roles", "recompute")
+
+    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False):
+        self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
+
+    def make_node(self, *inputs: Any) -> Apply[Any, Any]:
+        variables = [pt.as_tensor_variable(v) for v in inputs]
+        return Apply(self, variables, [t() for t in (TensorType(self.dtype, (None,)), *self.tap_types())])
+
+    def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
+        arrays = _Arrays(self, inputs)
+        size = sum(_room(lane)[0] for lane in arrays.layout.lanes)
+        tape = output_storage[0][0]
+        if tape is None or tape.shape != (size,) or not tape.flags.c_contiguous:
+            output_storage[0][0] = tape = np.empty(size, self.dtype)
+        if self.recompute:
+            self._segments(arrays, tape, output_storage[1:])
+            return
+        spaces = arrays.workspaces(tape)
+        for lane, space in zip(arrays.layout.lanes, spaces, strict=True):
+            arrays.enter(lane, space)
+        forward(spaces, arrays.parameters())
+        storages = iter(output_storage[1:])
+        for name, o in self.spec.outputs.items():
+            for j in range(len(o.reads)):
+                parts = [_tapped(lane.taps[name][j], space) for lane, space in zip(arrays.layout.lanes, spaces, strict=True)]
+                next(storages)[0] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _segments(self, arrays: _Arrays, tape: np.ndarray, storage: Any) -> None:
+        """Segment by segment, in one workspace."""
+        hidden = [self.spec.transforms[tap.transform].hidden for o in self.spec.outputs.values() for tap in o.reads]
+        for cell, (_, *shape, cells), n in zip(storage, arrays.layout.lanes[0].taps, hidden, strict=True):
+            cell[0] = np.zeros((arrays.layout.batch, *shape, cells * n), self.dtype)
+        recompute.forward(arrays, tape, [cell[0] for cell in storage])
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        tape, *taps = outputs
+        given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in zip(taps, cotangents[1:], strict=True)]
+        gradients = Adjoint(self.spec, self.dtype, self.roles, self.recompute)(*inputs, tape, *given, return_list=True)
+        return [DisconnectedType()(), DisconnectedType()(), *gradients]
+
+    def __str__(self) -> str:
+        return f"Sweep{{{self.spec.name}}}"
+
+
+def _tapped(tap: tuple[int, bool, Ints], space: Workspace) -> np.ndarray:
+    storage, memory, rows = tap
+    state = (space.m if memory else space.h)[storage]
+    assert state is not None
+    found = state[np.maximum(rows, 0)]
+    found[rows < 0] = 0
+    return found.reshape(*rows.shape[:-1], -1)
+
+
+_idle: list[np.ndarray] = []
+_lock = Lock()
+
+
+@contextmanager
+def _lent(size: int, dtype: str) -> Iterator[np.ndarray]:
+    """A vector to work with, the last call's where it fits: pages that were touched before cost nothing."""
+    with _lock:
+        kept = _idle.pop() if _idle else None
+    scratch = kept if kept is not None and kept.size == size and kept.dtype == dtype else np.empty(size, dtype)
+    try:
+        yield scratch
+    finally:
+        with _lock:
+            _idle[:] = [scratch]
+
+
+class Adjoint(_SweepOp):
+    """``(extent, lengths, *arrays, tape, *gradients of the taps) → gradients of the arrays``: the sweep backward.
+
+    In place it uses up the tape; otherwise it works on a copy.  The gradients of joined inputs that are ``unasked`` for stay
+    zero: each would be a product as large as the reads'."""
+
+    __props__ = ("spec", "dtype", "roles", "recompute", "inplace", "unasked")
+
+    def __init__(
+        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False, inplace: bool = False,
+        unasked: tuple[Role, ...] = (),
+    ):  # fmt: skip
+        self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
+        self.inplace, self.unasked = inplace, unasked
+        if inplace:
+            self.destroy_map = {0: [2 + len(roles)]}
+
+    def make_node(self, *inputs: Any) -> Apply[Any, Any]:
+        variables = [pt.as_tensor_variable(v) for v in inputs]
+        return Apply(self, variables, [v.type() for v in variables[2 : 2 + len(self.roles)]])
+
+    def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
+        count = 2 + len(self.roles)
+        arrays = _Arrays(self, inputs[:count])
+        tape, *given = inputs[count:]
+        size = sum(_room(lane)[1] for lane in arrays.layout.lanes)
+        with _lent(size, self.dtype) as scratch:
+            self._run(arrays, tape if self.inplace else tape.copy(), scratch, given, output_storage)
+
+    def _run(self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, given: list[np.ndarray], storage: Any) -> None:
+        out = {role: _output(cell, array) for role, cell, array in zip(self.roles, storage, arrays.by_role.values(), strict=True)}
+        for role, array in out.items():
+            if role[1] in ("start", "shift", "joined") or (role[1] == "entry" and self.recompute):
+                array.fill(0)
+        letters = [[flat_weights(out[n, letter, ""], letter) if (n, letter, "") in out else None for n in arrays.names]
+                   for letter in "Wbp"]  # fmt: skip
+
+        def attach(lane: Lane | segments.Lane, space: Workspace) -> None:
+            for i, name in enumerate(arrays.names):
+                for j, x in enumerate(self.spec.joined(name)):
+                    if (x.name, "joined", "") not in self.unasked:
+                        total = out[x.name, "joined", ""]
+                        space.djoined[i][j] = total[arrays.rows(lane, len(total))]
+
+        if self.recompute:
+            taps = [np.ascontiguousarray(gradient) for gradient in given]
+            recompute.backward(arrays, tape, scratch, taps, attach, Parameters(*letters), out)
+            return
+        lanes = list(zip(arrays.layout.lanes, arrays.workspaces(tape, scratch), strict=True))
+        for lane, space in lanes:
+            space.clear_gradients()
+            feed = iter(given)
+            for name, o in self.spec.outputs.items():
+                for j in range(len(o.reads)):
+                    _hand_back(lane.taps[name][j], space, next(feed)[lane.examples])
+            attach(lane, space)
+        backward([space for _, space in lanes], arrays.parameters(), Parameters(*letters))
+        for lane, space in lanes:
+            for boundary in lane.boundaries:
+                _leave(arrays, out, lane, boundary, space)
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        raise UsageError(
+            "the fused sweep has a gradient but no second derivative; compile or lower the spec with lowering='plain' for that"
+        )
+
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        # The tape follows from the inputs: its own gradient is not asked for.
+        return [[i >= 2] * len(node.outputs) for i in range(len(node.inputs))]
+
+    def __str__(self) -> str:
+        return f"Adjoint{{{self.spec.name}{', inplace' * self.inplace}}}"
+
+
+def _output(storage: Any, like: np.ndarray) -> np.ndarray:
+    array = storage[0]
+    if array is None or array.shape != like.shape or not array.flags.c_contiguous:
+        storage[0] = array = np.empty_like(like)
+    return array
+
+
+def _hand_back(tap: tuple[int, bool, Ints], space: Workspace, gradient: np.ndarray) -> None:
+    """Add the gradient of what an output read to the rows that it read."""
+    storage, memory, rows = tap
+    state = (space.dm if memory else space.dh)[storage]
+    assert state is not None
+    rows_of = gradient.reshape(-1, state.shape[1])
+    flat = rows.ravel()
+    there = flat >= 0
+    if not there.all():
+        flat, rows_of = flat[there], rows_of[there]
+    if len(np.unique(flat)) == len(flat):
+        state[flat] += rows_of
+    else:  # a `pass` hands one vector to several cells
+        np.add.at(state, flat, rows_of)
+
+
+def _leave(arrays: _Arrays, out: dict[Role, np.ndarray], lane: Lane, boundary: Boundary, space: Workspace) -> None:
+    """The gradient of what entered the grid, from the boundary rows."""
+    for vector, states in (("hidden", space.dh), ("memory", space.dm)):
+        state = states[boundary.storage]
+        if state is None:
+            continue
+        entering = state[boundary.first : boundary.first + boundary.count]
+        start = out.get((boundary.transform, "start", vector))
+        entry = out.get((boundary.transform, "entry", vector))
+        shift = out.get((boundary.transform, "shift", vector))
+        if entry is not None:
+            entry[arrays.rows(lane, len(entry))] = entering
+        if shift is not None:
+            shift += entering.sum(axis=0)
+        if start is not None:
+            start += state[boundary.start]
+            if entry is None:
+                start += entering.sum(axis=0)
+
+
+@node_rewriter([Adjoint])
+def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
+    op = node.op
+    if op.inplace:
+        return False
+    unasked = tuple(r for r, out in zip(op.roles, node.outputs, strict=True) if r[1] == "joined" and not fgraph.clients[out])
+    return Adjoint(op.spec, op.dtype, op.roles, op.recompute, inplace=True, unasked=unasked)(*node.inputs, return_list=True)
+
+
+optdb.register("gridc_use_up_the_tape", dfs_rewriter(_use_up_the_tape), INPLACE, "fast_run", "inplace", position=75)

@@ -1,0 +1,110 @@
+"""An Op that hands the graph integer arrays worked out from the sizes of a call: where things lie in a grid of that size.
+
+Its inputs are ``extent``, the batch and then every dimension's size, and ``lengths``, ``[batch, symbols]``.  A backend that
+cannot run it (JAX, whose shapes are static) takes its outputs as inputs of the compiled function instead.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from pytensor.gradient import DisconnectedType
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.tensor.type import TensorType
+
+from gridc.language.lattice import Ints
+from gridc.language.spec import GridSpec
+
+Arrays = tuple[np.ndarray, ...]
+Plan = Callable[[GridSpec, tuple[int, ...], int, Ints | None], Any]
+
+
+class Memory:
+    """What was worked out for the last few sizes and lengths; safe to use from several threads."""
+
+    def __init__(self, keep: int = 16):
+        self._keep, self._kept, self._lock = keep, OrderedDict[Any, Any](), Lock()
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > self._keep:
+                self._kept.popitem(last=False)
+        return made
+
+
+_memory = Memory()
+
+
+def recall(plan: Plan, spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, *extra: Any) -> Any:
+    """``plan(spec, sizes, batch, extents, *extra)``, from memory where these sizes and lengths came before."""
+    batch, *sizes = (int(n) for n in extent)
+    key = (plan, spec.digest, batch, tuple(sizes), lengths.tobytes(), extra)
+    return _memory.get(key, lambda: plan(spec, tuple(sizes), batch, extents(spec, sizes, lengths), *extra))
+
+
+def extents(spec: GridSpec, sizes: Sequence[int], lengths: np.ndarray) -> Ints | None:
+    """Each example's own sizes, ``[batch, dimensions]``; None where all examples fill the grid."""
+    result = np.tile(np.asarray(sizes, np.int64), (len(lengths), 1))
+    for d, dimension in enumerate(spec.dimensions):
+        if isinstance(dimension.size, str):
+            result[:, d] = lengths[:, spec.symbols.index(dimension.size)]
+    return None if (result == np.asarray(sizes)).all() else result
+
+
+class Sizes(NamedTuple):
+    """The values of ``extent`` and ``lengths``, where they are known while the graph is built."""
+
+    extent: np.ndarray
+    lengths: np.ndarray
+
+
+class IndexArrays(Op):
+    """Runs a plan, a function of spec and sizes that gives a fixed number of arrays; ``kinds`` are their dtypes and shapes."""
+
+    __props__ = ("spec", "plan", "kinds")
+
+    def __init__(self, spec: GridSpec, plan: Plan, kinds: tuple[tuple[str, tuple[int | None, ...]], ...]):
+        self.spec, self.plan, self.kinds = spec, plan, kinds
+
+    def make_node(self, extent: Any, lengths: Any) -> Apply[Any, Any]:
+        outputs = [TensorType(dtype, shape)() for dtype, shape in self.kinds]
+        return Apply(self, [extent, lengths], outputs)
+
+    def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
+        arrays = recall(self.plan, self.spec, *inputs)
+        for storage, array in zip(output_storage, arrays, strict=True):
+            storage[0] = array
+
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        return [[False] * len(node.outputs) for _ in node.inputs]
+
+    def pullback(self, inputs: Any, outputs: Any, output_grads: Any) -> list[Any]:
+        return [DisconnectedType()() for _ in inputs]
+
+    def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"IndexArrays{{{self.plan.__name__}}}"
+
+
+def index_arrays(
+    spec: GridSpec, plan: Plan, kinds: Sequence[tuple[str, int]], extent: Any, lengths: Any, sizes: Sizes | None
+) -> list[Any]:
+    """The arrays that a plan makes, as variables; ``kinds`` are their dtypes and ranks.  With ``sizes`` their shapes are static."""
+    shapes: list[tuple[int | None, ...]] = [(None,) * rank for _, rank in kinds]
+    if sizes is not None:
+        shapes = [array.shape for array in recall(plan, spec, *sizes)]
+    op = IndexArrays(spec, plan, tuple((dtype, shape) for (dtype, _), shape in zip(kinds, shapes, strict=True)))
+    return op(extent, lengths, return_list=True)

@@ -1,0 +1,53 @@
+"""What a sweep is wired to: the variables that reach it, whichever way it is then computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytensor.tensor as pt
+
+from gridc.language.spec import GridSpec
+from gridc.symbolic.indices import Sizes
+
+Variable = Any  # a pytensor TensorVariable
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """``weights[t]`` is (W, b, peepholes), each None where absent; ``entries[t, 'hidden' | 'memory']`` the vectors that enter,
+    ``[batch × other dimensions, hidden]``, and one vector to be added to each of them, None for none; ``joined[input]`` its vectors ``[batch × over, width]``;
+    ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
+    ``scan`` the mode of a Scan's inner graph, None for that of the function around it; ``masks`` what training draws for
+    dropout and zoneout (see ``gridc.language.noise``), none in prediction; ``recompute`` asks a fused sweep to keep little
+    and run twice."""
+
+    spec: GridSpec
+    dtype: str
+    extent: Variable
+    lengths: Variable
+    weights: Mapping[str, tuple[Variable, Variable, Variable]]
+    parameters: Mapping[str, Variable]
+    entries: Mapping[tuple[str, str], tuple[Variable, Variable | None]]
+    joined: Mapping[str, Variable]
+    facts: Mapping[str, Mapping[str, Variable]]
+    indices: tuple[Variable, ...] = ()
+    scan: str | None = None
+    static: Sizes | None = None
+    masks: Mapping[str, Variable] = field(default_factory=dict)
+    recompute: bool = False
+
+    def start(self, name: str, vector: str) -> Variable | None:
+        """A learned start, or None where a transform starts at zero."""
+        return self.parameters.get(f"{name}.start.{vector[0]}")
+
+
+def take(table: Variable, index: Variable) -> Variable:
+    """Rows of a matrix, ``[*index's axes, columns]``.
+
+    One row more is taken and dropped: PyTensor (3.0.7) refuses the gradient of a look-up by a single index, which it
+    takes for broadcasting."""
+    flat = index.flatten()
+    found = table[pt.concatenate([flat, flat[:1]])][:-1]
+    return found if index.ndim == 1 else found.reshape((*(index.shape[axis] for axis in range(index.ndim)), table.shape[1]))

@@ -1,0 +1,1 @@
+"""Optimisers, metrics, checkpoints, and the loop that uses them."""

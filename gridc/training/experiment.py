@@ -1,0 +1,221 @@
+"""The ``training:`` block of a spec: the task or data, the optimiser, the budget and when to stop.
+
+The choices of task, optimiser and schedule, with their options, come from their tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic_core import PydanticCustomError
+
+from gridc.data.tasks import TASKS
+from gridc.errors import listed, nearest
+from gridc.options import STRICT, Option, model
+from gridc.training.learning_rates import SCHEDULES
+from gridc.training.update_rules import OPTIMIZERS
+
+Strings = str | list[str]
+
+
+class Block(BaseModel):
+    """Keys that are not declared are refused; numbers are not made from strings."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Choice(Block):
+    """One row of a table with its options: ``{parity: {bits: 12}}``."""
+
+    @property
+    def name(self) -> str:
+        """Which row."""
+        return self._chosen()[0]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options, defaults filled in."""
+        return self._chosen()[1].model_dump()
+
+    def _chosen(self) -> tuple[str, BaseModel]:
+        fields = type(self).model_fields
+        name = next(iter(self.model_fields_set))
+        return fields[name].alias or name, getattr(self, name)
+
+    @model_validator(mode="after")
+    def _one(self) -> Choice:
+        if len(self.model_fields_set) != 1:
+            names = [field.alias or name for name, field in type(self).model_fields.items()]
+            raise PydanticCustomError("one_of", "expected one of {names}, not {count}",
+                                      {"names": listed(names), "count": len(self.model_fields_set) or "none"})  # fmt: skip
+        return self
+
+
+def _choice(title: str, table: Mapping[str, tuple[tuple[Option, ...], str]]) -> Any:
+    """The type of a field that chooses one row of a table, by name alone or with options."""
+    fields: dict[str, Any] = {}
+    for name, (options, text) in table.items():
+        row = model(f"{title} {name}", options, text)
+        fields[name.replace("-", "_")] = (
+            row,
+            Field(default=None, alias=name, title=f"options of {name}", description=text, validate_default=False),
+        )
+    made = create_model(title, __base__=Choice, __doc__=f"One {title.lower()} with its options.", **fields)
+    made.model_config.update(STRICT)
+    made.model_rebuild(force=True)
+
+    def expanded(value: Any) -> Any:
+        """``digits`` and ``{digits: }`` both say ``{digits: {}}``."""
+        if isinstance(value, str):
+            if value not in table:
+                raise PydanticCustomError("no_such_row", "there is no {what} '{name}', expected {names}{near}", {
+                    "what": title.lower(), "name": value, "names": listed(table), "near": nearest(value, table)})  # fmt: skip
+            return {value: {}}
+        if isinstance(value, Mapping):
+            return {k: {} if v is None else v for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]  # any mapping
+        return value
+
+    names = Literal[tuple(table)]  # type: ignore[valid-type]  # the rows of the table
+    return Annotated[made, BeforeValidator(expanded, json_schema_input_type=names | made)]
+
+
+def _either(table: Mapping[str, object]) -> str:
+    """What a field that chooses a row expects, for people."""
+    return f"{listed(table)}, alone or as {{NAME: {{OPTION: VALUE}}}}"
+
+
+if TYPE_CHECKING:
+    Task: TypeAlias = Choice
+    Optimiser: TypeAlias = Choice
+    Scheduled: TypeAlias = Choice
+else:
+    Task = _choice("Task", {row.name: (row.options, row.help) for row in TASKS.values()})
+    Optimiser = _choice("Optimizer", {row.name: (row.options, row.equation) for row in OPTIMIZERS.values()})
+    Scheduled = _choice("Schedule", {row.name: (row.options, row.help) for row in SCHEDULES.values()})
+
+
+class Text(Block):
+    """How a text file becomes sequences: every window of symbols predicts the same window one symbol later."""
+
+    by: Literal["character", "byte", "word"] = Field(
+        default="character", title="character, byte or word", description="What a symbol is."
+    )
+    window: int = Field(default=64, ge=1, title="a positive integer", description="Symbols in a sequence.")
+
+
+class Images(Block):
+    """How a folder of images, one folder a class, becomes arrays."""
+
+    size: tuple[int, int] = Field(
+        default=(28, 28), strict=False, title="a list of rows and columns", description="What images are scaled to."
+    )
+    colour: bool = Field(False, title="true or false", description="Three numbers a pixel instead of one.")
+
+
+class Data(Block):
+    """Where the examples are: a file, and which of its columns or arrays each input and output takes."""
+
+    file: str = Field(title="a path", description=".npz, .npy (a folder of them), .csv, .parquet, .txt, or images.")
+    held_out: str | None = Field(default=None, title="a path", description="A file of examples held out of training.")
+    inputs: dict[str, Strings] = Field(
+        default_factory=dict, title="a mapping of input to column or list of columns",
+        description="Where the names in the file differ from the spec's.",
+    )  # fmt: skip
+    outputs: dict[str, Strings] = Field(
+        default_factory=dict, title="a mapping of output to column or list of columns",
+        description="Where the names in the file differ from the spec's.",
+    )  # fmt: skip
+    lengths: dict[str, str] = Field(
+        default_factory=dict, title="a mapping of symbol to column", description="Each example's own length."
+    )
+    text: Text | None = Field(default=None, title="a mapping such as {by: character, window: 64}", description="For a text file.")
+    images: Images | None = Field(default=None, title="a mapping such as {size: [28, 28]}", description="For a folder of images.")
+
+
+def _file(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
+
+
+class Budget(Block):
+    """How long to train; the first limit that is reached ends it."""
+
+    epochs: float | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
+    samples: int | None = Field(default=None, ge=1, title="a positive integer", description="Examples seen.")
+    steps: int | None = Field(default=None, ge=1, title="a positive integer", description="Updates of the weights.")
+    seconds: float | None = Field(default=None, gt=0, title="a positive number", description="Time, without compiling.")
+
+
+class Stop(Block):
+    """When to stop before the budget is spent."""
+
+    accuracy: float | None = Field(
+        default=None, ge=0, le=1, title="a number from 0 to 1", description="Held-out accuracy (or R²) that is enough."
+    )
+    loss: float | None = Field(default=None, title="a number", description="Held-out loss that is enough.")
+    patience: int | None = Field(
+        default=None, ge=1, title="a positive integer",
+        description="Evaluations without improvement before stopping; the best weights are kept.",
+    )  # fmt: skip
+    min_delta: float = Field(default=0.0, ge=0, title="a number from 0", description="What counts as an improvement.")
+    monitor: Literal["loss", "accuracy"] = Field(default="loss", title="loss or accuracy", description="What must improve.")
+    output: str | None = Field(default=None, title="the name of an output", description="Which output counts (default: all).")
+
+
+class Every(Block):
+    """How often; the first that is reached counts."""
+
+    epochs: float | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
+    samples: int | None = Field(default=None, ge=1, title="a positive integer", description="Examples seen.")
+    steps: int | None = Field(default=None, ge=1, title="a positive integer", description="Updates of the weights.")
+    seconds: float | None = Field(default=None, ge=0, title="a number from 0", description="Time.")
+
+
+class Training(Block):
+    """What ``gridc train`` does with this spec."""
+
+    task: Task | None = Field(default=None, title=_either(TASKS), description="Examples that are made.")
+    data: Annotated[Data, BeforeValidator(_file, json_schema_input_type=str | Data)] | None = Field(
+        default=None, title="a path, or {file: PATH, ...}", description="Examples that are read."
+    )
+    optimizer: Optimiser = Field(
+        default="adam",  # type: ignore[assignment]  # validated into a Choice
+        validate_default=True, title=_either(OPTIMIZERS), description="How the weights are updated.",
+    )  # fmt: skip
+    schedule: Scheduled | None = Field(
+        default=None, title=_either(SCHEDULES), description="How the learning rate changes."
+    )
+    batch: int = Field(default=32, ge=1, title="a positive integer", description="Examples in an update.")
+    budget: Budget = Field(default=Budget(epochs=10), title="a mapping such as {epochs: 10}", description="How long to train.")
+    stop: Stop = Field(default=Stop(), title="a mapping such as {accuracy: 1.0}", description="When to stop sooner.")
+    held_out: float = Field(
+        default=0.2, ge=0, lt=1, title="a number from 0 to below 1",
+        description="The share of the examples that is held out of training and evaluated on.",
+    )  # fmt: skip
+    seed: int = Field(default=0, ge=0, title="an integer from 0", description="Of the weights, the data and their order.")
+    clip: float | None = Field(
+        default=None, gt=0, title="a positive number", description="The largest global norm of the gradients."
+    )
+    weights: dict[str, float] = Field(
+        default_factory=dict, title="a mapping of output to number", description="What each output's loss counts."
+    )
+    class_weights: dict[str, Literal["balanced"] | list[float]] = Field(
+        default_factory=dict, title="a mapping of output to balanced or a list of numbers",
+        description="What each class of an output counts in the loss.",
+    )  # fmt: skip
+    evaluate: Every = Field(default=Every(epochs=1), title="a mapping such as {epochs: 1}", description="How often to evaluate.")
+    checkpoint: Every = Field(
+        default=Every(seconds=10), title="a mapping such as {seconds: 10}",
+        description="How often to save what a resumed training needs.",
+    )  # fmt: skip
+    keep: int = Field(default=3, ge=1, title="a positive integer", description="How many checkpoints are kept.")
+    save: str | None = Field(
+        default=None, title="a folder", description="Where models, curves and checkpoints go (default: runs/NAME)."
+    )
+
+    @model_validator(mode="after")
+    def _examples(self) -> Training:
+        if (self.task is None) == (self.data is None):
+            raise PydanticCustomError("one_of", "expected either 'task' or 'data'", {})
+        return self

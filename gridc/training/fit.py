@@ -1,0 +1,105 @@
+"""Training a grid: mini-batches, evaluations, early stopping, checkpoints; to the last bit the same when resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gridc.data.datasets import for_spec
+from gridc.data.mini_batches import Shuffled
+from gridc.errors import UsageError
+from gridc.training.checkpoint import Folder
+from gridc.training.experiment import Budget, Every, Stop
+from gridc.training.history import History
+from gridc.training.loop import Callback, Run
+from gridc.training.optimizers import Optimizer
+from gridc.training.progress import Style, display
+from gridc.training.setup import (
+    Examples,
+    Named,
+    Weights,
+    batches,
+    block,
+    dataset,
+    known_outputs,
+    made_optimizer,
+    steps_of,
+)
+from gridc.training.state import State, Trainable
+
+DEFAULT_EVERY = {"epochs": 1}
+DEFAULT_SAVE = {"seconds": 10}
+
+
+def fit(
+    grid: Trainable,
+    train: Examples,
+    held_out: Examples | float | None = None,
+    *,
+    optimizer: Named | Optimizer = "adam",
+    batch: int = 32,
+    budget: Budget | Mapping[str, Any] | int = 10,
+    stop: Stop | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    clip: float | None = None,
+    schedule: Named | None = None,
+    weights: Mapping[str, float] | None = None,
+    class_weights: Mapping[str, Any] | None = None,
+    evaluate: Every | Mapping[str, Any] = DEFAULT_EVERY,
+    checkpoint: Every | Mapping[str, Any] = DEFAULT_SAVE,
+    keep: int = 3,
+    folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Iterable[Callback] = (),
+    progress: Style = "auto",
+    compile_seconds: float | None = None,
+    shuffle: bool = True,
+) -> History:
+    """Trains the grid in place until the budget is spent or a stopping rule is met.
+
+    ``train`` and ``held_out`` are ``Dataset``s or tuples of inputs, targets and maybe lengths; ``held_out`` may also be the
+    share of ``train`` to hold out, drawn by seed, and ``train`` an iterable of such tuples, one a mini-batch.  ``budget`` is
+    a number of epochs or a mapping of ``epochs``, ``samples``, ``steps`` and ``seconds``; ``stop`` a mapping of
+    ``accuracy``, ``loss`` and ``patience`` (with ``patience`` the best weights are given back at the end).  ``weights`` is
+    what each output's loss counts, ``class_weights`` what each class does: a list of numbers, or ``balanced``.
+
+    With ``folder`` the training leaves ``metrics.jsonl``, checkpoints, ``model.grid`` and ``curve.png`` there, and
+    ``resume`` goes on from the last checkpoint bit for bit.  ``compile_seconds`` is what building the grid took, where the
+    grid does not say so itself.
+
+    Raises NumbersError where a loss or gradient is NaN or infinite, with the step, the batch and the parameter; DataError
+    where arrays do not fit; KeyboardInterrupt after Ctrl-C, once the step is done and saved.
+    """
+    spec = grid.spec
+    limits = block(Budget, "budget", {"epochs": budget} if isinstance(budget, int | float) else budget)
+    rule = block(Stop, "stop", stop or {})
+    known_outputs("stop", spec, [rule.output] if rule.output else [])
+    if isinstance(held_out, int | float):
+        if not 0 <= held_out < 1:
+            raise UsageError(f"'held_out' is {held_out!r}, expected examples or a number from 0 to below 1.")
+        train, held_out = dataset(train).split(held_out, seed)
+    source = batches(train, spec, batch, seed, shuffle)
+    held = None if held_out is None else for_spec(dataset(held_out), spec)
+    steps = steps_of(limits, source, batch)
+    plan = made_optimizer(optimizer, schedule, clip, steps)
+    counts = Weights(weights or {}, class_weights or {}, source, spec)
+    data = source.data if isinstance(source, Shuffled) else None
+    settings: dict[str, Any] = {
+        "optimizer": repr(plan), "schedule": [schedule, steps] if schedule else None, "clip": plan.clip, "batch": batch,
+        "seed": seed, "shuffle": shuffle, "weights": counts.outputs, "class_weights": class_weights,
+        "data": data.fingerprint if data else None, "held_out": held.fingerprint if held else None,
+    }  # fmt: skip
+    # As a checkpoint gives them back, so that they can be compared.
+    settings = json.loads(json.dumps(settings))
+    run = Run(
+        grid, source, held, plan, limits, rule, block(Every, "evaluate", evaluate),
+        block(Every, "checkpoint", checkpoint), counts, batch, data.vocabularies if data else {}, tuple(callbacks),
+        None if folder is None else Folder(folder, keep=keep), compile_seconds)  # fmt: skip
+    with display(progress, spec.name) as shown:
+        if run.folder is None:
+            return run.train(State(settings), shown)
+        with run.folder:
+            return run.train(run.beginning(settings, resume, overwrite, shown), shown)

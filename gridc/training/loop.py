@@ -1,0 +1,234 @@
+"""The loop of a training: step, evaluate, save, stop, and go on from a checkpoint to the last bit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from gridc.data.datasets import Array, Dataset
+from gridc.data.mini_batches import Batch, Batches
+from gridc.errors import NumbersError, ResourceError, UsageError
+from gridc.model_file import Model
+from gridc.training.checkpoint import BEST, CURVE, METRICS, MODEL, Folder
+from gridc.training.experiment import Budget, Every, Stop
+from gridc.training.history import History, Record, curve
+from gridc.training.interrupts import Interrupts
+from gridc.training.metrics import evaluate as evaluate_on
+from gridc.training.metrics import meters as meters_of
+from gridc.training.optimizers import Optimizer, global_norm
+from gridc.training.progress import Display
+from gridc.training.setup import Weights
+from gridc.training.state import (
+    State,
+    Trainable,
+    compile_seconds,
+    from_model,
+    load_parameters,
+    spec_text,
+    to_model,
+)
+
+Callback = Callable[[Record], bool | None]
+"""Called after every evaluation; True ends the training."""
+
+
+@dataclass
+class Run:
+    """One call of ``fit``, its arguments checked and made: ``train`` steps until something ends it."""
+
+    grid: Trainable
+    batches: Batches
+    held_out: Dataset | None
+    optimizer: Optimizer
+    budget: Budget
+    stop: Stop
+    evaluate: Every
+    checkpoint: Every
+    weights: Weights
+    batch: int
+    vocabularies: Mapping[str, Any]
+    callbacks: tuple[Callback, ...]
+    folder: Folder | None
+    compile_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        self.meters = meters_of(self.grid.spec)
+        self.dtype = str(getattr(self.grid, "dtype", "float32"))
+
+    def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
+        """The state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
+        folder = cast(Folder, self.folder)
+        state = State(settings)
+        if resume:
+            model = folder.latest(shown.say)
+            if model is None:
+                shown.say(f"There is no checkpoint in {folder.path} yet: training starts from the beginning.")
+            else:
+                state = from_model(model, self.grid, self.optimizer, self.meters, settings)
+        elif folder.taken() and not overwrite:
+            raise UsageError(f"{folder.path} already holds a training; resume it (--resume), replace it (--overwrite), "
+                             "or give another folder (--save).")  # fmt: skip
+        else:
+            folder.clear()
+        folder.write(METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in state.records))
+        return state
+
+    def train(self, state: State, shown: Display) -> History:
+        """Steps until something ends it."""
+        if not self.optimizer.state:
+            self.optimizer.start(self.grid.parameters)
+        reason = self._ended(state) or (self._met(state) if state.records else "")
+        started = self._clock() - state.seconds
+        with Interrupts() as interrupts:
+            for batch in () if reason else self.batches.after(state.step):
+                before = (state.step, state.samples, state.epoch)
+                loss = self._step(state, batch)
+                state.seconds = self._clock() - started
+                shown.step(self._share(state), state.samples, state.seconds, loss)
+                reason = self._ended(state)
+                if reason or _due(self.evaluate, before, state, state.evaluated):
+                    record = self._evaluate(state, shown)
+                    state.seconds = state.evaluated = self._clock() - started
+                    told = [callback(record) for callback in self.callbacks]
+                    reason = self._met(state) or reason or ("A callback ended it." if any(told) else "")
+                if self.folder and (reason or interrupts.asked or _due(self.checkpoint, before, state, state.saved)):
+                    state.saved = state.seconds
+                    self._save(state)
+                if interrupts.asked:
+                    kept = f" It goes on from {self.folder.path} with --resume." if self.folder else ""
+                    shown.say(f"Interrupted after step {state.step:,}.{kept}")
+                    raise KeyboardInterrupt
+                if reason:
+                    break
+            else:
+                reason = reason or "The examples came to an end."
+                if not state.records or state.records[-1].step != state.step:
+                    self._evaluate(state, shown)
+        return self._finish(state, reason, shown)
+
+    def _clock(self) -> float:
+        """Seconds, without those that compiling took."""
+        return time.perf_counter() - compile_seconds(self.grid)
+
+    def _step(self, state: State, batch: Batch) -> float:
+        part = batch.data.ready(self.dtype)
+        loss, gradients, predictions = self.grid.loss_and_gradients(
+            part.inputs, part.targets, part.lengths or None, self.weights.of(part))  # fmt: skip
+        with np.errstate(over="ignore", invalid="ignore"):
+            norm = global_norm(gradients)
+        if not (np.isfinite(loss) and np.isfinite(norm)):
+            self._complain(state, batch, float(loss), gradients)
+        self.optimizer.update(self.grid.parameters, gradients, norm=norm)
+        for name, meter in self.meters.items():
+            meter.add(part.targets[name], predictions[name], part.lengths)
+        state.step += 1
+        state.samples += len(part)
+        size = self.batches.examples
+        state.epoch = batch.epoch + 1.0 if batch.last else state.samples / size if size else float(batch.epoch)
+        return float(loss)
+
+    def _complain(self, state: State, batch: Batch, loss: float, gradients: Mapping[str, Array]) -> None:
+        """NumbersError that says where the first number went wrong; nothing where they were only very large."""
+        odd = [f"parameter '{name}'" for name, array in self.grid.parameters.items() if not np.isfinite(array).all()]
+        odd = odd or [f"the gradient of '{name}'" for name, array in gradients.items() if not np.isfinite(array).all()]
+        if not odd and np.isfinite(loss):
+            return
+        where = f"At step {state.step + 1:,} ({batch.where()})"
+        what = f"{odd[0]} holds NaN or infinity" if odd else "no parameter or gradient is to blame"
+        last = self.folder.checkpoints()[:1] if self.folder else []
+        kept = f" The last good checkpoint is {last[0]}." if last else ""
+        raise NumbersError(f"{where} the loss is {loss:g} and {what}. A smaller learning rate or clipping of the gradients "
+                           f"may help.{kept}")  # fmt: skip
+
+    def _evaluate(self, state: State, shown: Display) -> Record:
+        trained = {name: meter.result() for name, meter in self.meters.items()}
+        for meter in self.meters.values():
+            meter.clear()
+        held = {} if self.held_out is None else evaluate_on(self.grid, self.held_out, batch=max(self.batch, 128))
+        record = Record(
+            state.step, state.samples, state.epoch, state.seconds, self.optimizer.rate, self.weights.total(trained),
+            trained, self.weights.total(held) if held else None, held)  # fmt: skip
+        state.records.append(record)
+        state.waited += 1
+        if state.best is None or self._better(record, state.best):
+            state.keep_best(record, self.grid.parameters)
+        if self.folder:
+            self.folder.append(METRICS, json.dumps(record.to_json()))
+        shown.record(record)
+        return record
+
+    def _better(self, record: Record, best: Record) -> bool:
+        if self.stop.monitor == "accuracy":
+            # Of equally accurate weights the surer ones are better.
+            ours, theirs = record.accuracy(self.stop.output), best.accuracy(self.stop.output)
+            tied = ours == theirs and not self.stop.min_delta
+            return ours > theirs + self.stop.min_delta or (tied and record.shown_loss < best.shown_loss)
+        return self._loss(record) < self._loss(best) - self.stop.min_delta
+
+    def _loss(self, record: Record) -> float:
+        return record.shown[self.stop.output]["loss"] if self.stop.output else record.shown_loss
+
+    def _met(self, state: State) -> str:
+        """Why the stopping rule ends the training, or nothing."""
+        record, stop = state.records[-1], self.stop
+        if stop.accuracy is not None and record.accuracy(stop.output) >= stop.accuracy:
+            return f"It reached the accuracy of {stop.accuracy:g}."
+        if stop.loss is not None and self._loss(record) <= stop.loss:
+            return f"It reached the loss of {stop.loss:g}."
+        if stop.patience is not None and state.waited >= stop.patience:
+            return f"The {stop.monitor} did not improve for {stop.patience} evaluations."
+        return ""
+
+    def _share(self, state: State) -> float:
+        """How much of the budget is spent."""
+        limits = ((self.budget.epochs, state.epoch), (self.budget.samples, state.samples),
+                  (self.budget.steps, state.step), (self.budget.seconds, state.seconds))  # fmt: skip
+        return max((spent / limit for limit, spent in limits if limit), default=0.0)
+
+    def _ended(self, state: State) -> str:
+        return "The budget is spent." if self._share(state) >= 1 else ""
+
+    def _save(self, state: State) -> None:
+        folder = cast(Folder, self.folder)
+        folder.save(state.step, to_model(self.grid, state, self.optimizer, self.meters, self.vocabularies))
+        if state.best is not None:
+            folder.save_model(self._model(state.best_parameters, state, state.best), BEST)
+
+    def _model(self, parameters: Mapping[str, Array], state: State, record: Record | None) -> Model:
+        """A model for people to use, with what is known about its training."""
+        spec = self.grid.spec
+        told = {
+            "settings": dict(state.settings), "steps": state.step, "samples": state.samples, "seconds": state.seconds,
+            "record": None if record is None else record.to_json(),
+        }  # fmt: skip
+        return Model(dict(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
+
+    def _finish(self, state: State, reason: str, shown: Display) -> History:
+        restored = self.stop.patience is not None and state.best is not None and bool(state.best_parameters)
+        if restored:
+            load_parameters(self.grid.parameters, state.best_parameters)
+        if self.folder:
+            kept = state.best if restored else state.records[-1] if state.records else None
+            self.folder.save_model(self._model(self.grid.parameters, state, kept), MODEL)
+            try:
+                self.folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
+            except ResourceError as error:
+                shown.say(str(error))
+        return History(
+            self.grid.spec.name, tuple(state.records), reason, state.best, restored, state.step, state.samples,
+            state.seconds, compile_seconds(self.grid) or self.compile_seconds or 0.0,
+            None if self.folder is None else self.folder.path)  # fmt: skip
+
+
+def _due(every: Every, before: tuple[int, int, float], state: State, last: float) -> bool:
+    """Whether the last step reached a multiple of one of the limits; ``last`` is when the seconds began to count."""
+    pairs = ((every.steps, before[0], state.step), (every.samples, before[1], state.samples),
+             (every.epochs, before[2], state.epoch))  # fmt: skip
+    # A little is added, since a third of an epoch may come out as 0.333… × 3 < 1.
+    passed = any(limit and int(old / limit + 1e-9) < int(new / limit + 1e-9) for limit, old, new in pairs)
+    return passed or (every.seconds is not None and state.seconds - last >= every.seconds)

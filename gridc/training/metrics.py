@@ -1,0 +1,199 @@
+"""How good predictions are: loss, accuracy and R² per output, and the confusion matrix.
+
+Positions past an example's end do not count.  Everything is summed in double precision over batches, so that the figures
+do not depend on how the examples were cut into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from gridc.data.datasets import Array, Axes, Dataset, for_spec
+from gridc.data.mini_batches import Shuffled
+from gridc.errors import DataError, UsageError, listed, nearest
+
+if TYPE_CHECKING:
+    from gridc.language.spec import GridSpec, Output
+
+
+class Predictor(Protocol):
+    """What scoring needs of a grid."""
+
+    @property
+    def spec(self) -> GridSpec: ...
+
+    def predict(self, inputs: Mapping[str, Array], lengths: Mapping[str, Array] | None = None) -> dict[str, Array]: ...
+
+
+def measure(output: Output) -> str:
+    """The name of an output's figure: accuracy where it decides, R² where it estimates."""
+    return "accuracy" if output.kind in ("classes", "binary") else "r2"
+
+
+@dataclass
+class Meter:
+    """Sums from which an output's loss and figure follow, over any number of batches.
+
+    ``count`` positions, ``right`` of them correct, ``loss`` the sum of their losses; for R², per feature, the sums of the
+    target, its square and the squared error, all shifted by the first target.
+    """
+
+    output: Output
+    axes: Axes
+    count: float = 0.0
+    right: float = 0.0
+    loss: float = 0.0
+    sums: list[list[float]] = field(default_factory=list[list[float]])
+
+    def add(self, target: Array, prediction: Array, lengths: Mapping[str, Array]) -> None:
+        """Counts one batch: ``target`` and ``prediction`` as the grid takes and gives them."""
+        shown = valid(self.axes, target, lengths)
+        trailing = prediction.ndim - target.ndim if self.output.kind == "classes" else 0
+        if self.axes.real:
+            trailing = 1
+            target = target.reshape(-1, target.shape[-1])
+        else:
+            target = target.reshape(-1)
+        prediction = prediction.reshape(-1, prediction.shape[-1]) if trailing else prediction.reshape(-1)
+        if shown is not None:
+            target, prediction = target[shown.reshape(-1)], prediction[shown.reshape(-1)]
+        self.count += len(target)
+        if not self.axes.real:
+            decided = prediction.argmax(axis=1) if trailing else prediction > 0.5
+            self.right += float(np.count_nonzero(decided == target))
+        elif len(target):
+            self._spread(target.astype(np.float64), prediction)
+        self.loss += self._loss(target, prediction)
+
+    def _loss(self, target: Array, p: Array) -> float:
+        tiny = float(np.finfo(p.dtype).tiny)
+        if self.output.loss == "cross_entropy":
+            return -float(np.log(np.maximum(p[np.arange(len(target)), target], tiny)).sum(dtype=np.float64))
+        if self.output.loss == "binary_cross_entropy":
+            each = np.log(np.maximum(np.where(target > 0.5, p, 1 - p), tiny))
+            return -float(each.sum(dtype=np.float64)) / (p.shape[1] if p.ndim > 1 else 1)
+        if self.output.kind == "classes":
+            target = np.eye(p.shape[1])[target]
+        return float(np.square(p - target, dtype=np.float64).sum()) / (p.shape[1] if p.ndim > 1 else 1)
+
+    def _spread(self, y: Array, p: Array) -> None:
+        if not self.sums:
+            self.sums = [y[0].tolist(), *([0.0] * y.shape[1] for _ in range(3))]
+        shift, *sums = self.sums
+        moved = y - np.array(shift)
+        new = (moved.sum(axis=0), np.square(moved).sum(axis=0), np.square(p - y).sum(axis=0))
+        self.sums = [shift, *((np.array(old) + add).tolist() for old, add in zip(sums, new, strict=True))]
+
+    def result(self) -> dict[str, float]:
+        """``{"loss": ..., "accuracy": ...}``, or ``"r2"``; NaN where nothing was counted."""
+        if not self.count:
+            return {"loss": float("nan"), measure(self.output): float("nan")}
+        figures = {"loss": self.loss / self.count}
+        if not self.axes.real:
+            return figures | {"accuracy": self.right / self.count}
+        _, total, squares, errors = (np.array(one) for one in self.sums)
+        spread = squares - np.square(total) / self.count
+        # As scikit-learn's r2_score: a feature that does not vary counts 1 where it is met, and 0 where not.
+        share = np.where(spread > 0, 1 - errors / np.where(spread > 0, spread, 1), np.where(errors == 0, 1.0, 0.0))
+        return figures | {"r2": float(share.mean())}
+
+    def clear(self) -> None:
+        """Starts again from nothing."""
+        self.count, self.right, self.loss, self.sums = 0.0, 0.0, 0.0, []
+
+    def state(self) -> dict[str, Any]:
+        """The sums, for a checkpoint."""
+        return {"count": self.count, "right": self.right, "loss": self.loss, "sums": self.sums}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes over saved sums."""
+        self.count, self.right, self.loss, self.sums = (state[name] for name in ("count", "right", "loss", "sums"))
+
+
+def meters(spec: GridSpec) -> dict[str, Meter]:
+    """A meter for every output."""
+    from gridc.data.datasets import output_axes
+
+    axes = output_axes(spec)
+    return {name: Meter(output, axes[name]) for name, output in spec.outputs.items()}
+
+
+def valid(axes: Axes, target: Array, lengths: Mapping[str, Array]) -> Array | None:
+    """Which positions lie within their example: ``[batch, *dimensions]`` booleans; None where all of them do."""
+    ragged = [(d, axis) for d, axis in enumerate(axes.axes, 1) if isinstance(axis, str) and axis in lengths]
+    if not ragged:
+        return None
+    shape: tuple[int, ...] = target.shape[: 1 + len(axes.axes) - axes.real]
+    shown: Array = np.ones(shape, bool)
+    for d, symbol in ragged:
+        within: Array = np.arange(int(shape[d])) < np.asarray(lengths[symbol])[:, None]
+        shown &= within.reshape(shape[0], *(shape[d] if e == d else 1 for e in range(1, len(shape))))
+    return shown
+
+
+def evaluate(grid: Predictor, data: Dataset, *, batch: int = 128) -> dict[str, dict[str, float]]:
+    """Every output's loss and figure over a data set that fits the grid's spec."""
+    found = meters(grid.spec)
+    for part, predictions in _predictions(grid, data, batch):
+        for name, meter in found.items():
+            meter.add(part.targets[name], predictions[name], part.lengths)
+    return {name: meter.result() for name, meter in found.items()}
+
+
+def score(grid: Predictor, data: Dataset, *, batch: int = 128) -> dict[str, float]:
+    """Every output's accuracy (classes, binary) or R² (features, raw) over a data set."""
+    found = evaluate(grid, for_spec(data, grid.spec), batch=batch)
+    return {name: found[name][measure(output)] for name, output in grid.spec.outputs.items()}
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often each class (rows) was taken for each (columns): ``counts[true, predicted]``."""
+
+    output: str
+    labels: tuple[str, ...]
+    counts: Array
+
+    def __str__(self) -> str:
+        width = max(len(label) for label in (*self.labels, str(self.counts.max())))
+        head = " ".join(f"{label:>{width}}" for label in self.labels)
+        rows = (f"{label:>{width}} {' '.join(f'{n:>{width}}' for n in row)}"
+                for label, row in zip(self.labels, self.counts.tolist(), strict=True))  # fmt: skip
+        return "\n".join([f"{self.output}: true (rows) against predicted (columns)", f"{'':>{width}} {head}", *rows])
+
+
+def confusion(grid: Predictor, data: Dataset, output: str | None = None, *, batch: int = 128) -> Confusion:
+    """The confusion matrix of an output of classes or of a binary one (by default the first such)."""
+    able = [name for name, one in grid.spec.outputs.items() if one.kind in ("classes", "binary")]
+    if output is None and not able:
+        raise UsageError(f"'{grid.spec.name}' has no output of classes, so there is no confusion matrix.")
+    name = able[0] if output is None else output
+    if name not in able:
+        raise UsageError(f"There is no confusion matrix of '{name}', expected {listed(able)}{nearest(name, able)}")
+    data, one = for_spec(data, grid.spec), grid.spec.outputs[name]
+    size = one.size if one.kind == "classes" else 2
+    counts = np.zeros((size, size), np.int64)
+    for part, predictions in _predictions(grid, data, batch):
+        target, p = part.targets[name], predictions[name]
+        decided = p.argmax(axis=-1) if one.kind == "classes" else (p > 0.5).astype(np.int64)
+        shown = valid(data.target_axes[name], target, part.lengths)
+        pairs = (target, decided) if shown is None else (target[shown], decided[shown])
+        np.add.at(counts, tuple(np.asarray(pair).reshape(-1).astype(np.int64) for pair in pairs), 1)
+    words = data.vocabularies.get(name, ())
+    return Confusion(name, words if len(words) == size else tuple(map(str, range(size))), counts)
+
+
+def _predictions(grid: Predictor, data: Dataset, batch: int) -> Any:
+    if not len(data):
+        raise DataError("The data set has no examples to predict.")
+    if not data.targets:
+        raise DataError("The data set has no targets to compare with.")
+    dtype = getattr(grid, "dtype", "float32")
+    batches = Shuffled(data, batch, shuffle=False)
+    for one, _ in zip(batches.after(0), range(batches.steps), strict=False):
+        part = one.data.ready(dtype)
+        yield part, grid.predict(part.inputs, part.lengths or None)

@@ -1,0 +1,196 @@
+"""Optimisers: an update rule of the table with its state, the learning rate's schedule and the clipping of gradients.
+
+Everything happens in place, in blocks that stay in the cache, without temporaries: an update costs a few percent of a
+training step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gridc.errors import DataError, UsageError, listed, nearest
+from gridc.options import checked
+from gridc.training.learning_rates import Schedule
+from gridc.training.update_rules import OPTIMIZERS, Array, Block, Rule
+
+BLOCK = 65536
+"""Elements updated at a time: the block, its state and the scratch stay in the cache over all passes."""
+SMALL = 8192
+"""Parameters with fewer elements are gathered into one vector, since each NumPy call costs half a microsecond."""
+
+
+@dataclass
+class _Unit:
+    """Parameters that are updated together: one large one in place, or several small ones gathered into a vector."""
+
+    names: tuple[str, ...]
+    slots: tuple[Array, ...]
+    gathered: tuple[_Gathered, _Gathered] | None
+    """Parameters and gradients as one vector each, where the unit holds several small parameters."""
+
+
+@dataclass
+class _Gathered:
+    """Several arrays as one vector, and the part of it that is each one, in its shape."""
+
+    whole: Array
+    parts: tuple[Array, ...]
+
+    def take(self, arrays: Mapping[str, Array], names: tuple[str, ...]) -> Array:
+        for name, part in zip(names, self.parts, strict=True):
+            np.copyto(part, arrays[name])
+        return self.whole
+
+    def give_back(self, arrays: Mapping[str, Array], names: tuple[str, ...]) -> None:
+        for name, part in zip(names, self.parts, strict=True):
+            np.copyto(arrays[name], part)
+
+
+def _parts(vector: Array, names: Sequence[str], parameters: Mapping[str, Array]) -> tuple[Array, ...]:
+    """Views of the vector, one for each of these parameters, in their shapes."""
+    ends = np.cumsum([parameters[name].size for name in names])[:-1].tolist()
+    return tuple(part.reshape(parameters[name].shape) for name, part in zip(names, np.split(vector, ends), strict=True))
+
+
+class Optimizer:
+    """An update rule with its state; ``update`` changes the parameters in place.
+
+    ``state`` is a flat mapping of name to array, ``count`` and ``SLOT/PARAMETER``: what a checkpoint keeps.
+    ``clip`` is the largest global norm of the gradients (``optax.clip_by_global_norm``, Pascanu et al. 2013);
+    ``schedule`` maps the number of steps done to the learning rate, and replaces the option ``learning_rate``.
+    """
+
+    def __init__(
+        self, rule: Rule, options: Mapping[str, Any], *, schedule: Schedule | None = None, clip: float | None = None
+    ):
+        if clip is not None and not clip > 0:
+            raise UsageError(f"The gradients' largest norm ('clip') is {clip!r}, expected a number above 0.")
+        self.rule, self.options, self.schedule, self.clip = rule, dict(options), schedule, clip
+        self.state: dict[str, Array] = {}
+        self.norm = 0.0
+        """The gradients' global norm at the last step, before clipping."""
+        self._units: list[_Unit] = []
+        self._scratch: dict[np.dtype[Any], tuple[Array, Array, Array]] = {}
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if value is not None)
+        return f"{self.rule.name}({options})"
+
+    @property
+    def count(self) -> int:
+        """How many updates were made."""
+        return int(self.state["count"]) if self.state else 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next update."""
+        return float(self.schedule(self.count)) if self.schedule else float(self.options["learning_rate"])
+
+    def start(self, parameters: Mapping[str, Array]) -> None:
+        """Makes the state for these parameters: every slot at its initial value."""
+        initial = self.rule.slots(self.options)
+        self.state = {"count": np.zeros((), np.int64)}
+        self._units = []
+        small: dict[np.dtype[Any], list[str]] = {}
+        for name, p in parameters.items():
+            if p.size < SMALL:
+                small.setdefault(p.dtype, []).append(name)
+        groups = [[name] for name, p in parameters.items() if p.size >= SMALL] + list(small.values())
+        for names in groups:
+            size, dtype = sum(parameters[name].size for name in names), parameters[names[0]].dtype
+            slots = tuple(np.full(size, value, dtype) for value in initial.values())
+            vectors = [np.empty(size, dtype) for _ in range(2 if len(names) > 1 else 0)]
+            gathered = [_Gathered(vector, _parts(vector, names, parameters)) for vector in vectors]
+            self._units.append(_Unit(tuple(names), slots, (gathered[0], gathered[1]) if gathered else None))
+            for slot, vector in zip(initial, slots, strict=True):
+                # Views: the state that a checkpoint sees is the one that the update works on.
+                for name, part in zip(names, _parts(vector, names, parameters), strict=True):
+                    self.state[f"{slot}/{name}"] = part
+
+    def load(self, parameters: Mapping[str, Array], state: Mapping[str, Array]) -> None:
+        """Takes over a saved state, bit for bit; DataError where it belongs to other parameters or another rule."""
+        self.start(parameters)
+        if set(state) != set(self.state):
+            odd = listed(sorted(set(state) ^ set(self.state))[:3], "and")
+            raise DataError(f"The saved optimiser state is not that of '{self.rule.name}' for this grid: it differs in {odd}.")
+        for name, array in self.state.items():
+            if state[name].shape != array.shape or state[name].dtype != array.dtype:
+                raise DataError(
+                    f"The saved optimiser state '{name}' is {state[name].dtype} {list(state[name].shape)}, "
+                    f"expected {array.dtype} {list(array.shape)}.")  # fmt: skip
+            array[...] = state[name]
+
+    def update(
+        self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], *, norm: float | None = None
+    ) -> None:
+        """One step: parameters and state are changed in place, the gradients are left as they are.
+
+        ``norm`` is the gradients' ``global_norm``, where the caller has it already.
+        """
+        if not self.state:
+            self.start(parameters)
+        rate = self.rate
+        self.state["count"] += 1
+        count = self.count
+        scale = 1.0
+        if self.clip is not None:
+            self.norm = global_norm(gradients) if norm is None else norm
+            scale = self.clip / self.norm if self.norm >= self.clip else 1.0
+        for unit in self._units:
+            if unit.gathered is not None:
+                p, g = (one.take(arrays, unit.names) for one, arrays in zip(unit.gathered, (parameters, gradients), strict=True))
+                self._update(p, g, unit.slots, rate, count, scale)
+                unit.gathered[0].give_back(parameters, unit.names)
+                continue
+            array = parameters[unit.names[0]]
+            p = array.reshape(-1)
+            self._update(p, gradients[unit.names[0]].reshape(-1), unit.slots, rate, count, scale)
+            if not np.may_share_memory(p, array):
+                np.copyto(array, p.reshape(array.shape))  # not contiguous, so `p` was a copy
+
+    def _update(self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float) -> None:
+        decay = self.options["weight_decay"]
+        if p.dtype not in self._scratch:
+            self._scratch[p.dtype] = (np.empty(BLOCK, p.dtype), np.empty(BLOCK, p.dtype), np.empty(BLOCK, p.dtype))
+        u, s, scaled = self._scratch[p.dtype]
+        for start in range(0, p.size, BLOCK):
+            part = slice(start, min(start + BLOCK, p.size))
+            length = part.stop - start
+            p_, g_, u_, s_ = p[part], g[part], u[:length], s[:length]
+            if scale != 1.0:
+                g_ = np.multiply(g_, scale, out=scaled[:length])
+            if decay and not self.rule.decoupled:
+                np.multiply(p_, decay, out=s_)
+                g_ = np.add(g_, s_, out=scaled[:length])
+            self.rule.update(Block(g_, [slot[part] for slot in slots], u_, s_, rate, count), self.options)
+            if decay and self.rule.decoupled:
+                np.multiply(p_, rate * decay, out=s_)
+                u_ += s_
+            p_ -= u_
+
+
+def optimizer(
+    name: str = "adam", *, schedule: Schedule | None = None, clip: float | None = None, **options: Any
+) -> Optimizer:
+    """The optimiser of that name with these options; UsageError for a name or option that the table does not have."""
+    if name not in OPTIMIZERS:
+        raise UsageError(f"There is no optimizer '{name}', expected {listed(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
+    rule = OPTIMIZERS[name]
+    return Optimizer(rule, checked(f"Optimizer '{name}'", rule.options, options), schedule=schedule, clip=clip)
+
+
+def global_norm(gradients: Mapping[str, Array]) -> float:
+    """The root of the sum of all squared gradients; NaN or infinity where any of them is."""
+    total = 0.0
+    for g in gradients.values():
+        flat = g.reshape(-1)
+        # Blocks, added in double precision: exact enough for any size, and never split between BLAS threads, whose
+        # number would change the last bits.
+        for start in range(0, flat.size, SMALL):
+            block = flat[start : start + SMALL]
+            total += float(np.dot(block, block))
+    return total**0.5

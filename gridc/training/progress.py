@@ -1,0 +1,143 @@
+"""Live progress of a training: a bar on a terminal, plain lines elsewhere, both on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from gridc.training.history import Record
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Style = Literal["auto", "bar", "lines", "none"]
+
+
+def duration(seconds: float) -> str:
+    """``0:07``, ``12:30``, ``3:02:10``."""
+    minutes, s = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
+
+
+class Display:
+    """Shows nothing; what the other displays have in common.
+
+    ``step`` is called after every update: the share of the budget that is spent, the samples seen, the time spent in
+    training and the last loss.  ``record`` is called after every evaluation.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._first: tuple[float, float, int] | None = None
+        self._shown = 0.0
+        self._last = ""
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def step(self, share: float, samples: int, seconds: float, loss: float) -> None:
+        """One update was made."""
+
+    def record(self, record: Record) -> None:
+        """One evaluation was made."""
+
+    def say(self, line: str) -> None:
+        """A message, whole on its line."""
+
+    def _rates(self, share: float, samples: int, seconds: float) -> tuple[float, float | None]:
+        """Samples a second, and seconds left, since the display began."""
+        if self._first is None:
+            self._first = (share, seconds, samples)
+        share_0, seconds_0, samples_0 = self._first
+        if seconds <= seconds_0:
+            return 0.0, None
+        rate = (samples - samples_0) / (seconds - seconds_0)
+        left = (1 - share) * (seconds - seconds_0) / (share - share_0) if share > share_0 else None
+        return rate, left
+
+
+class Lines(Display):
+    """A line an evaluation; the longer the training, the fewer, at most one a second, and the last one in any case."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self._rate: tuple[float, float | None] = (0.0, None)
+        self._pending: str | None = None
+        self._began = time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pending is not None:
+            self.say(self._pending)
+
+    def step(self, share: float, samples: int, seconds: float, loss: float) -> None:
+        self._rate = self._rates(share, samples, seconds)
+
+    def record(self, record: Record) -> None:
+        rate, left = self._rate
+        line = f"{record.line()}  {rate:,.0f} samples/s{'' if left is None else f'  {duration(left)} left at most'}"
+        now = time.monotonic()
+        # A tenth of the time so far between two lines: an hour's training is some 70 of them.
+        if now - self._shown < max(1.0, (now - self._began) / 10):
+            self._pending = line
+            return
+        self._shown, self._pending = now, None
+        self.say(line)
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class Bar(Display):
+    """A bar with time left, samples a second, loss and accuracy, drawn ten times a second."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._progress: Progress = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(None), TaskProgressColumn(),
+            TextColumn("{task.fields[told]}"), console=Console(stderr=True), auto_refresh=False,
+        )  # fmt: skip
+        self._task: Any = None
+        self._figures = ""
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        self._task = self._progress.add_task(self.name, total=1.0, told="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.refresh()
+        self._progress.stop()
+
+    def step(self, share: float, samples: int, seconds: float, loss: float) -> None:
+        rate, left = self._rates(share, samples, seconds)
+        now = time.monotonic()
+        if now - self._shown < 0.1:
+            return
+        self._shown = now
+        told = f"{samples:,} samples  {rate:,.0f}/s  loss {loss:.4g}{self._figures}"
+        if left is not None:
+            told += f"  {duration(left)} left"
+        self._progress.update(self._task, completed=min(share, 1.0), told=told, refresh=True)
+
+    def record(self, record: Record) -> None:
+        kinds = {key for figures in record.shown.values() for key in figures}
+        self._figures = f"  {'R²' if 'r2' in kinds else 'accuracy'} {record.accuracy():.4f}"
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, highlight=False)
+
+
+def display(style: Style, name: str) -> Display:
+    """The display of that style; ``auto`` is a bar on a terminal and lines elsewhere."""
+    if style == "auto":
+        style = "bar" if sys.stderr.isatty() else "lines"
+    return {"bar": Bar, "lines": Lines, "none": Display}[style](name)

@@ -1,0 +1,212 @@
+"""A spec's experiment: its training block with what the command line changes, its data, and the training itself."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from gridc.data import tasks
+from gridc.data.datasets import Dataset, for_spec
+from gridc.data.files import Reading
+from gridc.data.files import read as read_data
+from gridc.errors import UsageError, listed, nearest
+from gridc.language.reader import read
+from gridc.language.spec import GridSpec
+from gridc.options import Option
+from gridc.training.experiment import Budget, Data, Stop, Training
+from gridc.training.fit import checkpoint
+from gridc.training.progress import Style
+from gridc.training.update_rules import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from gridc.grid import Grid
+    from gridc.training.history import History
+    from gridc.training.loop import Callback
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What ``gridc train`` leaves: the grid with its weights, the history, the folder, and the data."""
+
+    spec: GridSpec
+    grid: Grid
+    history: History
+    folder: Path
+    train: Dataset
+    held_out: Dataset | None
+
+
+def run(
+    spec: GridSpec,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    backend: str = "auto",
+    lowering: Literal["auto", "plain", "fused"] = "auto",
+    dtype: Literal["float32", "float64"] = "float32",
+    progress: Style = "auto",
+    callbacks: Iterable[Callback] = (),
+) -> Trained:
+    """Does what the spec's ``training:`` block says, with these changes to it (see ``changed``).
+
+    The folder is the one given, else the block's ``save``, else the first free one of ``runs/NAME``, ``runs/NAME-2``...;
+    to resume, the last of these that was trained in.  Raises what reading, compiling and ``fit`` raise.
+    """
+    spec = changed(spec, changes or {})
+    block = block_of(spec)
+    train, held_out = examples(spec)
+    place = folder or block.save
+    if place is None:
+        place = checkpoint.last_folder(spec.name) if resume else checkpoint.free_folder(spec.name)
+    import gridc
+    from gridc.training.fit import fit
+
+    grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed)
+    history = fit(
+        grid, train, held_out, optimizer={block.optimizer.name: block.optimizer.options}, batch=block.batch,
+        budget=block.budget, stop=block.stop, seed=block.seed, clip=block.clip,
+        schedule=None if block.schedule is None else {block.schedule.name: block.schedule.options},
+        weights=block.weights, class_weights=block.class_weights, evaluate=block.evaluate, checkpoint=block.checkpoint,
+        keep=block.keep, folder=place, resume=resume, overwrite=overwrite, callbacks=callbacks, progress=progress,
+    )  # fmt: skip
+    return Trained(spec, grid, history, Path(place), train, held_out)
+
+
+def block_of(spec: GridSpec) -> Training:
+    """The spec's training block; UsageError where it has none."""
+    if spec.training is None:
+        raise UsageError(f"'{spec.name}' has no training block; add one, such as 'training: {{task: parity}}'.")
+    return spec.training
+
+
+def examples(spec: GridSpec) -> tuple[Dataset, Dataset | None]:
+    """What the training block trains on and holds out, made or read, fitted to the spec."""
+    block = block_of(spec)
+    if block.task is not None:
+        parts = tasks.make(block.task.name, block.task.options, held_out=block.held_out, seed=block.seed)
+        return for_spec(parts[0], spec), None if parts[1] is None else for_spec(parts[1], spec)
+    data = cast(Data, block.data)
+    found = read_data(beside(spec, data.file), reading(spec))
+    if data.held_out is None:
+        return found.split(block.held_out, block.seed)
+    return found, read_data(beside(spec, data.held_out), reading(spec, vocabularies=found.vocabularies))
+
+
+def reading(
+    spec: GridSpec, *, vocabularies: Mapping[str, tuple[str, ...]] | None = None, targets: bool = True
+) -> Reading:
+    """How a data file for this spec is read: as the ``data`` block says, where there is one.
+
+    For a model's predictions give its ``vocabularies``, and ``targets=False``.
+    """
+    data: Data | None = spec.training.data if spec.training is not None else None
+    given: dict[str, Any] = {}
+    if data is not None:
+        given = {"inputs": data.inputs, "outputs": data.outputs, "lengths": data.lengths}
+        if data.text is not None:
+            given |= {"by": data.text.by, "window": data.text.window}
+        if data.images is not None:
+            given |= {"size": data.images.size, "colour": data.images.colour}
+    return Reading(spec, vocabularies=vocabularies or {}, targets=targets, **given)
+
+
+def beside(spec: GridSpec, file: str) -> Path:
+    """A path of the spec's: from the folder that the spec lies in, where it is there, else from where we are."""
+    near = Path(spec.source.path).parent / file
+    return near if near.exists() else Path(file)
+
+
+def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
+    """The spec with these changes in its training block; its text is changed with it, comments and all.
+
+    A change names a key of the block (``batch``), a limit of the budget (``epochs``), a rule of ``stop`` (``accuracy``),
+    or an option of the task (``bits``) or the optimizer (``learning_rate``); ``task.samples`` says which where two have
+    one of that name.  Sizes of inputs and outputs that follow from a task's option change with it.  UsageError for a name
+    that nothing has.
+    """
+    if not changes:
+        return spec
+    block = block_of(spec)
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="rt", pure=True)
+    yaml.width = 4096
+    yaml.preserve_quotes = True
+    page: Any = yaml.load(spec.source.text)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
+    if "budget" not in changes and set(changes) & set(Budget.model_fields):
+        page["training"]["budget"] = {}  # a limit on the command line stands for the whole budget
+    for name, value in changes.items():
+        path = _place(block, name)
+        inner = page["training"]
+        for key in path[:-1]:
+            if isinstance(inner.get(key), str):
+                inner[key] = {inner[key]: {}}
+            elif inner.get(key) is None:
+                inner[key] = {}
+            inner = inner[key]
+        inner[path[-1]] = value
+    _resize(page, block)
+    text = io.StringIO()
+    yaml.dump(page, text)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
+    found = read(text.getvalue())
+    # Files that the spec names still lie beside it.
+    from dataclasses import replace
+
+    return replace(found, source=replace(found.source, path=spec.source.path))
+
+
+def _place(block: Training, name: str) -> list[str]:
+    """The keys under ``training`` that a change's name stands for."""
+    first, _, rest = name.partition(".")
+    options: dict[str, tuple[Option, ...] | None] = {
+        "task": block.task and tasks.TASKS[block.task.name].options,
+        "optimizer": OPTIMIZERS[block.optimizer.name].options,
+    }
+    chosen = {"task": block.task and block.task.name, "optimizer": block.optimizer.name}
+    if rest and first in chosen and chosen[first] and rest in _names(options[first]):
+        return [first, str(chosen[first]), rest]
+    if rest:
+        return name.split(".")
+    if name in type(block).model_fields:
+        return [name]
+    for key, fields in (("budget", Budget.model_fields), ("stop", Stop.model_fields)):
+        if name in fields:
+            return [key, name]
+    for key, found in options.items():
+        if name in _names(found):
+            return [key, str(chosen[key]), name]
+    known = [*type(block).model_fields, *Budget.model_fields, *Stop.model_fields,
+             *(option for found in options.values() for option in _names(found))]  # fmt: skip
+    offer = nearest(name, known) or f"; it has {listed(known, 'and')}"
+    raise UsageError(f"The training block has no '{name}'{offer}")
+
+
+def _names(options: tuple[Option, ...] | None) -> list[str]:
+    return [option.name for option in options or ()]
+
+
+def _resize(page: Any, block: Training) -> None:
+    """Gives the inputs, outputs and dimensions whose size was the task's the size that it has now."""
+    if block.task is None:
+        return
+    task = tasks.TASKS[block.task.name]
+    now = page["training"]["task"]
+    if not isinstance(now, Mapping) or block.task.name not in now:
+        return
+    before = task.sizes(block.task.options)
+    try:
+        after = task.sizes({**{option.name: option.default for option in task.options}, **(now[block.task.name] or {})})
+    except (TypeError, ValueError, ArithmeticError):
+        return  # the option does not fit, which reading the page will say at its place
+    for key, size in before.items():
+        holders = [page["dimensions"]] if key == "dimensions" else [*page["inputs"].values(), *page["outputs"].values()]
+        for holder in holders:
+            for name in holder if key == "dimensions" else (key,):
+                if holder.get(name) == size:
+                    holder[name] = after[key]

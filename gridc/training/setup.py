@@ -1,0 +1,159 @@
+"""What ``fit`` makes of its arguments: batches, an optimiser, a budget in steps, weights of outputs and classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from gridc.data.datasets import Array, Dataset, for_spec
+from gridc.data.mini_batches import Batches, Shuffled, Streamed
+from gridc.errors import DataError, UsageError, listed, nearest
+from gridc.language.spec import GridSpec
+from gridc.training.experiment import Budget
+from gridc.training.learning_rates import schedule as schedule_of
+from gridc.training.optimizers import Optimizer
+from gridc.training.optimizers import optimizer as optimizer_of
+
+Examples = Dataset | tuple[Any, ...] | Iterable[Any]
+Named = str | Mapping[str, Mapping[str, Any] | None]
+"""A row of a table: its name, or its name with options."""
+B = TypeVar("B", bound=BaseModel)
+
+
+def block(kind: type[B], name: str, value: B | Mapping[str, Any]) -> B:
+    """The mapping as the block of a spec that it stands for; UsageError where it has other keys or types."""
+    if isinstance(value, kind):
+        return value
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = kind.model_fields
+            offer = nearest(key, known) or f"; it takes {listed(known)}"
+            raise UsageError(f"'{name}' has no '{key}'{offer}") from None
+        title = kind.model_fields[key].title if key in kind.model_fields else f"a mapping of {listed(kind.model_fields)}"
+        what = f"'{name}': '{key}'" if key else f"'{name}'"
+        raise UsageError(f"{what} is {first['input']!r}, expected {title}.") from None
+
+
+def dataset(examples: Examples) -> Dataset:
+    """A data set as it is, or from a tuple of inputs, targets and maybe lengths."""
+    if isinstance(examples, Dataset):
+        return examples
+    if isinstance(examples, tuple) and len(examples) in (2, 3) and all(isinstance(e, Mapping | None) for e in examples):
+        parts = [{k: np.asarray(v) for k, v in cast(Mapping[str, Any], one or {}).items()} for one in examples]
+        return Dataset(parts[0], parts[1], parts[2] if len(parts) > 2 else {})
+    raise UsageError(f"Examples are {type(examples).__name__}, expected a Dataset or a tuple of inputs, targets and lengths.")
+
+
+def batches(examples: Examples, spec: GridSpec, size: int, seed: int, shuffle: bool) -> Batches:
+    """Mini-batches of a data set, or those that an iterable gives."""
+    if size < 1:
+        raise UsageError(f"'batch' is {size}, expected at least 1.")
+    if not isinstance(examples, Dataset | tuple):
+        return Streamed(examples, spec)
+    data = for_spec(dataset(examples), spec)
+    if not len(data):
+        raise DataError("There are no examples to train on.")
+    if not data.targets and spec.outputs:
+        raise DataError(f"There are no targets to train on, expected {listed(spec.outputs, 'and')}.")
+    return Shuffled(data, size, seed, shuffle)
+
+
+def steps_of(budget: Budget, source: Batches, batch: int) -> int | None:
+    """How many updates the budget allows; None where only time or the examples' end limits them."""
+    limits: list[int] = []
+    if budget.steps is not None:
+        limits.append(budget.steps)
+    if budget.samples is not None:
+        if source.examples is not None and source.steps is not None:
+            epochs, rest = divmod(budget.samples, source.examples)
+            limits.append(epochs * source.steps + -(-rest // batch))
+        else:
+            limits.append(-(-budget.samples // batch))
+    if budget.epochs is not None and source.steps is not None:
+        limits.append(math.ceil(budget.epochs * source.steps))
+    return min(limits, default=None)
+
+
+def made_optimizer(
+    named: Named | Optimizer, schedule: Named | None, clip: float | None, steps: int | None
+) -> Optimizer:
+    """The optimiser with its schedule, whose steps are those of the training where it does not say."""
+    if isinstance(named, Optimizer):
+        if schedule is not None or clip is not None:
+            raise UsageError("A ready Optimizer brings its own schedule and clipping; give them to gridc.optimizer.")
+        return named
+    name, options = row("optimizer", named)
+    plan = optimizer_of(name, clip=clip, **options)
+    if schedule is not None:
+        name, options = row("schedule", schedule)
+        plan.schedule = schedule_of(name, learning_rate=plan.options["learning_rate"], steps=steps, **options)
+    return plan
+
+
+def row(what: str, named: Named) -> tuple[str, dict[str, Any]]:
+    """The name and the options of a row: ``adam`` or ``{adam: {b1: 0.8}}``."""
+    if isinstance(named, str):
+        return named, {}
+    if len(named) != 1:
+        raise UsageError(f"'{what}' names {listed(named, 'and') or 'nothing'}, expected one name with its options.")
+    name, options = next(iter(named.items()))
+    return name, dict(options or {})
+
+
+def known_outputs(what: str, spec: GridSpec, names: Iterable[str]) -> None:
+    """UsageError where a name is no output of the spec."""
+    for name in names:
+        if name not in spec.outputs:
+            raise UsageError(f"'{what}' names '{name}', which is no output of '{spec.name}', expected "
+                             f"{listed(spec.outputs)}{nearest(name, spec.outputs)}")  # fmt: skip
+
+
+class Weights:
+    """What each output's loss counts, and each class of it."""
+
+    def __init__(
+        self, outputs: Mapping[str, float], classes: Mapping[str, Any], source: Batches, spec: GridSpec
+    ):
+        known_outputs("weights", spec, outputs)
+        known_outputs("class_weights", spec, classes)
+        self.outputs = {name: float(outputs.get(name, 1.0)) for name in spec.outputs}
+        self.classes = {name: _classes(name, given, source, spec) for name, given in classes.items()}
+        self.plain = not outputs and not classes
+
+    def of(self, part: Dataset) -> dict[str, Any] | None:
+        """What the grid takes for one batch: a number for each output, or one for each position of its target."""
+        if self.plain:
+            return None
+        return {name: weight * self.classes[name][part.targets[name].astype(np.int64)] if name in self.classes else weight
+                for name, weight in self.outputs.items()}  # fmt: skip
+
+    def total(self, figures: Mapping[str, Mapping[str, float]]) -> float:
+        """The outputs' losses, each with its weight, in one sum."""
+        return sum(self.outputs[name] * one["loss"] for name, one in figures.items())
+
+
+def _classes(name: str, given: Any, source: Batches, spec: GridSpec) -> Array:
+    """A weight for each class; ``balanced`` is examples / (classes × examples of the class), as scikit-learn's."""
+    output = spec.outputs[name]
+    if output.kind not in ("classes", "binary"):
+        raise UsageError(f"'class_weights' names '{name}', which has no classes.")
+    size = output.size if output.kind == "classes" else 2
+    if isinstance(given, str):
+        if given != "balanced":
+            raise UsageError(f"'class_weights' of '{name}' is '{given}', expected 'balanced' or {size} numbers.")
+        if not isinstance(source, Shuffled):
+            raise UsageError("Balanced class weights need a data set, whose classes can be counted; give the numbers.")
+        counts = np.bincount(np.asarray(source.data.targets[name]).reshape(-1).astype(np.int64), minlength=size)
+        return counts.sum() / (size * np.maximum(counts, 1)).astype(np.float64)
+    weights = np.asarray(given, np.float64)
+    if weights.shape != (size,) or not bool(np.all(np.isfinite(weights) & (weights >= 0))):
+        raise UsageError(f"'class_weights' of '{name}' is {given!r}, expected 'balanced' or {size} numbers from 0.")
+    return weights
