@@ -301,14 +301,15 @@ def test_hoisting_changes_nothing():
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
-def test_transposed_copies_of_weights_change_nothing(monkeypatch):
+def test_packed_weights_change_nothing(monkeypatch):
     case = _grid(3, untied=True, hoist=True)
     slopes = [np.ones((p.rows, p.hidden)) for p in case[0].transforms]
+    monkeypatch.setattr(sweep, "ENOUGH_ROWS", 10**9)
     one = _run(*case, "float64", slopes)
+    assert one[0].packed == [0] * 4
     monkeypatch.setattr(sweep, "ENOUGH_ROWS", 1)
     two = _run(*case, "float64", slopes)
-    assert one[0].transposed == [None] * 4
-    assert two[0].transposed[0] is not None
+    assert all(two[0].packed[:3])
     for a, b in zip((*one[0].dh, *one[1].w[:3]), (*two[0].dh, *two[1].w[:3]), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
@@ -376,7 +377,7 @@ def test_blas_was_checked_and_its_threads_are_restored():
 
 PROGRAM = """
 import sys
-from gridc import kernels, machine, sweep
+from gridc.fusion import kernels, machine, sweep
 from gridc.cells import Options
 sweep.prepare([("lstm", Options(), 1)], "float32")
 modules = [module for name, module in sys.modules.items() if name.startswith("gridc_lstm")]
@@ -386,7 +387,7 @@ print(sum(module.forward.cache_hits + module.adjoint.cache_hits for module in mo
 
 
 def test_a_second_process_takes_everything_from_the_disk_cache(tmp_path):
-    root = str(Path(kernels.__file__).parents[1])
+    root = str(Path(kernels.__file__).parents[2])
     environment = {**os.environ, "GRIDC_CACHE_DIR": str(tmp_path), "PYTHONPATH": root}
     command = [sys.executable, "-c", PROGRAM]
     run = lambda: subprocess.check_output(command, env=environment, text=True).split()  # noqa: E731

@@ -24,7 +24,7 @@ import numba  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
 from gridc import cells
-from gridc.fusion import native, tracer
+from gridc.fusion import gemm, native, tracer
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
 
 _lock = threading.RLock()
@@ -62,8 +62,9 @@ def folder() -> Path:
 
 @functools.cache
 def _digest(text: str) -> str:
-    """Names what is built from this text and the functions of ``gridc.fusion.native``."""
-    return hashlib.sha256((Path(native.__file__).read_text(encoding="utf-8") + text).encode()).hexdigest()
+    """Names what is built from this text and the functions of ``gridc.fusion.native`` and ``gemm``."""
+    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (native, gemm)]
+    return hashlib.sha256("".join([*sources, text]).encode()).hexdigest()
 
 
 @functools.cache

@@ -14,8 +14,9 @@ from typing import Any
 import numba
 
 from gridc.fusion import kernels
-from gridc.fusion.native import ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HIDDEN, INPUTS, TRANSPOSED, WEIGHTS, G, H, M, W, Z
-from gridc.fusion.native import copy, gemm, invoke, peek, poke, word
+from gridc.fusion.gemm import BYTES, multiply, pack
+from gridc.fusion.native import ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z
+from gridc.fusion.native import copy, gemm, invoke, keep_word, peek, poke, word
 from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array
 
 COLUMN, WIDTH, SOURCE, INDEX, GRADIENT = range(5)  # words of a block: one read or joined input of one transform
@@ -23,10 +24,10 @@ COLUMN, WIDTH, SOURCE, INDEX, GRADIENT = range(5)  # words of a block: one read 
 
 @functools.cache
 def compiled() -> tuple[Any, Any, Any]:
-    """``forward``, ``backward`` and ``transpose``, built at their first call and kept in the cache folder."""
+    """``forward``, ``backward`` and ``weights``, built at their first call and kept in the cache folder."""
     with kernels.cached():
         build = numba.njit(nogil=True, cache=True, error_model="numpy")
-        return build(forward), build(backward), build(transpose)
+        return build(forward), build(backward), build(weights)
 
 
 @numba.njit(error_model="numpy")
@@ -58,21 +59,18 @@ def _add_state(unit: Array, record: Array, h: int, m: int, target: int, source: 
 
 
 @numba.njit(error_model="numpy")
-def _weights(records: Array, unit: Array, product: int) -> None:
-    """One product for each weight: what its rows read, times their gradients."""
-    size = unit.itemsize
-    for t in range(records.shape[0]):
-        record = records[t]
-        inputs, columns = record[INPUTS], record[COLUMNS]
-        for weight in range(record[WEIGHTS]):
-            first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
-            dw = record[DW] + weight * inputs * columns * size
-            if end > first and inputs > 0:
-                z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
-                gemm(unit, product, 1, 0, inputs, columns, end - first, z, inputs, g, columns, 0, dw, columns)
-            else:
-                for j in range(inputs * columns):
-                    poke(unit, dw, j, unit.dtype.type(0), 0)
+def _panels(unit: Array, record: Array, weight: int, transposed: int) -> int:
+    """Where one of the weights, or its transposed, lies packed; packs it unless it already is."""
+    rows, columns = record[INPUTS], record[COLUMNS]
+    if transposed:
+        rows, columns = columns, rows
+    width = 2 * BYTES // unit.itemsize
+    slot = weight if record[SLOTS] > 1 else 0
+    at = record[PACKED] + slot * ((columns + width - 1) // width) * rows * 2 * BYTES
+    if word(record[HELD], slot) != weight:
+        pack(unit, record[W] + weight * record[INPUTS] * record[COLUMNS] * unit.itemsize, rows, columns, transposed, at)
+        keep_word(record[HELD], slot, weight)
+    return at
 
 
 def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: int) -> None:
@@ -87,9 +85,13 @@ def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: i
                 _gather(unit, blocks[b], record[Z], inputs, first, end)
             start = blocks[low, COLUMN]
             width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
-            z, w = record[Z] + (first * inputs + start) * size, record[W] + (weight * inputs + start) * columns * size
-            g = record[G] + first * columns * size
-            gemm(unit, product, 0, 0, end - first, columns, width, z, inputs, w, columns, beta, g, columns)
+            z, g = record[Z] + (first * inputs + start) * size, record[G] + first * columns * size
+            if record[PACKED]:
+                w = _panels(unit, record, weight, 0) + start * 2 * BYTES
+                multiply(unit, end - first, width, 0, columns, z, inputs, w, inputs, g, columns, beta)
+            else:
+                w = record[W] + (weight * inputs + start) * columns * size
+                gemm(unit, product, 0, 0, end - first, columns, width, z, inputs, w, columns, beta, g, columns)
         elif kind == CELL:
             invoke(record[FORWARD], record.ctypes.data, first, end, weight)
         elif kind == COPY:
@@ -99,7 +101,7 @@ def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: i
 
 
 def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: int) -> None:
-    """The adjoint of each step, the last first; then the weights' gradients."""
+    """The adjoint of each step, the last first."""
     size, dz = unit.itemsize, unit.ctypes.data
     for step in range(steps.shape[0] - 1, -1, -1):
         kind, t, first, end, weight, low, high, _beta = steps[step]
@@ -118,11 +120,13 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
                     high -= 1
                 if high > low:
                     width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
-                    flag, stride, w = 1, columns, record[W] + (weight * inputs + start) * columns * size
-                    if record[TRANSPOSED]:
-                        flag, stride, w = 0, inputs, record[TRANSPOSED] + (weight * columns * inputs + start) * size
                     g = record[G] + first * columns * size
-                    gemm(unit, product, 0, flag, end - first, width, columns, g, columns, w, stride, 0, dz, width)
+                    if record[PACKED]:
+                        w = _panels(unit, record, weight, 1)
+                        multiply(unit, end - first, columns, start, start + width, g, columns, w, columns, dz, width, 0)
+                    else:
+                        w = record[W] + (weight * inputs + start) * columns * size
+                        gemm(unit, product, 0, 1, end - first, width, columns, g, columns, w, columns, 0, dz, width)
             for b in range(low, high):
                 block = blocks[b]
                 target, index, n = block[GRADIENT], block[INDEX], block[WIDTH]
@@ -131,14 +135,30 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
                         row = word(index, r)
                         if row >= 0:
                             _add(unit, target + row * n * size, source + ((r - first) * width + block[COLUMN] - start) * size, n)
-    _weights(records, unit, product)
 
 
-def transpose(w: Array, flipped: Array) -> None:
-    """Exchanges the last two axes, square by square."""
-    for k in range(w.shape[0]):
-        for i0 in range(0, w.shape[1], 16):
-            for j0 in range(0, w.shape[2], 16):
-                for j in range(j0, min(j0 + 16, w.shape[2])):
-                    for i in range(i0, min(i0 + 16, w.shape[1])):
-                        flipped[k, j, i] = w[k, i, j]
+def weights(records: Array, unit: Array, product: int, part: int, parts: int) -> None:
+    """The weights' gradients, ``part`` of so many parts of them: what rows read times their gradients, summed over lanes.
+
+    ``records[lane]`` are a lane's; where there are fewer weights than parts, a part is some of their columns."""
+    size = unit.itemsize
+    for t in range(records.shape[1]):
+        inputs, columns, count = records[0, t, INPUTS], records[0, t, COLUMNS], records[0, t, WEIGHTS]
+        low, high = 0, columns
+        if count < parts:
+            low, high = part * columns // parts // 16 * 16, columns if part == parts - 1 else (part + 1) * columns // parts // 16 * 16
+        for weight in range(count):
+            if count >= parts and weight * parts // count != part:
+                continue
+            dw, added = records[0, t, DW] + (weight * inputs * columns + low) * size, 0
+            for lane in range(records.shape[0]):
+                record = records[lane, t]
+                first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
+                if end > first and inputs > 0 and high > low:
+                    z, g = record[Z] + first * inputs * size, record[G] + (first * columns + low) * size
+                    gemm(unit, product, 1, 0, inputs, high - low, end - first, z, inputs, g, columns, added, dw, columns)
+                    added = 1
+            if not added:
+                for i in range(inputs):
+                    for j in range(high - low):
+                        poke(unit, dw, i * columns + j, unit.dtype.type(0), 0)

@@ -20,9 +20,9 @@ intrinsic: Any = extending.intrinsic  # typed here as what it is: compiled code 
 
 # Words of a transform's record.
 RECORD = ("hidden", "columns", "inputs", "h", "m", "z", "g", "w", "b", "p", "dh", "dm", "dw", "db", "dp", "rows",
-          "transposed", "forward", "adjoint", "scratch", "weights", "ends")  # fmt: skip
+          "packed", "slots", "held", "forward", "adjoint", "scratch", "weights", "ends")  # fmt: skip
 (HIDDEN, COLUMNS, INPUTS, H, M, Z, G, W, B, P, DH, DM, DW, DB, DP, ROWS,
- TRANSPOSED, FORWARD, ADJOINT, SCRATCH, WEIGHTS, ENDS) = range(len(RECORD))  # fmt: skip
+ PACKED, SLOTS, HELD, FORWARD, ADJOINT, SCRATCH, WEIGHTS, ENDS) = range(len(RECORD))  # fmt: skip
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
 _STREAMS = 64
@@ -81,6 +81,17 @@ def copy(typing, target, source, size):  # type: ignore[no-untyped-def]
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         pointers = [builder.inttoptr(a, ir.IntType(8).as_pointer()) for a in arguments[:2]]
         cgutils.raw_memcpy(builder, *pointers, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp, types.intp), code
+
+
+@intrinsic
+def keep_word(typing, address, index, value):  # type: ignore[no-untyped-def]
+    """Writes it."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        builder.store(arguments[2], builder.gep(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), [arguments[1]]))
         return context.get_dummy_value()
 
     return types.none(types.intp, types.intp, types.intp), code

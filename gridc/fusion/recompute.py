@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gridc import cells
-from gridc.fusion import machine, segments, sweep
+from gridc.fusion import segments, sweep
 from gridc.fusion.segments import Entrance, Lane, Segment
 from gridc.fusion.sweep import Parameters, Workspace
 from gridc.language.lattice import Ints, points
@@ -78,11 +78,10 @@ def backward(
     """Given the gradients of ``taps``, fills those of the parameters and adds to ``out`` those of what enters; uses up the tape.
 
     ``attach`` tells a workspace where the gradients of joined inputs go."""
-    flipped = _flipped(given)
     runs: list[_Backward] = []
     for part, lent in _parts(given, tape, slopes):
         own = parameters if not runs else parameters.empty()
-        runs.append(_Backward(given, *part, lent, taps, attach, own, out, flipped))
+        runs.append(_Backward(given, *part, lent, taps, attach, own, out))
     sweep.together([run.run for run in runs])
     for run in runs:
         if run is not runs[0]:
@@ -174,30 +173,15 @@ def _forward(given: Given, lane: Lane, tape: Array, taps: Sequence[Array]) -> No
             _tapped(lane, taps, tap.number, own.shape[1])[tap.places] = own[tap.rows]
 
 
-def _flipped(given: Given) -> list[Array | None]:
-    """Each transform's weights with their axes exchanged, where many rows use each; for all segments at once."""
-    found: list[Array | None] = []
-    lane = given.layout.lanes[0]
-    for t, w in enumerate(given.parameters().w):
-        rows = max(segment.program.transforms[t].rows / max(1, len(segment.program.transforms[t].weight_ends) - 1)
-                   for segment in lane.segments)  # fmt: skip
-        if w is None or rows < sweep.ENOUGH_ROWS:
-            found.append(None)
-            continue
-        found.append(np.empty((w.shape[0], w.shape[2], w.shape[1]), w.dtype))
-        machine.compiled()[2](w, found[-1])
-    return found
-
-
 class _Backward:
     """One lane's way back; ``total`` are the gradients of the parameters, ``sums`` those of starts and shifts."""
 
     def __init__(
         self, given: Given, lane: Lane, tape: Array, slopes: Array, taps: Sequence[Array],
-        attach: Callable[[Lane, Workspace], None], total: Parameters, out: Totals, flipped: list[Array | None],
+        attach: Callable[[Lane, Workspace], None], total: Parameters, out: Totals,
     ):  # fmt: skip
         self.given, self.lane, self.slopes, self.taps, self.attach = given, lane, slopes, taps, attach
-        self.total, self.out, self.flipped = total, out, flipped
+        self.total, self.out = total, out
         self.sums: Totals = {role: np.zeros_like(array) for role, array in out.items() if role[1] in ("start", "shift")}
         self.kept, self.room = _kept(lane, tape)
         self.parameters = given.parameters()
@@ -228,8 +212,7 @@ class _Backward:
         space.clear_gradients()
         self._receive(segment, space)
         own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights])
-        flipped = [None if w is None else w[of] for w, of in zip(self.flipped, segment.weights, strict=True)]
-        sweep.backward([space], parameters, own, flipped)
+        sweep.backward([space], parameters, own)
         if scratch is not self.total:
             _part(self.total, segment.weights).add(own)
         for u, t in enumerate(segment.program.transforms):

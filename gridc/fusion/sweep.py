@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from gridc import cells
-from gridc.fusion import blas, kernels, machine, native
+from gridc.fusion import blas, gemm, kernels, machine, native
 from gridc.scheduling.program import Array, Program, TransformProgram
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
 
-ENOUGH_ROWS = 128  # of one weight, from which its transposed copy pays: most BLAS multiply narrow matrices faster by it
+ENOUGH_ROWS = 4  # that use one weight, from which packing it pays
 
 
 class Workspace:
@@ -33,13 +33,16 @@ class Workspace:
     ``forward``; ``dh`` and ``dm`` (zero but for the gradients of the outputs) before ``backward``, after which their boundary
     rows hold the gradient of what entered, and ``djoined``, where given, has the joined inputs' gradients added.
 
-    ``tape`` holds what lasts from forward to backward (states, inputs and activations) and ``slopes`` what backward works
-    with; their ``sizes`` follow from the program.  They are made where they are not given.
+    ``tape`` holds what lasts from forward to backward (states, inputs and activations), ``slopes`` what backward works
+    with and ``packed`` the weights as ``gemm`` wants them; their ``sizes`` follow from the program.  They are made where they
+    are not given.
     """
 
-    def __init__(self, program: Program, dtype: Any, tape: Array | None = None, slopes: Array | None = None) -> None:
+    def __init__(
+        self, program: Program, dtype: Any, tape: Array | None = None, slopes: Array | None = None, packed: Array | None = None
+    ) -> None:
         self.program, self.dtype = program, np.dtype(dtype)
-        self._slopes = slopes
+        self._slopes, self._packed = slopes, packed
         shapes = _shapes(program)
         self.h, m, self.z, self.g = _carve(np.zeros(self.sizes(program)[0], self.dtype) if tape is None else tape, *shapes)
         self.m = _kept(program, m)
@@ -47,7 +50,6 @@ class Workspace:
         self.djoined: list[list[Array | None]] = [[None] * len(p.joined) for p in program.transforms]
         self.dh: list[Array] = []
         self.dm: list[Array | None] = []
-        self.transposed: list[Array | None] = []
 
     @staticmethod
     def sizes(program: Program) -> tuple[int, int]:
@@ -67,6 +69,20 @@ class Workspace:
         """Room for the adjoint of one product, and after it for a row of gradients of memories."""
         return self.slopes[_total(*_shapes(self.program)[:2]) :]
 
+    @staticmethod
+    def packed_size(program: Program, dtype: Any) -> int:
+        """How many numbers the packed weights take, with what their alignment may cost."""
+        return sum(_packed_rooms(program, dtype)) + gemm.ALIGNMENT // np.dtype(dtype).itemsize
+
+    @property
+    def packed(self) -> list[int]:
+        """Per transform the address of its packed weights, 0 where they are not."""
+        if self._packed is None:
+            self._packed = np.empty(self.packed_size(self.program, self.dtype), self.dtype)
+        start = -(-_address(self._packed) // gemm.ALIGNMENT) * gemm.ALIGNMENT
+        rooms = _packed_rooms(self.program, self.dtype)
+        return [start + sum(rooms[:t]) * self.dtype.itemsize if size else 0 for t, size in enumerate(rooms)]
+
     def clear_gradients(self) -> None:
         """Zeroes ``dh`` and ``dm``."""
         shapes = _shapes(self.program)[:2]
@@ -84,6 +100,17 @@ def _shapes(program: Program) -> tuple[Shapes, Shapes, Shapes, Shapes]:
     memory = [(h[0] if cells.CELLS[p.cell].memory else 0, h[1]) for p, h in zip(program.transforms, hidden, strict=True)]
     inputs = [(p.rows if p.gates else 0, sum(program.widths(t))) for t, p in enumerate(program.transforms)]
     return hidden, memory, inputs, [(p.rows, p.width) for p in program.transforms]
+
+
+def _packed_rooms(program: Program, dtype: Any) -> list[int]:
+    """Per transform the numbers of its packed weights, forward or backward; 0 where too few rows use each."""
+    found: list[int] = []
+    for t, own in enumerate(program.transforms):
+        pays = own.gates and own.rows >= ENOUGH_ROWS * (len(own.weight_ends) - 1)
+        shape = (sum(program.widths(t)), own.width)
+        name = np.dtype(dtype).name
+        found.append(program.slots[t] * max(gemm.room(*shape, name), gemm.room(*shape[::-1], name)) if pays else 0)
+    return found
 
 
 def _total(*shapes: Shapes) -> int:
@@ -130,22 +157,31 @@ def forward(lanes: Sequence[Workspace], parameters: Parameters) -> None:
     together([functools.partial(_run_forward, lane, parameters) for lane in lanes])
 
 
-def backward(
-    lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None,
-    transposed: list[Array | None] | None = None,
-) -> Parameters:  # fmt: skip
-    """The parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites.
-
-    ``transposed`` are the weights with their last two axes exchanged, where that pays, for a caller that keeps them."""
+def backward(lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None) -> Parameters:
+    """The parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites."""
     _check(lanes, parameters)
-    gradients = [parameters.empty() if out is None or k else out for k in range(len(lanes))]
-    transposed = _transposed(lanes[0], parameters) if transposed is None else transposed
-    together(
-        [functools.partial(_run_backward, lane, parameters, g, transposed) for lane, g in zip(lanes, gradients, strict=True)]
-    )
-    for other in gradients[1:]:
-        gradients[0].add(other)
-    return gradients[0]
+    found = parameters.empty() if out is None else out
+    totals = [Parameters(found.w, *(_fresh(each, k) for each in (found.b, found.p))) for k in range(len(lanes))]
+    tables = [_tables(lane, parameters, total) for lane, total in zip(lanes, totals, strict=True)]
+    together([functools.partial(_run_backward, lane, *table[:2]) for lane, table in zip(lanes, tables, strict=True)])
+    records, unit = np.stack([table[0] for table in tables]), np.empty(0, lanes[0].dtype)
+    address = blas.gemm_address(lanes[0].dtype)
+    together([functools.partial(machine.compiled()[2], records, unit, address, k, len(lanes)) for k in range(len(lanes))])
+    for total in totals[1:]:
+        for mine, theirs in zip((*found.b, *found.p), (*total.b, *total.p), strict=True):
+            if mine is not None and theirs is not None:
+                np.add(mine, theirs, out=mine)
+    return found
+
+
+def _fresh(arrays: list[Array | None], lane: int) -> list[Array | None]:
+    """Zeros to add to: the first lane's are the arrays themselves."""
+    if lane:
+        return [None if a is None else np.zeros_like(a) for a in arrays]
+    for array in arrays:
+        if array is not None:
+            array.fill(0)
+    return arrays
 
 
 def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) -> None:
@@ -154,35 +190,19 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
     for cell, options, dimensions in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name)
     empty, unit = np.zeros((0, 8), np.int64), np.zeros(1, dtype)
-    *sweeps, transpose = machine.compiled()
+    *sweeps, weights = machine.compiled()
     for driver in sweeps:
         driver(empty, empty, empty, unit, 0)
-    transpose(unit.reshape(1, 1, 1), unit.reshape(1, 1, 1))
+    weights(empty.reshape(0, 0, 8), unit, 0, 0, 1)
 
 
 def _run_forward(lane: Workspace, parameters: Parameters) -> None:
-    records, blocks, _keep = _tables(lane, parameters, None, [None] * len(lane.h))
+    records, blocks, _keep = _tables(lane, parameters, None)
     machine.compiled()[0](lane.program.steps, records, blocks, np.empty(0, lane.dtype), blas.gemm_address(lane.dtype))
 
 
-def _run_backward(lane: Workspace, parameters: Parameters, gradients: Parameters, transposed: list[Array | None]) -> None:
-    for array in (*gradients.b, *gradients.p):
-        if array is not None:
-            array.fill(0)
-    records, blocks, _keep = _tables(lane, parameters, gradients, transposed)
+def _run_backward(lane: Workspace, records: Array, blocks: Array) -> None:
     machine.compiled()[1](lane.program.steps, records, blocks, lane.scratch, blas.gemm_address(lane.dtype))
-
-
-def _transposed(lane: Workspace, parameters: Parameters) -> list[Array | None]:
-    """Each transform's weights with their axes exchanged, where many rows use each."""
-    if not lane.transposed:
-        for own, w in zip(lane.program.transforms, parameters.w, strict=True):
-            many = w is not None and own.rows >= ENOUGH_ROWS * w.shape[0]
-            lane.transposed.append(np.empty((w.shape[0], w.shape[2], w.shape[1]), lane.dtype) if w is not None and many else None)
-    for w, flipped in zip(parameters.w, lane.transposed, strict=True):
-        if w is not None and flipped is not None:
-            machine.compiled()[2](w, flipped)
-    return lane.transposed
 
 
 def _address(array: Array | None) -> int:
@@ -190,13 +210,14 @@ def _address(array: Array | None) -> int:
 
 
 def _tables(
-    lane: Workspace, parameters: Parameters, gradients: Parameters | None, transposed: list[Array | None]
+    lane: Workspace, parameters: Parameters, gradients: Parameters | None
 ) -> tuple[Array, Array, list[Any]]:
     """Records and blocks of addresses, and arrays that must live as long."""
     program = lane.program
     keep: list[Any] = []
     blocks: list[tuple[int, ...]] = []
     records = np.zeros((len(program.transforms), len(native.RECORD)), np.int64)
+    packed = lane.packed
     room = 0 if gradients is None else _address(lane.scratch) + program.scratch * lane.dtype.itemsize
     for t, own in enumerate(program.transforms):
         kernel = kernels.load(own.cell, own.options, own.dimensions, lane.dtype.name) if own.gates else (0, 0)
@@ -206,15 +227,19 @@ def _tables(
         weights = 0 if w is None else w.shape[0]
         if own.gates and b is None:
             b, db = np.zeros((weights, own.width), lane.dtype), np.zeros((weights, own.width), lane.dtype)
-        keep += [rows, b, db]
+        held = np.full(program.slots[t], -1, np.int64)
+        keep += [rows, b, db, held]
         state = (lane.h[t], lane.m[t], lane.z[t], lane.g[t], w, b, parameters.p[t])
         slopes = (lane.dh[t], lane.dm[t], gradients.w[t], db, gradients.p[t]) if gradients is not None else (None,) * 5
-        addresses = [_address(array) for array in (*state, *slopes, rows, transposed[t])]
+        addresses = [_address(array) for array in (*state, *slopes, rows)]
         records[t] = (
             own.hidden,
             own.width,
             sum(program.widths(t)),
             *addresses,
+            packed[t],
+            program.slots[t],
+            _address(held),
             *kernel,
             room,
             weights,

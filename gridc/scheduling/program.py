@@ -75,6 +75,17 @@ class Program:
         return np.array(_unfold(self), np.int64).reshape(-1, 8)
 
     @functools.cached_property
+    def slots(self) -> list[int]:
+        """How many of each transform's weights must lie packed at once: one, where the steps use them one after the other."""
+        found: list[int] = []
+        steps = self.steps[self.steps[:, 0] == PRODUCT]
+        for t, own in enumerate(self.transforms):
+            used = steps[steps[:, 1] == t, 4]
+            count = len(own.weight_ends) - 1
+            found.append(1 if int((np.diff(used) != 0).sum()) < count else count)
+        return found
+
+    @functools.cached_property
     def scratch(self) -> int:
         """Most numbers that the adjoint of one product makes."""
         widths = [width for t in range(len(self.transforms)) for width in self.widths(t)]

@@ -114,7 +114,7 @@ class _Arrays:
         self.spec, self.dtype = op.spec, np.dtype(op.dtype)
         self.by_role = {role: np.ascontiguousarray(array) for role, array in zip(op.roles, arrays, strict=True)}
         self.layout = recall(plan_segments if op.recompute else plan, op.spec, extent, lengths)
-        self.names = list(op.spec.transforms)
+        self.names, self.recomputes = list(op.spec.transforms), op.recompute
 
     def parameters(self) -> Parameters:
         w, b, p = ([self._flat(name, letter) for name in self.names] for letter in "Wbp")
@@ -129,17 +129,23 @@ class _Arrays:
         each = count // self.layout.batch
         return slice(lane.examples.start * each, lane.examples.stop * each)
 
-    def workspaces(self, tape: np.ndarray, scratch: np.ndarray | None = None) -> list[Workspace]:
+    def workspaces(self, tape: np.ndarray, packed: np.ndarray, scratch: np.ndarray | None = None) -> list[Workspace]:
         spaces: list[Workspace] = []
-        used = lent = 0
+        used = lent = held = 0
         for lane in self.layout.lanes:
             size, more = Workspace.sizes(lane.program)
+            room = Workspace.packed_size(lane.program, self.dtype)
             space = Workspace(lane.program, self.dtype, tape[used : used + size],
-                              None if scratch is None else scratch[lent : lent + more])  # fmt: skip
-            used, lent = used + size, lent + more
+                              None if scratch is None else scratch[lent : lent + more], packed[held : held + room])  # fmt: skip
+            used, lent, held = used + size, lent + more, held + room
             self.join(lane, space)
             spaces.append(space)
         return spaces
+
+    def packed_size(self) -> int:
+        """Numbers of the packed weights of all lanes; the segments of a sweep that keeps little make their own."""
+        lanes = () if self.recomputes else self.layout.lanes
+        return sum(Workspace.packed_size(lane.program, self.dtype) for lane in lanes)
 
     def join(self, lane: Lane | segments.Lane, space: Workspace) -> None:
         """Give a workspace the vectors that join."""
@@ -210,10 +216,11 @@ class Sweep(_SweepOp):
         if self.recompute:
             self._segments(arrays, tape, output_storage[1:])
             return
-        spaces = arrays.workspaces(tape)
-        for lane, space in zip(arrays.layout.lanes, spaces, strict=True):
-            arrays.enter(lane, space)
-        forward(spaces, arrays.parameters())
+        with _lent(arrays.packed_size(), self.dtype) as packed:
+            spaces = arrays.workspaces(tape, packed)
+            for lane, space in zip(arrays.layout.lanes, spaces, strict=True):
+                arrays.enter(lane, space)
+            forward(spaces, arrays.parameters())
         storages = iter(output_storage[1:])
         for name, o in self.spec.outputs.items():
             for j in range(len(o.reads)):
@@ -246,21 +253,23 @@ def _tapped(tap: tuple[int, bool, Ints], space: Workspace) -> np.ndarray:
     return found.reshape(*rows.shape[:-1], -1)
 
 
+KEPT = 2
+"""Idle vectors that are kept: a training step uses two."""
 _idle: list[np.ndarray] = []
 _lock = Lock()
 
 
 @contextmanager
 def _lent(size: int, dtype: str) -> Iterator[np.ndarray]:
-    """A vector to work with, the last call's where it fits: pages that were touched before cost nothing."""
+    """A vector to work with, an earlier call's where one fits: pages that were touched before cost nothing."""
     with _lock:
-        kept = _idle.pop() if _idle else None
-    scratch = kept if kept is not None and kept.size == size and kept.dtype == dtype else np.empty(size, dtype)
+        fits = [k for k, kept in enumerate(_idle) if kept.dtype == dtype and size <= kept.size <= 2 * size]
+        scratch = _idle.pop(fits[-1]) if fits else np.empty(size, dtype)
     try:
-        yield scratch
+        yield scratch[:size]
     finally:
         with _lock:
-            _idle[:] = [scratch]
+            _idle[:] = [*_idle[1 - KEPT :], scratch]
 
 
 class Adjoint(_SweepOp):
@@ -289,10 +298,10 @@ class Adjoint(_SweepOp):
         arrays = _Arrays(self, inputs[:count])
         tape, *given = inputs[count:]
         size = sum(_room(lane)[1] for lane in arrays.layout.lanes)
-        with _lent(size, self.dtype) as scratch:
-            self._run(arrays, tape if self.inplace else tape.copy(), scratch, given, output_storage)
+        with _lent(size, self.dtype) as scratch, _lent(arrays.packed_size(), self.dtype) as packed:
+            self._run(arrays, tape if self.inplace else tape.copy(), scratch, packed, given, output_storage)
 
-    def _run(self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, given: list[np.ndarray], storage: Any) -> None:
+    def _run(self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, packed: np.ndarray, given: list[np.ndarray], storage: Any) -> None:
         out = {role: _output(cell, array) for role, cell, array in zip(self.roles, storage, arrays.by_role.values(), strict=True)}
         for role, array in out.items():
             if role[1] in ("start", "shift", "joined") or (role[1] == "entry" and self.recompute):
@@ -311,7 +320,7 @@ class Adjoint(_SweepOp):
             taps = [np.ascontiguousarray(gradient) for gradient in given]
             recompute.backward(arrays, tape, scratch, taps, attach, Parameters(*letters), out)
             return
-        lanes = list(zip(arrays.layout.lanes, arrays.workspaces(tape, scratch), strict=True))
+        lanes = list(zip(arrays.layout.lanes, arrays.workspaces(tape, packed, scratch), strict=True))
         for lane, space in lanes:
             space.clear_gradients()
             feed = iter(given)

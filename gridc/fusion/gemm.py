@@ -1,0 +1,161 @@
+"""The product of a few rows with a matrix that is used many times: packed once, then multiplied by a kernel of its own.
+
+A library's product copies the matrix into the layout that its kernel wants at every call; a sweep multiplies by the same
+weights at every wavefront, by as few rows as one, and that copy costs it up to half of its time.  Here the weights lie in
+*panels*: ``panel`` columns side by side, row after row, so that the kernel reads them in one stream.  The rows are read
+where they lie.  The kernel holds a tile of ``TALLEST × panel`` sums in registers (Goto and van de Geijn 2008).
+"""
+
+# pyright: basic, reportCallIssue=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from gridc.fusion.native import intrinsic, peek, poke
+
+
+def _vector_bytes() -> int:
+    """The widest vector register of this machine."""
+    features = llvm.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+
+
+BYTES = _vector_bytes()
+TALLEST = 8 if BYTES == 64 else 6
+"""Rows of a tile: with two vectors a row, its sums leave registers for a row of the panel (32 registers, or 16)."""
+
+
+ALIGNMENT = 64
+"""Bytes: packed weights start at a line of the cache."""
+
+
+def panel(dtype: Any) -> int:
+    """Columns of a panel: two vectors."""
+    return 2 * BYTES // np.dtype(dtype).itemsize
+
+
+def room(rows: int, columns: int, dtype: str) -> int:
+    """Numbers of a packed matrix."""
+    return -(-columns // panel(dtype)) * rows * panel(dtype)
+
+
+@intrinsic(prefer_literal=True)
+def _tile(typing, like, rows, k, a, lda, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
+    """``C[:, low:high] = A B + beta C`` for ``rows`` rows and one panel, whose first column ``c`` is; addresses and numbers."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _, _, k, a, lda, b, c, ldc, beta, low, high = arguments
+        number, word, count = context.get_data_type(like.dtype), ir.IntType(64), rows.literal_value
+        size = like.dtype.bitwidth // 8
+        lanes = BYTES // size
+        vector = ir.VectorType(number, lanes)
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{like.dtype.bitwidth}")
+        at = lambda address, kind: builder.inttoptr(address, kind.as_pointer())  # noqa: E731
+        bytes_ = lambda n: builder.mul(n, word(size))  # noqa: E731
+        step_a, step_c = bytes_(lda), bytes_(ldc)
+        starts = [builder.add(a, builder.mul(step_a, word(r))) for r in range(count)]
+        sums = [cgutils.alloca_once(builder, vector) for _ in range(2 * count)]
+        for each in sums:
+            builder.store(ir.Constant(vector, [0.0] * lanes), each)
+        with cgutils.for_range(builder, k) as loop:
+            row = builder.add(b, builder.mul(loop.index, word(2 * BYTES)))
+            halves = [builder.load(at(builder.add(row, word(BYTES * h)), vector), align=size) for h in range(2)]
+            for r in range(count):
+                one = builder.load(builder.gep(at(starts[r], number), [loop.index]), align=size)
+                spread = builder.shuffle_vector(builder.insert_element(ir.Constant(vector, ir.Undefined), one, ir.IntType(32)(0)),
+                                                ir.Constant(vector, ir.Undefined),
+                                                ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))  # fmt: skip
+                for h in range(2):
+                    place = sums[2 * r + h]
+                    builder.store(builder.call(fma, [spread, halves[h], builder.load(place)]), place)
+        whole = builder.and_(builder.icmp_signed("<=", low, word(0)), builder.icmp_signed(">=", high, word(2 * lanes)))
+        adds = builder.icmp_signed("!=", beta, word(0))
+
+        def put(add: bool) -> None:
+            for r in range(count):
+                for h in range(2):
+                    target = at(builder.add(builder.add(c, builder.mul(step_c, word(r))), word(BYTES * h)), vector)
+                    value = builder.load(sums[2 * r + h])
+                    builder.store(builder.fadd(value, builder.load(target, align=size)) if add else value, target, align=size)
+
+        with builder.if_else(whole) as (then, otherwise):
+            with then, builder.if_else(adds) as (more, new):
+                with more:
+                    put(True)
+                with new:
+                    put(False)
+            with otherwise:
+                # Some columns of the panel are not wanted, or lie behind the matrix: by way of a copy, number by number.
+                edge = cgutils.alloca_once(builder, ir.ArrayType(number, 2 * lanes * count))
+                base = builder.ptrtoint(edge, word)
+                for n, each in enumerate(sums):
+                    builder.store(builder.load(each), at(builder.add(base, word(BYTES * n)), vector), align=size)
+                for r in range(count):
+                    target = at(builder.add(c, builder.mul(step_c, word(r))), number)
+                    own = at(builder.add(base, word(2 * BYTES * r)), number)
+                    with cgutils.for_range(builder, builder.sub(high, low)) as loop:
+                        column = builder.add(low, loop.index)
+                        old = builder.gep(target, [column])
+                        value = builder.load(builder.gep(own, [column]))
+                        before = builder.select(adds, builder.load(old), number(0.0))
+                        builder.store(builder.fadd(value, before), old)
+        return context.get_dummy_value()
+
+    return types.none(like, rows, *[types.intp] * 9), code
+
+
+@numba.njit(error_model="numpy")
+def multiply(unit, m, k, low, high, a, lda, packed, depth, c, ldc, beta):  # type: ignore[no-untyped-def]
+    """``C = A B[:k, low:high] + beta C``: ``A`` is ``m × k``; ``packed`` is where B's first row lies in its first panel, whose
+    panels are of ``depth`` rows; ``c`` is where the column ``low`` goes."""
+    size = unit.itemsize
+    width = 2 * BYTES // size
+    for p in range(low // width, (high + width - 1) // width):
+        b = packed + p * depth * 2 * BYTES
+        at = c + (p * width - low) * size
+        first, end = max(0, low - p * width), min(width, high - p * width)
+        r = 0
+        while m - r >= TALLEST:
+            _tile(unit, TALLEST, k, a + r * lda * size, lda, b, at + r * ldc * size, ldc, beta, first, end)
+            r += TALLEST
+        if m - r >= 4:
+            _tile(unit, 4, k, a + r * lda * size, lda, b, at + r * ldc * size, ldc, beta, first, end)
+            r += 4
+        if m - r >= 2:
+            _tile(unit, 2, k, a + r * lda * size, lda, b, at + r * ldc * size, ldc, beta, first, end)
+            r += 2
+        if m - r >= 1:
+            _tile(unit, 1, k, a + r * lda * size, lda, b, at + r * ldc * size, ldc, beta, first, end)
+
+
+@numba.njit(error_model="numpy")
+def pack(unit, w, rows, columns, transposed, packed):  # type: ignore[no-untyped-def]
+    """Lays a row-major matrix at ``w`` into panels at ``packed``; with ``transposed`` the matrix lies there ``columns × rows``."""
+    size, zero = unit.itemsize, unit.dtype.type(0)
+    width = 2 * BYTES // size
+    for p in range((columns + width - 1) // width):
+        to = packed + p * rows * 2 * BYTES
+        used = min(width, columns - p * width)
+        if transposed:
+            for k0 in range(0, rows, 16):
+                for j in range(used):
+                    source = w + (p * width + j) * rows * size
+                    for k in range(k0, min(k0 + 16, rows)):
+                        poke(unit, to, k * width + j, peek(unit, source, k, -1), -1)
+        else:
+            for k in range(rows):
+                source = w + (k * columns + p * width) * size
+                for j in range(used):
+                    poke(unit, to, k * width + j, peek(unit, source, j, -1), -1)
+        if used < width:
+            for k in range(rows):
+                for j in range(used, width):
+                    poke(unit, to, k * width + j, zero, -1)
