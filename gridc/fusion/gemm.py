@@ -32,6 +32,8 @@ TALLEST = 8 if BYTES == 64 else 6
 """Rows of a tile: with two vectors a row, its sums leave registers for a row of the panel (32 registers, or 16)."""
 
 
+DEPTH = 256
+"""Rows of the panels that ``accumulate`` packs: one panel fits into the cache of the first level."""
 ALIGNMENT = 64
 """Bytes: packed weights start at a line of the cache."""
 
@@ -47,11 +49,13 @@ def room(rows: int, columns: int, dtype: str) -> int:
 
 
 @intrinsic(prefer_literal=True)
-def _tile(typing, like, rows, k, a, lda, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
-    """``C[:, low:high] = A B + beta C`` for ``rows`` rows and one panel, whose first column ``c`` is; addresses and numbers."""
+def _tile(typing, like, rows, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
+    """``C[:, low:high] = A B + beta C`` for ``rows`` rows and one panel, whose first column ``c`` is; addresses and numbers.
+
+    ``A[r, i]`` is the number ``r * row + i * column`` from ``a``."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _, _, k, a, lda, b, c, ldc, beta, low, high = arguments
+        _, _, k, a, row, column, b, c, ldc, beta, low, high = arguments
         number, word, count = context.get_data_type(like.dtype), ir.IntType(64), rows.literal_value
         size = like.dtype.bitwidth // 8
         lanes = BYTES // size
@@ -60,22 +64,23 @@ def _tile(typing, like, rows, k, a, lda, b, c, ldc, beta, low, high):  # type: i
             builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{like.dtype.bitwidth}")
         at = lambda address, kind: builder.inttoptr(address, kind.as_pointer())  # noqa: E731
         bytes_ = lambda n: builder.mul(n, word(size))  # noqa: E731
-        step_a, step_c = bytes_(lda), bytes_(ldc)
+        step_a, step_c = bytes_(row), bytes_(ldc)
         starts = [builder.add(a, builder.mul(step_a, word(r))) for r in range(count)]
         sums = [cgutils.alloca_once(builder, vector) for _ in range(2 * count)]
         for each in sums:
             builder.store(ir.Constant(vector, [0.0] * lanes), each)
         with cgutils.for_range(builder, k) as loop:
-            row = builder.add(b, builder.mul(loop.index, word(2 * BYTES)))
-            halves = [builder.load(at(builder.add(row, word(BYTES * h)), vector), align=size) for h in range(2)]
+            place = builder.mul(loop.index, column)
+            line = builder.add(b, builder.mul(loop.index, word(2 * BYTES)))
+            halves = [builder.load(at(builder.add(line, word(BYTES * h)), vector), align=size) for h in range(2)]
             for r in range(count):
-                one = builder.load(builder.gep(at(starts[r], number), [loop.index]), align=size)
+                one = builder.load(builder.gep(at(starts[r], number), [place]), align=size)
                 spread = builder.shuffle_vector(builder.insert_element(ir.Constant(vector, ir.Undefined), one, ir.IntType(32)(0)),
                                                 ir.Constant(vector, ir.Undefined),
                                                 ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))  # fmt: skip
                 for h in range(2):
-                    place = sums[2 * r + h]
-                    builder.store(builder.call(fma, [spread, halves[h], builder.load(place)]), place)
+                    total = sums[2 * r + h]
+                    builder.store(builder.call(fma, [spread, halves[h], builder.load(total)]), total)
         whole = builder.and_(builder.icmp_signed("<=", low, word(0)), builder.icmp_signed(">=", high, word(2 * lanes)))
         adds = builder.icmp_signed("!=", beta, word(0))
 
@@ -102,14 +107,31 @@ def _tile(typing, like, rows, k, a, lda, b, c, ldc, beta, low, high):  # type: i
                     target = at(builder.add(c, builder.mul(step_c, word(r))), number)
                     own = at(builder.add(base, word(2 * BYTES * r)), number)
                     with cgutils.for_range(builder, builder.sub(high, low)) as loop:
-                        column = builder.add(low, loop.index)
-                        old = builder.gep(target, [column])
-                        value = builder.load(builder.gep(own, [column]))
+                        index = builder.add(low, loop.index)
+                        old = builder.gep(target, [index])
+                        value = builder.load(builder.gep(own, [index]))
                         before = builder.select(adds, builder.load(old), number(0.0))
                         builder.store(builder.fadd(value, before), old)
         return context.get_dummy_value()
 
-    return types.none(like, rows, *[types.intp] * 9), code
+    return types.none(like, rows, *[types.intp] * 10), code
+
+
+@numba.njit(error_model="numpy")
+def _column(unit, m, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
+    """One panel's part of a product, tile below tile."""
+    size, r = unit.itemsize, 0
+    while m - r >= TALLEST:
+        _tile(unit, TALLEST, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
+        r += TALLEST
+    if m - r >= 4:
+        _tile(unit, 4, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
+        r += 4
+    if m - r >= 2:
+        _tile(unit, 2, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
+        r += 2
+    if m - r >= 1:
+        _tile(unit, 1, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
 
 
 @numba.njit(error_model="numpy")
@@ -119,21 +141,35 @@ def multiply(unit, m, k, low, high, a, lda, packed, depth, c, ldc, beta):  # typ
     size = unit.itemsize
     width = 2 * BYTES // size
     for p in range(low // width, (high + width - 1) // width):
-        b = packed + p * depth * 2 * BYTES
-        at = c + (p * width - low) * size
-        first, end = max(0, low - p * width), min(width, high - p * width)
-        r = 0
-        while m - r >= TALLEST:
-            _tile(unit, TALLEST, k, a + r * lda * size, lda, b, at + r * ldc * size, ldc, beta, first, end)
-            r += TALLEST
-        if m - r >= 4:
-            _tile(unit, 4, k, a + r * lda * size, lda, b, at + r * ldc * size, ldc, beta, first, end)
-            r += 4
-        if m - r >= 2:
-            _tile(unit, 2, k, a + r * lda * size, lda, b, at + r * ldc * size, ldc, beta, first, end)
-            r += 2
-        if m - r >= 1:
-            _tile(unit, 1, k, a + r * lda * size, lda, b, at + r * ldc * size, ldc, beta, first, end)
+        b, at = packed + p * depth * 2 * BYTES, c + (p * width - low) * size
+        _column(unit, m, k, a, lda, 1, b, at, ldc, beta, max(0, low - p * width), min(width, high - p * width))
+
+
+@numba.njit(error_model="numpy")
+def accumulate(unit, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room):  # type: ignore[no-untyped-def]
+    """``C[:, low:high] = A^T B[:, low:high] + beta C``, ``A`` ``rows × m``; some rows at a time, which are packed in ``room``."""
+    size = unit.itemsize
+    width = 2 * BYTES // size
+    for first in range(0, rows, DEPTH):
+        k = min(DEPTH, rows - first)
+        for start in range(low, high, width):
+            used = min(width, high - start)
+            _pack_panel(unit, b + (first * ldb + start) * size, k, ldb, used, room)
+            _column(unit, m, k, a + first * lda * size, 1, lda, room, c + start * size, ldc, beta or first, 0, used)
+
+
+@numba.njit(error_model="numpy")
+def _pack_panel(unit, source, rows, stride, used, to):  # type: ignore[no-untyped-def]
+    size, zero = unit.itemsize, unit.dtype.type(0)
+    width = 2 * BYTES // size
+    if used == width:
+        for k in range(rows):
+            for j in range(width):
+                poke(unit, to, k * width + j, peek(unit, source, k * stride + j, 0), 1)
+        return
+    for k in range(rows):
+        for j in range(width):
+            poke(unit, to, k * width + j, peek(unit, source, k * stride + j, 0) if j < used else zero, 1)
 
 
 @numba.njit(error_model="numpy")
@@ -144,18 +180,11 @@ def pack(unit, w, rows, columns, transposed, packed):  # type: ignore[no-untyped
     for p in range((columns + width - 1) // width):
         to = packed + p * rows * 2 * BYTES
         used = min(width, columns - p * width)
-        if transposed:
-            for k0 in range(0, rows, 16):
-                for j in range(used):
-                    source = w + (p * width + j) * rows * size
-                    for k in range(k0, min(k0 + 16, rows)):
-                        poke(unit, to, k * width + j, peek(unit, source, k, -1), -1)
-        else:
-            for k in range(rows):
-                source = w + (k * columns + p * width) * size
-                for j in range(used):
-                    poke(unit, to, k * width + j, peek(unit, source, j, -1), -1)
-        if used < width:
-            for k in range(rows):
-                for j in range(used, width):
-                    poke(unit, to, k * width + j, zero, -1)
+        if not transposed:
+            _pack_panel(unit, w + p * width * size, rows, columns, used, to)
+            continue
+        for k0 in range(0, rows, 16):
+            for j in range(width):
+                source = w + (p * width + j) * rows * size
+                for k in range(k0, min(k0 + 16, rows)):
+                    poke(unit, to, k * width + j, peek(unit, source, k, 0) if j < used else zero, 1)

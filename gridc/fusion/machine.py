@@ -12,9 +12,10 @@ import functools
 from typing import Any
 
 import numba
+import numpy as np
 
 from gridc.fusion import kernels
-from gridc.fusion.gemm import BYTES, multiply, pack
+from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, pack
 from gridc.fusion.native import ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z
 from gridc.fusion.native import copy, gemm, invoke, keep_word, peek, poke, word
 from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array
@@ -137,28 +138,32 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
                             _add(unit, target + row * n * size, source + ((r - first) * width + block[COLUMN] - start) * size, n)
 
 
-def weights(records: Array, unit: Array, product: int, part: int, parts: int) -> None:
+def weights(records: Array, unit: Array, part: int, parts: int) -> None:
     """The weights' gradients, ``part`` of so many parts of them: what rows read times their gradients, summed over lanes.
 
     ``records[lane]`` are a lane's; where there are fewer weights than parts, a part is some of their columns."""
     size = unit.itemsize
+    width = 2 * BYTES // size
+    panel = np.empty(DEPTH * width + ALIGNMENT, unit.dtype)
+    room = (panel.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
     for t in range(records.shape[1]):
         inputs, columns, count = records[0, t, INPUTS], records[0, t, COLUMNS], records[0, t, WEIGHTS]
         low, high = 0, columns
         if count < parts:
-            low, high = part * columns // parts // 16 * 16, columns if part == parts - 1 else (part + 1) * columns // parts // 16 * 16
+            low, high = part * columns // parts // width * width, (part + 1) * columns // parts // width * width
+            high = columns if part == parts - 1 else high
         for weight in range(count):
             if count >= parts and weight * parts // count != part:
                 continue
-            dw, added = records[0, t, DW] + (weight * inputs * columns + low) * size, 0
+            dw, added = records[0, t, DW] + weight * inputs * columns * size, 0
             for lane in range(records.shape[0]):
                 record = records[lane, t]
                 first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
                 if end > first and inputs > 0 and high > low:
-                    z, g = record[Z] + first * inputs * size, record[G] + (first * columns + low) * size
-                    gemm(unit, product, 1, 0, inputs, high - low, end - first, z, inputs, g, columns, added, dw, columns)
+                    z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
+                    accumulate(unit, end - first, inputs, low, high, z, inputs, g, columns, dw, columns, added, room)
                     added = 1
             if not added:
                 for i in range(inputs):
-                    for j in range(high - low):
+                    for j in range(low, high):
                         poke(unit, dw, i * columns + j, unit.dtype.type(0), 0)

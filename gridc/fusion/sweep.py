@@ -165,8 +165,7 @@ def backward(lanes: Sequence[Workspace], parameters: Parameters, out: Parameters
     tables = [_tables(lane, parameters, total) for lane, total in zip(lanes, totals, strict=True)]
     together([functools.partial(_run_backward, lane, *table[:2]) for lane, table in zip(lanes, tables, strict=True)])
     records, unit = np.stack([table[0] for table in tables]), np.empty(0, lanes[0].dtype)
-    address = blas.gemm_address(lanes[0].dtype)
-    together([functools.partial(machine.compiled()[2], records, unit, address, k, len(lanes)) for k in range(len(lanes))])
+    together([functools.partial(machine.compiled()[2], records, unit, k, len(lanes)) for k in range(len(lanes))])
     for total in totals[1:]:
         for mine, theirs in zip((*found.b, *found.p), (*total.b, *total.p), strict=True):
             if mine is not None and theirs is not None:
@@ -193,7 +192,7 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
     *sweeps, weights = machine.compiled()
     for driver in sweeps:
         driver(empty, empty, empty, unit, 0)
-    weights(empty.reshape(0, 0, 8), unit, 0, 0, 1)
+    weights(empty.reshape(0, 0, 8), unit, 0, 1)
 
 
 def _run_forward(lane: Workspace, parameters: Parameters) -> None:
