@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from gridc.cells import ACTIVATIONS, CELLS, Options
-from gridc.fusion import blas, kernels, native, sweep, tracer
-from gridc.fusion.sweep import Parameters, Workspace
+from gridc.fusion import blas, kernels, native, sweep, tracer, workspace
+from gridc.fusion.workspace import Parameters, Workspace
 from gridc.scheduling.program import Program, TransformProgram
 
 DTYPES = ("float32", "float64")
@@ -304,12 +304,13 @@ def test_hoisting_changes_nothing():
 def test_packed_weights_change_nothing(monkeypatch):
     case = _grid(3, untied=True, hoist=True)
     slopes = [np.ones((p.rows, p.hidden)) for p in case[0].transforms]
-    monkeypatch.setattr(sweep, "ENOUGH_ROWS", 10**9)
+    monkeypatch.setattr(workspace, "ENOUGH_ROWS", 10**9)
     one = _run(*case, "float64", slopes)
-    assert one[0].packed == [0] * 4
-    monkeypatch.setattr(sweep, "ENOUGH_ROWS", 1)
+    workspace._known.clear()
+    assert not one[0].places.masks["packed"].any()
+    monkeypatch.setattr(workspace, "ENOUGH_ROWS", 1)
     two = _run(*case, "float64", slopes)
-    assert all(two[0].packed[:3])
+    assert two[0].places.masks["packed"][:3].any(axis=1).all()
     for a, b in zip((*one[0].dh, *one[1].w[:3]), (*two[0].dh, *two[1].w[:3]), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import gridc
 from gridc import resources
 from gridc.errors import ResourceError, UsageError
-from gridc.fusion import segments
+from gridc.fusion import segments, workspace
 from gridc.symbolic import backends, fused
 from gridc.symbolic.indices import Memory
 from strategies import Case, grids
@@ -102,7 +102,7 @@ def test_memory_grows_as_the_square_root() -> None:
 
 def fused_numbers(grid: gridc.Grid, time: int) -> int:
     lanes = fused.plan(grid.spec, grid.spec.sizes({"T": time}), 2, None).lanes
-    return sum(sum(fused.Workspace.sizes(lane.program)) for lane in lanes)
+    return sum(sum(workspace.sizes(lane.program)) for lane in lanes)
 
 
 def test_what_a_step_allocates_is_what_was_counted() -> None:

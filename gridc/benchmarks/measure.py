@@ -143,7 +143,7 @@ class _Runs:
         parameters = sweep.Parameters(w, [None] * len(w), p)  # type: ignore[arg-type]  # lists of arrays or None
         # The tables of addresses are the engine's own; running a sweep piece by piece is nobody's business but this module's.
         none = [None] * len(program.transforms)
-        self._tables = sweep._tables(self._space, parameters, None, none)  # type: ignore[arg-type]  # pyright: ignore[reportPrivateUsage]
+        self._tables = self._space.tables(parameters)
         self._keep = (parameters, none)
 
     def _cut(self, plan: Schedule, program: Program, batch: int) -> None:

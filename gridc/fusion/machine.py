@@ -18,9 +18,9 @@ from gridc.fusion import kernels
 from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, pack
 from gridc.fusion.native import ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z
 from gridc.fusion.native import copy, gemm, invoke, keep_word, peek, poke, word
+from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, SOURCE, WIDTH
 from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array
 
-COLUMN, WIDTH, SOURCE, INDEX, GRADIENT = range(5)  # words of a block: one read or joined input of one transform
 
 
 @functools.cache

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from gridc import cells
-from gridc.fusion import segments, sweep
+from gridc.fusion import segments, sweep, workspace
 from gridc.fusion.segments import Entrance, Lane, Segment
-from gridc.fusion.sweep import Parameters, Workspace
+from gridc.fusion.workspace import Parameters, Workspace
 from gridc.language.lattice import Ints, points
 from gridc.language.spec import GridSpec
 from gridc.scheduling import graph, layout, order
@@ -122,7 +122,7 @@ def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
 
 
 def _workspace(given: Given, lane: Lane, segment: Segment, tape: Array, slopes: Array | None) -> Workspace:
-    size, more = Workspace.sizes(segment.program)
+    size, more = workspace.sizes(segment.program)
     space = Workspace(segment.program, given.dtype, tape[:size], None if slopes is None else slopes[:more])
     given.join(lane, space)
     return space

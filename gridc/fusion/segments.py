@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from gridc import cells
-from gridc.fusion.sweep import Workspace
+from gridc.fusion.workspace import sizes
 from gridc.language.lattice import Ints
 from gridc.scheduling import layout
 from gridc.scheduling.layout import Boundary
@@ -122,7 +122,7 @@ def cut(lane: layout.Lane) -> Lane:
 
 def room(lane: Lane) -> tuple[int, int]:
     """How many numbers the tape and the slopes of a lane hold."""
-    each = [Workspace.sizes(segment.program) for segment in lane.segments]
+    each = [sizes(segment.program) for segment in lane.segments]
     kept = sum(n * _state(p) for s in lane.segments for n, p in zip(s.live, s.program.transforms, strict=True))
     return kept + max(a for a, _ in each), max(b for _, b in each)
 

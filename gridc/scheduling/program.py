@@ -38,7 +38,7 @@ class TransformProgram:
         return self.gates * self.hidden
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """One lane.
 

@@ -23,9 +23,10 @@ from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.type import TensorType
 
 from gridc.errors import UsageError
-from gridc.fusion import blas, recompute, segments
+from gridc.fusion import blas, recompute, segments, workspace
 from gridc.fusion import sweep as engine
-from gridc.fusion.sweep import Parameters, Workspace, backward, forward
+from gridc.fusion.sweep import backward, forward
+from gridc.fusion.workspace import Parameters, Workspace
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.scheduling import layout
@@ -103,7 +104,7 @@ def plan_segments(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: I
 
 def _room(lane: Lane | segments.Lane) -> tuple[int, int]:
     """How many numbers the tape and the slopes of a lane hold."""
-    return segments.room(lane) if isinstance(lane, segments.Lane) else Workspace.sizes(lane.program)
+    return segments.room(lane) if isinstance(lane, segments.Lane) else workspace.sizes(lane.program)
 
 
 class _Arrays:
@@ -133,8 +134,8 @@ class _Arrays:
         spaces: list[Workspace] = []
         used = lent = held = 0
         for lane in self.layout.lanes:
-            size, more = Workspace.sizes(lane.program)
-            room = Workspace.packed_size(lane.program, self.dtype)
+            where = workspace.places(lane.program, self.dtype)
+            size, more, room = where.tape, where.slopes, where.packed
             space = Workspace(lane.program, self.dtype, tape[used : used + size],
                               None if scratch is None else scratch[lent : lent + more], packed[held : held + room])  # fmt: skip
             used, lent, held = used + size, lent + more, held + room
@@ -145,7 +146,7 @@ class _Arrays:
     def packed_size(self) -> int:
         """Numbers of the packed weights of all lanes; the segments of a sweep that keeps little make their own."""
         lanes = () if self.recomputes else self.layout.lanes
-        return sum(Workspace.packed_size(lane.program, self.dtype) for lane in lanes)
+        return sum(workspace.places(lane.program, self.dtype).packed for lane in lanes)
 
     def join(self, lane: Lane | segments.Lane, space: Workspace) -> None:
         """Give a workspace the vectors that join."""

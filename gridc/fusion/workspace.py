@@ -1,0 +1,268 @@
+"""The memory that a program runs on, and where in it everything lies: worked out once a program, then only moved."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from gridc import cells
+from gridc.fusion import gemm, kernels, native
+from gridc.scheduling.program import Array, Program
+
+ENOUGH_ROWS = 4  # that use one weight, from which packing it pays
+Shapes = list[tuple[int, int]]
+BLOCK = ("column", "width", "source", "index", "gradient")
+"""Words of a block, one read or joined input of one transform."""
+COLUMN, WIDTH, SOURCE, INDEX, GRADIENT = range(len(BLOCK))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a program's arrays lie.  Addresses in ``records`` and ``blocks`` count in bytes from the start of what holds them:
+    ``on_tape``, ``on_slopes``, ``on_packed`` and ``on_held`` are 1 where that is the tape, the slopes, ….
+
+    ``shapes`` are those of ``h``, ``m``, ``z`` and ``g``; ``tape``, ``slopes`` and ``packed`` sizes in numbers, ``states`` that
+    of the part of the slopes that gradients of states take, ``held`` a size in words; ``joined`` (block, transform, number)."""
+
+    shapes: tuple[Shapes, Shapes, Shapes, Shapes]
+    tape: int
+    slopes: int
+    states: int
+    packed: int
+    held: int
+    records: Array
+    blocks: Array
+    masks: dict[str, Array]
+    joined: tuple[tuple[int, int, int], ...]
+    keep: tuple[Array, ...]
+    """Arrays whose addresses stand in ``records``."""
+
+
+_known: WeakKeyDictionary[Program, dict[str, Places]] = WeakKeyDictionary()
+
+
+def places(program: Program, dtype: Any) -> Places:
+    """Where everything lies, made at the first call."""
+    name = np.dtype(dtype).name
+    known = _known.setdefault(program, {})
+    if name not in known:
+        known[name] = _placed(program, np.dtype(dtype))
+    return known[name]
+
+
+def address(array: Array | None) -> int:
+    """Of the first number; 0 for None."""
+    return 0 if array is None else int(array.__array_interface__["data"][0])
+
+
+def _shapes(program: Program) -> tuple[Shapes, Shapes, Shapes, Shapes]:
+    hidden = [(p.rows + p.boundary, p.hidden) for p in program.transforms]
+    memory = [(h[0] if cells.CELLS[p.cell].memory else 0, h[1]) for p, h in zip(program.transforms, hidden, strict=True)]
+    inputs = [(p.rows if p.gates else 0, sum(program.widths(t))) for t, p in enumerate(program.transforms)]
+    return hidden, memory, inputs, [(p.rows, p.width) for p in program.transforms]
+
+
+def sizes(program: Program) -> tuple[int, int]:
+    """How many numbers the tape and the slopes hold."""
+    hidden, memory, *rest = _shapes(program)
+    states = _total(hidden, memory)
+    room = max((p.hidden * p.dimensions for p in program.transforms), default=0)
+    return states + _total(*rest), states + program.scratch + room
+
+
+def _total(*shapes: Shapes) -> int:
+    return sum(rows * columns for group in shapes for rows, columns in group)
+
+
+def _packed(program: Program, dtype: np.dtype[Any]) -> list[int]:
+    """Per transform the numbers of its packed weights, forward or backward; 0 where too few rows use each."""
+    found: list[int] = []
+    for t, own in enumerate(program.transforms):
+        pays = own.gates and own.rows >= ENOUGH_ROWS * (len(own.weight_ends) - 1)
+        shape = (sum(program.widths(t)), own.width)
+        each = max(gemm.room(*shape, dtype), gemm.room(*shape[::-1], dtype))
+        found.append(program.slots[t] * each if pays else 0)
+    return found
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return np.cumsum([0, *sizes]).tolist()
+
+
+def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
+    shapes, size = _shapes(program), dtype.itemsize
+    count = len(program.transforms)
+    flat = [rows * columns for group in shapes for rows, columns in group]
+    starts, packed = _starts(flat), _packed(program, dtype)
+    states = starts[2 * count]
+    slots, packs = _starts(program.slots), _starts(packed)
+    records = np.zeros((count, len(native.RECORD)), np.int64)
+    masks = {name: np.zeros_like(records) for name in ("tape", "slopes", "packed", "held")}
+    keep: list[Array] = []
+
+    def put(t: int, where: str, word: int, value: int) -> None:
+        records[t, word] = value
+        masks[where][t, word] = 1
+
+    for t, own in enumerate(program.transforms):
+        rows = np.array([address(index) for index in own.memory_rows], np.int64)
+        keep.append(rows)
+        records[t, native.HIDDEN], records[t, native.COLUMNS] = own.hidden, own.width
+        records[t, native.INPUTS] = sum(program.widths(t))
+        records[t, native.ROWS], records[t, native.ENDS] = address(rows), address(own.weight_ends)
+        records[t, native.WEIGHTS] = len(own.weight_ends) - 1 if own.gates else 0
+        for k, word in enumerate((native.H, native.M, native.Z, native.G)):
+            if k != 1 or cells.CELLS[own.cell].memory:
+                put(t, "tape", word, starts[k * count + t] * size)
+        for k, word in enumerate((native.DH, native.DM)):
+            if k == 0 or cells.CELLS[own.cell].memory:
+                put(t, "slopes", word, starts[k * count + t] * size)
+        put(t, "slopes", native.SCRATCH, (states + program.scratch) * size)
+        records[t, native.SLOTS] = program.slots[t]
+        put(t, "held", native.HELD, slots[t] * 8)
+        if packed[t]:
+            put(t, "packed", native.PACKED, packs[t] * size)
+        if own.gates:
+            records[t, [native.FORWARD, native.ADJOINT]] = kernels.load(own.cell, own.options, own.dimensions, dtype.name)
+    blocks: list[tuple[int, ...]] = []
+    joined: list[tuple[int, int, int]] = []
+    for t, own in enumerate(program.transforms):
+        column = 0
+        for u, index in zip(own.sources, own.read_rows, strict=True):
+            width = program.transforms[u].hidden
+            blocks.append((column, width, starts[u] * size, address(index), starts[u] * size))
+            column += width
+        for j, (width, index) in enumerate(zip(own.joined, own.joined_rows, strict=True)):
+            joined.append((len(blocks), t, j))
+            blocks.append((column, width, 0, address(index), 0))
+            column += width
+    return Places(
+        shapes, *sizes(program), states, packs[-1] + gemm.ALIGNMENT // size, slots[-1], records,
+        np.array(blocks, np.int64).reshape(-1, len(BLOCK)), masks, tuple(joined), tuple(keep),
+    )  # fmt: skip
+
+
+@dataclass
+class Parameters:
+    """Per transform ``w [weights, rows, gates * hidden]``, ``b [weights, gates * hidden]``, ``p [weights, peepholes * hidden]``;
+    also their gradients.  An absent bias or peephole is None, and so is everything of a ``pass``."""
+
+    w: list[Array | None]
+    b: list[Array | None]
+    p: list[Array | None]
+
+    def empty(self) -> Parameters:
+        return Parameters(*([None if a is None else np.empty_like(a) for a in arrays] for arrays in (self.w, self.b, self.p)))
+
+    def add(self, other: Parameters) -> None:
+        for mine, theirs in zip((*self.w, *self.b, *self.p), (*other.w, *other.b, *other.p), strict=True):
+            if mine is not None and theirs is not None:
+                np.add(mine, theirs, out=mine)
+
+
+class Workspace:
+    """A program and the arrays that it runs on.
+
+    The caller fills the boundary rows of ``h`` and ``m`` and the joined arrays (``[rows, features]``, per transform) before
+    the sweep forward; ``dh`` and ``dm`` (zero but for the gradients of the outputs) before that backward, after which their
+    boundary rows hold the gradient of what entered, and ``djoined``, where given, has the joined inputs' gradients added.
+
+    ``tape`` holds what lasts from forward to backward (states, inputs and activations), ``slopes`` what backward works
+    with and ``packed`` the weights as ``gemm`` wants them; their sizes are in ``places``.  They are made where they are not given.
+    """
+
+    def __init__(
+        self, program: Program, dtype: Any, tape: Array | None = None, slopes: Array | None = None, packed: Array | None = None
+    ) -> None:
+        self.program, self.dtype = program, np.dtype(dtype)
+        self.places = where = places(program, self.dtype)
+        self.tape = np.zeros(where.tape, self.dtype) if tape is None else tape
+        self._slopes, self._packed = slopes, packed
+        self.joined: list[list[Array]] = [[np.zeros((0, width), self.dtype) for width in p.joined] for p in program.transforms]
+        self.djoined: list[list[Array | None]] = [[None] * len(p.joined) for p in program.transforms]
+
+    @functools.cached_property
+    def slopes(self) -> Array:
+        return np.zeros(self.places.slopes, self.dtype) if self._slopes is None else self._slopes
+
+    @functools.cached_property
+    def packed(self) -> Array:
+        """From a line of the cache on."""
+        room = np.empty(self.places.packed, self.dtype) if self._packed is None else self._packed
+        return room[-address(room) % gemm.ALIGNMENT // self.dtype.itemsize :]
+
+    @property
+    def scratch(self) -> Array:
+        """Room for the adjoint of one product, and after it for a row of gradients of memories."""
+        return self.slopes[self.places.states :]
+
+    def _views(self, buffer: Array, kind: int) -> list[Array]:
+        shapes = self.places.shapes
+        used = _total(*shapes[:kind])
+        views: list[Array] = []
+        for rows, columns in shapes[kind]:
+            views.append(buffer[used : used + rows * columns].reshape(rows, columns))
+            used += rows * columns
+        return views
+
+    def _kept(self, memories: list[Array]) -> list[Array | None]:
+        return [m if cells.CELLS[p.cell].memory else None for p, m in zip(self.program.transforms, memories, strict=True)]
+
+    @functools.cached_property
+    def h(self) -> list[Array]:
+        return self._views(self.tape, 0)
+
+    @functools.cached_property
+    def m(self) -> list[Array | None]:
+        return self._kept(self._views(self.tape, 1))
+
+    @functools.cached_property
+    def z(self) -> list[Array]:
+        return self._views(self.tape, 2)
+
+    @functools.cached_property
+    def g(self) -> list[Array]:
+        return self._views(self.tape, 3)
+
+    @functools.cached_property
+    def dh(self) -> list[Array]:
+        return self._views(self.slopes, 0)
+
+    @functools.cached_property
+    def dm(self) -> list[Array | None]:
+        return self._kept(self._views(self.slopes, 1))
+
+    def clear_gradients(self) -> None:
+        """Zeroes ``dh`` and ``dm``."""
+        self.slopes[: self.places.states] = 0
+
+    def tables(self, parameters: Parameters, gradients: Parameters | None = None) -> tuple[Array, Array, list[Any]]:
+        """Records and blocks with addresses in them, and arrays that must live as long."""
+        where = self.places
+        held = np.full(where.held, -1, np.int64)
+        records = where.records + where.masks["tape"] * address(self.tape)
+        records += where.masks["packed"] * address(self.packed) + where.masks["held"] * address(held)
+        blocks = where.blocks.copy()
+        blocks[:, SOURCE] += address(self.tape)
+        if gradients is not None:
+            records += where.masks["slopes"] * address(self.slopes)
+            blocks[:, GRADIENT] += address(self.slopes)
+        for n, t, j in where.joined:
+            blocks[n, SOURCE], blocks[n, GRADIENT] = address(self.joined[t][j]), address(self.djoined[t][j])
+        keep: list[Any] = [held]
+        for t, own in enumerate(self.program.transforms):
+            if not own.gates:
+                continue
+            b, db = parameters.b[t], None if gradients is None else gradients.b[t]
+            if b is None:
+                b, db = (np.zeros((len(own.weight_ends) - 1, own.width), self.dtype) for _ in range(2))
+                keep += [b, db]
+            row = records[t]
+            row[native.W], row[native.B], row[native.P] = address(parameters.w[t]), address(b), address(parameters.p[t])
+            if gradients is not None:
+                row[native.DW], row[native.DB], row[native.DP] = address(gradients.w[t]), address(db), address(gradients.p[t])
+        return records, blocks, keep
