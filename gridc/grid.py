@@ -46,6 +46,7 @@ class Grid:
             raise UsageError(f"the backend '{backend.name}' cannot run the {self.lowering} lowering, which this spec needs; "
                              "expected the backend 'python'")  # fmt: skip
         self._fitted: dict[str, int] = {}
+        self._last: tuple[str, bytes, bytes] | None = None
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         """What the ids of an input or an output stand for, where that is known."""
@@ -248,6 +249,9 @@ class Grid:
 
     def _check_memory(self, name: str, call: Call) -> None:
         """Raises ResourceError where a call would store more than the machine has left."""
+        like = (name, call.extent.tobytes(), call.lengths.tobytes())
+        if like == self._last:  # the arrays of that call are there to be used again
+            return
         from gridc import resources, summary
 
         sizes = tuple(int(n) for n in call.extent[1:])
@@ -268,7 +272,7 @@ class Grid:
                     f"{what} of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB of memory and {available / 1e9:,.1f} GB "
                     f"are available; {'gridc.compile(…, recompute=True) or ' * able}a smaller batch may help"
                 )
-        self._fitted[name] = needed
+        self._fitted[name], self._last = needed, like
 
     def _index_arrays(self, call: Call) -> list[Array]:
         """What the graph would work out from the sizes, for backends that cannot."""

@@ -18,7 +18,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from gridc.fusion.native import intrinsic, peek, poke
+from gridc.fusion.native import copy, intrinsic, peek, poke
 
 
 def _vector_bytes() -> int:
@@ -117,6 +117,37 @@ def _tile(typing, like, rows, k, a, row, column, b, c, ldc, beta, low, high):  #
     return types.none(like, rows, *[types.intp] * 10), code
 
 
+@intrinsic
+def _transpose(typing, like, source, stride, target):  # type: ignore[no-untyped-def]
+    """Turns as many rows (``stride`` numbers apart) of one vector each into columns, the rows of a panel at ``target``.
+
+    Rows whose numbers differ in one bit exchange halves, quarters, …: no number goes through memory on its own."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _, source, stride, target = arguments
+        number, word, size = context.get_data_type(like.dtype), ir.IntType(64), like.dtype.bitwidth // 8
+        lanes = BYTES // size
+        vector, places = ir.VectorType(number, lanes), ir.VectorType(ir.IntType(32), lanes)
+        at = lambda address: builder.inttoptr(address, vector.as_pointer())  # noqa: E731
+        step = builder.mul(stride, word(size))
+        rows = [builder.load(at(builder.add(source, builder.mul(step, word(r)))), align=size) for r in range(lanes)]
+        s = 1
+        while s < lanes:
+            for i in range(lanes):
+                if not i & s:
+                    a, b = rows[i], rows[i + s]
+                    low = [n if not n & s else lanes + n - s for n in range(lanes)]
+                    high = [n + s if not n & s else lanes + n for n in range(lanes)]
+                    rows[i] = builder.shuffle_vector(a, b, ir.Constant(places, low))
+                    rows[i + s] = builder.shuffle_vector(a, b, ir.Constant(places, high))
+            s *= 2
+        for r, row in enumerate(rows):
+            builder.store(row, at(builder.add(target, word(2 * BYTES * r))), align=size)
+        return context.get_dummy_value()
+
+    return types.none(like, *[types.intp] * 3), code
+
+
 @numba.njit(error_model="numpy")
 def _column(unit, m, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
     """One panel's part of a product, tile below tile."""
@@ -174,17 +205,26 @@ def _pack_panel(unit, source, rows, stride, used, to):  # type: ignore[no-untype
 
 @numba.njit(error_model="numpy")
 def pack(unit, w, rows, columns, transposed, packed):  # type: ignore[no-untyped-def]
-    """Lays a row-major matrix at ``w`` into panels at ``packed``; with ``transposed`` the matrix lies there ``columns × rows``."""
+    """Lays a row-major matrix at ``w`` into panels at ``packed``; ``transposed``, it lies there ``columns × rows``."""
     size, zero = unit.itemsize, unit.dtype.type(0)
-    width = 2 * BYTES // size
+    lanes = BYTES // size
+    width, panel = 2 * lanes, rows * 2 * BYTES
+    full = columns // width
+    if not transposed:
+        for k in range(rows):  # in the order in which the matrix lies in memory
+            for p in range(full):
+                copy(packed + p * panel + k * 2 * BYTES, w + (k * columns + p * width) * size, 2 * BYTES)
+        if full * width < columns:
+            _pack_panel(unit, w + full * width * size, rows, columns, columns - full * width, packed + full * panel)
+        return
+    tall = rows // lanes * lanes
+    for p in range(full):
+        for k in range(0, tall, lanes):
+            to = packed + p * panel + k * 2 * BYTES
+            _transpose(unit, w + (p * width * rows + k) * size, rows, to)
+            _transpose(unit, w + ((p * width + lanes) * rows + k) * size, rows, to + BYTES)
     for p in range((columns + width - 1) // width):
-        to = packed + p * rows * 2 * BYTES
-        used = min(width, columns - p * width)
-        if not transposed:
-            _pack_panel(unit, w + p * width * size, rows, columns, used, to)
-            continue
-        for k0 in range(0, rows, 16):
-            for j in range(width):
-                source = w + (p * width + j) * rows * size
-                for k in range(k0, min(k0 + 16, rows)):
-                    poke(unit, to, k * width + j, peek(unit, source, k, 0) if j < used else zero, 1)
+        for j in range(width):
+            source, used = w + (p * width + j) * rows * size, p * width + j < columns
+            for k in range(tall if p < full else 0, rows):
+                poke(unit, packed + p * panel, k * width + j, peek(unit, source, k, 0) if used else zero, 1)

@@ -42,16 +42,16 @@ class Places:
     """Arrays whose addresses stand in ``records``."""
 
 
-_known: WeakKeyDictionary[Program, dict[str, Places]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Program, dict[np.dtype[Any], Places]] = WeakKeyDictionary()
 
 
 def places(program: Program, dtype: Any) -> Places:
     """Where everything lies, made at the first call."""
-    name = np.dtype(dtype).name
+    key = np.dtype(dtype)
     known = _known.setdefault(program, {})
-    if name not in known:
-        known[name] = _placed(program, np.dtype(dtype))
-    return known[name]
+    if key not in known:
+        known[key] = _placed(program, key)
+    return known[key]
 
 
 def address(array: Array | None) -> int:

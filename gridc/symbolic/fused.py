@@ -8,6 +8,7 @@ is short, and the adjoint runs the sweep again, segment by segment.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -254,6 +255,8 @@ def _tapped(tap: tuple[int, bool, Ints], space: Workspace) -> np.ndarray:
     return found.reshape(*rows.shape[:-1], -1)
 
 
+UNHELD = 2
+"""What ``sys.getrefcount`` says of an array that only one dictionary holds."""
 KEPT = 2
 """Idle vectors that are kept: a training step uses two."""
 _idle: list[np.ndarray] = []
@@ -287,6 +290,7 @@ class Adjoint(_SweepOp):
     ):  # fmt: skip
         self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
         self.inplace, self.unasked = inplace, unasked
+        self._made: dict[Role, np.ndarray] = {}
         if inplace:
             self.destroy_map = {0: [2 + len(roles)]}
 
@@ -302,8 +306,17 @@ class Adjoint(_SweepOp):
         with _lent(size, self.dtype) as scratch, _lent(arrays.packed_size(), self.dtype) as packed:
             self._run(arrays, tape if self.inplace else tape.copy(), scratch, packed, given, output_storage)
 
+    def _output(self, role: Role, like: np.ndarray) -> np.ndarray:
+        """An array for a gradient: the last one again, once nobody else holds it; fresh pages cost as much as the arithmetic."""
+        if role not in self._made or self._made[role].shape != like.shape or sys.getrefcount(self._made[role]) > UNHELD:
+            self._made[role] = np.empty_like(like)
+        return self._made[role]
+
     def _run(self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, packed: np.ndarray, given: list[np.ndarray], storage: Any) -> None:
-        out = {role: _output(cell, array) for role, cell, array in zip(self.roles, storage, arrays.by_role.values(), strict=True)}
+        out: dict[Role, np.ndarray] = {}
+        for cell, (role, array) in zip(storage, arrays.by_role.items(), strict=True):
+            cell[0] = None  # what PyTensor still held of the last call
+            cell[0] = out[role] = self._output(role, array)
         for role, array in out.items():
             if role[1] in ("start", "shift", "joined") or (role[1] == "entry" and self.recompute):
                 array.fill(0)
@@ -345,13 +358,6 @@ class Adjoint(_SweepOp):
 
     def __str__(self) -> str:
         return f"Adjoint{{{self.spec.name}{', inplace' * self.inplace}}}"
-
-
-def _output(storage: Any, like: np.ndarray) -> np.ndarray:
-    array = storage[0]
-    if array is None or array.shape != like.shape or not array.flags.c_contiguous:
-        storage[0] = array = np.empty_like(like)
-    return array
 
 
 def _hand_back(tap: tuple[int, bool, Ints], space: Workspace, gradient: np.ndarray) -> None:

@@ -312,10 +312,10 @@ def _read_out(
         # The shift cancels, so nothing need be differentiated through the maximum.
         shifted = logits - disconnected_grad(pt.max(logits, axis=-1, keepdims=True))
         exponential = pt.exp(shifted)
-        total = pt.sum(exponential, axis=-1, keepdims=True)
-        output = exponential / total
+        total = pt.sum(exponential, axis=-1)
+        output = exponential / total[..., None]
         hit = pt.eq(target[..., None], np.arange(o.size))
-        each = pt.log(total[..., 0]) - pt.sum(pt.where(hit, shifted, pt.zeros((), dtype)), axis=-1)
+        each = pt.log(total) - pt.sum(pt.where(hit, shifted, pt.zeros((), dtype)), axis=-1)
     elif o.kind == "binary":
         output = pt.sigmoid(logits)
         each = pt.softplus(logits) - target * logits if o.loss == "binary_cross_entropy" else (output - target) ** 2
