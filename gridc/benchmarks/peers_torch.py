@@ -82,16 +82,22 @@ def _linear(w: Any, b: Any, z: Any) -> Any:
     return torch.addmm(b, z.reshape(-1, z.shape[-1]), w).view(*z.shape[:-1], -1)
 
 
-def _untied(p: Parameters, name: str, case: Case, where: Any) -> tuple[Any, Any]:
+def _untied(p: Parameters, name: str, case: Case, where: slice) -> tuple[Any, Any]:
     w, b = p[f"{name}.W"], p[f"{name}.b"]
     return (w[where], b[where]) if case.untied else (w, b)
+
+
+def _levels(p: Parameters, name: str, case: Case) -> list[tuple[Any, Any]]:
+    """Each level's weights; unbound, so that their gradients are stacked once and not padded to all levels each."""
+    w, b = p[f"{name}.W"], p[f"{name}.b"]
+    return list(zip(w.unbind(), b.unbind(), strict=True)) if case.untied else [(w, b)] * case.sizes[-1]
 
 
 def _grid_loop(case: Case, p: Parameters, x: Any) -> Any:
     steps, depth = case.sizes
     hidden, memory = _enter(p, x)
     zero = x.new_zeros(case.batch, case.hidden)
-    weights = [[_untied(p, t, case, d) for t in ("time", "depth")] for d in range(depth)]
+    weights = list(zip(_levels(p, "time", case), _levels(p, "depth", case), strict=True))
     states = [(zero, zero)] * depth
     hd = zero
     for t in range(steps):
@@ -106,8 +112,7 @@ def _grid_loop(case: Case, p: Parameters, x: Any) -> Any:
 
 def _depth_loop(case: Case, p: Parameters, x: Any) -> Any:
     h, m = _enter(p, x)
-    for d in range(case.sizes[0]):
-        w, b = _untied(p, "depth", case, d)
+    for w, b in _levels(p, "depth", case):
         h, m = _cell(torch.addmm(b, h, w), m)
     return h
 

