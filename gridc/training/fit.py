@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from gridc.data.datasets import for_spec
 from gridc.data.mini_batches import Shuffled
-from gridc.errors import UsageError
+from gridc.errors import UsageError, listed, nearest
 from gridc.training.checkpoint import Folder
 from gridc.training.experiment import Budget, Every, Stop
 from gridc.training.history import History
@@ -31,6 +32,24 @@ from gridc.training.state import State, Trainable
 
 DEFAULT_EVERY = {"epochs": 1}
 DEFAULT_SAVE = {"seconds": 10}
+ELSEWHERE = {
+    "epochs": "budget={'epochs': 10}", "steps": "budget={'steps': 1000}", "max_epochs": "budget={'epochs': 10}",
+    "batch_size": "batch=32", "validation_split": "held_out=0.2", "validation_data": "held_out=(inputs, targets)",
+    "learning_rate": "optimizer={'adam': {'learning_rate': 0.001}}", "lr": "optimizer={'adam': {'learning_rate': 0.001}}",
+    "patience": "stop={'patience': 5}", "verbose": "progress='none'", "random_state": "seed=0",
+    "class_weight": "class_weights={…}",
+}  # fmt: skip
+"""What Keras, Lightning and scikit-learn call an option, and how it is written here."""
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """UsageError for an option that ``fit`` does not have, with what other libraries call by that name."""
+    known = [name for name in inspect.signature(fit).parameters if name not in ("grid", "train")]
+    for name in options:
+        if name not in known:
+            say = ELSEWHERE.get(name)
+            offer = f": write {say}." if say else nearest(name, known) or f"; it has {listed(known, 'and')}."
+            raise UsageError(f"'fit' has no option '{name}'{offer}")
 
 
 def fit(
@@ -80,9 +99,9 @@ def fit(
     if isinstance(held_out, int | float):
         if not 0 <= held_out < 1:
             raise UsageError(f"'held_out' is {held_out!r}, expected examples or a number from 0 to below 1.")
-        train, held_out = dataset(train).split(held_out, seed)
+        train, held_out = dataset(train, spec).split(held_out, seed)
     source = batches(train, spec, batch, seed, shuffle)
-    held = None if held_out is None else for_spec(dataset(held_out), spec)
+    held = None if held_out is None else for_spec(dataset(held_out, spec), spec)
     steps = steps_of(limits, source, batch)
     plan = made_optimizer(optimizer, schedule, clip, steps)
     counts = Weights(weights or {}, class_weights or {}, source, spec)

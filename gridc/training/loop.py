@@ -12,7 +12,7 @@ import numpy as np
 
 from gridc.data.datasets import Array, Dataset
 from gridc.data.mini_batches import Batch, Batches
-from gridc.errors import NumbersError, ResourceError, UsageError
+from gridc.errors import NumbersError, ResourceError
 from gridc.model_file import Model
 from gridc.training.checkpoint import BEST, CURVE, METRICS, MODEL, Folder
 from gridc.training.experiment import Budget, Every, Stop
@@ -70,10 +70,9 @@ class Run:
                 shown.say(f"There is no checkpoint in {folder.path} yet: training starts from the beginning.")
             else:
                 state = from_model(model, self.grid, self.optimizer, self.meters, settings)
-        elif folder.taken() and not overwrite:
-            raise UsageError(f"{folder.path} already holds a training; resume it (--resume), replace it (--overwrite), "
-                             "or give another folder (--save).")  # fmt: skip
         else:
+            if not overwrite:
+                folder.refuse_if_taken()
             folder.clear()
         folder.write(METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in state.records))
         return state
@@ -100,7 +99,8 @@ class Run:
                     state.saved = state.seconds
                     self._save(state)
                 if interrupts.asked:
-                    kept = f" It goes on from {self.folder.path} with --resume." if self.folder else ""
+                    place = self.folder and self.folder.path
+                    kept = f" All is saved: the same command with --folder {place} --resume goes on." if place else ""
                     shown.say(f"Interrupted after step {state.step:,}.{kept}")
                     raise KeyboardInterrupt
                 if reason:
@@ -140,6 +140,8 @@ class Run:
             return
         where = f"At step {state.step + 1:,} ({batch.where()})"
         what = f"{odd[0]} holds NaN or infinity" if odd else "no parameter or gradient is to blame"
+        if self.folder and not any(one.startswith("parameter '") for one in odd):
+            self._save(state)  # what the steps before this one left is good
         last = self.folder.checkpoints()[:1] if self.folder else []
         kept = f" The last good checkpoint is {last[0]}." if last else ""
         raise NumbersError(f"{where} the loss is {loss:g} and {what}. A smaller learning rate or clipping of the gradients "
