@@ -278,8 +278,8 @@ def test_train_says_which_weights_were_kept_and_what_to_do_with_them(gridc, ther
     rows = ["a,b,kind", *(f"{a:.2f},{b:.2f},{'xy'[int(a > 0)]}" for a, b in rng.normal(size=(60, 2)))]
     (there / "rows.csv").write_text("\n".join(rows))
     page = SPEC
-    for ours, theirs in (("bits: {features: 3", "point: {features: 2"), ("odd:", "kind:"), ("task: {parity: {bits: 3}}", "data: rows.csv"),
-                         ("held_out: 0.0", "held_out: 0.3"), ("stop: {accuracy: 1.0}", "stop: {patience: 3}")):  # fmt: skip
+    for ours, theirs in (("bits: {features: 3", "point: {features: 2"), ("odd:", "kind:"),
+                         ("task: {parity: {bits: 3}}", "data: rows.csv"), ("held_out: 0.0", "held_out: 0.3"), ("stop: {accuracy: 1.0}", "stop: {patience: 3}")):  # fmt: skip
         page = page.replace(ours, theirs)
     (there / "rows.yaml").write_text(page)
     code, out, err = gridc("train", "rows.yaml", "--epochs", "200", "--learning-rate", "0.3", "--folder", "run")
