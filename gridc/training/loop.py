@@ -23,6 +23,7 @@ from gridc.training.metrics import meters as meters_of
 from gridc.training.optimizers import Optimizer, global_norm
 from gridc.training.progress import Display
 from gridc.training.setup import Weights
+from gridc.training.standardizing import Standard
 from gridc.training.state import (
     State,
     Trainable,
@@ -54,6 +55,7 @@ class Run:
     vocabularies: Mapping[str, Any]
     callbacks: tuple[Callback, ...]
     folder: Folder | None
+    standard: Standard | None = None
     compile_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -78,7 +80,15 @@ class Run:
         return state
 
     def train(self, state: State, shown: Display) -> History:
-        """Steps until something ends it."""
+        """Steps until something ends it; whatever that is, the grid is then one for numbers in the units of the data."""
+        try:
+            reason = self._steps(state, shown)
+        except BaseException:
+            load_parameters(self.grid.parameters, self._own(self.grid.parameters))
+            raise
+        return self._finish(state, reason, shown)
+
+    def _steps(self, state: State, shown: Display) -> str:
         if not self.optimizer.state:
             self.optimizer.start(self.grid.parameters)
         reason = self._ended(state) or (self._met(state) if state.records else "")
@@ -109,7 +119,7 @@ class Run:
                 reason = reason or "The examples came to an end."
                 if not state.records or state.records[-1].step != state.step:
                     self._evaluate(state, shown)
-        return self._finish(state, reason, shown)
+        return reason
 
     def _clock(self) -> float:
         """Seconds, without those that compiling took."""
@@ -208,7 +218,11 @@ class Run:
             "settings": dict(state.settings), "steps": state.step, "samples": state.samples, "seconds": state.seconds,
             "record": None if record is None else record.to_json(),
         }  # fmt: skip
-        return Model(dict(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
+        return Model(self._own(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
+
+    def _own(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
+        """The parameters for numbers in the units of the data."""
+        return dict(parameters) if self.standard is None else self.standard.folded(self.grid.spec, parameters)
 
     def _finish(self, state: State, reason: str, shown: Display) -> History:
         restored = self.stop.patience is not None and state.best is not None and bool(state.best_parameters)
@@ -221,6 +235,7 @@ class Run:
                 self.folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
             except ResourceError as error:
                 shown.say(str(error))
+        load_parameters(self.grid.parameters, self._own(self.grid.parameters))
         return History(
             self.grid.spec.name, tuple(state.records), reason, state.best, restored, state.step, state.samples,
             state.seconds, compile_seconds(self.grid) or self.compile_seconds or 0.0,

@@ -75,7 +75,8 @@ def run(
         budget=block.budget, stop=block.stop, seed=block.seed, clip=block.clip,
         schedule=None if block.schedule is None else {block.schedule.name: block.schedule.options},
         weights=block.weights, class_weights=block.class_weights, evaluate=block.evaluate, checkpoint=block.checkpoint,
-        keep=block.keep, folder=place, resume=resume, overwrite=overwrite, callbacks=callbacks, progress=progress,
+        keep=block.keep, standardize=block.standardize, folder=place, resume=resume, overwrite=overwrite,
+        callbacks=callbacks, progress=progress,
     )  # fmt: skip
     return Trained(spec, grid, history, Path(place), train, held_out)
 
