@@ -1,5 +1,6 @@
 # make demo      install into .venv, train two grids with live output, say where everything lies
 # make test      the tests (what .ci/run calls)
+# make docs      the tables that come from the code, and the pages of docs/ as HTML
 # make thorough  2,000 random grids against the oracle, 50 kills of a training, every backend
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,14 +35,16 @@ bench: .venv-bench/installed
 	.venv-bench/bin/pip install --quiet -e ".[plots,jax]"
 	touch $@
 
-docs: .venv/installed
+docs: .venv/tested
 	$(BIN)/python docs/tables.py
+	$(BIN)/python -m sphinx -qW --keep-going docs docs/_build
+	@echo "The pages: docs/_build/index.html"
 
 lint: .venv/tested
 	$(BIN)/ruff check . && $(BIN)/pyright
 
 clean:
-	rm -rf .venv runs build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs build dist .pytest_cache .ruff_cache .hypothesis docs/_build
 
 .venv/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gridc needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'

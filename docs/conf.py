@@ -1,4 +1,4 @@
-"""Sphinx builds these pages: ``sphinx-build -W docs docs/_build``."""
+"""Sphinx builds these pages: ``make docs``."""
 
 from gridc import __version__
 
@@ -11,6 +11,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 html_theme = "pydata_sphinx_theme"
 html_title = "gridc"
+html_sidebars = {"**": []}  # every page is in the navigation at the top
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
 suppress_warnings = ["myst.xref_missing"]  # language.md and the README link to files of the repository
 autodoc_typehints = "description"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from gridc.commands.output import print_json
 from gridc.errors import GridcError, SpecError, nearest
@@ -94,6 +95,9 @@ def run(arguments: list[str]) -> int:
         # Without standalone_mode click hands back the code that a command exits with, or what it returns.
         code = cli.main(arguments, prog_name="gridc", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.UsageError as error:
         where = f" ({error.ctx.command_path} --help says more.)" if error.ctx else ""
         return _told(arguments, f"{error.format_message()}{where}", 2, error)

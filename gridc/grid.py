@@ -104,11 +104,14 @@ class Grid:
     # -- training and keeping -----------------------------------------------------------------------------------------
 
     def fit(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, **options: Any) -> History:
-        """Train on arrays; the options are those of ``gridc.training.fit`` (optimizer, batch, budget, stop, held_out, …).
+        """Train on arrays, or on lists of sequences of different lengths.
+
+        The options are those of ``gridc.training.fit.fit`` (optimizer, batch, budget, stop, held_out, …).
 
         Raises DataError, UsageError, and NumbersError where a loss becomes NaN or infinite."""
-        from gridc.training.fit import fit
+        from gridc.training.fit import check_options, fit
 
+        check_options(options)
         return fit(self, (inputs, targets, lengths or {}), compile_seconds=self.ready_seconds, **options)
 
     def training_step(self, optimizer: str | Optimizer = "adam", clip: float | None = None, **options: Any) -> TrainingStep:
@@ -121,10 +124,10 @@ class Grid:
 
     def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
         """For each output its accuracy (classes, binary) or R² (features, raw) over existing positions."""
-        from gridc.data.datasets import Dataset, for_spec
+        from gridc.data.datasets import for_spec, from_arrays
         from gridc.training.metrics import score
 
-        return score(self, for_spec(Dataset(dict(inputs), dict(targets), dict(lengths or {})), self.spec))
+        return score(self, for_spec(from_arrays(self.spec, inputs, targets, lengths), self.spec))
 
     def stream(self, along: str | None = None) -> Stream:
         """A function that runs this grid piece by piece along a dimension (``gridc.stream``).  Raises UsageError where it cannot."""

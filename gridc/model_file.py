@@ -187,6 +187,8 @@ def _damage(raw: bytes, error: Exception) -> str:
     if isinstance(error, KeyError) and error.args in (("__metadata__",), (KEY,)):
         return "it is a safetensors file without gridc's manifest"
     size = 8 + int.from_bytes(raw[:8], "little")
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        size += max(one["data_offsets"][1] for name, one in json.loads(raw[8:size]).items() if name != "__metadata__")
     return "it ends too early" if size > len(raw) or "Incomplete" in str(error) else "its header is damaged"
 
 

@@ -83,7 +83,7 @@ def test_what_fits_passes_and_is_converted():
         (inputs(ids=np.full((4, 6), "a")), "input 'ids': found an array of <U1; expected integers"),
         (
             inputs(ids=[[1, 2], [3]]),
-            "input 'ids': found sequences of different lengths; expected an array (pad it, and give lengths)",
+            "The arrays hold different numbers of examples: 2 of 'ids', 4 of 'weather' and 2 of 'T'.",
         ),
         (inputs(weather=np.array([None] * 4)), "input 'weather': found an array of Python objects; expected numbers"),
         (inputs(weather=np.zeros((4, 6, 3), complex)), "input 'weather': found an array of complex128; expected real numbers"),

@@ -175,7 +175,7 @@ def test_ctrl_c_saves_and_exits_with_130(there):
     finally:
         training.kill()
     assert training.returncode == 130
-    assert "with --resume" in err
+    assert "All is saved: the same command with --folder runs/small --resume goes on." in err
     assert "Traceback" not in err
     assert out == ""
     assert list((there / "runs" / "small" / "checkpoints").glob("step-*.grid"))
@@ -273,6 +273,49 @@ def test_train_says_what_lies_where(gridc, there):
     assert "already holds a training" in err
 
 
+def test_train_says_which_weights_were_kept_and_what_to_do_with_them(gridc, there):
+    rng = np.random.default_rng(0)
+    rows = ["a,b,kind", *(f"{a:.2f},{b:.2f},{'xy'[int(a > 0)]}" for a, b in rng.normal(size=(60, 2)))]
+    (there / "rows.csv").write_text("\n".join(rows))
+    page = SPEC
+    for ours, theirs in (("bits: {features: 3", "point: {features: 2"), ("odd:", "kind:"),
+                         ("task: {parity: {bits: 3}}", "data: rows.csv"), ("held_out: 0.0", "held_out: 0.3"), ("stop: {accuracy: 1.0}", "stop: {patience: 3}")):  # fmt: skip
+        page = page.replace(ours, theirs)
+    (there / "rows.yaml").write_text(page)
+    code, out, err = gridc("train", "rows.yaml", "--epochs", "200", "--learning-rate", "0.3", "--folder", "run")
+    assert code == 0, err
+    best = json.loads(gridc("inspect", "run/model.grid", "--json")[1])["record"]["record"]["step"]
+    assert f"The best weights, of step {best}, were kept." in out
+    command = "gridc predict run/model.grid rows.csv -o predictions.csv"
+    assert command in out
+    assert gridc(*command.split()[1:])[0] == 0
+    assert len((there / "predictions.csv").read_text().splitlines()) == 61
+
+
+def test_a_folder_that_is_taken_is_said_before_anything_is_built(gridc, there, monkeypatch):
+    (there / "run").mkdir()
+    (there / "run" / "metrics.jsonl").write_text("")
+    monkeypatch.setattr("gridc.compile", lambda *_, **__: pytest.fail("it was built"), raising=False)
+    code, _, err = gridc("train", "small.yaml", "--folder", "run")
+    assert code == 2
+    assert "run already holds a training; resume it (--resume)" in err
+
+
+def test_a_change_that_does_not_fit_is_shown_where_it_went(gridc, there):
+    code, _, err = gridc("train", "small.yaml", "--set", "batch=many")
+    assert code == 2
+    assert err.startswith("gridc: small.yaml (as changed):")
+    assert "batch: many" in err
+
+
+@pytest.mark.parametrize("words", [[], ["init"], ["train"], ["predict"]])
+def test_a_command_alone_shows_its_help(gridc, words):
+    code, out, err = gridc(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: gridc")
+    assert err.rstrip().count("--help") == 1
+
+
 def test_resume_equals_an_unbroken_training(gridc, there):
     words = ["train", "small.yaml", "--progress", "none", "--stop", "{}", "--set", "checkpoint={epochs: 1}"]
     assert gridc(*words, "--epochs", "6", "--folder", "whole")[0] == 0
@@ -348,6 +391,8 @@ def test_compile_says_what_a_grid_costs(gridc, there):
 def test_init_writes_what_trains(gridc, there, kind):
     code, out, _ = gridc("init", kind)
     assert (code, out) == (0, f"gridc train {kind}.yaml\n")
+    named = (there / f"{kind}.yaml").read_text().splitlines()[0].partition("$schema=")[2]
+    assert (there / named).read_text() == schema_text(), "the file that its first line names is there"
     limit = ["--steps", "2"]
     if kind == "sequence":
         limit += ["--samples", "100", "--set", "task.samples=100"]

@@ -13,6 +13,7 @@ from gridc.data.mini_batches import Shuffled, Streamed
 from gridc.data.text import ids, joined, symbols, vocabulary
 from gridc.errors import DataError, UsageError
 from gridc.language.reader import read as read_spec
+from gridc.training.fit import fit
 from small_grid import spec_of
 
 SEQUENCE = """
@@ -90,7 +91,7 @@ def test_sequences_are_padded_and_batches_cut_to_their_longest():
         ({"x": np.zeros((3, 4))}, {"label": [0, 1, 2]}, "'label' holds 2 in example 2, expected ids from 0 to 1"),
         ({"x": np.zeros((3, 4))}, {"label": [0.5, 1, 1]}, "'label' holds fractions"),
         ({"x": np.full((3, 4), np.nan)}, {"label": [0, 1, 1]}, "'x' holds NaN or infinity, first in example 0"),
-        ({"x": np.zeros((3, 4))}, {"label": ["a", "b", "c"]}, "holds <U1, expected numbers"),
+        ({"x": np.zeros((3, 4))}, {"label": ["a", "b", "c"]}, "holds text, expected ids from 0 to 1"),
         ({"x": np.zeros((3, 4)), "y": np.zeros(3)}, {"label": [0, 1, 1]}, "gives 'y', which is no input of 'small'"),
         ({"x": np.zeros((3, 4))}, {"label": [0, 1]}, "different numbers of examples: 3 of 'x' and 2 of 'label'"),
     ],
@@ -98,6 +99,51 @@ def test_sequences_are_padded_and_batches_cut_to_their_longest():
 def test_misfits(inputs, targets, words):
     with pytest.raises(DataError, match=words):
         for_spec(Dataset(inputs, {k: np.asarray(v) for k, v in targets.items()}), spec_of(label="classes: 2"))
+
+
+RAGGED = """
+name: ragged
+dimensions: {time: T}
+transforms: {time: {cell: gru, hidden: 3}}
+inputs: {x: {features: 2, joins: [time]}}
+outputs: {y: {features: 1, reads: [time]}, kind: {classes: 2, reads: [time], at: {time: last}}}
+"""
+
+
+def test_lists_of_sequences_are_what_their_padded_arrays_are():
+    import gridc
+
+    lengths = [4, 2, 3]
+    rng = np.random.default_rng(0)
+    x, y = ([rng.normal(size=(n, width)).astype("f4") for n in lengths] for width in (2, 1))
+    whole = padded({"x": x}, {"y": y, "kind": np.array([0, 1, 1])}, "T")
+    lists = ({"x": x}, {"y": y, "kind": [0, 1, 1]})
+    arrays = (whole.inputs, whole.targets, whole.lengths)
+    assert whole.lengths["T"].tolist() == lengths
+    grids = [gridc.compile(RAGGED, seed=1) for _ in range(2)]
+    found, expected = (grid.fit(*given, budget=3, progress="none") for grid, given in zip(grids, (lists, arrays), strict=True))
+    assert found.records[-1].loss == expected.records[-1].loss
+    assert grids[0].score(*lists) == grids[0].score(*arrays)
+    both = (grids[0].predict({"x": x}), grids[0].predict(whole.inputs, whole.lengths))
+    assert all(np.array_equal(both[0][name], both[1][name]) for name in ("y", "kind"))
+    one, other = (fit(grid, [given], progress="none", budget=2) for grid, given in zip(grids, (lists, arrays), strict=True))
+    assert one.records[-1].loss == other.records[-1].loss, "batches that an iterator gives"
+    with pytest.raises(DataError, match="The inputs are ndarray, expected a mapping of names to arrays, such as"):
+        grids[0].fit(whole.inputs["x"], whole.targets)
+    with pytest.raises(DataError, match="'x' have different lengths, expected 5 steps in each"):
+        gridc.compile(RAGGED.replace("time: T", "time: 5")).predict({"x": x})
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("epochs", "write budget={'epochs': 10}"), ("validation_split", "write held_out=0.2"), ("bacth", "did you mean 'batch'"),
+     ("zzz", "it has held_out, optimizer, batch")],
+)  # fmt: skip
+def test_options_that_fit_does_not_have(option, words):
+    import gridc
+
+    with pytest.raises(UsageError, match=words):
+        gridc.compile(RAGGED, eager=False).fit({}, {}, **{option: 1})
 
 
 def test_npz_and_npy(tmp_path):
@@ -207,6 +253,7 @@ def test_folder_of_images(tmp_path):
         ("a.csv", "x_0,x_1,label\n1,two,0\n", "row 2, column 'x_1': 'two', expected a number"),
         ("a.csv", "x_0,x_1,label\n1,2,0.5\n", "row 2, column 'label': '0.5', expected a whole number"),
         ("a.csv", "x_0,x_1,labels\n1,2,0\n", "no column for the output 'label'.*did you mean 'labels'"),
+        ("a.csv", "length,width,kind\n1,2,0\n", r"no column for the output 'label'.*outputs: {label: \[length, width, …\]"),
         ("a.csv", "x_0,label\n1,0\n", r"takes 1 columns \(x_0\), expected 2"),
         ("a.csv", "x_0,x_1,label\n1,2,a\n1,2,b\n1,2,c\n1,2,d\n", "has 4 different words, expected at most 3"),
         ("a.csv", "x_0,x_0\n1,2\n", "two columns named 'x_0'"),
@@ -235,8 +282,11 @@ def test_messages_of_places(tmp_path):
     with pytest.raises(UsageError, match=r"names 'lable', which is no output of 'small'.*did you mean 'label'"):
         Reading(spec, outputs={"lable": "y"})
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 2)))
-    with pytest.raises(DataError, match="no array 'label' for the output 'label'; it has x"):
+    with pytest.raises(DataError, match=r"no array 'label' for the output 'label'; it has x. Name it .* outputs: {label: x}"):
         read(tmp_path / "a.npz", Reading(spec))
+    np.savez(tmp_path / "b.npz", x=np.array([np.zeros(2), np.zeros(3)], object), label=np.zeros(2))
+    with pytest.raises(DataError, match=r"Python objects, which gridc does not read.* Pad sequences"):
+        read(tmp_path / "b.npz", Reading(spec))
     np.savez(tmp_path / "b.npz", x=np.array([{}]), label=np.zeros(1))
     with pytest.raises(DataError, match=r"b\.npz"):
         read(tmp_path / "b.npz", Reading(spec))

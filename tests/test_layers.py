@@ -32,7 +32,7 @@ LAYERS = {
         "symbolic.backends fusion.native fusion.tracer symbolic.indices symbolic.wiring fusion.kernels fusion.machine "
         "fusion.sweep fusion.recompute symbolic.fused symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
-        "training.state training.setup training.loop training.fit",
+        "training.state training.standardizing training.setup training.loop training.fit",
     "what people call":
         "stream grid compiler training.runner sklearn torch torch_weights resources benchmarks.measure benchmarks.cases "
         "benchmarks.peers_jax benchmarks.peers_torch benchmarks.bench",

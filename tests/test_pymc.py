@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+# PyTensor from PyPI says once that it found no BLAS for its own C code, which these graphs do not need.
+pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS installation")
 pm: Any = pytest.importorskip("pymc")
 
 import gridc  # noqa: E402

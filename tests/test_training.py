@@ -197,6 +197,9 @@ def test_nan_names_step_batch_and_parameter_and_keeps_the_last_good_checkpoint(t
     assert good.record["state"]["step"] == 5
     assert all(np.isfinite(array).all() for array in one.parameters.values())
     assert hash_of(good.parameters) == hash_of(one.parameters)
+    # Also where no checkpoint was due yet.
+    with pytest.raises(NumbersError, match=r"The last good checkpoint is .*000000000005.grid"):
+        fit(Sick(spec_of(label="classes: 2")), *data(), batch=4, folder=tmp_path / "early", **QUIET)
 
 
 def test_a_share_may_be_held_out():

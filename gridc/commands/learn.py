@@ -12,6 +12,7 @@ from gridc.commands.output import as_json, extra_options, print_json, say, setti
 from gridc.errors import UsageError
 
 if TYPE_CHECKING:
+    from gridc.language.spec import GridSpec
     from gridc.training.runner import Trained
 
 DRAWN = 3_000
@@ -50,7 +51,7 @@ def train(
     if resume and overwrite:
         raise UsageError("--resume goes on with a training and --overwrite replaces it; give one of them.")
     from gridc.language import reader
-    from gridc.training.fit import runner
+    from gridc.training import runner
 
     read = runner.changed(reader.read(spec), changes)
     block = runner.block_of(read)
@@ -98,6 +99,9 @@ def _files(done: Trained) -> dict[str, str]:
 def _report(done: Trained, files: Mapping[str, str]) -> str:
     history, spec = done.history, done.spec
     final = history.best if history.restored and history.best else history.records[-1]
+    kept = ""
+    if history.restored and final != history.records[-1]:
+        kept = f" The best weights, of step {final.step:,}, were kept."
     held = final.held_out or final.outputs
     where = f"{len(done.held_out):,} held-out examples" if done.held_out is not None else "the examples that it was trained on"
     figures = ", ".join(_figure(name, one) for name, one in held.items())
@@ -105,13 +109,13 @@ def _report(done: Trained, files: Mapping[str, str]) -> str:
     lines = [
         "",
         f"{spec.name}: {figures} on {where}",
-        f"  {history.reason} {history.samples:,} samples in {shortened(history.seconds)} ({rate:,.0f} a second), "
+        f"  {history.reason}{kept} {history.samples:,} samples in {shortened(history.seconds)} ({rate:,.0f} a second), "
         f"after {shortened(history.compile_seconds)} of compiling.",
         "",
         *(f"  {kind:<10} {path}" for kind, path in files.items()),
         "",
         "Next:",
-        *(f"  {line}" for line in next_commands(done.folder, spec.source.path)),
+        *(f"  {line}" for line in next_commands(done.folder, spec)),
     ]
     return "\n".join(lines)
 
@@ -122,6 +126,15 @@ def _figure(name: str, figures: Mapping[str, float]) -> str:
     return f"{name} R² {figures['r2']:.4f}"
 
 
-def next_commands(folder: Path, spec: str) -> list[str]:
+def next_commands(folder: Path, spec: GridSpec) -> list[str]:
     """What to try after a training."""
-    return [f"gridc score {folder / 'model.grid'}", f"gridc inspect {folder / 'model.grid'}", f"gridc show {spec}"]
+    from gridc.training.checkpoint import MODEL
+    from gridc.training.runner import beside
+
+    model, data = folder / MODEL, None if spec.training is None else spec.training.data
+    lines = [f"gridc score {model}", f"gridc inspect {model}", f"gridc show {spec.source.path}"]
+    if data is not None and data.file.endswith(".txt"):
+        lines.insert(1, f"gridc sample {model}")
+    elif data is not None:
+        lines.insert(1, f"gridc predict {model} {beside(spec, data.file)} -o predictions.csv")
+    return lines

@@ -25,7 +25,8 @@ KINDS = {
 def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
     """Write a commented spec for a sequence, an image, a table or a text, and data to try it on.
 
-    What it writes trains as it is; put your own data in the place of ours, and change what the comments speak of.
+    What it writes trains as it is; put your own data in the place of ours, and change what the comments speak of.  The
+    schema beside it is for editors: with it they complete a spec and underline mistakes.
     """
     from importlib.resources import files
 
@@ -38,6 +39,9 @@ def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
         beside = spec.parent / data
         content[beside] = files("gridc").joinpath("templates", data).read_text(encoding="utf-8")
     taken = [path for path in content if path.exists()]
+    schema = spec.parent / "gridc.schema.json"  # which the first line of the spec names
+    if force or not schema.exists():
+        content[schema] = schema_text()
     if taken and not force:
         raise UsageError(f"{taken[0]} is already there; --force replaces it, -o FILE writes elsewhere.")
     if not spec.parent.is_dir():

@@ -33,7 +33,7 @@ def from_columns(columns: Columns, path: Path, how: Reading) -> Dataset:
     missing = [name for name, found in chosen.items() if not found]
     if missing and how.targets:
         raise DataError(f"{path} has no column for the output '{missing[0]}'; it has {listed(columns, 'and')}"
-                        f"{nearest(missing[0], columns)}")  # fmt: skip
+                        f"{nearest(missing[0], columns) or _naming('outputs', missing[0], columns)}")  # fmt: skip
     used |= {column for found in chosen.values() for column in found}
     inputs: dict[str, Array] = {}
     for name, axes in input_axes(how.spec).items():
@@ -42,7 +42,7 @@ def from_columns(columns: Columns, path: Path, how: Reading) -> Dataset:
             found = [column for column in columns if column not in used]
         if not found:
             raise DataError(f"{path} has no column for the input '{name}'; it has {listed(columns, 'and')}"
-                            f"{nearest(name, columns)}")  # fmt: skip
+                            f"{nearest(name, columns) or _naming('inputs', name, columns)}")  # fmt: skip
         inputs[name] = table.array(f"input '{name}'", name, found, axes)
     targets = {} if missing else {name: table.array(f"output '{name}'", name, chosen[name], axes)
                                   for name, axes in output_axes(how.spec).items()}  # fmt: skip
@@ -166,6 +166,11 @@ class _Table:
         for row, item in enumerate(items):
             whole[row, : len(item)] = item
         return whole
+
+
+def _naming(part: str, name: str, columns: Columns) -> str:
+    """How a spec says which columns are meant."""
+    return f". Name the columns in the spec: 'data: {{file: …, {part}: {{{name}: [{', '.join(list(columns)[:2])}, …]}}}}'."
 
 
 def _number(value: Any) -> bool:

@@ -145,6 +145,35 @@ def padded(
     return Dataset(given, wanted, {} if lengths is None else {symbol: lengths})
 
 
+def from_arrays(
+    spec: GridSpec, inputs: Mapping[str, Any], targets: Mapping[str, Any] | None = None, lengths: Mapping[str, Any] | None = None
+) -> Dataset:
+    """What a call was given, as a data set: arrays, or lists, also of sequences of different lengths, which are padded.
+
+    DataError where something is no mapping of names, or where lists differ in a way that the spec has no symbol for.
+    """
+    parts: list[dict[str, Any]] = []
+    for what, given, names in (("inputs", inputs, spec.inputs), ("targets", targets, spec.outputs),
+                               ("lengths", lengths, spec.symbols)):  # fmt: skip
+        if not isinstance(given, Mapping | None):
+            some = f"{{'{next(iter(names))}': …}}" if names else "{}"
+            raise DataError(f"The {what} are {type(given).__name__}, expected a mapping of names to arrays, such as {some}.")
+        parts.append(dict(given or {}))
+    uneven = [name for name in parts[0] if name in spec.inputs and ragged(parts[0][name])]
+    if not uneven:
+        return Dataset(*({name: np.asarray(value) for name, value in part.items()} for part in parts))
+    axis = input_axes(spec)[uneven[0]].axes[0]
+    if not isinstance(axis, str):
+        raise DataError(f"The sequences of input '{uneven[0]}' have different lengths, expected {axis} steps in each.")
+    found = padded(parts[0], parts[1], axis)
+    return replace(found, lengths={**found.lengths, **{name: np.asarray(value) for name, value in parts[2].items()}})
+
+
+def ragged(value: Any) -> bool:
+    """Whether it is a list of sequences that are not equally long."""
+    return isinstance(value, list | tuple) and len({np.shape(item)[:1] for item in value}) > 1  # pyright: ignore
+
+
 def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
     """The data set under the spec's names and in its shapes; DataError where it does not fit.
 
@@ -217,7 +246,9 @@ def _shaped(what: str, array: Array, axes: Axes) -> Array:
     if array.ndim != 1 + len(axes.axes) or any(isinstance(axis, int) and axis != size for axis, size in pairs):
         raise DataError(f"The array of {what} has the shape {list(array.shape)}, expected {axes}.")
     if array.dtype.kind not in "fiub":
-        raise DataError(f"The array of {what} holds {array.dtype}, expected numbers.")
+        held = "text" if array.dtype.kind in "UST" else "Python objects" if array.dtype.kind == "O" else str(array.dtype)
+        wanted = "numbers" if axes.below is None else f"ids from 0 to {axes.below - 1}"
+        raise DataError(f"The array of {what} holds {held}, expected {wanted}.")
     if isinstance(array, np.memmap):
         return array  # left on the disk; the grid checks each batch
     if array.dtype.kind == "f" and array.size and not bool(np.isfinite(array).all()):

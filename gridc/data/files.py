@@ -77,6 +77,10 @@ def _arrays(path: Path, how: Reading) -> Dataset:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 held = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError) as error:
+        if "Object arrays" in str(error):
+            raise DataError(f"{path} holds an array of Python objects, which gridc does not read, since that could run code. "
+                            "Pad sequences of different lengths into one array of numbers, and add an array of their lengths, "
+                            f"named {listed(how.spec.symbols) or 'for the symbol'}.") from None  # fmt: skip
         raise DataError(f"{path} cannot be read as arrays: {str(error).splitlines()[0]}.") from None
     except Exception as error:  # zipfile.BadZipFile and zlib.error have no common parent
         raise DataError(f"{path} is damaged: {error}.") from None
@@ -88,8 +92,9 @@ def _arrays(path: Path, how: Reading) -> Dataset:
             if key in held:
                 picked[name] = held[key]
             elif needed or name in mapped:
+                offer = f". Name it in the spec: 'data: {{file: …, {what}s: {{{name}: {next(iter(held), 'ARRAY')}}}}}'."
                 raise DataError(f"{path} has no array '{key}' for the {what} '{name}'; it has {listed(held, 'and')}"
-                                f"{nearest(key, held)}")  # fmt: skip
+                                f"{nearest(key, held) or offer}")  # fmt: skip
         return picked
 
     spec = how.spec

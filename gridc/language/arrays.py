@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gridc.data.datasets import from_arrays, ragged
 from gridc.errors import DataError, nearest
 from gridc.language.spec import GridSpec, Output
 
@@ -27,8 +28,13 @@ class Call(NamedTuple):
 
 
 def check(spec: GridSpec, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None, dtype: str) -> Call:
-    """The inputs of a call as the compiled functions take them; raises DataError for anything that does not fit."""
+    """The inputs of a call as the compiled functions take them; raises DataError for anything that does not fit.
+
+    Lists of sequences that are not equally long are padded, and their lengths kept."""
     _names("input", spec.inputs, inputs)
+    if any(map(ragged, inputs.values())):
+        whole = from_arrays(spec, inputs, lengths=lengths)
+        inputs, lengths = whole.inputs, whole.lengths
     arrays: dict[str, Array] = {}
     bound: dict[str, tuple[int, str]] = {}
     for name, x in spec.inputs.items():

@@ -154,16 +154,18 @@ class OutputPage(Page):
 class Document(Page):
     """A recurrent grid: its dimensions, transforms, priority, inputs and outputs."""
 
-    name: str = Field(min_length=1, title="a name")
+    name: str = Field(min_length=1, title="a name", description="What messages and files call it.")
     dimensions: dict[Name, Size | Name] = Field(
         min_length=1, title="a mapping of name to a positive integer or a symbol", description="The axes of the grid."
     )
-    transforms: dict[Name, TransformPage] = Field(min_length=1, title="a mapping of name to transform")
+    transforms: dict[Name, TransformPage] = Field(
+        min_length=1, title="a mapping of name to transform", description="What is computed at every cell."
+    )
     priority: list[Name | list[Name]] | None = Field(
         None, title="a list of transforms or of groups of them", description="The order of computation in a cell."
     )
-    inputs: dict[Name, InputPage] = Field(default_factory=dict, title="a mapping of name to input")
-    outputs: dict[Name, OutputPage] = Field(default_factory=dict, title="a mapping of name to output")
+    inputs: dict[Name, InputPage] = Field(default_factory=dict, title="a mapping of name to input", description="What goes in, and where.")
+    outputs: dict[Name, OutputPage] = Field(default_factory=dict, title="a mapping of name to output", description="What comes out.")
     training: Training | None = Field(None, title="the training block", description="What `gridc train` does.")
 
 

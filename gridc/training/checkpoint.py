@@ -116,6 +116,12 @@ class Folder:
         """Whether a training has already left something here."""
         return bool(self.checkpoints()) or (self.path / MODEL).exists() or (self.path / METRICS).exists()
 
+    def refuse_if_taken(self) -> None:
+        """UsageError where a training has already left something here."""
+        if self.taken():
+            raise UsageError(f"{self.path} already holds a training; resume it (--resume), replace it (--overwrite), "
+                             "or give another folder (--folder).")  # fmt: skip
+
     def clear(self) -> None:
         """Removes what an earlier training left here."""
         others = (MODEL, METRICS, CURVE, f"{CHECKPOINTS}/{BEST}")

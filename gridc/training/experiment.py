@@ -194,6 +194,10 @@ class Training(Block):
         description="The share of the examples that is held out of training and evaluated on.",
     )  # fmt: skip
     seed: int = Field(default=0, ge=0, title="an integer from 0", description="Of the weights, the data and their order.")
+    standardize: bool = Field(
+        default=False, title="true or false",
+        description="Real inputs and outputs are learned with mean 0 and deviation 1; the model takes and gives their own units.",
+    )  # fmt: skip
     clip: float | None = Field(
         default=None, gt=0, title="a positive number", description="The largest global norm of the gradients."
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from gridc.data.datasets import Array, Dataset
 from gridc.data.mini_batches import Batch, Batches
-from gridc.errors import NumbersError, ResourceError, UsageError
+from gridc.errors import NumbersError, ResourceError
 from gridc.model_file import Model
 from gridc.training.checkpoint import BEST, CURVE, METRICS, MODEL, Folder
 from gridc.training.experiment import Budget, Every, Stop
@@ -23,6 +23,7 @@ from gridc.training.metrics import meters as meters_of
 from gridc.training.optimizers import Optimizer, global_norm
 from gridc.training.progress import Display
 from gridc.training.setup import Weights
+from gridc.training.standardizing import Standard
 from gridc.training.state import (
     State,
     Trainable,
@@ -54,6 +55,7 @@ class Run:
     vocabularies: Mapping[str, Any]
     callbacks: tuple[Callback, ...]
     folder: Folder | None
+    standard: Standard | None = None
     compile_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -70,16 +72,23 @@ class Run:
                 shown.say(f"There is no checkpoint in {folder.path} yet: training starts from the beginning.")
             else:
                 state = from_model(model, self.grid, self.optimizer, self.meters, settings)
-        elif folder.taken() and not overwrite:
-            raise UsageError(f"{folder.path} already holds a training; resume it (--resume), replace it (--overwrite), "
-                             "or give another folder (--save).")  # fmt: skip
         else:
+            if not overwrite:
+                folder.refuse_if_taken()
             folder.clear()
         folder.write(METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in state.records))
         return state
 
     def train(self, state: State, shown: Display) -> History:
-        """Steps until something ends it."""
+        """Steps until something ends it; whatever that is, the grid is then one for numbers in the units of the data."""
+        try:
+            reason = self._steps(state, shown)
+        except BaseException:
+            load_parameters(self.grid.parameters, self._own(self.grid.parameters))
+            raise
+        return self._finish(state, reason, shown)
+
+    def _steps(self, state: State, shown: Display) -> str:
         if not self.optimizer.state:
             self.optimizer.start(self.grid.parameters)
         reason = self._ended(state) or (self._met(state) if state.records else "")
@@ -100,7 +109,8 @@ class Run:
                     state.saved = state.seconds
                     self._save(state)
                 if interrupts.asked:
-                    kept = f" It goes on from {self.folder.path} with --resume." if self.folder else ""
+                    place = self.folder and self.folder.path
+                    kept = f" All is saved: the same command with --folder {place} --resume goes on." if place else ""
                     shown.say(f"Interrupted after step {state.step:,}.{kept}")
                     raise KeyboardInterrupt
                 if reason:
@@ -109,7 +119,7 @@ class Run:
                 reason = reason or "The examples came to an end."
                 if not state.records or state.records[-1].step != state.step:
                     self._evaluate(state, shown)
-        return self._finish(state, reason, shown)
+        return reason
 
     def _clock(self) -> float:
         """Seconds, without those that compiling took."""
@@ -140,6 +150,8 @@ class Run:
             return
         where = f"At step {state.step + 1:,} ({batch.where()})"
         what = f"{odd[0]} holds NaN or infinity" if odd else "no parameter or gradient is to blame"
+        if self.folder and not any(one.startswith("parameter '") for one in odd):
+            self._save(state)  # what the steps before this one left is good
         last = self.folder.checkpoints()[:1] if self.folder else []
         kept = f" The last good checkpoint is {last[0]}." if last else ""
         raise NumbersError(f"{where} the loss is {loss:g} and {what}. A smaller learning rate or clipping of the gradients "
@@ -206,7 +218,11 @@ class Run:
             "settings": dict(state.settings), "steps": state.step, "samples": state.samples, "seconds": state.seconds,
             "record": None if record is None else record.to_json(),
         }  # fmt: skip
-        return Model(dict(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
+        return Model(self._own(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
+
+    def _own(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
+        """The parameters for numbers in the units of the data."""
+        return dict(parameters) if self.standard is None else self.standard.folded(self.grid.spec, parameters)
 
     def _finish(self, state: State, reason: str, shown: Display) -> History:
         restored = self.stop.patience is not None and state.best is not None and bool(state.best_parameters)
@@ -219,6 +235,7 @@ class Run:
                 self.folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
             except ResourceError as error:
                 shown.say(str(error))
+        load_parameters(self.grid.parameters, self._own(self.grid.parameters))
         return History(
             self.grid.spec.name, tuple(state.records), reason, state.best, restored, state.step, state.samples,
             state.seconds, compile_seconds(self.grid) or self.compile_seconds or 0.0,

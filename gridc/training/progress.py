@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Style = Literal["auto", "bar", "lines", "none"]
+WINDOW = 20.0
+"""Seconds of training that the pace is measured over."""
 
 
 def duration(seconds: float) -> str:
@@ -31,7 +34,7 @@ class Display:
 
     def __init__(self, name: str):
         self.name = name
-        self._first: tuple[float, float, int] | None = None
+        self._recent: deque[tuple[float, float, int]] = deque()
         self._shown = 0.0
         self._last = ""
 
@@ -51,10 +54,13 @@ class Display:
         """A message, whole on its line."""
 
     def _rates(self, share: float, samples: int, seconds: float) -> tuple[float, float | None]:
-        """Samples a second, and seconds left, since the display began."""
-        if self._first is None:
-            self._first = (share, seconds, samples)
-        share_0, seconds_0, samples_0 = self._first
+        """Samples a second, and seconds left, at the pace of the last ``WINDOW`` seconds: a pause is soon forgotten."""
+        recent = self._recent
+        if not recent or seconds >= recent[-1][1] + WINDOW / 100:
+            recent.append((share, seconds, samples))
+        while len(recent) > 2 and recent[1][1] <= seconds - WINDOW:
+            recent.popleft()
+        share_0, seconds_0, samples_0 = recent[0]
         if seconds <= seconds_0:
             return 0.0, None
         rate = (samples - samples_0) / (seconds - seconds_0)
@@ -72,8 +78,12 @@ class Lines(Display):
         self._began = time.monotonic()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
         if self._pending is not None:
-            self.say(self._pending)
+            line, self._pending = self._pending, None
+            self.say(line)
 
     def step(self, share: float, samples: int, seconds: float, loss: float) -> None:
         self._rate = self._rates(share, samples, seconds)
@@ -90,6 +100,7 @@ class Lines(Display):
         self.say(line)
 
     def say(self, line: str) -> None:
+        self._flush()
         print(line, file=sys.stderr, flush=True)
 
 
@@ -106,6 +117,7 @@ class Bar(Display):
             TextColumn("{task.fields[told]}"), console=Console(stderr=True), auto_refresh=False,
         )  # fmt: skip
         self._task: Any = None
+        self._at: tuple[float, int, float, float, float | None] | None = None
         self._figures = ""
 
     def __enter__(self) -> Display:
@@ -114,15 +126,20 @@ class Bar(Display):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.refresh()
+        self._draw()
         self._progress.stop()
 
     def step(self, share: float, samples: int, seconds: float, loss: float) -> None:
-        rate, left = self._rates(share, samples, seconds)
+        self._at = (share, samples, loss, *self._rates(share, samples, seconds))
         now = time.monotonic()
-        if now - self._shown < 0.1:
+        if now - self._shown >= 0.1:
+            self._shown = now
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._at is None:
             return
-        self._shown = now
+        share, samples, loss, rate, left = self._at
         told = f"{samples:,} samples  {rate:,.0f}/s  loss {loss:.4g}{self._figures}"
         if left is not None:
             told += f"  {duration(left)} left"

@@ -13,12 +13,12 @@ from gridc.data import tasks
 from gridc.data.datasets import Dataset, for_spec
 from gridc.data.files import Reading
 from gridc.data.files import read as read_data
-from gridc.errors import UsageError, listed, nearest
+from gridc.errors import SpecError, UsageError, listed, nearest
 from gridc.language.reader import read
 from gridc.language.spec import GridSpec
 from gridc.options import Option
+from gridc.training import checkpoint
 from gridc.training.experiment import Budget, Data, Stop, Training
-from gridc.training.fit import checkpoint
 from gridc.training.progress import Style
 from gridc.training.update_rules import OPTIMIZERS
 
@@ -60,10 +60,12 @@ def run(
     """
     spec = changed(spec, changes or {})
     block = block_of(spec)
-    train, held_out = examples(spec)
     place = folder or block.save
     if place is None:
         place = checkpoint.last_folder(spec.name) if resume else checkpoint.free_folder(spec.name)
+    if not resume and not overwrite:  # said before the data are read and anything is built
+        checkpoint.Folder(place).refuse_if_taken()
+    train, held_out = examples(spec)
     import gridc
     from gridc.training.fit import fit
 
@@ -73,7 +75,8 @@ def run(
         budget=block.budget, stop=block.stop, seed=block.seed, clip=block.clip,
         schedule=None if block.schedule is None else {block.schedule.name: block.schedule.options},
         weights=block.weights, class_weights=block.class_weights, evaluate=block.evaluate, checkpoint=block.checkpoint,
-        keep=block.keep, folder=place, resume=resume, overwrite=overwrite, callbacks=callbacks, progress=progress,
+        keep=block.keep, standardize=block.standardize, folder=place, resume=resume, overwrite=overwrite,
+        callbacks=callbacks, progress=progress,
     )  # fmt: skip
     return Trained(spec, grid, history, Path(place), train, held_out)
 
@@ -154,7 +157,11 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
     _resize(page, block)
     text = io.StringIO()
     yaml.dump(page, text)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
-    found = read(text.getvalue())
+    try:
+        found = read(text.getvalue())
+    except SpecError as error:
+        where = {"line": error.line, "column": error.column, "text": error.text, "width": error.width}
+        raise SpecError(error.sentence, path=f"{spec.source.path} (as changed)", **where) from None
     # Files that the spec names still lie beside it.
     from dataclasses import replace
 

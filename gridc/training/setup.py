@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from gridc.data.datasets import Array, Dataset, for_spec
+from gridc.data.datasets import Array, Dataset, for_spec, from_arrays
 from gridc.data.mini_batches import Batches, Shuffled, Streamed
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
@@ -42,13 +42,12 @@ def block(kind: type[B], name: str, value: B | Mapping[str, Any]) -> B:
         raise UsageError(f"{what} is {first['input']!r}, expected {title}.") from None
 
 
-def dataset(examples: Examples) -> Dataset:
+def dataset(examples: Examples, spec: GridSpec) -> Dataset:
     """A data set as it is, or from a tuple of inputs, targets and maybe lengths."""
     if isinstance(examples, Dataset):
         return examples
-    if isinstance(examples, tuple) and len(examples) in (2, 3) and all(isinstance(e, Mapping | None) for e in examples):
-        parts = [{k: np.asarray(v) for k, v in cast(Mapping[str, Any], one or {}).items()} for one in examples]
-        return Dataset(parts[0], parts[1], parts[2] if len(parts) > 2 else {})
+    if isinstance(examples, tuple) and len(examples) in (2, 3):
+        return from_arrays(spec, *examples)
     raise UsageError(f"Examples are {type(examples).__name__}, expected a Dataset or a tuple of inputs, targets and lengths.")
 
 
@@ -58,7 +57,7 @@ def batches(examples: Examples, spec: GridSpec, size: int, seed: int, shuffle: b
         raise UsageError(f"'batch' is {size}, expected at least 1.")
     if not isinstance(examples, Dataset | tuple):
         return Streamed(examples, spec)
-    data = for_spec(dataset(examples), spec)
+    data = for_spec(dataset(examples, spec), spec)
     if not len(data):
         raise DataError("There are no examples to train on.")
     if not data.targets and spec.outputs:

@@ -105,7 +105,7 @@ def from_model(
     if model.kind != "checkpoint":
         raise DataError("The file is a model, not a checkpoint: there is no training in it to resume.")
     check_spec(model, grid.spec)
-    before = model.record["settings"]
+    before = {"standardize": False, **model.record["settings"]}  # which the first checkpoints did not say
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
         told = (f"'{name}' was {before.get(name)!r} and is now {settings[name]!r}" for name in changed)
