@@ -376,7 +376,7 @@ def test_blas_was_checked_and_its_threads_are_restored():
 
 PROGRAM = """
 import sys
-from gridc import kernels, machine, sweep
+from gridc.fusion import kernels, machine, sweep
 from gridc.cells import Options
 sweep.prepare([("lstm", Options(), 1)], "float32")
 modules = [module for name, module in sys.modules.items() if name.startswith("gridc_lstm")]
