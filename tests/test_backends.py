@@ -70,8 +70,40 @@ def test_every_backend_gives_the_same_numbers(backend: str, lowering: Any) -> No
             np.testing.assert_allclose(grid.predict(inputs, lengths)[name], array, atol=1e-12, err_msg=name)
 
 
+SMALL = """
+name: small
+dimensions: {time: T}
+transforms:
+  time: {cell: lstm, hidden: 2}
+inputs:
+  x: {features: 2, joins: [time]}
+outputs:
+  y: {features: 1, reads: [time], at: {time: last}}
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("backend", ["c", "numba"])
+def test_the_slow_linkers_give_the_same_numbers_for_one_small_grid(backend: str) -> None:
+    """The least that they can be asked to build; the rest of ``ROWS`` takes them minutes."""
+    if BACKENDS[backend].missing():
+        pytest.skip(f"{backend} is not installed")
+    grid, reference = (gridc.compile(SMALL, backend=b, dtype="float64", eager=False) for b in (backend, "python"))
+    assert grid.backend.name == backend
+    r = np.random.default_rng(0)
+    for batch, length in ((2, 3), (5, 1)):
+        inputs, targets = {"x": r.normal(size=(batch, length, 2))}, {"y": r.normal(size=(batch, 1))}
+        lengths = {"T": r.integers(1, length + 1, batch)}
+        loss, gradients, outputs = grid.loss_and_gradients(inputs, targets, lengths)
+        known, slopes, results = reference.loss_and_gradients(inputs, targets, lengths)
+        assert loss == pytest.approx(known, abs=1e-12)
+        np.testing.assert_allclose(outputs["y"], results["y"], atol=1e-12)
+        for name, array in slopes.items():
+            np.testing.assert_allclose(gradients[name], array, atol=1e-10, err_msg=name)
+
+
 def test_an_unknown_backend_is_named_with_the_nearest() -> None:
-    with pytest.raises(gridc.UsageError, match="no backend 'nunba'.*did you mean 'numba'"):
+    with pytest.raises(gridc.UsageError, match=r"no backend 'nunba'.*did you mean 'numba'"):
         gridc.compile(SPEC, backend="nunba")
 
 

@@ -1,4 +1,8 @@
-"""Compiled grids against the oracle, on random specs: predictions, losses and gradients, whichever way they are lowered."""
+"""Random grids three ways, against the oracle, plain and fused: outputs, losses and gradients, in both precisions.
+
+The plain lowering is run as it stands, before PyTensor rewrites it: rewriting takes ten times as long as everything else
+here and its rules are PyTensor's own.  ``test_plain_as_compiled`` has fewer grids, each the way that a user compiles it.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +10,132 @@ import os
 from typing import Any
 
 import numpy as np
+import pytensor.tensor.basic
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Constant
+from pytensor.link.vm import VMLinker
 
 import gridc
 import oracle
-from gridc.symbolic import backends
 from strategies import Case, grids
 
-backends.prepare()
-import pytensor  # noqa: E402, F401  # now: it raises the recursion limit, which hypothesis would notice in the middle of a test
-
 EXAMPLES = int(os.environ.get("GRIDC_EXAMPLES", "200"))
-TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
 ROOM = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
+UNCHANGED = Mode(VMLinker(use_cloop=False, c_thunks=False), None)
+
+Results = tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]  # loss, outputs, gradients
 
 
-def compiled(case: Case, lowering: Any, dtype: Any = "float64") -> gridc.Grid:
-    grid = gridc.compile(case.text, lowering=lowering, dtype=dtype)
+@pytest.fixture
+def plain_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every array that a Scan's gradient makes looks through the whole graph for sizes that happen to be constant, which
+    takes most of the time to build it.  Here it takes only those that are written as constants."""
+
+    def written(shape: Any) -> Any:
+        sizes = [pytensor.tensor.basic.as_tensor_variable(size, ndim=0) for size in shape]
+        return sizes, tuple(size.data.item() if isinstance(size, Constant) else None for size in sizes)
+
+    monkeypatch.setattr(pytensor.tensor.basic, "infer_static_shape", written)
+    monkeypatch.setattr(pytensor.config, "traceback__limit", 0)
+
+
+def compiled(case: Case, lowering: Any, dtype: Any) -> gridc.Grid:
+    grid = gridc.compile(case.text, lowering=lowering, dtype=dtype, eager=False)
     assert {name: array.shape for name, array in grid.parameters.items()} == {n: a.shape for n, a in case.parameters.items()}
     for name, array in case.parameters.items():
         grid.parameters[name] = array
     return grid
 
 
-def agree(case: Case, lowering: Any, dtype: Any = "float64") -> dict[str, np.ndarray]:
-    """The grid's outputs and loss are the oracle's; returns its gradients."""
-    grid, tolerance = compiled(case, lowering, dtype), TOLERANCE[dtype]
+def run(case: Case, lowering: Any, dtype: Any) -> Results:
+    """As a user compiles and calls it."""
+    loss, gradients, outputs = compiled(case, lowering, dtype).loss_and_gradients(case.inputs, case.targets, case.lengths)
+    return loss, outputs, gradients
+
+
+def run_unchanged(case: Case, dtype: Any) -> Results:
+    """The plain lowering as it stands."""
+    s = gridc.lower(case.text, dtype=dtype, lowering="plain", scan=UNCHANGED, lengths=pytensor.tensor.lmatrix("lengths"))
+    slopes = pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
+    variables = [*s.parameters.values(), *s.inputs.values(), *s.targets.values(), s.lengths]
+    function = pytensor.function(variables, [s.loss, *s.outputs.values(), *slopes], mode=UNCHANGED, on_unused_input="ignore")
+    spec = gridc.read(case.text)
+    lengths = {symbol: np.full(case.batch, n) for symbol, n in case.sizes.items()} | (case.lengths or {})
+    rows = np.array([lengths[symbol] for symbol in spec.symbols], np.int64).reshape(-1, case.batch).T
+    values = {**case.parameters, **case.inputs, **case.targets}
+    given = [np.asarray(values[name], variable.dtype) for part in (s.parameters, s.inputs, s.targets) for name, variable in part.items()]
+    loss, *rest = (np.asarray(result) for result in function(*given, rows))
+    outputs = dict(zip(s.outputs, rest, strict=False))
+    return float(loss), outputs, dict(zip(s.parameters, rest[len(outputs) :], strict=True))
+
+
+def equal_to_the_oracle(case: Case, found: Results, tolerance: float) -> None:
+    loss, outputs, _ = found
     expected = oracle.predict(case.spec, case.parameters, case.inputs, case.lengths)
-    found = grid.predict(case.inputs, case.lengths)
-    assert found.keys() == expected.keys()
+    assert outputs.keys() == expected.keys()
     for name, array in expected.items():
-        assert found[name].shape == array.shape
-        np.testing.assert_allclose(found[name], array, rtol=tolerance, atol=tolerance)
-    loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
-    for name, array in expected.items():
-        np.testing.assert_allclose(outputs[name], array, rtol=tolerance, atol=tolerance)
+        assert outputs[name].shape == array.shape
+        np.testing.assert_allclose(outputs[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
     known = oracle.loss(case.spec, case.parameters, case.inputs, case.targets, case.lengths)
     assert loss == pytest.approx(known, rel=tolerance, abs=tolerance)
-    return gradients
 
 
-@settings(ROOM, max_examples=EXAMPLES)
-@given(grids(), st.integers(0, 2**32 - 1))
-def test_fused_equals_the_oracle(case: Case, seed: int) -> None:
-    gradients = agree(case, "fused")
+def equal_to_differences(case: Case, gradients: dict[str, np.ndarray], seed: int) -> None:
     differences = oracle.gradients(case.spec, case.parameters, case.inputs, case.targets, case.lengths,
                                    max_entries=4, rng=np.random.default_rng(seed))  # fmt: skip
     for name, (entries, values) in differences.items():
-        np.testing.assert_allclose(gradients[name].ravel()[entries], values, rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(gradients[name].ravel()[entries], values, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
+def equal_gradients(found: dict[str, np.ndarray], known: dict[str, np.ndarray], rtol: float, atol: float) -> None:
+    assert found.keys() == known.keys()
+    for name, array in known.items():
+        np.testing.assert_allclose(found[name], array, rtol=rtol, atol=atol, err_msg=name)
+
+
+def attends(case: Case) -> bool:
+    return any(t["cell"] == "memory" for t in case.spec["transforms"].values())
+
+
+def some_with_memory() -> st.SearchStrategy[Case]:
+    """One in six attends to facts, which the plain lowering alone does."""
+    return st.integers(0, 5).flatmap(lambda k: grids(memory=k == 5))
+
+
+@pytest.mark.usefixtures("plain_shapes")
+@settings(ROOM, max_examples=EXAMPLES)
+@given(some_with_memory(), st.integers(0, 2**32 - 1))
+def test_three_ways(case: Case, seed: int) -> None:
+    event("attends to facts" if attends(case) else "three ways")
+    plain = run_unchanged(case, "float64")
+    equal_to_the_oracle(case, plain, TOLERANCE["float64"])
+    equal_to_differences(case, plain[2], seed)
+    if not attends(case):
+        fused = run(case, "fused", "float64")
+        equal_to_the_oracle(case, fused, TOLERANCE["float64"])
+        equal_gradients(fused[2], plain[2], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.usefixtures("plain_shapes")
 @settings(ROOM, max_examples=max(10, EXAMPLES // 4))
-@given(grids())
-def test_fused_in_single_precision(case: Case) -> None:
-    gradients = agree(case, "fused", "float32")
-    exact = compiled(case, "fused").gradients(case.inputs, case.targets, case.lengths)
-    for name, array in exact.items():
-        np.testing.assert_allclose(gradients[name], array, rtol=2e-3, atol=2e-4, err_msg=name)
+@given(some_with_memory())
+def test_three_ways_in_single_precision(case: Case) -> None:
+    exact = run_unchanged(case, "float64")[2]
+    ways = [run_unchanged(case, "float32")] + ([] if attends(case) else [run(case, "fused", "float32")])
+    for found in ways:
+        equal_to_the_oracle(case, found, TOLERANCE["float32"])
+        equal_gradients(found[2], exact, rtol=2e-3, atol=2e-4)
 
 
-@settings(ROOM, max_examples=max(10, EXAMPLES // 4))
-@given(grids(memory=True))
-def test_plain_equals_the_oracle(case: Case) -> None:
-    gradients = agree(case, "plain")
-    if all(t["cell"] != "memory" for t in case.spec["transforms"].values()):
-        fused = compiled(case, "fused").gradients(case.inputs, case.targets, case.lengths)
-        for name, array in fused.items():
-            np.testing.assert_allclose(gradients[name], array, rtol=1e-9, atol=1e-10, err_msg=name)
-    differences = oracle.gradients(case.spec, case.parameters, case.inputs, case.targets, case.lengths,
-                                   max_entries=3, rng=np.random.default_rng(0))  # fmt: skip
-    for name, (entries, values) in differences.items():
-        np.testing.assert_allclose(gradients[name].ravel()[entries], values, rtol=1e-5, atol=1e-6, err_msg=name)
+@settings(ROOM, max_examples=max(5, EXAMPLES // 40))
+@given(some_with_memory())
+def test_plain_as_compiled(case: Case) -> None:
+    grid = compiled(case, "plain", "float64")
+    loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
+    equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
+    equal_to_the_oracle(case, (loss, grid.predict(case.inputs, case.lengths), gradients), TOLERANCE["float64"])
+    equal_to_differences(case, gradients, 0)

@@ -15,8 +15,9 @@ from typing import Any
 from gridc.errors import SpecError, nearest
 from gridc.language.spec import Source
 
-LARGEST = 1 << 20
+LARGEST = 1 << 18
 DEEPEST = 64
+MOST = 2500  # keys and values, fifty times what most pages hold; with these limits any text is refused within 100 ms
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 Path_ = tuple[str | int, ...]
@@ -41,7 +42,7 @@ def fetch(where: str | os.PathLike[str]) -> tuple[str, str]:
 
 def _decoded(raw: bytes, name: str) -> str:
     if len(raw) > LARGEST:
-        raise SpecError("found more than 1 MiB of text; a spec is a page of YAML", path=name)
+        raise SpecError("found more than 256 KiB of text; a spec is a page of YAML", path=name)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -105,7 +106,9 @@ def _scan(yaml: Any, text: str, error: Any) -> None:
     from ruamel.yaml import events
 
     depth = documents = 0
-    for event in yaml.parse(io.StringIO(text)):
+    for count, event in enumerate(yaml.parse(io.StringIO(text))):
+        if count > MOST:
+            raise error(f"found more than {MOST:,} keys and values; a spec is a page of YAML", event.start_mark)
         if isinstance(event, events.AliasEvent):
             raise error(f"found the alias '*{event.anchor}'; a spec repeats itself in full", event.start_mark)
         if getattr(event, "anchor", None):

@@ -243,8 +243,8 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
             row = next(feed)
             value = take(wiring.joined[x.name], pt.maximum(row, 0))
             sequences.append(pt.where((row < 0)[..., None], pt.zeros((), dtype), value))
-        sequences += [next(feed), next(feed)]
-        template = next(feed)
+        writes, chosen, template = next(feed), next(feed), next(feed)
+        sequences += [writes, chosen]
         live += [template[:, None] + np.zeros((1, t.hidden), dtype)] * (2 if t.has_memory else 1)
         constant[t.name] = _constants(wiring, t)
     tapped = sorted({(tap.transform, tap.memory) for o in spec.outputs.values() for tap in o.reads})
@@ -260,9 +260,11 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
         own = {name: [None if v is None else inner[id(v)] for v in values] for name, values in constant.items()}
         return _wavefront(wiring, iter(per_step), state, own, boundary, tapped)
 
+    # The number of steps is told: the shortest of all sequences would be a large expression, which every array
+    # that the Scan and its gradient make is then looked through for, at twice the time to build.
     results = pytensor.scan(
         wavefront, sequences=sequences, outputs_info=[*live, *[None] * len(tapped)], non_sequences=list(distinct.values()),
-        strict=True, return_updates=False, mode=wiring.scan,
+        n_steps=writes.shape[0], strict=True, return_updates=False, mode=wiring.scan,
     )  # fmt: skip
     results = results if isinstance(results, list) else [results]
     history = dict(zip(tapped, results[len(live) :], strict=True))
