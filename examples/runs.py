@@ -20,7 +20,8 @@ import gridc
 from gridc.data import sampling, tasks
 from gridc.data.datasets import Dataset
 from gridc.language import parameters
-from gridc.training.fit import fit, runner
+from gridc.training import runner
+from gridc.training.fit import fit
 
 SPECS = Path(__file__).parent.parent / "specs"
 LIMIT = {"seconds": 300.0}

@@ -10,7 +10,7 @@ import pytest
 import gridc
 from gridc.errors import DataError, SpecError, UsageError
 from gridc.model_file import hash_of, load
-from gridc.training.fit import runner
+from gridc.training import runner
 
 PARITY = """
 # whether a string of bits has an odd sum

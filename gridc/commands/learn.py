@@ -50,7 +50,7 @@ def train(
     if resume and overwrite:
         raise UsageError("--resume goes on with a training and --overwrite replaces it; give one of them.")
     from gridc.language import reader
-    from gridc.training.fit import runner
+    from gridc.training import runner
 
     read = runner.changed(reader.read(spec), changes)
     block = runner.block_of(read)

@@ -93,7 +93,7 @@ def _labelled(ids: Array, labels: tuple[str, ...]) -> Any:
 def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: float, seed: int) -> str:
     """The prompt, and as many symbols more, each drawn from what the grid predicts after all before it."""
     from gridc.data import text
-    from gridc.training.fit import runner
+    from gridc.training import runner
 
     spec = grid.spec
     given = next(iter(spec.inputs.values()))

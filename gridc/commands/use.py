@@ -81,7 +81,7 @@ def predict(model: str, file: str, output: str | None, backend: str, json_: bool
     """Predict from a file with a trained model: for classes the class and every probability."""
     from gridc.commands import predictions
     from gridc.data import files
-    from gridc.training.fit import runner
+    from gridc.training import runner
 
     kind = predictions.kind_of(output, json_)
     grid, held = _opened(model, backend)
@@ -104,7 +104,7 @@ def score(
     model: str, examples: str | None, settings: tuple[str, ...], seed: int, which: str | None, backend: str, json_: bool
 ) -> None:
     """Measure a trained model on a file, on a task, or (with neither) on the examples held out of its training."""
-    from gridc.training.fit import metrics
+    from gridc.training import metrics
 
     grid, held = _opened(model, backend)
     data, what = _examples(grid, held, examples, settings, seed)
@@ -136,7 +136,7 @@ def _confused(table: Any) -> str:
 def _examples(grid: Grid, held: Model, examples: str | None, settings: tuple[str, ...], seed: int) -> tuple[Dataset, str]:
     from gridc.data import files, tasks
     from gridc.data.datasets import for_spec
-    from gridc.training.fit import runner
+    from gridc.training import runner
 
     spec = grid.spec
     options = settings_of(settings)

@@ -18,7 +18,7 @@ from gridc.language.reader import read
 from gridc.language.spec import GridSpec
 from gridc.options import Option
 from gridc.training.experiment import Budget, Data, Stop, Training
-from gridc.training.fit import checkpoint
+from gridc.training import checkpoint
 from gridc.training.progress import Style
 from gridc.training.update_rules import OPTIMIZERS
 
