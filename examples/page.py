@@ -20,9 +20,12 @@ p { max-width: 62rem } .soft, small { color: var(--soft) } small { font-size: .8
 .cards b { display: block; font-size: 1.5rem; line-height: 1.2 }
 table { border-collapse: collapse; width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 8px }
 th { text-align: left; font-size: .8rem; font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line) }
-td:first-child { width: 23rem } th, td { padding: .55rem .7rem; vertical-align: top } tr + tr td { border-top: 1px solid var(--line) }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } td.n b { font-size: 1.05rem }
-.good { color: var(--good) } .bad { color: var(--bad) } code { font-size: .9em } svg { display: block }
+td:first-child { width: 23rem }
+th, td { padding: .55rem .7rem; vertical-align: top } tr + tr td { border-top: 1px solid var(--line) }
+.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+ td.n b { font-size: 1.05rem }
+.good { color: var(--good) } .bad { color: var(--bad) }
+code { font-size: .9em } svg { display: block }
 pre { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .9rem 1.1rem; white-space: pre-wrap;
       overflow-wrap: anywhere; font-size: .85rem }
 """
@@ -33,20 +36,26 @@ def page(results: list[dict[str, Any]], seconds: float, workers: int) -> str:
     by_row = {row: [r for r in results if r["row"] == row] for row in sorted({r["row"] for r in results})}
     reached = sum("error" not in r and RUNS[r["row"]].reached(r["value"]) for r in results)
     cards = {
-        "networks": len({RUNS[row].spec for row in by_row}), "runs": len(results), "reached their goal": reached,
-        "minutes in all": f"{seconds / 60:.1f}", "minutes of a processor": f"{sum(r.get('processor', 0) for r in results) / 60:.1f}",
-    }  # fmt: skip
+        "networks": len({RUNS[row].spec for row in by_row}),
+        "runs": len(results),
+        "reached their goal": reached,
+        "minutes in all": f"{seconds / 60:.1f}",
+        "minutes of a processor": f"{sum(r.get('processor', 0) for r in results) / 60:.1f}",
+    }
+    heads = ("network", "shows", "result", "parameters", "samples", "time", "curve", "schedule")
     body = [
         "<h1>The small runs</h1>",
-        f'<p class="soft">Each network of <code>specs/</code> learns something small. Written by <code>make examples</code> on '
-        f"{os.cpu_count()} cores ({platform.machine()}), {workers} runs at a time with one thread each.</p>",
-        '<div class="cards">' + "".join(f"<div><b>{value}</b><small>{name}</small></div>" for name, value in cards.items()) + "</div>",
-        "<p>The examples of a run fall into three parts, no input in two of them: one is trained on, one decides when to stop and is "
-        "drawn as the curve, and the <b>result</b> is of the third, which decides nothing. Where there are several seeds each has its "
-        "line. Time is that of training, without compiling. The picture of a schedule has a bar for each wavefront, as "
-        "high as it has steps that run side by side.</p>",
-        "<table><tr><th>network<th>shows<th class=n>result<th class=n>parameters<th class=n>samples<th class=n>time<th>curve"
-        "<th>schedule</tr>",
+        f"<p class=soft>Each network of <code>specs/</code> learns something small. Written by <code>make examples</code> on "
+        f"{os.cpu_count()} cores ({platform.machine()}), {workers} at a time with one thread each.</p>",
+        "<div class=cards>",
+        *(f"<div><b>{value}</b><small>{name}</small></div>" for name, value in cards.items()),
+        "</div>",
+        "<p>The examples of a run fall into three parts, no input in two of them: one is trained on, one decides when to stop "
+        "and is drawn as the curve, and the <b>result</b> is of the third, which decides nothing. (The language model stops after a "
+        "fixed number of steps; its curve is of the text that is held out.) Where there are several seeds each has its line. "
+        "Time is that of training, without compiling. The picture of a schedule has a bar for each wavefront, as high as it "
+        "has steps that run side by side.</p>",
+        f"<table><tr>{''.join(f'<th{_right(i)}>{name}' for i, name in enumerate(heads))}</tr>",
         *(_row(RUNS[row], mine) for row, mine in by_row.items()),
         "</table>",
         *_compared(by_row),
@@ -72,28 +81,36 @@ def _row(run: Run, mine: list[dict[str, Any]]) -> str:
         return f"<tr><td>{cells[0]}<td>{cells[1]}<td colspan=6></tr>"
     marks = [("good", "✓") if run.reached(r["value"]) else ("bad", "missed") for r in done]
     cells += [
-        "<br>".join(f'<b>{r["value"]:.3f}</b> <span class="{k}">{mark}</span>' for r, (k, mark) in zip(done, marks, strict=True)),
+        "<br>".join(f"<b>{r['value']:.3f}</b> <span class={k}>{mark}</span>" for r, (k, mark) in zip(done, marks, strict=True)),
         f"{done[0]['parameters']:,}",
         "<br>".join(f"{r['samples']:,}" for r in done),
         "<br>".join(f"{r['seconds']:.1f} s" for r in done),
         curves([r["curve"] for r in done]),
         f"{profile(done[0]['widths'])}<small>{done[0]['schedule']}</small>",
     ]
-    return "<tr>" + "".join(f"<td{' class=n' if 2 <= i <= 5 else ''}>{text}" for i, text in enumerate(cells)) + "</tr>"
+    return f"<tr>{''.join(f'<td{_right(i)}>{text}' for i, text in enumerate(cells))}</tr>"
+
+
+def _right(column: int) -> str:
+    """Numbers stand on the right of their column."""
+    return " class=n" if 2 <= column <= 5 else ""
 
 
 def _compared(by_row: dict[int, list[dict[str, Any]]]) -> list[str]:
     """Networks that are compared, by all their seeds."""
-    several = {row: sorted(r["value"] for r in mine if "error" not in r) for row, mine in by_row.items() if len(RUNS[row].seeds) > 2}
-    several = {row: values for row, values in several.items() if len(values) > 2}
-    if len(several) < 2:
-        return []
-    lines = "".join(f"<tr><td><b>{RUNS[row].name}</b><td class=n>{values[0]:.3f}<td class=n>{sum(values) / len(values):.3f}"
-                    f"<td class=n>{values[-1]:.3f}<td class=n>{len(values)}</tr>" for row, values in several.items())  # fmt: skip
-    shows = next(iter(several))
-    return [f"<h2>Compared: {html.escape(RUNS[shows].measured)}</h2>",
-            "<table style='width:auto'><tr><th>network<th class=n>worst seed<th class=n>mean<th class=n>best seed<th class=n>seeds</tr>",
-            lines, "</table>"]  # fmt: skip
+    lines: list[str] = []
+    for what in {run.compared: None for run in RUNS if run.compared}:
+        several = {RUNS[row].name: sorted(r["value"] for r in mine if "error" not in r)
+                   for row, mine in by_row.items() if RUNS[row].compared == what}  # fmt: skip
+        if len(several) < 2 or min(map(len, several.values())) < 3:
+            continue
+        head = "".join(f"<th class=n>{name}" for name in ("lowest", "mean", "highest", "seeds"))
+        lines += [f"<h2>Compared: {html.escape(what)}</h2><table style='width:auto'><tr><th>network{head}</tr>"]
+        for name, values in several.items():
+            figures = (f"{values[0]:.3f}", f"{sum(values) / len(values):.3f}", f"{values[-1]:.3f}", str(len(values)))
+            lines.append(f"<tr><td><b>{name}</b>{''.join(f'<td class=n>{one}' for one in figures)}</tr>")
+        lines.append("</table>")
+    return lines
 
 
 WIDTH, HEIGHT = 190, 64
@@ -120,7 +137,8 @@ def curves(several: list[list[tuple[float, float]]]) -> str:
             f'<path d="M34 4V{HEIGHT - 14}H{WIDTH - 2}" fill="none" stroke="var(--line)"/>'
             f'<text x="30" y="10" text-anchor="end" {text}>{high:.2f}</text>'
             f'<text x="30" y="{HEIGHT - 15}" text-anchor="end" {text}>{low:.2f}</text>'
-            f'<text x="{WIDTH - 2}" y="{HEIGHT - 2}" text-anchor="end" {text}>{_short(right)}</text>{"".join(lines)}</svg>')  # fmt: skip
+            f'<text x="{WIDTH - 2}" y="{HEIGHT - 2}" text-anchor="end" {text}>{_short(right)}</text>'
+            f"{''.join(lines)}</svg>")  # fmt: skip
 
 
 def profile(widths: list[int]) -> str:
@@ -128,8 +146,8 @@ def profile(widths: list[int]) -> str:
     step, most = (WIDTH - 2) / len(widths), max(widths)
     bars = "".join(f'<rect x="{1 + i * step:.2f}" y="{40 - 36 * n / most:.1f}" width="{max(step * 0.82, 0.6):.2f}" '
                    f'height="{36 * n / most:.1f}"/>' for i, n in enumerate(widths))  # fmt: skip
-    return (f'<svg width="{WIDTH}" height="42" fill="var(--blue)" role="img" aria-label="steps of each wavefront, at most {most}">'
-            f'{bars}</svg>')  # fmt: skip
+    label = f"steps of each wavefront, at most {most}"
+    return f'<svg width="{WIDTH}" height="42" fill="var(--blue)" role="img" aria-label="{label}">{bars}</svg>'
 
 
 def _short(count: float) -> str:

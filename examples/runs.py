@@ -64,8 +64,8 @@ class Run:
     """The value that the run must reach (or stay below, where ``lower``)."""
     lower: bool = False
     title: str = ""
-    measured: str = ""
-    """What is compared, where several networks are."""
+    compared: str = ""
+    """What several networks are compared by, where they are: over at least three seeds."""
     minutes: float = 0.3
     """About how long it takes: the longest are begun first."""
 
@@ -106,7 +106,8 @@ def told(
     spec: gridc.GridSpec, history: Any, seed: int, measured: tuple[str, float], sizes: Mapping[str, int], notes: str = ""
 ) -> Result:
     """The figures of a training, with the accuracy on the validation part as its curve."""
-    return result(spec, seed, *measured, [(float(r.samples), float(r.accuracy())) for r in history.records], history, sizes, notes)
+    curve = [(float(r.samples), float(r.accuracy())) for r in history.records]
+    return result(spec, seed, *measured, curve, history, sizes, notes)
 
 
 # -- three parts ------------------------------------------------------------------------------------------------------
@@ -225,8 +226,9 @@ def reencoder(task: str) -> Callable[[gridc.GridSpec, int], Result]:
         given, wanted = whole.inputs["symbols"], whole.targets["symbols"]
         before = np.concatenate([np.full((len(wanted), 1), start), wanted[:, :-1]], axis=1)
         train, validation, test = parts(Dataset({"words": given, "before": before}, {"next": wanted}), seed)
-        grid, history = trained(spec, train, validation, seed, optimizer={"adam": {"learning_rate": 0.005}}, batch=50, clip=1.0,
-                                budget={"samples": 150_000, **LIMIT}, stop={"accuracy": 0.998}, evaluate={"samples": 10_000})  # fmt: skip
+        grid, history = trained(
+            spec, train, validation, seed, optimizer={"adam": {"learning_rate": 0.005}}, batch=50, clip=1.0,
+            budget={"samples": 150_000, **LIMIT}, stop={"accuracy": 0.998}, evaluate={"samples": 10_000})  # fmt: skip
         words, wanted = test.inputs["words"][:1000], test.targets["next"][:1000]
         written = np.full((len(words), 1), start)
         for _ in range(length):
@@ -271,7 +273,10 @@ def classifier(words: bool) -> Callable[[gridc.GridSpec, int], Result]:
     return do
 
 
-def windows(text: np.ndarray, window: int, batch: int, seed: int) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+Batch = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
+
+
+def windows(text: np.ndarray, window: int, batch: int, seed: int) -> Iterator[Batch]:
     """Mini-batches of windows from random places of a text, without end."""
     rng = np.random.default_rng(seed)
     while True:
@@ -306,16 +311,16 @@ SEEDS = (0, 1, 2)
 DIAGONAL = "the random diagonal, marks found in squares of the test part"
 RUNS = (
     Run("character-language-model", "fewer bits per character than counts of what follows three characters", language_model,
-        goal=2.0, lower=True, minutes=5.0),
+        goal=1.93, lower=True, minutes=5.0),
     Run("text-classifier", "prose from code by characters, variable lengths", classifier(words=False), goal=0.95,
         minutes=2.5),
     Run("text-classifier-words", "prose from code by words, variable lengths", classifier(words=True), goal=0.95),
     Run("reencoder", "reverses sequences", reencoder("reverse"), goal=0.9, title="reencoder: reverse"),
     Run("reencoder", "sorts sequences", reencoder("sort"), goal=0.9, title="reencoder: sort"),
-    Run("multi-dimensional-lstm", "does the random diagonal", block(found), SEEDS, 0.99, measured=DIAGONAL),
-    Run("leaky-lstm", "does the random diagonal", block(found), SEEDS, 0.99, measured=DIAGONAL),
+    Run("multi-dimensional-lstm", "does the random diagonal", block(found), SEEDS, 0.99, compared=DIAGONAL),
+    Run("leaky-lstm", "does the random diagonal", block(found), SEEDS, 0.99, compared=DIAGONAL),
     Run("rows-lstm", "cannot do the random diagonal: chance is one column in seven", block(found), SEEDS, 0.3, lower=True,
-        measured=DIAGONAL),
+        compared=DIAGONAL),
     Run("one-grid-untied", "parity of ten bits", block(right), goal=0.9),
     Run("parity", "parity, tied", block(right, bits=10), goal=0.99),
     Run("two-grid", "gives five symbols back", block(whole), goal=0.95),
@@ -331,8 +336,8 @@ RUNS = (
     Run("recurrent-highway", "gives three symbols back", block(whole), goal=0.95),
     Run("bidirectional", "reverses eight symbols", block(whole), goal=0.9),
     Run("addition", "adds two numbers", block(whole), goal=0.9),
-    Run("memory-network", "a question that two facts answer", block(right), goal=0.97),
-    Run("memory-network-adjacent", "a question that two facts answer", block(right), goal=0.97),
+    Run("memory-network", "a question that two facts answer", block(right), SEEDS, 0.97),
+    Run("memory-network-adjacent", "a question that two facts answer", block(right), SEEDS, 0.97),
     Run("highway", "digits", block(right), goal=0.96),
     Run("three-grid", "digits", block(right), goal=0.96),
     Run("four-grid", "finds the place beside a mark in a cube", cube, goal=0.99),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gridc.training.optimizers import Optimizer
 
 Arrays = Mapping[str, Any]
+_settings = threading.Lock()  # PyTensor's, which all threads see
 CHUNK = 1 << 28
 """Numbers that a prediction's vectors may take up at once; larger batches are predicted in parts."""
 
@@ -146,7 +147,7 @@ class Grid:
         return score(self, for_spec(Dataset(dict(inputs), dict(targets), dict(lengths or {})), self.spec))
 
     def stream(self, along: str | None = None) -> Stream:
-        """A function that runs this grid piece by piece along a dimension (``gridc.stream``).  Raises UsageError where it cannot."""
+        """A function that runs this grid piece by piece along a dimension (``gridc.stream``); UsageError where it cannot."""
         from gridc.stream import Stream
 
         return Stream(self, along)
@@ -251,7 +252,9 @@ class Grid:
         inputs = {"predict": sizes, "loss": [*sizes, *told], "gradients": [*sizes, *told, *s.masks.values()]}[name]
         outputs = {"predict": [*s.outputs.values()], "loss": [s.loss], "gradients": [s.loss, *s.outputs.values()]}[name]
         if name == "gradients" and s.parameters:
-            outputs += pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
+            # A Scan keeps the gradients of its states in this type, whatever theirs is.
+            with _settings, pytensor.config.change_flags(floatX=self.dtype):
+                outputs += pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
         return pytensor.function(
             [*s.parameters.values(), *inputs, *indices], outputs, mode=self.backend.mode(), on_unused_input="ignore",
             name=f"{self.spec.name}.{name}", trust_input=True,
@@ -290,8 +293,8 @@ class Grid:
                 able = training and self.lowering == "fused" and not self.recompute
                 what = f"{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
                 raise ResourceError(
-                    f"{what} of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB of memory and {available / 1e9:,.1f} GB "
-                    f"are available; {'gridc.compile(…, recompute=True) or ' * able}a smaller batch may help"
+                    f"{what} of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB of memory and "
+                    f"{available / 1e9:,.1f} GB are available; {'gridc.compile(…, recompute=True) or ' * able}a smaller batch may help"
                 )
         self._fitted[name] = needed
 
@@ -342,6 +345,7 @@ class TrainingStep:
         loss, gradients, _ = self.grid.loss_and_gradients(inputs, targets, lengths)
         norm = global_norm(gradients)
         if not np.isfinite(loss) or not np.isfinite(norm):
-            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss:g} and the gradients' norm {norm:g}; a smaller learning rate or clip=1.0 may help")
+            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss:g} and the gradients' norm {norm:g}; "
+                               "a smaller learning rate or clip=1.0 may help")  # fmt: skip
         self.optimizer.update(self.grid.parameters, gradients, norm=norm)
         return loss
