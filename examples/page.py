@@ -51,8 +51,8 @@ def page(results: list[dict[str, Any]], seconds: float, workers: int) -> str:
         *(f"<div><b>{value}</b><small>{name}</small></div>" for name, value in cards.items()),
         "</div>",
         "<p>The examples of a run fall into three parts, no input in two of them: one is trained on, one decides when to stop "
-        "and is drawn as the curve, and the <b>result</b> is of the third, which decides nothing. (The language model stops after a "
-        "fixed number of steps; its curve is of the text that is held out.) Where there are several seeds each has its line. "
+        "and is drawn as the curve, and the <b>result</b> is of the third, which decides nothing. (The language model stops "
+        "after a fixed number of steps; its curve is of the text held out.) Where there are several seeds each has its line. "
         "Time is that of training, without compiling. The picture of a schedule has a bar for each wavefront, as high as it "
         "has steps that run side by side.</p>",
         f"<table><tr>{''.join(f'<th{_right(i)}>{name}' for i, name in enumerate(heads))}</tr>",

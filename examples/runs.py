@@ -6,6 +6,9 @@ another measure than the share of right cells, the row has a function for it.
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,13 +19,15 @@ import numpy as np
 import texts
 
 import gridc
-from gridc.data import sampling, tasks
+from gridc.data import tasks
 from gridc.data.datasets import Dataset
 from gridc.language import parameters
 from gridc.training import runner
 from gridc.training.fit import fit
 
 SPECS = Path(__file__).parent.parent / "specs"
+MODEL = SPECS.parent / "results" / "character-language-model.grid"
+"""Where the language model is kept, for `gridc sample`."""
 LIMIT = {"seconds": 300.0}
 """No run takes longer, wherever it has got to; on a machine with nothing else to do none comes near it."""
 
@@ -302,8 +307,13 @@ def language_model(spec: gridc.GridSpec, seed: int) -> Result:
         schedule={"cosine_decay_schedule": {}}, clip=1.0, budget={"steps": steps}, evaluate={"steps": 250})  # fmt: skip
     curve = [(float(r.samples), float(r.shown_loss / np.log(2))) for r in history.records]
     bits = texts.Counts(text[:cut], 3, len(texts.LETTERS)).bits(test[1:])
-    written = texts.letters(np.array([*sampling.sample(grid, texts.numbers("The "), 400, temperature=0.6, seed=seed)]))
-    notes = f"Counts of three characters (Kneser-Ney): {bits:.3f} bits on the same text. It writes:\nThe {written}"
+    grid.vocabularies = {"text": texts.LETTERS, "next": texts.LETTERS}
+    MODEL.parent.mkdir(exist_ok=True)
+    grid.save(MODEL)
+    command = ["gridc", "sample", str(MODEL.relative_to(SPECS.parent)), "--prompt", "The ", "--temperature", "0.6", "-n", "500"]
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True, cwd=SPECS.parent)
+    notes = (f"Counts of three characters, smoothed by Kneser and Ney's rule: {bits:.3f} bits on the same text.\n\n"
+             f"$ {shlex.join(command)}\n{done.stdout}")  # fmt: skip
     return result(spec, seed, "bits per character", curve[-1][1], curve, history, {"T": window}, notes)
 
 

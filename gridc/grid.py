@@ -291,10 +291,11 @@ class Grid:
                 needed = summary.needed(self.spec, self.dtype, sizes, batch, training, True, available + before)
             if needed > available + before:
                 able = training and self.lowering == "fused" and not self.recompute
+                instead = "gridc.compile(…, recompute=True) or " * able
                 what = f"{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
                 raise ResourceError(
                     f"{what} of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB of memory and "
-                    f"{available / 1e9:,.1f} GB are available; {'gridc.compile(…, recompute=True) or ' * able}a smaller batch may help"
+                    f"{available / 1e9:,.1f} GB are available; {instead}a smaller batch may help"
                 )
         self._fitted[name] = needed
 
