@@ -2,12 +2,13 @@
 # make test      the tests (what .ci/run calls)
 # make docs      the tables that come from the code, and the pages of docs/ as HTML
 # make thorough  2,000 random grids against the oracle, 50 kills of a training, every backend
+# make examples  every network learns something small: a page of results in results/index.html, in a quarter of an hour
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 WORKERS ?= 2
 
-.PHONY: demo test thorough bench docs lint clean
+.PHONY: demo test thorough bench examples docs lint clean
 
 demo: .venv/installed
 	@rm -rf $(DEMO)
@@ -23,6 +24,9 @@ test: .venv/tested
 
 thorough: .venv/tested
 	GRIDC_EXAMPLES=2000 $(BIN)/python -m pytest -n $(WORKERS)
+
+examples: .venv/installed
+	$(BIN)/python examples/run_all.py
 
 bench: .venv-bench/installed
 	@mkdir -p runs

@@ -16,6 +16,8 @@ LETTERS = (*map(chr, range(32, 127)), "\n")
 """The vocabulary of characters: what can be printed, and the end of a line, which also stands for all else."""
 _NUMBER = {letter: i for i, letter in enumerate(LETTERS)}
 SKIPPED = ("test", "tests", "site-packages", "idlelib", "lib2to3", "__pycache__", "encodings", "pydoc_data", "turtledemo")
+PARTS = ("train", "train", "train", "validation", "test")
+"""Which part a module's text belongs to, in turn."""
 
 
 def numbers(text: str) -> np.ndarray:
@@ -54,21 +56,21 @@ def _parts(source: str) -> Iterator[tuple[int, str]]:
 
 
 def prose_and_code(per_class: int, shortest: int, longest: int, seed: int = 0) -> dict[str, list[tuple[str, int]]]:
-    """Pieces of prose (0) and of code (1), as many of both, white space evened out; held out are pieces of other modules."""
+    """Pieces of prose (0) and of code (1), as many of both, white space evened out: ``train``, and a quarter as many for
+    ``validation`` and ``test``, each of modules of its own."""
     rng = np.random.default_rng(seed)
     pieces: dict[tuple[str, int], list[str]] = defaultdict(list)
     for number, (_, source) in enumerate(modules()):
-        place = "held out" if number % 5 == 0 else "train"
         for kind, text in _parts(source):
             text = " ".join(text.split())
             while len(text) >= shortest:
                 length = int(rng.integers(shortest, longest + 1))
-                pieces[place, kind].append(text[:length])
+                pieces[PARTS[number % len(PARTS)], kind].append(text[:length])
                 text = text[length:].lstrip()
     result: dict[str, list[tuple[str, int]]] = {}
-    for place, count in (("train", per_class), ("held out", per_class // 4)):
-        both = [(text, kind) for kind in (0, 1) for text in rng.permutation(pieces[place, kind])[:count]]
-        result[place] = [(str(both[i][0]), both[i][1]) for i in rng.permutation(len(both))]
+    for part, count in (("train", per_class), ("validation", per_class // 4), ("test", per_class // 4)):
+        both = [(text, kind) for kind in (0, 1) for text in rng.permutation(pieces[part, kind])[:count]]
+        result[part] = [(str(both[i][0]), both[i][1]) for i in rng.permutation(len(both))]
     return result
 
 
@@ -80,26 +82,44 @@ def documentation() -> str:
 
 
 class Counts:
-    """A count model: what followed the last ``order`` characters, backing off to fewer by Witten and Bell's estimate."""
+    """A count model: what followed the last ``order`` characters, smoothed as Chen and Goodman do.
+
+    That is Kneser and Ney's interpolated estimate with three discounts: a count gives up a part that falls to the shorter
+    context, whose counts are of the different characters that stood before."""
 
     def __init__(self, text: np.ndarray, order: int, size: int) -> None:
         self.order, self.size = order, size
-        self.tables: list[dict[tuple[int, ...], dict[int, int]]] = [{} for _ in range(order + 1)]
+        self.tables: list[dict[tuple[int, ...], dict[int, int]]] = [defaultdict(dict) for _ in range(order + 1)]
         ids = text.tolist()
-        for i, letter in enumerate(ids):
-            for n in range(min(order, i) + 1):
-                seen = self.tables[n].setdefault(tuple(ids[i - n : i]), {})
-                seen[letter] = seen.get(letter, 0) + 1
+        for i in range(order, len(ids)):
+            seen = self.tables[order][tuple(ids[i - order : i])]
+            seen[ids[i]] = seen.get(ids[i], 0) + 1
+        for n in range(order, 0, -1):
+            for before, seen in self.tables[n].items():
+                shorter = self.tables[n - 1][before[1:]]
+                for letter in seen:
+                    shorter[letter] = shorter.get(letter, 0) + 1
+        self.discounts = [self._discounts(table) for table in self.tables]
+
+    @staticmethod
+    def _discounts(table: dict[tuple[int, ...], dict[int, int]]) -> tuple[float, float, float]:
+        """What a count of one, of two and of more gives up."""
+        found = np.bincount([min(count, 5) for seen in table.values() for count in seen.values()], minlength=6).astype(float)
+        n = np.maximum(found[1:5], 1)
+        y = n[0] / (n[0] + 2 * n[1])
+        return tuple(float(np.clip(k + 1 - (k + 2) * y * n[k + 1] / n[k], 0.05, k + 0.95)) for k in range(3))  # type: ignore[return-value]
 
     def probability(self, before: tuple[int, ...], letter: int) -> float:
         """Of a character after others."""
         p = 1 / self.size
         for n in range(min(self.order, len(before)) + 1):
             seen = self.tables[n].get(before[len(before) - n :])
-            if seen is None:
+            if not seen:
                 break
-            total, kinds = sum(seen.values()), len(seen)
-            p = (seen.get(letter, 0) + kinds * p) / (total + kinds)
+            given = self.discounts[n]
+            left = sum(given[min(count, 3) - 1] for count in seen.values())
+            mine = seen.get(letter, 0)
+            p = (max(mine - given[min(mine, 3) - 1], 0) * (mine > 0) + left * p) / sum(seen.values())
         return p
 
     def bits(self, text: np.ndarray) -> float:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytensor
 
+from gridc.data.datasets import MASKS
 from gridc.errors import NumbersError, ResourceError, UsageError
 from gridc.language import arrays, noise, parameters
 from gridc.language.arrays import Array, Call
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gridc.training.optimizers import Optimizer
 
 Arrays = Mapping[str, Any]
+_settings = threading.Lock()  # PyTensor's, which all threads see
 CHUNK = 1 << 28
 """Numbers that a prediction's vectors may take up at once; larger batches are predicted in parts."""
 
@@ -50,6 +52,7 @@ class Grid:
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         """What the ids of an input or an output stand for, where that is known."""
+        self._masks = np.random.default_rng([seed, MASKS])
         self._progress, self._lock = progress, threading.RLock()
         start = parameters.initial(spec, seed, dtype)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in start.items()}
@@ -83,7 +86,9 @@ class Grid:
         return float(self._run("loss", call, self._targets(targets, call, None))[0])
 
     def gradients(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
-        """The gradient of the loss for every parameter, in the parameter's shape.  Raises DataError."""
+        """The gradient of the loss for every parameter, in the parameter's shape.  Raises DataError.
+
+        With dropout or zoneout it is that of the loss under masks drawn for this call."""
         return self.loss_and_gradients(inputs, targets, lengths)[1]
 
     def loss_and_gradients(
@@ -91,15 +96,31 @@ class Grid:
     ) -> tuple[float, dict[str, Array], dict[str, Array]]:
         """The loss, the gradients, and the outputs of the same sweep.
 
-        ``weights`` maps an output to what its loss counts: a number, or one for each position of its target."""
-        if noise.noisy(self.spec):
-            # Training without the masks would be another network than the spec's, and nobody would be told.
-            raise UsageError(f"'{self.spec.name}' has dropout or zoneout, whose masks a compiled grid does not draw yet, so it can "
-                             "predict but not train; lower it with training=True and give the masks yourself")  # fmt: skip
+        ``weights`` maps an output to what its loss counts: a number, or one for each position of its target.  With dropout or
+        zoneout every call draws new masks, which all three are computed under; ``random_state`` says which come next."""
         call = arrays.check(self.spec, inputs, lengths, self.dtype)
-        loss, *rest = self._run("gradients", call, self._targets(targets, call, weights))
+        told = self._targets(targets, call, weights)
+        with self._lock:
+            loss, *rest = self._run("gradients", call, [*told, *self._drawn(call)])
         outputs = dict(zip(self.spec.outputs, rest, strict=False))
         return float(loss), dict(zip(self.parameters, rest[len(outputs) :], strict=True)), outputs
+
+    @property
+    def random_state(self) -> dict[str, Any] | None:
+        """Where the generator of dropout's and zoneout's masks stands, a plain mapping that may be kept and set again, so that
+        the same masks follow; None where the spec has neither.  It starts from the grid's seed."""
+        return dict(self._masks.bit_generator.state) if noise.noisy(self.spec) else None
+
+    @random_state.setter
+    def random_state(self, state: Mapping[str, Any]) -> None:
+        self._masks.bit_generator.state = state
+
+    def _drawn(self, call: Call) -> list[Array]:
+        """The masks of one training step, in the order of the training graph's."""
+        if not noise.noisy(self.spec):
+            return []
+        batch, *sizes = (int(n) for n in call.extent)
+        return [*noise.draw(self.spec, batch, sizes, self._masks, self.dtype).values()]
 
     # -- training and keeping -----------------------------------------------------------------------------------------
 
@@ -130,7 +151,7 @@ class Grid:
         return score(self, for_spec(from_arrays(self.spec, inputs, targets, lengths), self.spec))
 
     def stream(self, along: str | None = None) -> Stream:
-        """A function that runs this grid piece by piece along a dimension (``gridc.stream``).  Raises UsageError where it cannot."""
+        """A function that runs this grid piece by piece along a dimension (``gridc.stream``); UsageError where it cannot."""
         from gridc.stream import Stream
 
         return Stream(self, along)
@@ -173,8 +194,8 @@ class Grid:
 
     # -- compiling ----------------------------------------------------------------------------------------------------
 
-    def _lowered(self, call: Call | None = None) -> Symbols:
-        """The graph that this grid's own functions run: sizes and lengths are inputs of it.
+    def _lowered(self, training: bool, call: Call | None = None) -> Symbols:
+        """The graph that this grid's own functions run: sizes and lengths are inputs of it, and for ``training`` the masks.
 
         For a backend whose shapes are static every input has those of the call."""
         import pytensor.tensor as pt
@@ -188,12 +209,17 @@ class Grid:
         return lowering.lower(
             self.spec, inputs, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan,  # type: ignore[arg-type]
             extent=pt.vector("extent", dtype="int64"), lengths=pt.TensorType("int64", shape)("lengths"), static=static,
-            recompute=self.recompute,
+            training=training, recompute=self.recompute,
         )  # fmt: skip
 
     @cached_property
     def _symbols(self) -> Symbols:
-        return self._lowered()
+        return self._lowered(training=False)
+
+    @cached_property
+    def _training_symbols(self) -> Symbols:
+        """The graph whose gradients are taken: that of prediction, unless masks are drawn."""
+        return self._lowered(training=True) if noise.noisy(self.spec) else self._symbols
 
     @cached_property
     def symbolic(self) -> Symbols:
@@ -212,7 +238,7 @@ class Grid:
         """A compiled function by name, made at its first use; it serves every size."""
         if name not in self._functions:
             with self._timed(name):
-                self._functions[name] = self._compiled(name, self._symbols)
+                self._functions[name] = self._compiled(name, self._training_symbols if name == "gradients" else self._symbols)
         return self._functions[name]
 
     def _static_function(self, name: str, call: Call, indices: list[Array]) -> Callable[..., list[Array]]:
@@ -220,17 +246,19 @@ class Grid:
         key = (name, *(array.shape for array in (*call.inputs.values(), call.lengths, *indices)))
         if key not in self._functions:
             with self._timed(f"{name} for {' × '.join(map(str, call.extent))}"):
-                self._functions[key] = self._compiled(name, self._lowered(call))
+                self._functions[key] = self._compiled(name, self._lowered(name == "gradients", call))
         return self._functions[key]
 
     def _compiled(self, name: str, s: Symbols) -> Callable[..., list[Array]]:
         sizes = [*s.inputs.values(), s.extent, s.lengths]
         told = [*s.targets.values(), *s.weights.values()]
         indices = s.indices if self.backend.static else ()
-        inputs = {"predict": sizes, "loss": [*sizes, *told], "gradients": [*sizes, *told]}[name]
+        inputs = {"predict": sizes, "loss": [*sizes, *told], "gradients": [*sizes, *told, *s.masks.values()]}[name]
         outputs = {"predict": [*s.outputs.values()], "loss": [s.loss], "gradients": [s.loss, *s.outputs.values()]}[name]
         if name == "gradients" and s.parameters:
-            outputs += pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
+            # A Scan keeps the gradients of its states in this type, whatever theirs is.
+            with _settings, pytensor.config.change_flags(floatX=self.dtype):
+                outputs += pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
         return pytensor.function(
             [*s.parameters.values(), *inputs, *indices], outputs, mode=self.backend.mode(), on_unused_input="ignore",
             name=f"{self.spec.name}.{name}", trust_input=True,
@@ -270,10 +298,11 @@ class Grid:
                 needed = summary.needed(self.spec, self.dtype, sizes, batch, training, True, available + before)
             if needed > available + before:
                 able = training and self.lowering == "fused" and not self.recompute
+                instead = "gridc.compile(…, recompute=True) or " * able
                 what = f"{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
                 raise ResourceError(
-                    f"{what} of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB of memory and {available / 1e9:,.1f} GB "
-                    f"are available; {'gridc.compile(…, recompute=True) or ' * able}a smaller batch may help"
+                    f"{what} of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB of memory and "
+                    f"{available / 1e9:,.1f} GB are available; {instead}a smaller batch may help"
                 )
         self._fitted[name], self._last = needed, like
 
@@ -324,6 +353,7 @@ class TrainingStep:
         loss, gradients, _ = self.grid.loss_and_gradients(inputs, targets, lengths)
         norm = global_norm(gradients)
         if not np.isfinite(loss) or not np.isfinite(norm):
-            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss:g} and the gradients' norm {norm:g}; a smaller learning rate or clip=1.0 may help")
+            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss:g} and the gradients' norm {norm:g}; "
+                               "a smaller learning rate or clip=1.0 may help")  # fmt: skip
         self.optimizer.update(self.grid.parameters, gradients, norm=norm)
         return loss

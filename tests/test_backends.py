@@ -213,10 +213,3 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
     assert "parameters" in str(again.summary(batch=5, T=4))
     assert set(again.score(inputs, targets, lengths)) == {"label", "each"}
-
-
-def test_a_grid_whose_masks_are_not_drawn_refuses_to_train() -> None:
-    grid = gridc.compile(SPEC.replace("hidden: 2,", "hidden: 2, dropout: 0.5,"), dtype="float64", eager=False)
-    inputs, targets, lengths = example(2, 3)
-    with pytest.raises(gridc.UsageError, match="does not draw yet"):
-        grid.training_step("sgd")(inputs, targets, lengths)

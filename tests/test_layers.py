@@ -29,7 +29,7 @@ LAYERS = {
         "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes pictures.exports pictures.drawing "
         "pictures.cell_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
-        "symbolic.backends fusion.native fusion.tracer symbolic.indices symbolic.wiring fusion.kernels fusion.machine "
+        "symbolic.backends symbolic.ufuncs fusion.native fusion.tracer symbolic.indices symbolic.wiring fusion.kernels fusion.machine "
         "fusion.sweep fusion.recompute symbolic.fused symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
         "training.state training.standardizing training.setup training.loop training.fit",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-SPLIT, SHUFFLE, SAMPLE = 1, 2, 3
+SPLIT, SHUFFLE, SAMPLE, MASKS = 1, 2, 3, 4
 """Second words of the seeds, so that one seed gives independent streams for splitting, shuffling and sampling."""
 
 

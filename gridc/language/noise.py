@@ -86,5 +86,3 @@ def rows(spec: GridSpec, t: Transform, looked: Array, example: Array, sizes: Seq
         found = found + step * np.clip(looked[:, d], 0, sizes[d] - 1)
         step *= sizes[d]
     return found
-
-

@@ -29,8 +29,12 @@ class Backend:
     extra: str = ""
     static: bool = False
     lowerings: tuple[str, ...] = ("fused", "plain")
-    scan: str | None = None
-    """The mode of a Scan's inner graph, where it is not the backend's own."""
+    inner: Callable[[], Any] | None = None
+
+    @property
+    def scan(self) -> Any:
+        """The mode of a Scan's inner graph; None where it is that of the function around it."""
+        return None if self.inner is None else self.inner()
 
     def missing(self) -> tuple[str, ...]:
         """The packages or programs that it needs and that are not there."""
@@ -39,6 +43,7 @@ class Backend:
         return tuple(n for n in self.needs if importlib.util.find_spec(n) is None and not (n == "g++" and shutil.which(n)))
 
 
+@functools.cache
 def _python() -> Any:
     """Glue in Python around Ops that bring their own kernels; nothing is compiled, and buffers last between calls."""
     from pytensor.compile.mode import Mode
@@ -46,9 +51,10 @@ def _python() -> Any:
     from pytensor.link.vm import VMLinker
 
     from gridc.symbolic.fused import INPLACE
+    from gridc.symbolic.ufuncs import UFUNCS
 
     linker = VMLinker(allow_gc=False, use_cloop=False, c_thunks=False)
-    return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", INPLACE]))
+    return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", INPLACE, UFUNCS]))
 
 
 def _predefined(name: str) -> Callable[[], Any]:
@@ -63,7 +69,7 @@ def _predefined(name: str) -> Callable[[], Any]:
 BACKENDS: Mapping[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend("python", "PyTensor's Python linker around compiled kernels; builds at once", _python, scan="FAST_COMPILE"),
+        Backend("python", "PyTensor's Python linker around compiled kernels; builds at once", _python, inner=_python),
         Backend("c", "PyTensor's C linker; needs a C++ compiler and builds for about a minute", _predefined("CVM"), ("g++",)),
         Backend("numba", "PyTensor's Numba linker; builds for one to two minutes", _predefined("NUMBA"), ("numba",),
                 lowerings=("fused",)),  # 3.0.7's Numba linker gives wrong states where a Scan and its gradient are one function

@@ -86,7 +86,7 @@ def lower(
     lowering: Literal["plain", "fused", "auto"] = "auto",
     dtype: str = "float32",
     weighted: bool = False,
-    scan: str | None = None,
+    scan: Any = None,
     static: Sizes | None = None,
     training: bool = False,
     recompute: bool = False,
@@ -177,7 +177,7 @@ def _extent(spec: GridSpec, inputs: Mapping[str, Variable]) -> Variable:
 
 def _wire(
     spec: GridSpec, inputs: Mapping[str, Variable], p: Mapping[str, Variable], extent: Variable, lengths: Variable, dtype: str,
-    scan: str | None, static: Sizes | None,
+    scan: Any, static: Sizes | None,
 ) -> Wiring:  # fmt: skip
     vectors = {name: _vectors(x, inputs[name], p, dtype) for name, x in spec.inputs.items() if not x.facts}
     entries: dict[tuple[str, str], Variable] = {}

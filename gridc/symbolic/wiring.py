@@ -33,7 +33,7 @@ class Wiring:
     joined: Mapping[str, Variable]
     facts: Mapping[str, Mapping[str, Variable]]
     indices: tuple[Variable, ...] = ()
-    scan: str | None = None
+    scan: Any = None
     static: Sizes | None = None
     masks: Mapping[str, Variable] = field(default_factory=dict)
     recompute: bool = False
