@@ -26,7 +26,7 @@ LAYERS = {
         "language.document language.page scheduling.graph language.reader",
     "when: the schedule, what it costs, how it is shown":
         "scheduling.tables scheduling.hyperplane scheduling.wavefronts scheduling.order scheduling.program "
-        "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes pictures.exports pictures.drawing "
+        "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes scheduling.critical_path scheduling.report pictures.exports pictures.drawing "
         "pictures.cell_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
         "symbolic.backends fusion.native fusion.tracer symbolic.indices symbolic.wiring fusion.kernels fusion.machine "

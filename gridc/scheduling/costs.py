@@ -319,8 +319,8 @@ def _remaining(cost: Floats, before: Ints, after: Ints, levels: Ints) -> Floats:
 @dataclass(frozen=True)
 class SpeedUp:
     """The speed-up on so many workers.  ``most`` by the laws of work and span; ``brent`` what going wavefront by wavefront
-    reaches; ``graham`` what any list schedule reaches at least; ``simulated`` with the model's costs (None on a grid too
-    large to simulate), ``moved`` vectors having changed workers."""
+    reaches; ``graham`` what any list schedule reaches at least; ``simulated`` with the model's costs, in so many ``seconds`` and
+    with so many ``moved`` vectors that changed workers (all three None on a grid too large to simulate)."""
 
     workers: int
     most: float
@@ -328,13 +328,15 @@ class SpeedUp:
     graham: float
     simulated: float | None
     moved: int | None
+    seconds: float | None
 
     def __float__(self) -> float:
         return self.simulated if self.simulated is not None else self.brent
 
     def __str__(self) -> str:
-        moved = f"({self.moved:,} vectors moved)"
-        simulated = "not simulated" if self.simulated is None else f"simulated {self.simulated:.2f} {moved}"
+        simulated = "not simulated"
+        if self.simulated is not None and self.moved is not None:
+            simulated = f"simulated {self.simulated:.2f} ({self.moved:,} vectors moved)"
         return (
             f"{self.workers} workers: at most {self.most:.2f} times as fast, wavefront by wavefront (Brent) {self.brent:.2f}, "
             f"any list schedule (Graham) at least {self.graham:.2f}, {simulated}"
@@ -349,7 +351,7 @@ def speedup(plan: Schedule, workers: int, model: Model | None = None) -> SpeedUp
     simulation = simulate(plan, workers, model) if plan.work <= MOST_SIMULATED else None
     return SpeedUp(
         workers, plan.work / least, plan.work / by_wavefront, max(1.0, plan.work / (least * (2 - 1 / workers))),
-        simulation and simulation.speedup, simulation and simulation.moved,
+        simulation and simulation.speedup, simulation and simulation.moved, simulation and simulation.seconds,
     )  # fmt: skip
 
 

@@ -32,8 +32,6 @@ MOST_STEPS = 6_000_000
 """Steps beyond which the explicit graph would take gigabytes, and is refused."""
 MOST_WAVEFRONTS = 20_000_000
 """Wavefronts beyond which their widths alone would take gigabytes."""
-MOST_WALKED = 500_000
-"""Steps up to which a path is found with the explicit graph, which is faster than asking step by step."""
 
 
 def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
@@ -196,8 +194,11 @@ class Schedule:
 
     @cached_property
     def graph(self) -> nx.DiGraph[Step]:
-        """The dependency DAG: nodes ``(transform, coordinate)`` with ``wavefront`` and ``cell``, edges with ``kind``."""
-        return self.steps.networkx()  # pyright: ignore  # the graph module leaves the type of its nodes open
+        """The dependency DAG: nodes ``(transform, coordinate)`` with their wavefront, weights and more, edges with the read that
+        they are (``exports.to_networkx`` says which attributes)."""
+        from gridc.pictures import exports
+
+        return exports.to_networkx(self)
 
     @cached_property
     def levels(self) -> Mapping[Step, int]:
@@ -256,32 +257,9 @@ class Schedule:
     def critical_path(self) -> tuple[Step, ...]:
         """One of the longest paths, first step first: at every step the predecessor of the wavefront before it, that of the
         same transform where there is one."""
-        if self.work <= MOST_WALKED:
-            return self._walked()
-        step = self.wavefronts[self.span - 1][0]
-        path = [step]
-        while self.levels[step]:
-            late = [s for s, _ in self.predecessors(step) if self.levels[s] == self.levels[step] - 1]
-            step = next((s for s in late if s.transform == step.transform), late[0])
-            path.append(step)
-        return tuple(reversed(path))
+        from gridc.scheduling import critical_path
 
-    def _walked(self) -> tuple[Step, ...]:
-        """The same path, by way of the explicit graph's arrays: all steps' late predecessors at once."""
-        levels, steps = self.level_numbers, self.steps
-        late = levels[steps.before] == levels[steps.after] - 1
-        before, after, block = steps.before[late], steps.after[late], steps.block[late]
-        other = before // self.cell_count != after // self.cell_count
-        # Written last wins: the first of the reads, and before all of them those of the same transform.
-        order = np.lexsort((block, other))[::-1]
-        chosen = np.full(self.work, -1, np.int64)
-        chosen[after[order]] = before[order]
-        number = int(np.flatnonzero(levels == self.span - 1)[0])
-        path = [number]
-        while levels[number]:
-            number = int(chosen[number])
-            path.append(number)
-        return tuple(self.step(number) for number in reversed(path))
+        return critical_path.find(self)
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
@@ -334,11 +312,12 @@ class Schedule:
 
     # -- other doors ---------------------------------------------------------------------------------------------------
 
-    def to_json(self, *, steps: bool = True) -> str:
-        """The schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone."""
+    def to_json(self, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
+        """The schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone.  Costs are those of a
+        mini-batch of ``batch`` examples, the speed-up that on so many ``workers``."""
         from gridc.pictures import exports
 
-        return exports.to_json(self, steps=steps)
+        return exports.to_json(self, steps=steps, workers=workers, batch=batch)
 
     @staticmethod
     def from_json(text: str) -> Schedule:
@@ -372,9 +351,9 @@ class Schedule:
         return explorer.page(self, workers)
 
     def __str__(self) -> str:
-        from gridc.scheduling import tables
+        from gridc.scheduling import report
 
-        return tables.schedule_table(self)
+        return report.figures(self)
 
     def __repr__(self) -> str:
         sizes = " × ".join(f"{d.name} {n}" for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
