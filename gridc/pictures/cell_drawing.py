@@ -7,8 +7,9 @@ from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
 from gridc.scheduling import tables
 from gridc.scheduling.schedule import Schedule
 
-PALETTE = ("#3b7dd8", "#2a9d64", "#c98a0b", "#a855c7", "#0f9aa8", "#b5566b", "#6b7a1f", "#7a6ff0")
-"""Colours of the transforms, in the order of declaration; told apart in grey too, as far as eight can be."""
+PALETTE = ("#2f6fce", "#3aa76d", "#7a52c7", "#45b0bd", "#8a5a2b", "#cf7590", "#6b7a1f", "#7d8ca0")
+"""Colours of the transforms, in the order of declaration: neighbours differ in hue and in lightness, and none is the orange
+that marks what happens now."""
 INPUT = "#8a5a00"
 """The colour of inputs."""
 

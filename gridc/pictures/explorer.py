@@ -16,8 +16,9 @@ import numpy as np
 from gridc.errors import UsageError
 from gridc.language.lattice import Ints, carried, far_end, locate, points, source
 from gridc.language.spec import Transform
-from gridc.pictures.drawing import colours
-from gridc.scheduling import tables
+from gridc.pictures.cell_drawing import colours
+from gridc.pictures.unrolled_drawing import entering, joined, tapped
+from gridc.scheduling import report, tables
 from gridc.scheduling.costs import MOST_SIMULATED
 from gridc.scheduling.schedule import Schedule
 
@@ -56,8 +57,25 @@ def data(plan: Schedule, workers: int) -> dict[str, Any]:
         "levels": _packed(plan.level_numbers, np.int32),
         "widths": list(plan.widths),
         "critical": _packed(np.asarray(steps), np.int32),
+        "path": report.path_text(plan.critical_path),
+        "inputs": [
+            {"name": i.name, "text": f"enters {i.enters}" if i.enters else f"joins {', '.join(i.joins)}",
+             "cells": _packed(_flat(plan, np.concatenate([entering(plan, i)[0], joined(plan, i)])), np.int32)}
+            for i in spec.inputs.values() if not i.facts
+        ],
+        "outputs": [
+            {"name": o.name, "steps": _packed(np.concatenate([
+                list(spec.transforms).index(name) * plan.cell_count + _flat(plan, cells)
+                for name, cells in tapped(plan, o).items()]), np.int32)}
+            for o in spec.outputs.values()
+        ],
         "lanes": _lanes(plan, workers),
     }  # fmt: skip
+
+
+def _flat(plan: Schedule, cells: Ints) -> Ints:
+    """The numbers of cells, row-major."""
+    return np.asarray(np.ravel_multi_index(tuple(cells.T), plan.sizes), np.int64)
 
 
 def _packed(values: Any, kind: Any) -> str:
@@ -69,15 +87,17 @@ def _transform(plan: Schedule, t: Transform) -> dict[str, Any]:
     spec = plan.spec
     owner = spec.weight_owner(t.name)
     reads = ", ".join(tables.read_text(spec, read) for read in t.reads)
-    joined = [i.name for i in spec.joined(t.name)]
+    joining = [i.name for i in spec.joined(t.name)]
     columns = len(t.gates) * t.hidden
     return {
         "name": t.name,
         "weights": f"{owner}.W" if columns or t.cell == "memory" else "none",
         "shape": f"{spec.rows(t.name)} × {columns}" if columns else "",
         "untied": list(t.untied),
-        "joined": joined,
-        "equation": f"z = concat({', '.join([reads, *joined])});  {t.mechanism.equation}" if reads else t.mechanism.equation,
+        "joined": joining,
+        "equation": [*([f"z = concat({', '.join([reads, *joining])})"] if reads else []),
+                     *([f"gates {', '.join(t.gates)} from zW + b"] if len(t.gates) > 1 else []),
+                     *map(str.strip, t.mechanism.equation.split(";"))],
         "about": f"{t.cell}, {t.hidden} units, along {' and '.join(spec.names(t.along))}, {tables.direction_text(spec, t)}, "
                  f"tied {tables.tied_text(spec, t)}; reads {reads}",
     }  # fmt: skip

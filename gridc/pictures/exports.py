@@ -124,10 +124,10 @@ def from_json(text: str) -> Schedule:
 def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
     """The dependency DAG, its nodes ``Step``s (tuples of transform and coordinate).
 
-    A node's attributes: ``transform``, ``wavefront``, ``cell`` (the mechanism), ``hidden`` units, ``weights`` (the transform whose
-    they are) and ``index`` (which of them, flat over its untied dimensions), ``flops`` of one example forward, and ``critical``
-    (whether it is on the critical path).  An edge's: ``kind``, carry or read, and ``read``, what finds it, as the tables write
-    it.  All are strings, integers or booleans, so that GraphML, GEXF and JSON take the graph as it is."""
+    A node's attributes: ``transform``, ``wavefront``, ``cell`` (the mechanism), ``hidden`` units, ``weights`` (the transform
+    whose they are) and ``index`` (which of them, flat over its untied dimensions), ``flops`` of one example forward, and
+    ``critical`` (whether it is on the critical path).  An edge's: ``kind``, carry or read, and ``read``, what finds it, as the
+    tables write it.  All are strings, integers or booleans, so that GraphML, GEXF and JSON take the graph as it is."""
     import networkx as nx
 
     from gridc.scheduling import costs
@@ -148,9 +148,10 @@ def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
         for step, level in zip(steps, levels, strict=True)
     )  # fmt: skip
     said = {
-        name: [*({"kind": "read", "read": read_text(spec, read)} for read in t.reads), {"kind": "carry", "read": f"{name}, carried"}]
+        name: [*({"kind": "read", "read": read_text(spec, read)} for read in t.reads),
+               {"kind": "carry", "read": f"{name}, carried"}]
         for name, t in spec.transforms.items()
-    }
+    }  # fmt: skip
     found = plan.steps
     rows = zip(found.before.tolist(), found.after.tolist(), found.block.tolist(), strict=True)
     # A carried vector that is also read is one edge; carries come last of all and so give their name to it.
@@ -166,7 +167,7 @@ def to_dot(plan: Schedule) -> str:
     if plan.work > MOST_DRAWN:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and Graphviz draws at most {MOST_DRAWN:,}; "
                          "use smaller sizes, or the HTML page")  # fmt: skip
-    from gridc.pictures.drawing import colours
+    from gridc.pictures.cell_drawing import colours
 
     colour = colours(plan.spec)
     lines = [f"digraph {json.dumps(plan.spec.name)} {{", "  rankdir=LR; node [shape=box, style=filled, fontname=Helvetica];"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -59,12 +60,14 @@ def _by_graph(plan: Schedule) -> Iterator[Step]:
 
 
 def reasons(plan: Schedule) -> tuple[str, ...]:
-    """Why each step of the critical path but the first waits for the one before: ``carries its memory`` or ``reads time[here]``."""
+    """Why each step of the critical path but the first waits for the one before: it ``carries its memory`` or ``reads
+    time[here]``."""
     from gridc.scheduling.tables import read_text
 
-    path, told = plan.critical_path, list[str]()
-    for before, after in zip(path, path[1:], strict=False):
+    told: list[str] = []
+    for before, after in itertools.pairwise(plan.critical_path):
         t = plan.spec.transforms[after.transform]
         by = next(by for step, by in plan.predecessors(after) if step == before)
-        told.append(f"carries its {'memory' if t.has_memory else 'vector'}" if by < 0 else f"reads {read_text(plan.spec, t.reads[by])}")
+        carries = f"carries its {'memory' if t.has_memory else 'vector'}"
+        told.append(carries if by < 0 else f"reads {read_text(plan.spec, t.reads[by])}")
     return tuple(told)
