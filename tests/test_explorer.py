@@ -283,6 +283,20 @@ def test_a_hundred_thousand_steps_stay_smooth(chromium: Any, tmp_path: Path):
     assert page.complaints() == []
 
 
+def test_an_address_says_where_to_open(two: Page):
+    address = two.browser.current_url
+    two.browser.get("about:blank")
+    two.browser.get(f"{address}#wavefront=7&step=depth[2,1]&path&theme=dark")
+    assert (two.wavefront, two["chosen"].text) == (7, "depth[2, 1]")
+    assert two["path"].get_attribute("aria-pressed") == "true"
+    assert two.run("document.documentElement.dataset.theme") == "dark"
+    two.browser.get("about:blank")
+    two.browser.get(f"{address}#wavefront=999&step=nobody[9]&theme=pink")
+    assert two.wavefront == two.plan.span - 1
+    assert two.run("explorer.chosen") is None
+    assert two.complaints() == []
+
+
 def test_planes_stand_in_several_stacks(chromium: Any, tmp_path: Path):
     page = Page(chromium, tmp_path, gridc.schedule(FOUR.replace("z: 3", "z: 9")))
     places = [page.run(f"explorer.place({page.plan.number(('x', (0, 0, z, 0)))})") for z in range(9)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gridc.scheduling.schedule import Schedule
 
 FORMATS = ("table", "json", "dot", "svg", "png", "html", "trace")
-PICTURES = ("grid", "cell", "wavefronts", "widths")
+PICTURES = ("grid", "cell", "wavefronts", "widths", "alive", "workers")
 LISTED = 40
 """Rows of a long listing that are shown to people; JSON has them all."""
 

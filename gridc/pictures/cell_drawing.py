@@ -36,13 +36,13 @@ def cell_scene(plan: Schedule) -> Scene:
             wires.append((label, name, False))
         if t.has_memory or t.mechanism.uses_hidden:
             for axis in t.along:
-                several = f", along {spec.dimensions[axis].name}" if len(t.along) > 1 else ""
+                several = f" along {spec.dimensions[axis].name}" if len(t.along) > 1 else ""
                 label = f"{'m' if t.has_memory else 'h'} {name}[entering{several}]"
                 ports.append((label, name))
                 wires.append((label, name, t.has_memory))
-        for i in spec.joined(name):
-            ports.append((i.name, ""))
-            wires.append((i.name, name, False))
+        for joins in (*(i.name for i in spec.joined(name)), *([t.attends] if t.attends else [])):
+            ports.append((joins, ""))
+            wires.append((joins, name, False))
     ports = list(dict.fromkeys(ports))
     wide, tall, step = 150.0, 54.0, 250.0
     left = max([7.0 * len(label) for label, _ in ports] + [60.0]) + 110.0

@@ -1,22 +1,23 @@
 """Pictures of grids and schedules, as SVG or PNG, and what a notebook shows of them.
 
 ``grid`` is the unrolled grid with its inputs and outputs, ``cell`` the inside of a cell in its order of computation,
-``wavefronts`` every step with its number, ``widths`` the steps of each wavefront.  Large grids are drawn at smaller sizes.
+``wavefronts`` every step with its number, ``widths`` the steps of each wavefront, ``alive`` the vectors alive at each,
+``workers`` what each of four simulated workers does when.  Large grids are drawn at smaller sizes, or as stretches.
 """
 
 from __future__ import annotations
 
 import html
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gridc.errors import UsageError, listed, nearest
 from gridc.language.spec import GridSpec
-from gridc.pictures.cell_drawing import cell_scene
+from gridc.pictures.cell_drawing import cell_scene, colours
 from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
-from gridc.pictures.unrolled_drawing import SMALL, caption, columns_of, cut, grid_scene
+from gridc.pictures.unrolled_drawing import caption, columns_of, cut, example, grid_scene
+from gridc.scheduling import costs
 from gridc.scheduling.schedule import Schedule
 
 
@@ -24,7 +25,7 @@ def scene(thing: GridSpec | Schedule, picture: str = "grid") -> Scene:
     """A picture by name.  Raises UsageError for a name that is none of ``PICTURES``."""
     if picture not in PICTURES:
         raise UsageError(f"there is no picture '{picture}'; expected {listed(PICTURES)}{nearest(picture, PICTURES)}")
-    return PICTURES[picture](thing if isinstance(thing, Schedule) else _example(thing))
+    return PICTURES[picture](thing if isinstance(thing, Schedule) else example(thing))
 
 
 def svg(thing: GridSpec | Schedule, picture: str = "grid") -> str:
@@ -35,11 +36,6 @@ def svg(thing: GridSpec | Schedule, picture: str = "grid") -> str:
 def png(thing: GridSpec | Schedule, path: str | Path, picture: str = "grid", dpi: int = 200) -> None:
     """Write a picture as PNG.  Raises ResourceError where matplotlib is not installed."""
     scene(thing, picture).png(path, dpi)
-
-
-def _example(spec: GridSpec) -> Schedule:
-    """A schedule to draw where only a spec is given: symbols are as large as the picture has room for."""
-    return Schedule(spec, tuple(SMALL[min(i, 2)] if isinstance(d.size, str) else d.size for i, d in enumerate(spec.dimensions)))
 
 
 # -- wavefronts and widths -----------------------------------------------------------------------------------------------
@@ -88,31 +84,82 @@ def wavefront_scene(plan: Schedule) -> Scene:
     return result
 
 
-def widths_scene(plan: Schedule) -> Scene:
-    """The steps of every wavefront as bars."""
-    result = Scene(f"{plan.spec.name}: steps of each of {plan.span} wavefronts")
-    wide, high, top = 560.0, 170.0, plan.width
-    values = list(plan.widths)
-    if len(values) > 280:
-        cuts = [i * len(values) // 280 for i in range(281)]
-        values = [max(plan.widths[a:e]) for a, e in itertools.pairwise(cuts)]
-    bar = wide / len(values)
-    for i, value in enumerate(values):
+def _bars(result: Scene, values: Sequence[int], colour: str, kind: str) -> tuple[float, float]:
+    """The values of all wavefronts as bars, the largest of each stretch where there are many; the width and height."""
+    wide, high, top, count = 560.0, 170.0, max(values), len(values)
+    stretches = [(i * count // BARS, (i + 1) * count // BARS) for i in range(BARS)] if count > BARS else None
+    shown = [max(values[a:e]) for a, e in stretches] if stretches else list(values)
+    bar = wide / len(shown)
+    for i, value in enumerate(shown):
         tall = high * value / top
-        note = f"wavefront {i}: {value} steps" if len(values) == plan.span else ""
-        result.add(rectangle(i * bar, high - tall, bar * 0.86, tall, fill="#3789bb", stroke="none", note=note))
-    mean = high - high * plan.parallelism / top
+        note = "" if stretches else f"wavefront {i}: {value} {kind}"
+        result.add(rectangle(i * bar, high - tall, bar * 0.86, tall, fill=colour, stroke="none", note=note))
+    result.add(Line(((0, high), (wide, high)), INK, 1.0, head=False))
+    result.add(Text(0, high + 13, "0", 11, SOFT, "start"), Text(wide, high + 13, f"{count - 1:,}", 11, SOFT, "end"))
+    result.add(Text(wide / 2, high + 13, "wavefront", 12, SOFT), Text(-8, 6, f"{top:,}", 11, SOFT, "end"))
+    return wide, high
+
+
+BARS = 280
+"""Bars that a chart of wavefronts has at most."""
+
+
+def widths_scene(plan: Schedule) -> Scene:
+    """The steps of every wavefront as bars, and their mean."""
+    result = Scene(f"{plan.spec.name}: steps of each of {plan.span} wavefronts")
+    wide, high = _bars(result, plan.widths, "#3789bb", "steps")
+    mean = high - high * plan.parallelism / plan.width
     result.add(Line(((0, mean), (wide, mean)), "#b3261e", 1.2, dashed=True, head=False))
     result.add(Text(wide + 6, mean, f"mean {plan.parallelism:.1f}", 11, "#b3261e", "start"))
-    result.add(Line(((0, high), (wide, high)), INK, 1.0, head=False))
-    result.add(Text(0, high + 13, "0", 11, SOFT, "start"), Text(wide, high + 13, f"{plan.span - 1:,}", 11, SOFT, "end"))
-    result.add(Text(wide / 2, high + 13, "wavefront", 12, SOFT), Text(-8, 6, f"{top:,}", 11, SOFT, "end"))
     result.add(Text(0, -20, f"{plan.spec.name}: {plan.work:,} steps in {plan.span:,} wavefronts", 13, INK, "start", bold=True))
     return result
 
 
+def alive_scene(plan: Schedule) -> Scene:
+    """The vectors alive at every wavefront of a forward sweep as bars."""
+    result = Scene(f"{plan.spec.name}: vectors alive at each of {plan.span} wavefronts")
+    vectors = costs.lifetimes(plan).vectors.tolist()
+    _bars(result, vectors, "#5b8c5a", "vectors")
+    said = f"{plan.spec.name}: at most {max(vectors):,} vectors alive, going forward"
+    result.add(Text(0, -20, said, 13, INK, "start", bold=True))
+    return result
+
+
+def workers_scene(plan: Schedule) -> Scene:
+    """What each of four simulated workers does when: a bar a step, in the colour of its transform."""
+    if plan.work > MOST_BARS:
+        raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and a drawing of workers shows at most "
+                         f"{MOST_BARS:,}; the page (html) and the trace show more")  # fmt: skip
+    made, colour = plan.simulate(WORKERS), colours(plan.spec)
+    result = Scene(f"{plan.spec.name}: the steps of {WORKERS} simulated workers")
+    wide, high = 640.0, 26.0
+    for worker, line in enumerate(made.timeline):
+        y = worker * (high + 6)
+        result.add(Text(-8, y + high / 2, f"worker {worker}", 11, SOFT, "end"))
+        result.add(rectangle(0, y, wide, high, fill="#f0f1f3", stroke="none"))
+        for start, end, step in line:
+            x, w = wide * start / made.seconds, wide * (end - start) / made.seconds
+            result.add(rectangle(x, y, max(w - 0.6, 0.3), high, fill=colour[step.transform], stroke="none", note=str(step)))
+            if w > 6.5 * len(str(step)):
+                result.add(Text(x + w / 2, y + high / 2, str(step), 9.5, "#ffffff"))
+    under = WORKERS * (high + 6) + 8
+    result.add(Text(0, under, "0", 11, SOFT, "start"), Text(wide, under, f"{made.seconds * 1e6:.0f} µs", 11, SOFT, "end"))
+    for i, name in enumerate(plan.spec.transforms):
+        result.add(rectangle(i * 130.0, under + 16, 10, 10, fill=colour[name], stroke="none", radius=2))
+        result.add(Text(i * 130.0 + 16, under + 21, name, 11, SOFT, "start"))
+    said = (f"{plan.spec.name}: {made.speedup:.2f} times as fast on {WORKERS} workers, busy {made.busy:.0%} of the time, "
+            f"{made.moved:,} vectors moved")  # fmt: skip
+    result.add(Text(0, -18, said, 13, INK, "start", bold=True))
+    return result
+
+
+WORKERS, MOST_BARS = 4, 5_000
+"""Workers that a drawing simulates, and steps beyond which their bars would be hairs."""
+
+
 PICTURES: Mapping[str, Callable[[Schedule], Scene]] = {
     "grid": grid_scene, "cell": cell_scene, "wavefronts": wavefront_scene, "widths": widths_scene,
+    "alive": alive_scene, "workers": workers_scene,
 }  # fmt: skip
 
 

@@ -59,9 +59,8 @@ def data(plan: Schedule, workers: int) -> dict[str, Any]:
         "critical": _packed(np.asarray(steps), np.int32),
         "path": report.path_text(plan.critical_path),
         "inputs": [
-            {"name": i.name, "text": f"enters {i.enters}" if i.enters else f"joins {', '.join(i.joins)}",
-             "cells": _packed(_flat(plan, np.concatenate([entering(plan, i)[0], joined(plan, i)])), np.int32)}
-            for i in spec.inputs.values() if not i.facts
+            {"name": i.name, "cells": _packed(_flat(plan, np.concatenate([entering(plan, i)[0], joined(plan, i)])), np.int32)}
+            for i in spec.inputs.values()
         ],
         "outputs": [
             {"name": o.name, "steps": _packed(np.concatenate([

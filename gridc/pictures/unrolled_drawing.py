@@ -13,12 +13,23 @@ from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
 from gridc.scheduling import layout, tables
 from gridc.scheduling.schedule import Schedule
 
-SMALL = (6, 4, 2)
-"""How many cells of each dimension the unrolled grid shows; two planes are as many as can be told apart."""
+SMALL, SOLID = (6, 4), (4, 3, 2)
+"""How many cells of each dimension the unrolled grid shows, in two dimensions and in three."""
 OUTPUT = "#b3261e"
 """The colour of outputs."""
 CELL, PITCH, WIDE_PITCH = 46.0, 86.0, 118.0
 """A cell's side, and from one cell to the next: in three dimensions there must be room for the next plane's cells between."""
+
+
+def example(spec: GridSpec) -> Schedule:
+    """A schedule to draw where only a spec is given: symbols are as large as the picture has room for."""
+    room = _room(spec)
+    return Schedule(spec, tuple(room[min(i, len(room) - 1)] if isinstance(d.size, str) else d.size
+                                for i, d in enumerate(spec.dimensions)))  # fmt: skip
+
+
+def _room(spec: GridSpec) -> tuple[int, ...]:
+    return SMALL if len(spec.dimensions) < 3 else SOLID
 
 
 def cut(plan: Schedule, most: tuple[int, ...]) -> Schedule:
@@ -41,7 +52,7 @@ def caption(plan: Schedule, shown: Schedule) -> str:
 def grid_scene(plan: Schedule) -> Scene:
     """The grid unrolled: a box a cell, an arrow a state that travels (double where a memory goes with it), explicit reads from
     other cells dashed, inputs where they enter or join, outputs where they are read."""
-    spec, small = plan.spec, cut(plan, SMALL)
+    spec, small = plan.spec, cut(plan, _room(plan.spec))
     result = Scene(f"{spec.name}, unrolled: {caption(plan, small)}")
     colour, at = colours(spec), points(small.sizes)
     # Farther planes first, so that nearer ones cover them.
@@ -167,9 +178,11 @@ def entering(plan: Schedule, i: Input) -> tuple[Ints, Ints]:
 
 
 def joined(plan: Schedule, i: Input) -> Ints:
-    """The cells where an input joins what transforms read: [cells, dimensions]."""
+    """The cells where an input joins what transforms read, or a memory attends to it: [cells, dimensions]."""
     at = points(plan.sizes)
-    return at[layout.selected(plan.spec, i.at, plan.sizes, at, np.asarray([plan.sizes]))] if i.joins else at[:0]
+    if not i.joins and not any(t.attends == i.name for t in plan.spec.transforms.values()):
+        return at[:0]
+    return at[layout.selected(plan.spec, i.at, plan.sizes, at, np.asarray([plan.sizes]))]
 
 
 def tapped(plan: Schedule, o: Output) -> dict[str, Ints]:
@@ -184,11 +197,15 @@ def tapped(plan: Schedule, o: Output) -> dict[str, Ints]:
 
 def _inputs(scene: Scene, plan: Schedule) -> None:
     for k, i in enumerate(plan.spec.inputs.values()):
+        below = joined(plan, i).tolist()
         for here, there in zip(*(one.tolist() for one in entering(plan, i)), strict=True):
             (ax, ay), (bx, by) = _middle(here), _middle(there)
+            if (ax, ay) == (bx, by):  # along a fourth dimension, which is not drawn
+                below.append(here)
+                continue
             share = 0.86 if len(here) < 3 else 0.66  # in three dimensions the next plane's cell is near
             _tag(scene, ax + (bx - ax) * share, ay + (by - ay) * share, i.name, INPUT)
-        for n, here in enumerate(joined(plan, i).tolist()):
+        for n, here in enumerate(below):
             x, y = _corner(here)
             scene.add(Line(((x - 13, y + CELL + 15 + 4 * k), (x + 3, y + CELL - 3)), INPUT, 1.1))
             if n == 0:
@@ -198,11 +215,13 @@ def _inputs(scene: Scene, plan: Schedule) -> None:
 def _outputs(scene: Scene, plan: Schedule) -> None:
     for k, o in enumerate(plan.spec.outputs.values()):
         cells = {tuple(cell) for own in tapped(plan, o).values() for cell in own.tolist()}
-        for here in sorted(cells):
+        few = len(plan.sizes) < 3 or len(cells) < 5
+        for n, here in enumerate(sorted(cells)):
             x, y = _corner(here)
             end = (x + CELL + 15, y - 15 - 20 * k)
             scene.add(Line(((x + CELL - 3, y + 3), end), OUTPUT, 1.4))
-            _tag(scene, end[0] + 6, end[1] - 8, o.name, OUTPUT)
+            if few or n == len(cells) - 1:
+                _tag(scene, end[0] + 6, end[1] - 8, o.name, OUTPUT)
 
 
 def _tag(scene: Scene, x: float, y: float, text: str, colour: str) -> None:

@@ -339,7 +339,7 @@ class Schedule:
         return exports.to_trace(self, workers, model)
 
     def to_svg(self, picture: str = "grid") -> str:
-        """A picture as SVG: ``grid``, ``cell``, ``wavefronts`` or ``widths``."""
+        """A picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive`` or ``workers``."""
         from gridc.pictures import drawing
 
         return drawing.svg(self, picture)
