@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import browser
 import gridc
 from gridc.pictures import explorer
 from gridc.scheduling.graph import Step
@@ -76,40 +76,21 @@ def test_every_spec_has_a_page(size: int):
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 
-def _browser(width: int, height: int, folder: Path, *, phone: bool = False) -> Any:
-    """A headless Chromium with a profile of its own, or a skip that says what is missing."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives a browser, is not installed")
-    program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if p), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("found no Chromium with its chromedriver; apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    quiet = ("background-networking", "component-update", "sync", "gpu", "dev-shm-usage")
-    for flag in ("headless=new", "no-sandbox", *(f"disable-{what}" for what in quiet), f"user-data-dir={folder}"):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--window-size={width},{height}")
-    if phone:  # no window is as narrow as a phone
-        options.add_experimental_option("mobileEmulation", {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 2}})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-
-
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    browser = _browser(1280, 860, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.quit()
+    driver = browser.chromium(tmp_path_factory.mktemp("profile"), 1280, 860)
+    yield driver
+    driver.quit()
 
 
 class Page:
     """The page in the browser, and what people do with it."""
 
-    def __init__(self, browser: Any, folder: Path, plan: gridc.Schedule):
-        self.browser = browser
+    def __init__(self, driver: Any, folder: Path, plan: gridc.Schedule):
+        self.browser = driver
         path = folder / "page.html"
         path.write_text(plan.to_html(), encoding="utf-8")
-        browser.get(path.as_uri())
+        driver.get(path.as_uri())
         self.names = list(plan.spec.transforms)
         self.plan = plan
 
@@ -307,9 +288,9 @@ def test_planes_stand_in_several_stacks(chromium: Any, tmp_path: Path):
 
 
 def test_on_a_phone(tmp_path: Path):
-    browser = _browser(390, 844, tmp_path / "profile", phone=True)
+    driver = browser.chromium(tmp_path / "profile", 390, 844, phone=True)
     try:
-        page = Page(browser, tmp_path, gridc.schedule(TWO, T=6))
+        page = Page(driver, tmp_path, gridc.schedule(TWO, T=6))
         assert page.run("innerWidth") == 390
         assert page.run("document.documentElement.scrollWidth <= innerWidth")
         # Everything is there: the figures, the bars, the workers, and no text smaller than 12 pixels.
@@ -323,4 +304,4 @@ def test_on_a_phone(tmp_path: Path):
         page.click_step("depth", (2, 1))
         assert page["chosen"].text == "depth[2, 1]"
     finally:
-        browser.quit()
+        driver.quit()

@@ -327,21 +327,6 @@ def test_the_trace_is_nested_and_complete():
         assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(own))
 
 
-def test_perfetto_reads_the_trace(tmp_path: Path):
-    processor = pytest.importorskip("perfetto.trace_processor")
-    plan = gridc.schedule(two_grid(), T=9)
-    (tmp_path / "trace.json").write_text(plan.to_trace(3))
-    try:
-        reader = processor.TraceProcessor(trace=str(tmp_path / "trace.json"))
-    except Exception as error:
-        pytest.skip(f"perfetto's reader is a program that it downloads, and it did not start: {error}")
-    with reader:
-        rows = list(reader.query("select count(*) as slices, count(distinct track_id) as tracks from slice"))
-        assert (rows[0].slices, rows[0].tracks) == (plan.work, 3)
-        wrong = list(reader.query("select sum(value) as bad from stats where severity = 'error'"))
-        assert not wrong[0].bad
-
-
 def test_the_levels_of_a_large_grid_are_looked_up_without_its_graph():
     plan = gridc.schedule(two_grid(2000, 1000, priority="priority: [time, depth]"))
     assert plan.levels["depth", (1999, 999)] == plan.span - 1
