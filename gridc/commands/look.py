@@ -14,6 +14,7 @@ from gridc.errors import GridcError, SpecError, UsageError, listed
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
+    from gridc.scheduling.graph import Step
     from gridc.scheduling.schedule import Schedule
 
 FORMATS = ("table", "json", "dot", "svg", "png", "html", "trace")
@@ -116,10 +117,10 @@ def _show_spec(spec: GridSpec, json_: bool) -> None:
 
 
 def _show_graph(plan: Schedule, json_: bool) -> None:
-    graph = plan.graph
+    graph: Any = plan.graph  # networkx's stubs leave the type of an attribute open
     if json_:
-        number = {step: i for i, step in enumerate(graph.nodes)}
-        edges: Any = graph.edges(data="kind")  # networkx's stubs leave the type of an attribute open
+        number: dict[Step, int] = {step: i for i, step in enumerate(graph.nodes)}
+        edges = graph.edges(data="kind")
         print_json({
             "name": plan.spec.name,
             "nodes": [{"transform": s.transform, "cell": s.cell, "wavefront": plan.levels[s]} for s in number],

@@ -15,8 +15,9 @@ The JSON format, ``{"format": "gridc.schedule", "version": 1, ...}``; a reader m
 ``costs``          of a mini-batch of ``batch`` examples: ``flops``, ``training_flops``, ``forward_bytes`` touched,
                    ``peak_forward_bytes`` and ``training_bytes`` kept at the peak; ``alive``, the vectors alive at each wavefront,
                    null (like ``peak_forward_bytes``) where the grid is too large to count them
-``speedup``        on so many ``workers``: ``most`` (work and span), ``brent`` (wavefront by wavefront), ``graham`` (any list
-                   schedule, at least), ``simulated``, ``moved`` vectors and ``seconds`` (null where the grid is too large)
+``speedup``        on so many ``workers``, counted in steps: ``most`` (work and span), ``brent`` (wavefront by wavefront),
+                   ``graham`` (any list schedule, at least); in time: ``simulated``, ``moved`` vectors, ``seconds`` and
+                   ``most_in_time`` (null where the grid is too large)
 ``wavefronts``     for each wavefront a list of batches ``{"weights", "index", "steps"}``: the transform that owns the
                    weights, the flat index over its untied dimensions, and the steps as ``[transform, [coordinates]]``;
                    null where they were left out
@@ -28,6 +29,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from gridc.errors import DataError, GridcError, UsageError
 
@@ -134,8 +137,10 @@ def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
     from gridc.scheduling.report import sizes_text
     from gridc.scheduling.tables import read_text
 
-    spec, steps, levels = plan.spec, plan.steps.steps, plan.level_numbers.tolist()
-    graph: nx.DiGraph[Step] = nx.DiGraph(name=spec.name, sizes=sizes_text(plan))
+    spec, steps = plan.spec, plan.steps.steps
+    levels: list[int] = plan.level_numbers.tolist()
+    untyped: Any = nx  # its stubs leave the type of nodes open
+    graph: nx.DiGraph[Step] = untyped.DiGraph(name=spec.name, sizes=sizes_text(plan))
     critical = set(plan.critical_path)
     alike = {
         name: {"transform": name, "cell": t.cell, "hidden": t.hidden, "weights": spec.weight_owner(name),
@@ -153,7 +158,7 @@ def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
         for name, t in spec.transforms.items()
     }  # fmt: skip
     found = plan.steps
-    rows = zip(found.before.tolist(), found.after.tolist(), found.block.tolist(), strict=True)
+    rows: list[tuple[int, int, int]] = np.stack([found.before, found.after, found.block], axis=1).tolist()
     # A carried vector that is also read is one edge; carries come last of all and so give their name to it.
     for before, after, block in sorted(rows, key=lambda row: row[2] < 0):
         graph.add_edge(steps[before], steps[after], **said[steps[after].transform][block])

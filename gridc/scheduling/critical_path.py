@@ -25,16 +25,17 @@ def _by_planes(plan: Schedule) -> Iterator[Step]:
     """Backwards on a uniform grid, by its constant vectors: as many steps as there are wavefronts, whatever its size."""
     plane, names = plan.plane, list(plan.spec.transforms)
     assert plane is not None
-    needs = hyperplane.dependences(plan.spec) or ()
+    needs: tuple[hyperplane.Dependence, ...] = hyperplane.dependences(plan.spec) or ()
     # The carried state comes first among a transform's dependences, then its reads in order; the sort keeps that order.
     own = [sorted((d for d in needs if d.after == t), key=lambda d: d.before != d.after) for t in range(len(names))]
     step = plan.wavefronts[plan.span - 1][0]
-    t, cell, level = names.index(step.transform), step.cell, plan.span - 1
+    t, level = names.index(step.transform), plan.span - 1
+    cell: tuple[int, ...] = step.cell
     yield step
     while level:
         level -= 1
         for need in own[t]:
-            point = tuple(x + o for x, o in zip(cell, need.offset, strict=True))
+            point: tuple[int, ...] = tuple(x + o for x, o in zip(cell, need.offset, strict=True))
             inside = all(0 <= x < n for x, n in zip(point, plan.sizes, strict=True))
             if inside and plane.level(names[need.before], point) == level:
                 t, cell = need.before, point

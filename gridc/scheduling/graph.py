@@ -88,8 +88,8 @@ def build(spec: GridSpec, sizes: tuple[int, ...]) -> StepGraph:
     def wait(reader: str, of: Transform, looked: Ints, by: int) -> None:
         found = locate(of, looked, extent)
         for mask, point in ((found.inside, looked), *_wrapped(of, looked, extent, found.entering)):
-            base = number[of.name] * len(at)
-            before.append(base + np.ravel_multi_index(tuple(point[mask].T), sizes))
+            flat = np.asarray(np.ravel_multi_index(tuple(point[mask].T), sizes), np.int64)
+            before.append(number[of.name] * len(at) + flat)
             after.append(number[reader] * len(at) + everywhere[mask])
             block.append(np.full(len(before[-1]), by))
 
@@ -120,7 +120,8 @@ def longest_paths(count: int, before: Ints, after: Ints, graph: StepGraph) -> In
     successors, starts = after[order], np.searchsorted(before[order], np.arange(count + 1))
     levels = np.full(count, -1, np.int64)
     # The same memory, read and written number by number without NumPy's scalars.
-    waits, follow, start, found = (memoryview(array) for array in (waiting, successors, starts, levels))
+    numbers: tuple[Any, ...] = (waiting, successors, starts, levels)
+    waits, follow, start, found = (memoryview(array) for array in numbers)
     ready, level = np.flatnonzero(waiting == 0).tolist(), 0
     while ready:
         reached: list[int] = []
@@ -149,8 +150,9 @@ def longest_paths(count: int, before: Ints, after: Ints, graph: StepGraph) -> In
 def _a_cycle(graph: StepGraph, stuck: Ints, before: Ints, after: Ints) -> list[Step]:
     """The steps on one of the shortest cycles among those that never became ready, readers first."""
     among = np.isin(before, stuck) & np.isin(after, stuck)
-    tangle: nx.DiGraph = nx.DiGraph(list(zip(after[among].tolist(), before[among].tolist(), strict=True)))
-    component = max(nx.strongly_connected_components(tangle), key=len)
-    start = min(component)
-    cycle = nx.find_cycle(tangle.subgraph(component), source=start)
+    pairs = list(zip(after[among].tolist(), before[among].tolist(), strict=True))
+    untyped: Any = nx  # its stubs leave the type of nodes open
+    tangle = untyped.DiGraph(pairs)
+    component: set[int] = max(untyped.strongly_connected_components(tangle), key=len)
+    cycle: list[tuple[int, int]] = list(untyped.find_cycle(tangle.subgraph(component), source=min(component)))
     return [graph.step(edge[0]) for edge in cycle]
