@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := runs/demo
 WORKERS ?= 2
 
-.PHONY: demo test thorough bench docs lint clean
+.PHONY: demo test thorough bench docs pictures lint clean
 
 demo: .venv/installed
 	@rm -rf $(DEMO)
@@ -36,6 +36,10 @@ bench: .venv-bench/installed
 
 docs: .venv/installed
 	$(BIN)/python docs/tables.py
+
+# The pictures that README.md and docs/ show; that of the page to explore takes a Chromium on the path.
+pictures: .venv/installed
+	$(BIN)/python docs/pictures.py
 
 lint: .venv/tested
 	$(BIN)/ruff check . && $(BIN)/pyright
