@@ -116,8 +116,12 @@ def test_png(tmp_path: Path, picture: str):
 
 def test_notebooks():
     spec = gridc.read(PRIORITISED)
-    assert "<svg" in spec._repr_html_()
+    assert spec._repr_html_().count("<svg") == 2
     shown = gridc.schedule(spec, T=4)._repr_html_()
     assert shown.count("<svg") == 2
     assert "wavefronts (span)" in shown
     assert "two &lt;grid&gt;" in shown
+    grid = gridc.compile(spec, lowering="fused")._repr_html_()
+    assert grid.count("<svg") == 2
+    assert grid.startswith("<pre")
+    assert "Grid     assert "Grid &#x27;two &lt;grid&gt;&#x27;: 1,136 parameters" in grid#x27;two &lt;grid&gt;    assert "Grid &#x27;two &lt;grid&gt;&#x27;: 1,136 parameters" in grid#x27;: " in grid

@@ -167,13 +167,13 @@ PICTURES: Mapping[str, Callable[[Schedule], Scene]] = {
 
 
 def notebook(thing: Any) -> str:
-    """What a notebook shows: a spec its unrolled grid and its table, a schedule its figures and pictures, a compiled grid its
-    spec and its own description."""
+    """What a notebook shows: a spec its unrolled grid, the inside of a cell and its table, a schedule its figures and pictures, a
+    compiled grid the same as its spec, and its own description first."""
     if isinstance(thing, Schedule):
         return _figure(svg(thing, "wavefronts")) + _figure(svg(thing, "widths")) + _pre(str(thing))
     if isinstance(thing, GridSpec):
-        return _figure(svg(thing, "grid")) + _pre(str(thing))
-    return notebook(thing.spec) + _pre(str(thing))
+        return _figure(svg(thing, "grid")) + _figure(svg(thing, "cell")) + _pre(str(thing))
+    return _pre(str(thing)) + notebook(thing.spec)
 
 
 def _pre(text: str) -> str:
