@@ -223,6 +223,24 @@ def test_widths_in_few_words(widths: tuple[int, ...], said: str):
     assert report.widths_text(widths, most=40) == said
 
 
+def test_the_schedule_vector_is_said_and_others_that_serve():
+    def row(plan: gridc.Schedule) -> list[str]:
+        (line,) = (line for line in report.figures(plan).splitlines() if "schedule vector" in line)
+        return line.split("schedule vector")[1].split(maxsplit=1)
+
+    plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=9)
+    assert row(plan) == ["time", "+ 2·depth   depth 1 later"]
+    assert plan.vectors[0].span == plan.span
+    diagonal = gridc.schedule(
+        "name: d\ndimensions: {x: 7, y: 7}\n"
+        "transforms:\n  a: {cell: dense, hidden: 2, along: x, reads: [{of: a, offset: {x: -1, y: -1}}]}\n"
+        "inputs: {i: {features: 1, joins: [a]}}\noutputs: {o: {classes: 2, reads: [a]}}\n"
+    )
+    assert {"x", "y"} == {row(diagonal)[0], row(diagonal)[1].split("; ")[1].split()[0]}
+    assert {vector.direction for vector in diagonal.vectors} >= {(1, 0), (0, 1)}
+    assert row(gridc.schedule(corners("forward, backward", "forward, backward")))[0] == "none"
+
+
 def test_every_width_is_said():
     # What is written out again from the words is what went in.
     for spec, sizes in ((two_grid(49, 18), {}), (two_grid(priority="priority: [time, depth]"), {"T": 9})):

@@ -53,12 +53,38 @@ def figures(plan: Schedule) -> str:
     cells = plan.cells
     if cells is not None:
         rows.append(Row("wavefronts of cells", f"{cells.span:,}", f"{cells.work:,} cells, widest {cells.width:,}"))
+    rows.append(_vector(plan))
     return "\n".join([
         f"{plan.spec.name}: {sizes_text(plan)}", "", *_rows(rows), "",
         f"  width of each  {sparkline(plan.widths)}",
         f"                 {widths_text(plan.widths)}",
         f"  critical path  {path_text(plan.critical_path)}",
     ])  # fmt: skip
+
+
+def _vector(plan: Schedule) -> Row:
+    """The schedule vector as a sum over dimensions: which wavefront a step is in."""
+    names = [d.name for d in plan.spec.dimensions]
+    if plan.vectors:
+        best = plan.vectors[0]
+        late = [f"{name} {delay} later" for name, delay in zip(plan.spec.transforms, best.delays, strict=True) if delay]
+        note = ", ".join(late) or "the wavefront of each of a cell's steps"
+        if len(plan.vectors) > 1:
+            others = [linear(names, vector.direction) for vector in plan.vectors[1:3]]
+            note += f"; {' and '.join(others)} serve{'s' * (len(others) == 1)} as well"
+        if best.span > plan.span:
+            note += f"; makes {best.span:,} wavefronts, the longest path {plan.span:,}"
+        return Row("schedule vector", linear(names, best.direction), note)
+    if plan.plane is not None:
+        each = zip(plan.plane.names, plan.plane.vectors, strict=True)
+        return Row("schedule vector", "one each", "; ".join(f"{name} {linear(names, vector)}" for name, vector in each))
+    return Row("schedule vector", "none", "wavefronts are no planes here: the explicit graph was levelled")
+
+
+def linear(names: Sequence[str], vector: Sequence[int]) -> str:
+    """``2·time + depth``."""
+    terms = [(a, name if abs(a) == 1 else f"{abs(a)}·{name}") for a, name in zip(vector, names, strict=True) if a]
+    return " ".join(f"{'-' if a < 0 else '+'} {term}" for a, term in terms).removeprefix("+ ") or "0"
 
 
 def widths_text(widths: Sequence[int], most: int = 12) -> str:

@@ -176,6 +176,13 @@ class Schedule:
         return hyperplane.of_steps(self.spec, self.sizes)
 
     @cached_property
+    def vectors(self) -> tuple[hyperplane.Vector, ...]:
+        """The schedule vectors that serve all transforms at once and make the fewest wavefronts (Lamport 1974), those with the
+        least coefficients first; none where the grid is not uniform, or where transforms travel against each other."""
+        needs = hyperplane.dependences(self.spec)
+        return () if needs is None else hyperplane.optimal_vectors(needs, len(self.spec.transforms), self.sizes)
+
+    @cached_property
     def steps(self) -> StepGraph:
         """The explicit graph as arrays.  Raises ResourceError where it has more than ``MOST_STEPS`` steps."""
         if self.work > MOST_STEPS:
