@@ -33,7 +33,8 @@ def photograph(page: Path, picture: Path, address: str, width: int, height: int)
     if program is None:
         return False
     with tempfile.TemporaryDirectory() as profile:
-        flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=2000", f"--user-data-dir={profile}"]
+        flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=2000"]
+        flags += [f"--user-data-dir={profile}"]
         flags += [f"--disable-{what}" for what in ("gpu", "dev-shm-usage", "background-networking", "component-update", "sync")]
         size = [f"--window-size={width},{height}", f"--screenshot={picture}"]
         subprocess.run([program, *flags, *size, page.as_uri() + address], check=True, capture_output=True, timeout=120)

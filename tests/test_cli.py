@@ -260,8 +260,8 @@ def test_a_schedule_says_all_its_figures(gridc):
     spec = ROOT / "specs" / "text-classifier.yaml"
     code, out, _ = gridc("schedule", spec, "--size", "T=50", "--workers", "3", "--batch", "4")
     assert code == 0
-    for said in ("300", "102", "1, 2, 3 × 98, 2, 1", "mini-batch of 4", "vectors alive", "3 workers, times as fast", "Brent", "Graham",
-                 "what priority costs", "limits it most", "no priority", "untied along depth", "tiles of 2"):  # fmt: skip
+    for said in ("300", "102", "1, 2, 3 × 98, 2, 1", "mini-batch of 4", "vectors alive", "3 workers, times as fast", "Brent",
+                 "Graham", "what priority costs", "limits it most", "no priority", "untied along depth", "tiles of 2"):  # fmt: skip
         assert said in out, said
     code, out, _ = gridc("schedule", spec, "--size", "T=3", "--path")
     assert [line.split()[1] for line in out.splitlines()[1:4]] == ["depth[0,", "time[0,", "depth[1,"]

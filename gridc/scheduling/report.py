@@ -244,6 +244,12 @@ def change_row(change: Change) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _in_time(fast: SpeedUp) -> list[str]:
+    if fast.most_in_time is None or fast.simulated is None or fast.seconds is None:
+        return ["–"] * 3
+    return [f"{fast.most_in_time:.2f}", f"{fast.simulated:.2f}", f"{fast.seconds * 1e3:.3f}"]
+
+
 def comparison(plans: Sequence[Schedule], workers: int = 8, model: Model | None = None) -> str:
     """Schedules side by side, one a column."""
     model = model or costs.Model()
@@ -254,9 +260,7 @@ def comparison(plans: Sequence[Schedule], workers: int = 8, model: Model | None 
         columns.append([
             sizes_text(plan), f"{plan.work:,}", f"{plan.span:,}", f"{cells.span:,}" if cells else "–", f"{plan.width:,}",
             f"{plan.parallelism:,.1f}", changes.limiting(plan)[0], f"{amount(sums.flops)}FLOP", f"{amount(sums.training_bytes)}B",
-            alive, f"{fast.most:.2f}", f"{fast.brent:.2f}",
-            "–" if fast.most_in_time is None else f"{fast.most_in_time:.2f}",
-            "–" if fast.simulated is None else f"{fast.simulated:.2f}", "–" if fast.seconds is None else f"{fast.seconds * 1e3:.3f}", sparkline(plan.widths, 24),
+            alive, f"{fast.most:.2f}", f"{fast.brent:.2f}", *_in_time(fast), sparkline(plan.widths, 24),
         ])  # fmt: skip
     labels = (
         "sizes", "steps", "wavefronts", "wavefronts of cells", "widest", "parallelism", "limited most by",
