@@ -81,9 +81,10 @@ def test_the_workers_are_those_of_the_simulation():
     plan = gridc.schedule(PRIORITISED, T=4)
     bars = [shape for shape in drawing.scene(plan, "workers").shapes if isinstance(shape, Box) and shape.note]
     assert {bar.note for bar in bars} == {str(step) for step in plan.levels}
-    runs = plan.simulate(drawing.WORKERS).timeline
+    runs = plan.simulate(4).timeline
     order = [str(step) for line in runs for _, _, step in line]
     assert [bar.note for bar in bars] == order
+    assert "worker 5" in words(plan.to_svg("workers", 6))
 
 
 def test_a_memory_attends_to_its_facts():

@@ -208,7 +208,7 @@ def schedule(
             raise UsageError("A PNG needs a file to be written to: -o FILE.")
         from gridc.pictures import drawing
 
-        drawing.png(plans[0], output, picture)
+        drawing.png(plans[0], output, picture, workers)
     elif measure:
         write(_measured(plans[0], batch, chosen == "json"), output)
     else:
@@ -254,8 +254,8 @@ def _made(plans: Sequence[Schedule], chosen: str, workers: int, batch: int, pict
         return json.dumps(pages, indent=2, ensure_ascii=False)
     makers = {
         "table": lambda: report.path_table(plan) if path else report.report(plan, workers, model),
-        "json": lambda: plan.to_json(workers=workers, batch=batch), "dot": plan.to_dot, "svg": lambda: plan.to_svg(picture),
-        "html": lambda: plan.to_html(workers), "trace": lambda: plan.to_trace(workers, model),
+        "json": lambda: plan.to_json(workers=workers, batch=batch), "dot": plan.to_dot, "svg": lambda: plan.to_svg(picture, workers),
+        "html": lambda: plan.to_html(workers, model), "trace": lambda: plan.to_trace(workers, model),
     }  # fmt: skip
     return makers[chosen]()
 

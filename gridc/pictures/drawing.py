@@ -2,7 +2,7 @@
 
 ``grid`` is the unrolled grid with its inputs and outputs, ``cell`` the inside of a cell in its order of computation,
 ``wavefronts`` every step with its number, ``widths`` the steps of each wavefront, ``alive`` the vectors alive at each,
-``workers`` what each of four simulated workers does when.  Large grids are drawn at smaller sizes, or as stretches.
+``workers`` what each simulated worker does when.  Large grids are drawn at smaller sizes, or as stretches.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from gridc.scheduling import costs
 from gridc.scheduling.schedule import Schedule
 
 
-def scene(thing: GridSpec | Schedule, picture: str = "grid") -> Scene:
-    """A picture by name.  Raises UsageError for a name that is none of ``PICTURES``."""
+def scene(thing: GridSpec | Schedule, picture: str = "grid", workers: int = 4) -> Scene:
+    """A picture by name, ``workers`` of so many.  Raises UsageError for a name that is none of ``PICTURES``."""
     if picture not in PICTURES:
         raise UsageError(f"there is no picture '{picture}'; expected {listed(PICTURES)}{nearest(picture, PICTURES)}")
-    return PICTURES[picture](thing if isinstance(thing, Schedule) else example(thing))
+    plan = thing if isinstance(thing, Schedule) else example(thing)
+    return workers_scene(plan, workers) if picture == "workers" else PICTURES[picture](plan)
 
 
-def svg(thing: GridSpec | Schedule, picture: str = "grid") -> str:
+def svg(thing: GridSpec | Schedule, picture: str = "grid", workers: int = 4) -> str:
     """A picture as an SVG document."""
-    return scene(thing, picture).svg()
+    return scene(thing, picture, workers).svg()
 
 
-def png(thing: GridSpec | Schedule, path: str | Path, picture: str = "grid", dpi: int = 200) -> None:
+def png(thing: GridSpec | Schedule, path: str | Path, picture: str = "grid", workers: int = 4, dpi: int = 200) -> None:
     """Write a picture as PNG.  Raises ResourceError where matplotlib is not installed."""
-    scene(thing, picture).png(path, dpi)
+    scene(thing, picture, workers).png(path, dpi)
 
 
 # -- wavefronts and widths -----------------------------------------------------------------------------------------------
@@ -125,13 +126,13 @@ def alive_scene(plan: Schedule) -> Scene:
     return result
 
 
-def workers_scene(plan: Schedule) -> Scene:
-    """What each of four simulated workers does when: a bar a step, in the colour of its transform."""
+def workers_scene(plan: Schedule, workers: int = 4) -> Scene:
+    """What each simulated worker does when: a bar a step, in the colour of its transform."""
     if plan.work > MOST_BARS:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and a drawing of workers shows at most "
                          f"{MOST_BARS:,}; the page (html) and the trace show more")  # fmt: skip
-    made, colour = plan.simulate(WORKERS), colours(plan.spec)
-    result = Scene(f"{plan.spec.name}: the steps of {WORKERS} simulated workers")
+    made, colour = plan.simulate(workers), colours(plan.spec)
+    result = Scene(f"{plan.spec.name}: the steps of {workers} simulated workers")
     wide, high = 640.0, 26.0
     for worker, line in enumerate(made.timeline):
         y = worker * (high + 6)
@@ -142,19 +143,19 @@ def workers_scene(plan: Schedule) -> Scene:
             result.add(rectangle(x, y, max(w - 0.6, 0.3), high, fill=colour[step.transform], stroke="none", note=str(step)))
             if w > 6.5 * len(str(step)):
                 result.add(Text(x + w / 2, y + high / 2, str(step), 9.5, "#ffffff"))
-    under = WORKERS * (high + 6) + 8
+    under = workers * (high + 6) + 8
     result.add(Text(0, under, "0", 11, SOFT, "start"), Text(wide, under, f"{made.seconds * 1e6:.0f} µs", 11, SOFT, "end"))
     for i, name in enumerate(plan.spec.transforms):
         result.add(rectangle(i * 130.0, under + 16, 10, 10, fill=colour[name], stroke="none", radius=2))
         result.add(Text(i * 130.0 + 16, under + 21, name, 11, SOFT, "start"))
-    said = (f"{plan.spec.name}: {made.speedup:.2f} times as fast on {WORKERS} workers, busy {made.busy:.0%} of the time, "
+    said = (f"{plan.spec.name}: {made.speedup:.2f} times as fast on {workers} workers, busy {made.busy:.0%} of the time, "
             f"{made.moved:,} vectors moved")  # fmt: skip
     result.add(Text(0, -18, said, 13, INK, "start", bold=True))
     return result
 
 
-WORKERS, MOST_BARS = 4, 5_000
-"""Workers that a drawing simulates, and steps beyond which their bars would be hairs."""
+MOST_BARS = 5_000
+"""Steps beyond which the workers' bars would be hairs."""
 
 
 PICTURES: Mapping[str, Callable[[Schedule], Scene]] = {

@@ -19,7 +19,7 @@ from gridc.language.spec import Transform
 from gridc.pictures.cell_drawing import colours
 from gridc.pictures.unrolled_drawing import entering, joined, tapped
 from gridc.scheduling import report, tables
-from gridc.scheduling.costs import MOST_SIMULATED
+from gridc.scheduling.costs import MOST_SIMULATED, Model
 from gridc.scheduling.schedule import Schedule
 
 MOST_EXPLORED = 400_000
@@ -28,19 +28,19 @@ START, ENTRY = -1, -2
 """In place of a step: a read that finds the start alone, or what enters the grid there."""
 
 
-def page(plan: Schedule, workers: int = 4) -> str:
+def page(plan: Schedule, workers: int = 4, model: Model | None = None) -> str:
     """The page as text.  Raises UsageError for a grid of more than ``MOST_EXPLORED`` steps."""
     if plan.work > MOST_EXPLORED:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and the page shows at most {MOST_EXPLORED:,}; "
                          "smaller sizes show the same shape")  # fmt: skip
     template = (Path(__file__).with_name("explorer.html")).read_text(encoding="utf-8")
     # Inside a script element only "</" and "<!--" could end the data early.
-    text = json.dumps(data(plan, workers), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(data(plan, workers, model or Model()), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     head, tail = template.replace("@TITLE@", html.escape(plan.spec.name)).split("@DATA@")
     return head + text + tail
 
 
-def data(plan: Schedule, workers: int) -> dict[str, Any]:
+def data(plan: Schedule, workers: int, model: Model) -> dict[str, Any]:
     """What the page knows."""
     spec, colour = plan.spec, colours(plan.spec)
     steps = [plan.number(step) for step in plan.critical_path]
@@ -68,7 +68,8 @@ def data(plan: Schedule, workers: int) -> dict[str, Any]:
                 for name, cells in tapped(plan, o).items()]), np.int32)}
             for o in spec.outputs.values()
         ],
-        "lanes": _lanes(plan, workers),
+        "lanes": _lanes(plan, workers, model),
+        "workers": workers,
     }  # fmt: skip
 
 
@@ -132,17 +133,17 @@ def _found(plan: Schedule, of: Transform, point: Ints) -> Ints:
     return result
 
 
-def _lanes(plan: Schedule, workers: int) -> list[dict[str, Any]]:
+def _lanes(plan: Schedule, workers: int, model: Model) -> list[dict[str, Any]]:
     """The workers' timelines: on a small grid for several numbers of workers, on a large one for the one asked for."""
     if plan.work > MOST_SIMULATED:
         return []
     several = sorted({2, workers, 8, 16}) if plan.work <= 5000 else [workers]
     lanes: list[dict[str, Any]] = []
     for many in several:
-        made = plan.simulate(many)
+        made = plan.simulate(many, model)
         lanes.append({
             "workers": many, "seconds": made.seconds,
-            "text": f"simulated, batch of 16: {made.speedup:.2f} times as fast as one worker, {made.busy:.0%} busy, "
+            "text": f"simulated, batch of {model.batch}: {made.speedup:.2f} times as fast as one worker, {made.busy:.0%} busy, "
                     f"{made.moved:,} vectors moved between workers",
             "step": _packed([run.step for run in made.runs], np.int32),
             "worker": _packed([run.worker for run in made.runs], np.int32),

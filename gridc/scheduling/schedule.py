@@ -345,17 +345,17 @@ class Schedule:
 
         return exports.to_trace(self, workers, model)
 
-    def to_svg(self, picture: str = "grid") -> str:
-        """A picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive`` or ``workers``."""
+    def to_svg(self, picture: str = "grid", workers: int = 4) -> str:
+        """A picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive``, or so many simulated ``workers``."""
         from gridc.pictures import drawing
 
-        return drawing.svg(self, picture)
+        return drawing.svg(self, picture, workers)
 
-    def to_html(self, workers: int = 4) -> str:
-        """One self-contained page to explore the schedule in."""
+    def to_html(self, workers: int = 4, model: Model | None = None) -> str:
+        """One self-contained page to explore the schedule in, with the timeline of so many simulated workers."""
         from gridc.pictures import explorer
 
-        return explorer.page(self, workers)
+        return explorer.page(self, workers, model)
 
     def __str__(self) -> str:
         from gridc.scheduling import report
