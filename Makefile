@@ -8,7 +8,7 @@ BIN := .venv/bin
 DEMO := runs/demo
 WORKERS ?= 2
 
-.PHONY: demo test thorough bench examples docs lint clean
+.PHONY: demo test thorough bench examples docs pictures lint clean
 
 demo: .venv/installed
 	@rm -rf $(DEMO)
@@ -43,6 +43,10 @@ docs: .venv/tested
 	$(BIN)/python docs/tables.py
 	$(BIN)/python -m sphinx -qW --keep-going docs docs/_build
 	@echo "The pages: docs/_build/index.html"
+
+# The pictures that README.md and docs/ show; that of the page to explore takes a Chromium on the path.
+pictures: .venv/installed
+	$(BIN)/python docs/pictures.py
 
 lint: .venv/tested
 	$(BIN)/ruff check . && $(BIN)/pyright

@@ -14,12 +14,13 @@ from gridc.cli import COMMANDS
 from gridc.data.tasks import TASKS
 from gridc.language.document import Document, InputPage, OutputPage, TransformPage
 from gridc.options import Option
+from gridc.scheduling import report
 from gridc.training.experiment import Budget, Data, Every, Stop, Training
 from gridc.training.learning_rates import SCHEDULES
 from gridc.training.update_rules import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "docs" / "language.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "language.md", ROOT / "docs" / "schedules.md", ROOT / "README.md")
 MARK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -78,6 +79,18 @@ def wavefronts() -> str:
     return "\n".join([*lines[:-1], "         symbol " + " ".join(f"{t + 1:>4}" for t in range(12))[1:], "```"]) + "\n"
 
 
+def figures() -> str:
+    """What ``gridc schedule`` prints of the README's grid, without what the cost model says of one machine."""
+    plan = gridc.schedule(ROOT / "specs" / "text-classifier.yaml", T=50)
+    said = report.report(plan, 8).partition("\n\n  one change, on ")[0]
+    return "```text\n" + said + "\n```\n"
+
+
+def comparison() -> str:
+    plans = [gridc.schedule(ROOT / "specs" / f"{name}.yaml", T=50) for name in ("two-grid", "two-grid-time-prioritised")]
+    return "```text\n" + report.comparison(plans, 8) + "\n```\n"
+
+
 def commands() -> str:
     return rows(("command", "what it does"), ((f"`gridc {name}`", text) for name, (_, text) in COMMANDS.items()))
 
@@ -86,6 +99,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "cells": cells,
     "wavefronts": wavefronts,
     "commands": commands,
+    "figures": figures,
+    "comparison": comparison,
     "document": keys(Document),
     "transform": keys(TransformPage),
     "input": keys(InputPage),

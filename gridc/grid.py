@@ -176,6 +176,11 @@ class Grid:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        from gridc.pictures.drawing import notebook
+
+        return notebook(self)
+
     def _targets(self, targets: Arrays, call: Call, weights: Arrays | None) -> list[Array]:
         checked = arrays.check_targets(self.spec, targets, call, self.dtype)
         return [*checked.values(), *arrays.check_weights(self.spec, weights or {}, call, self.dtype)]

@@ -17,6 +17,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
+def golden_text(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """``golden_text(name, text)`` compares a page that people read with ``tests/golden/NAME.txt``, line by line."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / f"{name}.txt"
+        if request.config.getoption("--update-golden"):
+            path.write_text(text + "\n", encoding="utf-8")
+        assert path.exists(), f"there is no {path}; `pytest --update-golden` writes it"
+        assert text.splitlines() == path.read_text(encoding="utf-8").splitlines()
+
+    return compare
+
+
+@pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
     """``golden(name, value)`` compares plain data with ``tests/golden/NAME.json``, or writes it with --update-golden."""
 

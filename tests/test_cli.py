@@ -247,13 +247,46 @@ def test_schedules_side_by_side(gridc):
     code, out, _ = gridc("schedule", *specs, "--size", "T=20")
     assert code == 0
     head, *rows = out.splitlines()
-    assert head.split()[:4] == ["spec", "sizes", "steps", "wavefronts"]
-    assert [row.split()[0] for row in rows] == ["two-grid", "source-2grid", "parity"]
+    assert head.split() == ["two-grid", "source-2grid", "parity"]
+    assert [row.split()[1:] for row in rows if row.split()[0] == "wavefronts" and row.split()[1] != "of"] == [["22", "25", "5"]]
     code, out, _ = gridc("schedule", *specs, "--size", "T=20", "--json")
     assert json.loads(out)[0]["span"] == 22
     code, _, err = gridc("schedule", *specs, "--size", "T=20", "--size", "U=3")
     assert code == 2
     assert "no spec has a symbol 'U'; expected T." in err
+
+
+def test_a_schedule_says_all_its_figures(gridc):
+    spec = ROOT / "specs" / "text-classifier.yaml"
+    code, out, _ = gridc("schedule", spec, "--size", "T=50", "--workers", "3", "--batch", "4")
+    assert code == 0
+    for said in ("300", "102", "1, 2, 3 × 98, 2, 1", "mini-batch of 4", "vectors alive", "3 workers, times as fast", "Brent",
+                 "Graham", "what priority costs", "limits it most", "no priority", "untied along depth", "tiles of 2"):  # fmt: skip
+        assert said in out, said
+    code, out, _ = gridc("schedule", spec, "--size", "T=3", "--path")
+    assert [line.split()[1] for line in out.splitlines()[1:4]] == ["depth[0,", "time[0,", "depth[1,"]
+    code, _, err = gridc("schedule", spec, spec, "--size", "T=3", "--path")
+    assert (code, "--path is for one spec; found 2." in err) == (2, True)
+    code, _, err = gridc("schedule", spec, "--size", "T=3", "--measure", "-f", "svg")
+    assert (code, "--measure is a table, or JSON" in err) == (2, True)
+
+
+def test_a_schedule_is_measured(gridc):
+    spec = ROOT / "specs" / "two-grid.yaml"
+    code, out, _ = gridc("schedule", spec, "--size", "T=6", "--measure", "--batch", "2", "--json")
+    told = json.loads(out)
+    assert (code, told["batch"], told["threads"]) == (0, 2, 1)
+    assert sum(front["rows"] for front in told["wavefronts"]) == 6 * 3 * 2 * 2
+    assert all(front["measured"] > 0 and front["predicted"] > 0 for front in told["wavefronts"])
+
+
+def test_a_schedule_of_millions_of_steps_is_printed(gridc, there):
+    text = (ROOT / "specs" / "two-grid-time-prioritised.yaml").read_text().replace("depth: 3", "depth: 1000", 1)
+    (there / "large.yaml").write_text(text)
+    code, out, _ = gridc("schedule", there / "large.yaml", "--size", "T=3000")
+    assert code == 0
+    assert "6,000,000" in out
+    assert "not simulated" in out
 
 
 # -- training and using ------------------------------------------------------------------------------------------------

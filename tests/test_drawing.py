@@ -70,8 +70,30 @@ def test_the_wavefront_picture_numbers_every_step():
 def test_large_grids_are_cut():
     plan = gridc.schedule(PRIORITISED, T=5000)
     for picture in drawing.PICTURES:
-        assert len(plan.to_svg(picture)) < 400_000
+        if picture != "workers":
+            assert len(plan.to_svg(picture)) < 400_000
+    with pytest.raises(gridc.UsageError, match="at most 5,000"):
+        plan.to_svg("workers")
     assert "time T = 5000 (6 drawn)" in plan.to_svg()
+
+
+def test_the_workers_are_those_of_the_simulation():
+    plan = gridc.schedule(PRIORITISED, T=4)
+    bars = [shape for shape in drawing.scene(plan, "workers").shapes if isinstance(shape, Box) and shape.note]
+    assert {bar.note for bar in bars} == {str(step) for step in plan.levels}
+    runs = plan.simulate(4).timeline
+    order = [str(step) for line in runs for _, _, step in line]
+    assert [bar.note for bar in bars] == order
+    assert "worker 5" in words(plan.to_svg("workers", 6))
+
+
+def test_a_memory_attends_to_its_facts():
+    for name, count in (("memory-network", 2), ("memory-network-adjacent", 2)):
+        spec = gridc.read(SPECS[0].with_name(f"{name}.yaml"))
+        (facts,) = (i.name for i in spec.inputs.values() if i.facts)
+        assert facts in words(drawing.svg(spec, "cell"))
+        assert facts in words(drawing.svg(spec, "grid"))
+        assert spec.dimensions[0].size == count
 
 
 def test_an_unknown_picture():
@@ -95,8 +117,12 @@ def test_png(tmp_path: Path, picture: str):
 
 def test_notebooks():
     spec = gridc.read(PRIORITISED)
-    assert "<svg" in spec._repr_html_()
+    assert spec._repr_html_().count("<svg") == 2
     shown = gridc.schedule(spec, T=4)._repr_html_()
     assert shown.count("<svg") == 2
     assert "wavefronts (span)" in shown
     assert "two &lt;grid&gt;" in shown
+    grid = gridc.compile(spec, lowering="fused")._repr_html_()
+    assert grid.count("<svg") == 2
+    assert grid.startswith("<pre")
+    assert "two &lt;grid&gt;" in grid

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import browser
 import gridc
 from gridc.pictures import explorer
 from gridc.scheduling.graph import Step
@@ -76,35 +76,21 @@ def test_every_spec_has_a_page(size: int):
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 
-def _browser(width: int, height: int) -> Any:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives a browser, is not installed")
-    program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if p), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("found no Chromium with its chromedriver; apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--window-size={width},{height}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-
-
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    browser = _browser(1280, 860)
-    yield browser
-    browser.quit()
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    driver = browser.chromium(tmp_path_factory.mktemp("profile"), 1280, 860)
+    yield driver
+    driver.quit()
 
 
 class Page:
     """The page in the browser, and what people do with it."""
 
-    def __init__(self, browser: Any, folder: Path, plan: gridc.Schedule):
-        self.browser = browser
+    def __init__(self, driver: Any, folder: Path, plan: gridc.Schedule):
+        self.browser = driver
         path = folder / "page.html"
         path.write_text(plan.to_html(), encoding="utf-8")
-        browser.get(path.as_uri())
+        driver.get(path.as_uri())
         self.names = list(plan.spec.transforms)
         self.plan = plan
 
@@ -149,8 +135,12 @@ def test_a_click_on_a_step_lights_what_it_reads_and_who_waits_for_it(two: Page):
     assert two["chosen"].text == "depth[2, 1]"
     assert two.buttons("reads") == {"time[2, 1]", "depth[2, 0]"}
     assert two.buttons("readers") == {"depth[2, 2]", "time[2, 2]"}
+    # The page says why: the time vector of the same cell comes later than what enters along depth.
+    assert two["why"].text == "In wavefront 5 because time[2, 1] is done only in wavefront 4."
+    assert two.plan.levels[Step("depth", (2, 1))] == 5 == two.plan.levels[Step("time", (2, 1))] + 1
+    assert [found.text for found in two["reads"].find_elements("class name", "late")] == ["wavefront 4"]
     assert "16 × 32" in two["weights"].text
-    assert two["equation"].text.startswith("z = concat(time[here], depth[entering]);")
+    assert two["equation"].text.splitlines()[0] == "z = concat(time[here], depth[entering])"
     two.click_step("time", (0, 2))
     assert "time.W[2]" in two["weights"].text
     assert "start: zeros" in two["reads"].text
@@ -160,6 +150,32 @@ def test_a_click_on_a_step_lights_what_it_reads_and_who_waits_for_it(two: Page):
 def test_an_entering_vector_says_what_enters(two: Page):
     two.click_step("depth", (3, 0))
     assert "start: zeros + tokens" in two["reads"].text
+
+
+def test_the_first_step_waits_for_nothing_and_the_last_is_read_by_the_output(two: Page):
+    two.click_step("time", (0, 0))
+    assert two["why"].text == "In the first wavefront: it waits for no other step."
+    two.click_step("depth", (5, 2))
+    assert two["readers"].text == "output label"
+
+
+def test_the_critical_path_is_told_in_words(two: Page):
+    two["path"].click()
+    assert "11 steps" in two["pathtext"].text
+    assert two["pathtext"].text.rstrip().endswith(str(two.plan.critical_path[-1]))
+    two["path"].click()
+    assert not two.browser.find_elements("id", "pathtext")
+
+
+def test_hovering_names_a_step(two: Page):
+    from selenium.webdriver import ActionChains
+
+    x, y = two.run(f"explorer.place({two.plan.number(('depth', (2, 1)))})")
+    size = two["grid"].size
+    ActionChains(two.browser).move_to_element_with_offset(
+        two["grid"], round(x - size["width"] / 2), round(y - size["height"] / 2)
+    ).perform()
+    assert two["tip"].text == "depth[2, 1] · wavefront 5"
 
 
 def test_following_a_read_chooses_it(two: Page):
@@ -248,12 +264,44 @@ def test_a_hundred_thousand_steps_stay_smooth(chromium: Any, tmp_path: Path):
     assert page.complaints() == []
 
 
+def test_an_address_says_where_to_open(two: Page):
+    address = two.browser.current_url
+    two.browser.get("about:blank")
+    two.browser.get(f"{address}#wavefront=7&step=depth[2,1]&path&theme=dark")
+    assert (two.wavefront, two["chosen"].text) == (7, "depth[2, 1]")
+    assert two["path"].get_attribute("aria-pressed") == "true"
+    assert two.run("document.documentElement.dataset.theme") == "dark"
+    two.browser.get("about:blank")
+    two.browser.get(f"{address}#wavefront=999&step=nobody[9]&theme=pink")
+    assert two.wavefront == two.plan.span - 1
+    assert two.run("explorer.chosen") is None
+    assert two.complaints() == []
+
+
+def test_planes_stand_in_several_stacks(chromium: Any, tmp_path: Path):
+    page = Page(chromium, tmp_path, gridc.schedule(FOUR.replace("z: 3", "z: 9")))
+    places = [page.run(f"explorer.place({page.plan.number(('x', (0, 0, z, 0)))})") for z in range(9)]
+    assert len({round(x) for x, _ in places}) > 1
+    for z in (0, 4, 8):
+        page.click_step("x", (2, 1, z, 0))
+        assert page["chosen"].text == f"x[2, 1, {z}, 0]"
+
+
 def test_on_a_phone(tmp_path: Path):
-    browser = _browser(500, 900)
+    driver = browser.chromium(tmp_path / "profile", 390, 844, phone=True)
     try:
-        page = Page(browser, tmp_path, gridc.schedule(TWO, T=6))
+        page = Page(driver, tmp_path, gridc.schedule(TWO, T=6))
+        assert page.run("innerWidth") == 390
         assert page.run("document.documentElement.scrollWidth <= innerWidth")
+        # Everything is there: the figures, the bars, the workers, and no text smaller than 12 pixels.
+        for name in ("figures", "widths", "slider", "lanes"):
+            box = page[name].rect
+            assert box["width"] > 100
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390
+        assert page.run("Math.min(...[...document.querySelectorAll('button, p, span, li, output')].map("
+                        "e => parseFloat(getComputedStyle(e).fontSize)))") >= 12
         page.click_step("depth", (2, 1))
         assert page["chosen"].text == "depth[2, 1]"
     finally:
-        browser.quit()
+        driver.quit()

@@ -186,10 +186,10 @@ def test_a_thousand_by_a_thousand_by_four():
         inputs: {i: {features: 1, enters: depth}}
         outputs: {o: {classes: 2, reads: [depth]}}
         ''')
-        start = time.perf_counter()
+        start = time.process_time()
         plan = gridc.schedule(spec)
         print(plan.work, plan.span, sum(plan.widths), plan.cells.span, "steps" in vars(plan))
-        print(time.perf_counter() - start)
+        print(time.process_time() - start)
         # The peak of this process alone: getrusage's counts that of the process that started it, too.
         print(*[line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")])
     """)
@@ -202,9 +202,9 @@ def test_a_thousand_by_a_thousand_by_four():
 
 def test_an_explicit_graph_of_a_hundred_thousand_steps():
     spec = _ordinary("x: 1000, y: 50", "priority: [x, y]")
-    start = time.perf_counter()
+    start = time.process_time()
     steps = graph.build(spec, (1000, 50))
     levels = steps.levels
-    assert time.perf_counter() - start <= 3.0
+    assert time.process_time() - start <= 3.0
     assert steps.count == 100_000
     assert int(levels.max()) + 1 == gridc.schedule(spec).span

@@ -26,8 +26,8 @@ LAYERS = {
         "language.document language.page scheduling.graph language.reader",
     "when: the schedule, what it costs, how it is shown":
         "scheduling.tables scheduling.hyperplane scheduling.wavefronts scheduling.order scheduling.program "
-        "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes pictures.exports pictures.drawing "
-        "pictures.cell_drawing pictures.explorer",
+        "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes scheduling.critical_path "
+        "scheduling.report pictures.exports pictures.drawing pictures.cell_drawing pictures.unrolled_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
         "symbolic.backends symbolic.ufuncs fusion.native fusion.tracer symbolic.indices symbolic.wiring fusion.kernels fusion.machine "
         "fusion.sweep fusion.recompute symbolic.fused symbolic.plain symbolic.lowering summary fusion.segments",

@@ -91,3 +91,8 @@ def test_ci_runs_what_the_readme_says():
     assert "make test" in blocks("sh")[0]
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_drawings_are_current():
+    done = subprocess.run([sys.executable, "docs/pictures.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

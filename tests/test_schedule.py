@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc.scheduling import changes, costs, tables
+from gridc.pictures import exports
+from gridc.scheduling import changes, costs, critical_path, report
 from gridc.scheduling.graph import Step
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
@@ -180,12 +182,100 @@ def test_tables_say_the_figures():
     text = str(plan)
     for said in ("30", "10", "time[0, 0]", "parallelism"):
         assert said in text
-    report = tables.report(plan, 4)
+    said_all = report.report(plan, 4)
     for said in ("no priority", "Brent", "Graham", "vectors alive", "tiles of 2", "limits it most"):
-        assert said in report
-    both = tables.comparison([plan, gridc.schedule(two_grid(5, 3))])
+        assert said in said_all
+    both = report.comparison([plan, gridc.schedule(two_grid(5, 3))])
     assert both.splitlines()[2].split() == ["steps", "30", "30"]
     assert "time[entering]" in str(plan.spec)
+
+
+@pytest.mark.parametrize("name", ["text-classifier", "three-grid", "four-corners", "bidirectional", "stacked-lstm"])
+def test_what_people_read_of_a_schedule(name: str, golden_text):
+    spec = gridc.read(SPECS[0].with_name(f"{name}.yaml"))
+    plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 12))
+    # Costs of its own, and without the table of changes: the cost model's constants are measured, and may be again.
+    model = costs.Model(steps={name: 1e-5 * (i + 1) for i, name in enumerate(spec.transforms)}, move=2e-6)
+    text, limits, rest = report.report(plan, 4, model).partition("limits it most")
+    golden_text(f"{name}.report", text + limits + rest.partition(".")[0] + ".")
+    golden_text(f"{name}.path", report.path_table(plan))
+
+
+def test_specs_side_by_side(golden_text):
+    specs = [SPECS[0].with_name(f"{name}.yaml") for name in ("two-grid", "two-grid-time-prioritised", "stacked-lstm")]
+    plans = [gridc.schedule(spec, T=20) for spec in specs]
+    golden_text("comparison", report.comparison(plans, 4, costs.Model(steps={"time": 1e-5, "depth": 2e-5}, move=2e-6)))
+    assert "two (1)" in report.comparison([gridc.schedule(two_grid(), T=3), gridc.schedule(two_grid(), T=4)]).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("widths", "said"),
+    [
+        ((1,), "1"),
+        ((3, 3), "3 × 2"),
+        ((1, 2, 3, 4, 4, 4, 3, 2, 1), "1, 2 … 4, 4 × 2, 3, 2, 1"),
+        ((1, 2, 3, 3, 2, 1), "1, 2, 3 × 2, 2, 1"),
+        ((1, 5, 1, 5), "1, 5, 1, 5"),
+        ((2, 4, 6, 8, 1_000), "2, 4 … 8, 1,000"),
+    ],
+)
+def test_widths_in_few_words(widths: tuple[int, ...], said: str):
+    assert report.widths_text(widths, most=40) == said
+
+
+def test_the_schedule_vector_is_said_and_others_that_serve():
+    def row(plan: gridc.Schedule) -> list[str]:
+        (line,) = (line for line in report.figures(plan).splitlines() if "schedule vector" in line)
+        return line.split("schedule vector")[1].split(maxsplit=1)
+
+    plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=9)
+    assert row(plan) == ["time", "+ 2·depth   depth 1 later"]
+    assert plan.vectors[0].span == plan.span
+    diagonal = gridc.schedule(
+        "name: d\ndimensions: {x: 7, y: 7}\n"
+        "transforms:\n  a: {cell: dense, hidden: 2, along: x, reads: [{of: a, offset: {x: -1, y: -1}}]}\n"
+        "inputs: {i: {features: 1, joins: [a]}}\noutputs: {o: {classes: 2, reads: [a]}}\n"
+    )
+    assert {"x", "y"} == {row(diagonal)[0], row(diagonal)[1].split("; ")[1].split()[0]}
+    assert {vector.direction for vector in diagonal.vectors} >= {(1, 0), (0, 1)}
+    assert row(gridc.schedule(corners("forward, backward", "forward, backward")))[0] == "none"
+
+
+def test_every_width_is_said():
+    # What is written out again from the words is what went in.
+    for spec, sizes in ((two_grid(49, 18), {}), (two_grid(priority="priority: [time, depth]"), {"T": 9})):
+        widths: list[int] = []
+        for part in report.widths_text(gridc.schedule(spec, **sizes).widths, most=1000).split(", "):
+            if " × " in part:
+                value, times = map(int, part.split(" × "))
+                widths += [value] * times
+            elif " … " in part:
+                second, last = map(int, part.split(" … "))
+                step = second - widths[-1]
+                widths += range(second, last + step, step)
+            else:
+                widths.append(int(part))
+        assert tuple(widths) == gridc.schedule(spec, **sizes).widths
+
+
+def test_a_grid_too_large_to_simulate_has_its_figures():
+    plan = gridc.schedule(two_grid(100_000, 20, priority="priority: [time, depth]"))
+    text = report.report(plan, 8)
+    assert "not simulated" in text
+    assert "not counted" in text
+    assert "not simulated" in str(plan.speedup(8))
+    assert f"{plan.span:,}" in text
+    assert len(plan.critical_path) == plan.span == 100_039
+    assert "simulated" in report.comparison([plan])
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_the_critical_path_is_the_same_by_planes_and_by_the_graph(path: Path):
+    spec = gridc.read(path)
+    plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 4))
+    by_graph = tuple(reversed(list(critical_path._by_graph(plan))))  # pyright: ignore[reportPrivateUsage]
+    assert plan.critical_path == by_graph
+    assert len(critical_path.reasons(plan)) == plan.span - 1
 
 
 def test_no_pytensor_is_imported():
@@ -214,6 +304,21 @@ def test_bounds_hold_for_the_simulation():
     assert plan.speedup(1).simulated == pytest.approx(1.0)
     with pytest.raises(gridc.UsageError, match="positive"):
         plan.speedup(0)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_no_simulation_beats_the_longest_path_in_time(path: Path):
+    spec = gridc.read(path)
+    plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 4))
+    made = plan.simulate(3)
+    assert made.speedup <= made.most + 1e-9
+    cost = costs.Model()
+    graph = plan.graph
+    for before, after in graph.edges:
+        graph.edges[before, after]["seconds"] = cost.step_seconds(spec, after.transform)
+    # networkx's own longest path, the first step's cost added by an edge from nowhere.
+    graph.add_edges_from([("start", step, {"seconds": cost.step_seconds(spec, step.transform)}) for step in list(graph)])
+    assert made.longest == pytest.approx(nx.dag_longest_path_length(graph, weight="seconds"))
 
 
 def test_a_simulation_runs_every_step_once_after_what_it_reads():
@@ -310,6 +415,37 @@ def test_no_json_at_all():
             gridc.Schedule.from_json(text)
 
 
+def test_json_says_costs_and_speed_up():
+    plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=9)
+    page = json.loads(plan.to_json(steps=False, workers=3, batch=2))
+    assert page["costs"]["flops"] == costs.arithmetic(plan, 2).flops
+    assert page["costs"]["alive"] == costs.lifetimes(plan).vectors.tolist()
+    assert page["speedup"]["workers"] == 3
+    assert page["speedup"]["most"] >= page["speedup"]["simulated"] >= 1
+
+
+def test_the_documented_keys_are_those_that_are_written():
+    page = json.loads(gridc.schedule(two_grid(), T=4).to_json())
+    documented = set(re.findall(r"``(\w+)``", exports.__doc__ or ""))
+    assert set(page) <= documented | {"format", "version"}
+
+
+def test_the_graph_says_what_each_node_is_and_goes_into_other_formats(tmp_path: Path):
+    plan = gridc.schedule(two_grid(tied="[time]", priority="priority: [time, depth]"), T=4)
+    graph = plan.graph
+    assert graph.nodes["time", (3, 2)] == {
+        "transform": "time", "cell": "lstm", "hidden": 8, "weights": "time", "index": 2, "wavefront": plan.levels["time", (3, 2)],
+        "flops": costs.step_flops(plan.spec, "time"), "critical": ("time", (3, 2)) in plan.critical_path,
+    }  # fmt: skip
+    assert graph.edges[("time", (1, 1)), ("depth", (1, 1))] == {"kind": "read", "read": "time[here]"}
+    assert graph.edges[("time", (0, 1)), ("time", (1, 1))]["kind"] == "carry"
+    assert sum(data["critical"] for _, data in graph.nodes(data=True)) == plan.span
+    nx.write_graphml(graph, tmp_path / "grid.graphml")
+    nx.write_gexf(graph, tmp_path / "grid.gexf")
+    assert nx.read_graphml(tmp_path / "grid.graphml").number_of_edges() == graph.number_of_edges()
+    assert len(json.loads(json.dumps(nx.node_link_data(graph, edges="edges")))["nodes"]) == plan.work
+
+
 def test_dot_has_every_step_and_edge():
     plan = gridc.schedule(two_grid(), T=3)
     text = plan.to_dot()
@@ -325,21 +461,6 @@ def test_the_trace_is_nested_and_complete():
     for tid in (1, 2, 3):
         own = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["tid"] == tid)
         assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(own))
-
-
-def test_perfetto_reads_the_trace(tmp_path: Path):
-    processor = pytest.importorskip("perfetto.trace_processor")
-    plan = gridc.schedule(two_grid(), T=9)
-    (tmp_path / "trace.json").write_text(plan.to_trace(3))
-    try:
-        reader = processor.TraceProcessor(trace=str(tmp_path / "trace.json"))
-    except Exception as error:
-        pytest.skip(f"perfetto's reader is a program that it downloads, and it did not start: {error}")
-    with reader:
-        rows = list(reader.query("select count(*) as slices, count(distinct track_id) as tracks from slice"))
-        assert (rows[0].slices, rows[0].tracks) == (plan.work, 3)
-        wrong = list(reader.query("select sum(value) as bad from stats where severity = 'error'"))
-        assert not wrong[0].bad
 
 
 def test_the_levels_of_a_large_grid_are_looked_up_without_its_graph():

@@ -7,9 +7,11 @@ the same grid at other sizes and batches, never to the turns that it predicts.  
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +65,14 @@ class Measurement:
 
     def __str__(self) -> str:
         return self.table()
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain data; times in seconds."""
+        return {
+            "name": self.name, "order": self.order, "batch": self.batch, "rounds": self.rounds, "threads": 1,
+            "median_error": self.median_error, "total_error": self.total_error,
+            "wavefronts": [dataclasses.asdict(turn) | {"error": turn.error} for turn in self.turns],
+        }  # fmt: skip
 
     def table(self, most: int = 40) -> str:
         """The turns as a table, those in the middle left out where there are many."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from gridc.errors import GridcError, SpecError, UsageError, listed
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
+    from gridc.scheduling.graph import Step
     from gridc.scheduling.schedule import Schedule
 
 FORMATS = ("table", "json", "dot", "svg", "png", "html", "trace")
-PICTURES = ("grid", "cell", "wavefronts", "widths")
+PICTURES = ("grid", "cell", "wavefronts", "widths", "alive", "workers")
 LISTED = 40
 """Rows of a long listing that are shown to people; JSON has them all."""
 
@@ -115,10 +117,10 @@ def _show_spec(spec: GridSpec, json_: bool) -> None:
 
 
 def _show_graph(plan: Schedule, json_: bool) -> None:
-    graph = plan.graph
+    graph: Any = plan.graph  # networkx's stubs leave the type of an attribute open
     if json_:
-        number = {step: i for i, step in enumerate(graph.nodes)}
-        edges: Any = graph.edges(data="kind")  # networkx's stubs leave the type of an attribute open
+        number: dict[Step, int] = {step: i for i, step in enumerate(graph.nodes)}
+        edges = graph.edges(data="kind")
         print_json({
             "name": plan.spec.name,
             "nodes": [{"transform": s.transform, "cell": s.cell, "wavefront": plan.levels[s]} for s in number],
@@ -172,6 +174,9 @@ def _show_program(spec: GridSpec, json_: bool) -> None:
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @with_sizes
 @click.option("-w", "--workers", type=click.IntRange(1), default=8, show_default=True, help="Workers to simulate.")
+@click.option("-b", "--batch", type=click.IntRange(1), default=16, show_default=True, help="Examples in a mini-batch.")
+@click.option("--path", is_flag=True, help="List the critical path step by step, and why each step waits.")
+@click.option("--measure", is_flag=True, help="Run the grid: predicted and measured time of every wavefront.")
 @click.option("-f", "--format", "format_", type=click.Choice(FORMATS), help="What to make of it (default: by the name of -o).")
 @click.option("--picture", type=click.Choice(PICTURES), default="grid", show_default=True, help="What an SVG or PNG shows.")
 @click.option("-o", "--output", metavar="FILE", help="Write there.")
@@ -180,26 +185,22 @@ def schedule(
     specs: tuple[str, ...],
     sizes: tuple[str, ...],
     workers: int,
+    batch: int,
+    path: bool,
+    measure: bool,
     format_: str | None,
     picture: str,
     output: str | None,
     json_: bool,
 ) -> None:
-    """Show how parallel a grid is: wavefronts, speed-up, pictures, a trace.  Several specs stand side by side."""
-    from gridc.language import reader
-    from gridc.scheduling.schedule import schedule as scheduled
-
+    """Show how parallel a grid is, and why: figures, pictures, a page to explore.  Several specs stand side by side."""
     chosen = "json" if json_ else format_ or _by_name(output)
-    bound = sizes_of(sizes)
-    read = [reader.read(path) for path in specs]
-    known = {symbol for spec in read for symbol in spec.symbols}
-    if len(read) == 1:
-        plans = [scheduled(read[0], **bound)]
-    else:
-        for symbol in bound:
-            if symbol not in known:
-                raise UsageError(f"--size: no spec has a symbol '{symbol}'; expected {listed(sorted(known)) or 'none'}.")
-        plans = [scheduled(spec, **{k: v for k, v in bound.items() if k in spec.symbols}) for spec in read]
+    plans = _plans(specs, sizes_of(sizes))
+    for flag, given in (("--path", path), ("--measure", measure)):
+        if given and len(plans) > 1:
+            raise UsageError(f"{flag} is for one spec; found {len(plans)}.")
+        if given and chosen not in ("table", "json"):
+            raise UsageError(f"{flag} is a table, or JSON; found the format {chosen} besides.")
     if len(plans) > 1 and chosen not in ("table", "json"):
         raise UsageError(f"The format {chosen} shows one spec; found {len(plans)}.")
     if chosen == "png":
@@ -207,11 +208,28 @@ def schedule(
             raise UsageError("A PNG needs a file to be written to: -o FILE.")
         from gridc.pictures import drawing
 
-        drawing.png(plans[0], output, picture)
+        drawing.png(plans[0], output, picture, workers)
+    elif measure:
+        write(_measured(plans[0], batch, chosen == "json"), output)
     else:
-        write(_made(plans, chosen, workers, picture), output)
+        write(_made(plans, chosen, workers, batch, picture, path), output)
     if output not in (None, "-"):
         say(f"Wrote {output}.")
+
+
+def _plans(specs: Sequence[str], bound: Mapping[str, int]) -> list[Schedule]:
+    """The schedules of one spec or several; a size is given to those that have its symbol."""
+    from gridc.language import reader
+    from gridc.scheduling.schedule import schedule as scheduled
+
+    read = [reader.read(path) for path in specs]
+    if len(read) == 1:
+        return [scheduled(read[0], **bound)]
+    known = {symbol for spec in read for symbol in spec.symbols}
+    for symbol in bound:
+        if symbol not in known:
+            raise UsageError(f"--size: no spec has a symbol '{symbol}'; expected {listed(sorted(known)) or 'none'}.")
+    return [scheduled(spec, **{k: v for k, v in bound.items() if k in spec.symbols}) for spec in read]
 
 
 def _by_name(output: str | None) -> str:
@@ -224,37 +242,29 @@ def _by_name(output: str | None) -> str:
     return found
 
 
-def _made(plans: Sequence[Schedule], chosen: str, workers: int, picture: str) -> str:
-    if chosen == "json":
-        if len(plans) == 1:
-            return plans[0].to_json()
-        import json
+def _made(plans: Sequence[Schedule], chosen: str, workers: int, batch: int, picture: str, path: bool) -> str:
+    from gridc.scheduling import report
+    from gridc.scheduling.costs import Model
 
-        return json.dumps([json.loads(plan.to_json(steps=False)) for plan in plans], indent=2, ensure_ascii=False)
-    if chosen == "table":
-        return _tables(plans, workers)
-    plan = plans[0]
+    plan, model = plans[0], Model(batch=batch)
+    if len(plans) > 1:
+        if chosen == "table":
+            return report.comparison(plans, workers, model)
+        pages = [json.loads(one.to_json(steps=False, workers=workers, batch=batch)) for one in plans]
+        return json.dumps(pages, indent=2, ensure_ascii=False)
     makers = {
-        "dot": plan.to_dot, "svg": lambda: plan.to_svg(picture), "html": lambda: plan.to_html(workers),
-        "trace": lambda: plan.to_trace(workers),
+        "table": lambda: report.path_table(plan) if path else report.report(plan, workers, model),
+        "json": lambda: plan.to_json(workers=workers, batch=batch), "dot": plan.to_dot, "svg": lambda: plan.to_svg(picture, workers),
+        "html": lambda: plan.to_html(workers, model), "trace": lambda: plan.to_trace(workers, model),
     }  # fmt: skip
     return makers[chosen]()
 
 
-def _tables(plans: Sequence[Schedule], workers: int) -> str:
-    if len(plans) == 1:
-        return f"{plans[0]}\n\n  {plans[0].speedup(workers)}"
-    from gridc.scheduling.tables import sparkline, table
+def _measured(plan: Schedule, batch: int, as_json: bool) -> str:
+    from gridc.benchmarks import measure
 
-    rows: list[tuple[object, ...]] = []
-    for plan in plans:
-        speed = plan.speedup(workers)
-        simulated = "–" if speed.simulated is None else f"{speed.simulated:.2f}"
-        sizes = "×".join(map(str, plan.sizes))
-        rows.append((plan.spec.name, sizes, f"{plan.work:,}", f"{plan.span:,}", f"{plan.width:,}", f"{plan.parallelism:.1f}",
-                     f"{speed.most:.2f}", simulated, sparkline(plan.widths, 24)))  # fmt: skip
-    head = ("spec", "sizes", "steps", "wavefronts", "widest", "parallelism", f"at most on {workers}", "simulated", "widths")
-    return table(head, rows)
+    made = measure.measure(plan, batch)
+    return json.dumps(made.plain(), indent=2, ensure_ascii=False) if as_json else str(made)
 
 
 def draw_into(folder: Path, plan: Schedule) -> list[Path]:

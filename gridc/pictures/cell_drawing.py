@@ -7,8 +7,9 @@ from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
 from gridc.scheduling import tables
 from gridc.scheduling.schedule import Schedule
 
-PALETTE = ("#3b7dd8", "#2a9d64", "#c98a0b", "#a855c7", "#0f9aa8", "#b5566b", "#6b7a1f", "#7a6ff0")
-"""Colours of the transforms, in the order of declaration; told apart in grey too, as far as eight can be."""
+PALETTE = ("#2f6fce", "#3aa76d", "#7a52c7", "#45b0bd", "#8a5a2b", "#cf7590", "#6b7a1f", "#7d8ca0")
+"""Colours of the transforms, in the order of declaration: neighbours differ in hue and in lightness, and none is the orange
+that marks what happens now."""
 INPUT = "#8a5a00"
 """The colour of inputs."""
 
@@ -35,13 +36,13 @@ def cell_scene(plan: Schedule) -> Scene:
             wires.append((label, name, False))
         if t.has_memory or t.mechanism.uses_hidden:
             for axis in t.along:
-                several = f", along {spec.dimensions[axis].name}" if len(t.along) > 1 else ""
+                several = f" along {spec.dimensions[axis].name}" if len(t.along) > 1 else ""
                 label = f"{'m' if t.has_memory else 'h'} {name}[entering{several}]"
                 ports.append((label, name))
                 wires.append((label, name, t.has_memory))
-        for i in spec.joined(name):
-            ports.append((i.name, ""))
-            wires.append((i.name, name, False))
+        for joins in (*(i.name for i in spec.joined(name)), *([t.attends] if t.attends else [])):
+            ports.append((joins, ""))
+            wires.append((joins, name, False))
     ports = list(dict.fromkeys(ports))
     wide, tall, step = 150.0, 54.0, 250.0
     left = max([7.0 * len(label) for label, _ in ports] + [60.0]) + 110.0

@@ -1,243 +1,42 @@
 """Pictures of grids and schedules, as SVG or PNG, and what a notebook shows of them.
 
 ``grid`` is the unrolled grid with its inputs and outputs, ``cell`` the inside of a cell in its order of computation,
-``wavefronts`` every step with its number, ``widths`` the steps of each wavefront.  Large grids are drawn at smaller sizes.
+``wavefronts`` every step with its number, ``widths`` the steps of each wavefront, ``alive`` the vectors alive at each,
+``workers`` what each simulated worker does when.  Large grids are drawn at smaller sizes, or as stretches.
 """
 
 from __future__ import annotations
 
 import html
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gridc.errors import UsageError, listed, nearest
-from gridc.language.lattice import carried, points, source
-from gridc.language.spec import GridSpec, Selection, Transform
-from gridc.pictures.cell_drawing import INPUT, cell_scene, colours
-from gridc.pictures.scene import INK, SOFT, Box, Line, Scene, Text, rectangle
-from gridc.scheduling import layout, tables
+from gridc.language.spec import GridSpec
+from gridc.pictures.cell_drawing import cell_scene, colours
+from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
+from gridc.pictures.unrolled_drawing import caption, columns_of, cut, example, grid_scene
+from gridc.scheduling import costs
 from gridc.scheduling.schedule import Schedule
 
-SMALL = (6, 4, 2)
-"""How many cells of each dimension the unrolled grid shows; two planes are as many as can be told apart."""
-CELL, PITCH, WIDE_PITCH = 46.0, 86.0, 118.0
-"""A cell's side, and from one cell to the next: in three dimensions there must be room for the next plane's cells between."""
 
-
-def scene(thing: GridSpec | Schedule, picture: str = "grid") -> Scene:
-    """A picture by name.  Raises UsageError for a name that is none of ``PICTURES``."""
+def scene(thing: GridSpec | Schedule, picture: str = "grid", workers: int = 4) -> Scene:
+    """A picture by name, ``workers`` of so many.  Raises UsageError for a name that is none of ``PICTURES``."""
     if picture not in PICTURES:
         raise UsageError(f"there is no picture '{picture}'; expected {listed(PICTURES)}{nearest(picture, PICTURES)}")
-    return PICTURES[picture](thing if isinstance(thing, Schedule) else _example(thing))
+    plan = thing if isinstance(thing, Schedule) else example(thing)
+    return workers_scene(plan, workers) if picture == "workers" else PICTURES[picture](plan)
 
 
-def svg(thing: GridSpec | Schedule, picture: str = "grid") -> str:
+def svg(thing: GridSpec | Schedule, picture: str = "grid", workers: int = 4) -> str:
     """A picture as an SVG document."""
-    return scene(thing, picture).svg()
+    return scene(thing, picture, workers).svg()
 
 
-def png(thing: GridSpec | Schedule, path: str | Path, picture: str = "grid", dpi: int = 200) -> None:
+def png(thing: GridSpec | Schedule, path: str | Path, picture: str = "grid", workers: int = 4, dpi: int = 200) -> None:
     """Write a picture as PNG.  Raises ResourceError where matplotlib is not installed."""
-    scene(thing, picture).png(path, dpi)
-
-
-def _example(spec: GridSpec) -> Schedule:
-    """A schedule to draw where only a spec is given: symbols are as large as the picture has room for."""
-    return Schedule(spec, tuple(SMALL[min(i, 2)] if isinstance(d.size, str) else d.size for i, d in enumerate(spec.dimensions)))
-
-
-def _cut(plan: Schedule, most: tuple[int, ...]) -> Schedule:
-    """The same grid, no larger than there is room for; dimensions after the third at one cell."""
-    room = [most[d] if d < len(most) else 1 for d in range(len(plan.sizes))]
-    return Schedule(plan.spec, tuple(min(n, r) for n, r in zip(plan.sizes, room, strict=True)))
-
-
-def _caption(plan: Schedule, shown: Schedule) -> str:
-    parts: list[str] = []
-    for d, n, m in zip(plan.spec.dimensions, plan.sizes, shown.sizes, strict=True):
-        size = f"{d.size} = {n}" if isinstance(d.size, str) else str(n)
-        parts.append(f"{d.name} {size}" + (f" ({m} drawn)" if m < n else ""))
-    return " × ".join(parts)
-
-
-# -- the unrolled grid ---------------------------------------------------------------------------------------------------
-
-
-def grid_scene(plan: Schedule) -> Scene:
-    """The grid unrolled: a box a cell, an arrow a state that travels (double where a memory goes with it), explicit reads from
-    other cells dashed, inputs where they enter or join, outputs where they are read."""
-    spec, small = plan.spec, _cut(plan, SMALL)
-    result = Scene(f"{spec.name}, unrolled: {_caption(plan, small)}")
-    colour, at = colours(spec), points(small.sizes)
-    # Farther planes first, so that nearer ones cover them.
-    order = sorted(range(len(at)), key=lambda i: tuple(-x for x in at[i][2:].tolist()))
-    behind, front = Scene(""), Scene("")
-    for t in spec.transforms.values():
-        _states(behind, small, t, colour[t.name])
-        _far_reads(behind, small, t, colour[t.name])
-    for i in order:
-        x, y = _corner(at[i])
-        note = ", ".join(f"{d.name} {n}" for d, n in zip(spec.dimensions, at[i].tolist(), strict=True))
-        front.add(rectangle(x, y, CELL, CELL, fill="#f4f5f7", stroke=INK, width=1.2, radius=5, note=note))
-        _inside(front, spec, x, y)
-    _inputs(front, small)
-    _outputs(front, small)
-    result.add(*behind.shapes, *front.shapes)
-    left, top, _, height = result.bounds(0)
-    _legend(result, spec, left, top + height + 22)
-    result.add(Text(left, top - 22, f"{spec.name}: {_caption(plan, small)}", 13, INK, "start", bold=True))
-    return result
-
-
-def _columns(count: int) -> int:
-    """Into how many columns the transforms of a cell are put."""
-    return count if count <= 3 else int(np.ceil(np.sqrt(count)))
-
-
-def _corner(at: Any) -> tuple[float, float]:
-    """The upper left corner of a cell: the first dimension to the right, the second upwards, the third into the depth."""
-    pitch = PITCH if len(at) < 3 else WIDE_PITCH
-    x, y = float(at[0]) * pitch, -float(at[1]) * pitch if len(at) > 1 else 0.0
-    if len(at) > 2:
-        x, y = x + float(at[2]) * 0.52 * pitch, y - float(at[2]) * 0.5 * pitch
-    return x, y
-
-
-def _middle(at: Any) -> tuple[float, float]:
-    x, y = _corner(at)
-    return x + CELL / 2, y + CELL / 2
-
-
-def _edge(at: Any, towards: Any, shift: float) -> tuple[float, float]:
-    """Where the line from a cell towards another one leaves its box, moved sideways by ``shift``."""
-    (ax, ay), (bx, by) = _middle(at), _middle(towards)
-    dx, dy = bx - ax, by - ay
-    long = max(abs(dx), abs(dy), 1e-9)
-    reach = CELL / 2 / long
-    norm = max((dx * dx + dy * dy) ** 0.5, 1e-9)
-    return ax + dx * reach - dy / norm * shift, ay + dy * reach + dx / norm * shift
-
-
-def _lane(spec: GridSpec, t: Transform) -> float:
-    """How far to the side a transform's arrows run, so that those along one dimension do not cover each other."""
-    peers = [u.name for u in spec.transforms.values() if set(u.along) & set(t.along)]
-    return 9.0 * (peers.index(t.name) - (len(peers) - 1) / 2)
-
-
-def _states(scene: Scene, plan: Schedule, t: Transform, colour: str) -> None:
-    at = points(plan.sizes)
-    extent = np.asarray(plan.sizes)
-    lane = _lane(plan.spec, t)
-    for before in carried(t, at):
-        inside: list[bool] = np.all((before >= 0) & (before < extent), axis=1).tolist()
-        cells: tuple[list[list[int]], list[list[int]]] = at.tolist(), before.tolist()
-        for here, there, within in zip(*cells, inside, strict=True):
-            # An arrow's own direction decides its left and right; a fixed sign keeps a lane on one side of the boxes.
-            sign = 1.0 if sum(h - b for h, b in zip(here, there, strict=True)) > 0 else -1.0
-            end = _edge(here, there, -lane * sign)
-            if within:
-                start = _edge(there, here, lane * sign)
-            else:
-                (ax, ay), (bx, by) = _middle(here), _middle(there)
-                start = (end[0] + (bx - ax) * 0.3, end[1] + (by - ay) * 0.3)
-            _double(scene, start, end, colour, t.has_memory)
-
-
-def _double(scene: Scene, start: tuple[float, float], end: tuple[float, float], colour: str, memory: bool) -> None:
-    dx, dy = end[0] - start[0], end[1] - start[1]
-    long = max((dx * dx + dy * dy) ** 0.5, 1e-9)
-    nx, ny = -dy / long, dx / long
-    for side in (-2.0, 2.0) if memory else (0.0,):
-        scene.add(Line(((start[0] + side * nx, start[1] + side * ny), (end[0] + side * nx, end[1] + side * ny)), colour, 1.2))
-
-
-def _far_reads(scene: Scene, plan: Schedule, t: Transform, colour: str) -> None:
-    at, extent = points(plan.sizes), np.asarray(plan.sizes)
-    names = list(plan.spec.transforms)
-    aside = 20.0 * (names.index(t.name) - (len(names) - 1) / 2)
-    for read in t.reads:
-        if read.via is not None or not any(read.offset):
-            continue
-        looked = source(plan.spec, read, at)
-        own = [p for u in (plan.spec.transforms[read.of],) for p in carried(u, at)]
-        if any(np.array_equal(looked, p) for p in own):
-            continue  # the arrow of the state that travels says so already
-        inside = ((looked >= 0) & (looked < extent)).all(axis=1)
-        for here, there in zip(at[inside].tolist(), looked[inside].tolist(), strict=True):
-            scene.add(Line((_edge(there, here, aside), _edge(here, there, -aside)), colour, 1.0, dashed=True))
-
-
-def _inside(scene: Scene, spec: GridSpec, x: float, y: float) -> None:
-    """A cell's transforms as coloured squares."""
-    count, colour = len(spec.transforms), colours(spec)
-    columns = _columns(count)
-    rows, pad = -(-count // columns), 9.0
-    w, h = (CELL - 2 * pad) / columns, (CELL - 2 * pad) / rows
-    for i, name in enumerate(spec.transforms):
-        left, top = x + pad + (i % columns) * w, y + pad + (i // columns) * h
-        scene.add(rectangle(left + 1.5, top + 1.5, w - 3, h - 3, fill=colour[name], stroke="none", radius=2.5, note=name))
-
-
-OUTPUT = "#b3261e"
-
-
-def _inputs(scene: Scene, plan: Schedule) -> None:
-    at, extent = points(plan.sizes), np.asarray([plan.sizes])
-    for k, i in enumerate(plan.spec.inputs.values()):
-        chosen = layout.selected(plan.spec, i.at, plan.sizes, at, extent)
-        if i.enters:
-            t = plan.spec.transforms[i.enters]
-            before = carried(t, at)[0]
-            enters = ~((before >= 0) & (before < extent)).all(axis=1)
-            # What ``at`` says along the dimension that an input enters along is not asked: it enters before its first cell.
-            free: tuple[Selection, ...] = tuple("all" if d in t.along else s for d, s in enumerate(i.at))
-            enters &= layout.selected(plan.spec, free, plan.sizes, at, extent)
-            for here, there in zip(at[enters].tolist(), before[enters].tolist(), strict=True):
-                (ax, ay), (bx, by) = _middle(here), _middle(there)
-                share = 0.86 if len(here) < 3 else 0.66  # in three dimensions the next plane's cell is near
-                x, y = ax + (bx - ax) * share, ay + (by - ay) * share
-                _tag(scene, x, y, i.name, INPUT)
-        if i.joins:
-            for here in at[chosen].tolist():
-                x, y = _corner(here)
-                scene.add(Line(((x - 13, y + CELL + 15 + 4 * k), (x + 3, y + CELL - 3)), INPUT, 1.1))
-                if here == at[chosen][0].tolist():
-                    _tag(scene, x - 18, y + CELL + 22 + 16 * k, i.name, INPUT)
-
-
-def _outputs(scene: Scene, plan: Schedule) -> None:
-    extents = np.asarray([plan.sizes], np.int64)
-    for k, o in enumerate(plan.spec.outputs.values()):
-        cells: set[tuple[int, ...]] = set()
-        for tap in o.reads:
-            transform = plan.spec.transforms[tap.transform]
-            where, exists = layout.output_points(plan.spec, o, transform, plan.sizes, extents)
-            cells |= {tuple(p) for p in where[exists].tolist()}
-        for here in sorted(cells):
-            x, y = _corner(here)
-            end = (x + CELL + 15, y - 15 - 20 * k)
-            scene.add(Line(((x + CELL - 3, y + 3), end), OUTPUT, 1.4))
-            _tag(scene, end[0] + 6, end[1] - 8, o.name, OUTPUT)
-
-
-def _tag(scene: Scene, x: float, y: float, text: str, colour: str) -> None:
-    wide = 0.54 * 10 * len(text) + 10
-    scene.add(rectangle(x - wide / 2, y - 8, wide, 16, fill="#ffffff", stroke=colour, radius=8), Text(x, y, text, 10, colour))
-
-
-def _legend(scene: Scene, spec: GridSpec, x: float, y: float) -> None:
-    for t in spec.transforms.values():
-        scene.add(rectangle(x, y - 5, 10, 10, fill=colours(spec)[t.name], stroke="none", radius=2))
-        text = f"{t.name}: {t.cell}, {t.hidden} units, along {' and '.join(spec.names(t.along))}"
-        text += "" if tables.direction_text(spec, t) == "forward" else f", {tables.direction_text(spec, t)}"
-        scene.add(Text(x + 16, y, text, 11, SOFT, "start"))
-        y += 17
-    if any(t.has_memory for t in spec.transforms.values()):
-        scene.add(Text(x, y, "two lines: hidden and memory; one line: hidden alone", 11, SOFT, "start"))
+    scene(thing, picture, workers).png(path, dpi)
 
 
 # -- wavefronts and widths -----------------------------------------------------------------------------------------------
@@ -255,10 +54,10 @@ def _shade(p: float) -> str:
 def wavefront_scene(plan: Schedule) -> Scene:
     """Every step with the number of its wavefront; a third dimension as planes side by side."""
     spec = plan.spec
-    small = _cut(plan, (24, 16, 4))
-    result = Scene(f"{spec.name}: wavefronts of {_caption(plan, small)}")
+    small = cut(plan, (24, 16, 4))
+    result = Scene(f"{spec.name}: wavefronts of {caption(plan, small)}")
     names = list(spec.transforms)
-    columns = _columns(len(names))
+    columns = columns_of(len(names))
     rows = -(-len(names) // columns)
     edge = 26.0 if small.work <= 600 else 18.0
     w, h = columns * edge, rows * edge
@@ -281,36 +80,87 @@ def wavefront_scene(plan: Schedule) -> Scene:
     for z in range(small.sizes[2] if len(small.sizes) > 2 else 0):
         middle = left + z * (nx * (w + 5) + 40) + nx * (w + 5) / 2
         result.add(Text(middle, top + height + 30, f"{spec.dimensions[2].name} {z}", 11, SOFT))
-    legend = f"in each cell, row by row: {listed(names, 'and')}; drawn: {_caption(plan, small)}"
+    legend = f"in each cell, row by row: {listed(names, 'and')}; drawn: {caption(plan, small)}"
     result.add(Text(left, top + height + 48, legend, 11, SOFT, "start"))
     return result
 
 
-def widths_scene(plan: Schedule) -> Scene:
-    """The steps of every wavefront as bars."""
-    result = Scene(f"{plan.spec.name}: steps of each of {plan.span} wavefronts")
-    wide, high, top = 560.0, 170.0, plan.width
-    values = list(plan.widths)
-    if len(values) > 280:
-        cuts = [i * len(values) // 280 for i in range(281)]
-        values = [max(plan.widths[a:e]) for a, e in itertools.pairwise(cuts)]
-    bar = wide / len(values)
-    for i, value in enumerate(values):
+def _bars(result: Scene, values: Sequence[int], colour: str, kind: str) -> tuple[float, float]:
+    """The values of all wavefronts as bars, the largest of each stretch where there are many; the width and height."""
+    wide, high, top, count = 560.0, 170.0, max(values), len(values)
+    stretches = [(i * count // BARS, (i + 1) * count // BARS) for i in range(BARS)] if count > BARS else None
+    shown = [max(values[a:e]) for a, e in stretches] if stretches else list(values)
+    bar = wide / len(shown)
+    for i, value in enumerate(shown):
         tall = high * value / top
-        note = f"wavefront {i}: {value} steps" if len(values) == plan.span else ""
-        result.add(rectangle(i * bar, high - tall, bar * 0.86, tall, fill="#3789bb", stroke="none", note=note))
-    mean = high - high * plan.parallelism / top
+        note = "" if stretches else f"wavefront {i}: {value} {kind}"
+        result.add(rectangle(i * bar, high - tall, bar * 0.86, tall, fill=colour, stroke="none", note=note))
+    result.add(Line(((0, high), (wide, high)), INK, 1.0, head=False))
+    result.add(Text(0, high + 13, "0", 11, SOFT, "start"), Text(wide, high + 13, f"{count - 1:,}", 11, SOFT, "end"))
+    result.add(Text(wide / 2, high + 13, "wavefront", 12, SOFT), Text(-8, 6, f"{top:,}", 11, SOFT, "end"))
+    return wide, high
+
+
+BARS = 280
+"""Bars that a chart of wavefronts has at most."""
+
+
+def widths_scene(plan: Schedule) -> Scene:
+    """The steps of every wavefront as bars, and their mean."""
+    result = Scene(f"{plan.spec.name}: steps of each of {plan.span} wavefronts")
+    wide, high = _bars(result, plan.widths, "#3789bb", "steps")
+    mean = high - high * plan.parallelism / plan.width
     result.add(Line(((0, mean), (wide, mean)), "#b3261e", 1.2, dashed=True, head=False))
     result.add(Text(wide + 6, mean, f"mean {plan.parallelism:.1f}", 11, "#b3261e", "start"))
-    result.add(Line(((0, high), (wide, high)), INK, 1.0, head=False))
-    result.add(Text(0, high + 13, "0", 11, SOFT, "start"), Text(wide, high + 13, f"{plan.span - 1:,}", 11, SOFT, "end"))
-    result.add(Text(wide / 2, high + 13, "wavefront", 12, SOFT), Text(-8, 6, f"{top:,}", 11, SOFT, "end"))
     result.add(Text(0, -20, f"{plan.spec.name}: {plan.work:,} steps in {plan.span:,} wavefronts", 13, INK, "start", bold=True))
     return result
 
 
+def alive_scene(plan: Schedule) -> Scene:
+    """The vectors alive at every wavefront of a forward sweep as bars."""
+    result = Scene(f"{plan.spec.name}: vectors alive at each of {plan.span} wavefronts")
+    vectors = costs.lifetimes(plan).vectors.tolist()
+    _bars(result, vectors, "#5b8c5a", "vectors")
+    said = f"{plan.spec.name}: at most {max(vectors):,} vectors alive, going forward"
+    result.add(Text(0, -20, said, 13, INK, "start", bold=True))
+    return result
+
+
+def workers_scene(plan: Schedule, workers: int = 4) -> Scene:
+    """What each simulated worker does when: a bar a step, in the colour of its transform."""
+    if plan.work > MOST_BARS:
+        raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and a drawing of workers shows at most "
+                         f"{MOST_BARS:,}; the page (html) and the trace show more")  # fmt: skip
+    made, colour = plan.simulate(workers), colours(plan.spec)
+    result = Scene(f"{plan.spec.name}: the steps of {workers} simulated workers")
+    wide, high = 640.0, 26.0
+    for worker, line in enumerate(made.timeline):
+        y = worker * (high + 6)
+        result.add(Text(-8, y + high / 2, f"worker {worker}", 11, SOFT, "end"))
+        result.add(rectangle(0, y, wide, high, fill="#f0f1f3", stroke="none"))
+        for start, end, step in line:
+            x, w = wide * start / made.seconds, wide * (end - start) / made.seconds
+            result.add(rectangle(x, y, max(w - 0.6, 0.3), high, fill=colour[step.transform], stroke="none", note=str(step)))
+            if w > 6.5 * len(str(step)):
+                result.add(Text(x + w / 2, y + high / 2, str(step), 9.5, "#ffffff"))
+    under = workers * (high + 6) + 8
+    result.add(Text(0, under, "0", 11, SOFT, "start"), Text(wide, under, f"{made.seconds * 1e6:.0f} µs", 11, SOFT, "end"))
+    for i, name in enumerate(plan.spec.transforms):
+        result.add(rectangle(i * 130.0, under + 16, 10, 10, fill=colour[name], stroke="none", radius=2))
+        result.add(Text(i * 130.0 + 16, under + 21, name, 11, SOFT, "start"))
+    said = (f"{plan.spec.name}: {made.speedup:.2f} times as fast on {workers} workers, busy {made.busy:.0%} of the time, "
+            f"{made.moved:,} vectors moved")  # fmt: skip
+    result.add(Text(0, -18, said, 13, INK, "start", bold=True))
+    return result
+
+
+MOST_BARS = 5_000
+"""Steps beyond which the workers' bars would be hairs."""
+
+
 PICTURES: Mapping[str, Callable[[Schedule], Scene]] = {
     "grid": grid_scene, "cell": cell_scene, "wavefronts": wavefront_scene, "widths": widths_scene,
+    "alive": alive_scene, "workers": workers_scene,
 }  # fmt: skip
 
 
@@ -318,13 +168,13 @@ PICTURES: Mapping[str, Callable[[Schedule], Scene]] = {
 
 
 def notebook(thing: Any) -> str:
-    """What a notebook shows: a spec its unrolled grid and its table, a schedule its figures and pictures, a compiled grid its
-    spec and its own description."""
+    """What a notebook shows: a spec its unrolled grid, the inside of a cell and its table, a schedule its figures and pictures, a
+    compiled grid the same as its spec, and its own description first."""
     if isinstance(thing, Schedule):
         return _figure(svg(thing, "wavefronts")) + _figure(svg(thing, "widths")) + _pre(str(thing))
     if isinstance(thing, GridSpec):
-        return _figure(svg(thing, "grid")) + _pre(str(thing))
-    return notebook(thing.spec) + _pre(str(thing))
+        return _figure(svg(thing, "grid")) + _figure(svg(thing, "cell")) + _pre(str(thing))
+    return _pre(str(thing)) + notebook(thing.spec)
 
 
 def _pre(text: str) -> str:
@@ -333,6 +183,3 @@ def _pre(text: str) -> str:
 
 def _figure(picture: str) -> str:
     return f'<div style="max-width: 100%; overflow-x: auto">{picture}</div>'
-
-
-__all__ = ["PICTURES", "Box", "colours", "notebook", "png", "scene", "svg"]

@@ -16,9 +16,10 @@ import numpy as np
 from gridc.errors import UsageError
 from gridc.language.lattice import Ints, carried, far_end, locate, points, source
 from gridc.language.spec import Transform
-from gridc.pictures.drawing import colours
-from gridc.scheduling import tables
-from gridc.scheduling.costs import MOST_SIMULATED
+from gridc.pictures.cell_drawing import colours
+from gridc.pictures.unrolled_drawing import entering, joined, tapped
+from gridc.scheduling import report, tables
+from gridc.scheduling.costs import MOST_SIMULATED, Model
 from gridc.scheduling.schedule import Schedule
 
 MOST_EXPLORED = 400_000
@@ -27,19 +28,19 @@ START, ENTRY = -1, -2
 """In place of a step: a read that finds the start alone, or what enters the grid there."""
 
 
-def page(plan: Schedule, workers: int = 4) -> str:
+def page(plan: Schedule, workers: int = 4, model: Model | None = None) -> str:
     """The page as text.  Raises UsageError for a grid of more than ``MOST_EXPLORED`` steps."""
     if plan.work > MOST_EXPLORED:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and the page shows at most {MOST_EXPLORED:,}; "
                          "smaller sizes show the same shape")  # fmt: skip
     template = (Path(__file__).with_name("explorer.html")).read_text(encoding="utf-8")
     # Inside a script element only "</" and "<!--" could end the data early.
-    text = json.dumps(data(plan, workers), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(data(plan, workers, model or Model()), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     head, tail = template.replace("@TITLE@", html.escape(plan.spec.name)).split("@DATA@")
     return head + text + tail
 
 
-def data(plan: Schedule, workers: int) -> dict[str, Any]:
+def data(plan: Schedule, workers: int, model: Model) -> dict[str, Any]:
     """What the page knows."""
     spec, colour = plan.spec, colours(plan.spec)
     steps = [plan.number(step) for step in plan.critical_path]
@@ -56,8 +57,25 @@ def data(plan: Schedule, workers: int) -> dict[str, Any]:
         "levels": _packed(plan.level_numbers, np.int32),
         "widths": list(plan.widths),
         "critical": _packed(np.asarray(steps), np.int32),
-        "lanes": _lanes(plan, workers),
+        "path": report.path_text(plan.critical_path),
+        "inputs": [
+            {"name": i.name, "cells": _packed(_flat(plan, np.concatenate([entering(plan, i)[0], joined(plan, i)])), np.int32)}
+            for i in spec.inputs.values()
+        ],
+        "outputs": [
+            {"name": o.name, "steps": _packed(np.concatenate([
+                list(spec.transforms).index(name) * plan.cell_count + _flat(plan, cells)
+                for name, cells in tapped(plan, o).items()]), np.int32)}
+            for o in spec.outputs.values()
+        ],
+        "lanes": _lanes(plan, workers, model),
+        "workers": workers,
     }  # fmt: skip
+
+
+def _flat(plan: Schedule, cells: Ints) -> Ints:
+    """The numbers of cells, row-major."""
+    return np.asarray(np.ravel_multi_index(tuple(cells.T), plan.sizes), np.int64)
 
 
 def _packed(values: Any, kind: Any) -> str:
@@ -69,15 +87,17 @@ def _transform(plan: Schedule, t: Transform) -> dict[str, Any]:
     spec = plan.spec
     owner = spec.weight_owner(t.name)
     reads = ", ".join(tables.read_text(spec, read) for read in t.reads)
-    joined = [i.name for i in spec.joined(t.name)]
+    joining = [i.name for i in spec.joined(t.name)]
     columns = len(t.gates) * t.hidden
     return {
         "name": t.name,
         "weights": f"{owner}.W" if columns or t.cell == "memory" else "none",
         "shape": f"{spec.rows(t.name)} × {columns}" if columns else "",
         "untied": list(t.untied),
-        "joined": joined,
-        "equation": f"z = concat({', '.join([reads, *joined])});  {t.mechanism.equation}" if reads else t.mechanism.equation,
+        "joined": joining,
+        "equation": [*([f"z = concat({', '.join([reads, *joining])})"] if reads else []),
+                     *([f"gates {', '.join(t.gates)} from zW + b"] if len(t.gates) > 1 else []),
+                     *map(str.strip, t.mechanism.equation.split(";"))],
         "about": f"{t.cell}, {t.hidden} units, along {' and '.join(spec.names(t.along))}, {tables.direction_text(spec, t)}, "
                  f"tied {tables.tied_text(spec, t)}; reads {reads}",
     }  # fmt: skip
@@ -113,17 +133,17 @@ def _found(plan: Schedule, of: Transform, point: Ints) -> Ints:
     return result
 
 
-def _lanes(plan: Schedule, workers: int) -> list[dict[str, Any]]:
+def _lanes(plan: Schedule, workers: int, model: Model) -> list[dict[str, Any]]:
     """The workers' timelines: on a small grid for several numbers of workers, on a large one for the one asked for."""
     if plan.work > MOST_SIMULATED:
         return []
     several = sorted({2, workers, 8, 16}) if plan.work <= 5000 else [workers]
     lanes: list[dict[str, Any]] = []
     for many in several:
-        made = plan.simulate(many)
+        made = plan.simulate(many, model)
         lanes.append({
             "workers": many, "seconds": made.seconds,
-            "text": f"simulated, batch of 16: {made.speedup:.2f} times as fast as one worker, {made.busy:.0%} busy, "
+            "text": f"simulated, batch of {model.batch}: {made.speedup:.2f} times as fast as one worker, {made.busy:.0%} busy, "
                     f"{made.moved:,} vectors moved between workers",
             "step": _packed([run.step for run in made.runs], np.int32),
             "worker": _packed([run.worker for run in made.runs], np.int32),

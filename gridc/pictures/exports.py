@@ -1,4 +1,4 @@
-"""A schedule for other programs: JSON and back, Graphviz, and a Chrome trace of simulated workers.
+"""A schedule for other programs: JSON and back, networkx, Graphviz, and a Chrome trace of simulated workers.
 
 The JSON format, ``{"format": "gridc.schedule", "version": 1, ...}``; a reader must refuse a version that it does not know:
 
@@ -12,6 +12,12 @@ The JSON format, ``{"format": "gridc.schedule", "version": 1, ...}``; a reader m
 ``cells``          ``{"work", "span", "width"}`` of wavefronts of whole cells, or null where cells wait for each other
 ``vector``         the schedule vectors of a uniform grid, ``{transform: {"vector": [...], "offset": n}}``, or null
 ``critical_path``  list of ``[transform, [coordinates]]``
+``costs``          of a mini-batch of ``batch`` examples: ``flops``, ``training_flops``, ``forward_bytes`` touched,
+                   ``peak_forward_bytes`` and ``training_bytes`` kept at the peak; ``alive``, the vectors alive at each wavefront,
+                   null (like ``peak_forward_bytes``) where the grid is too large to count them
+``speedup``        on so many ``workers``, counted in steps: ``most`` (work and span), ``brent`` (wavefront by wavefront),
+                   ``graham`` (any list schedule, at least); in time: ``simulated``, ``moved`` vectors, ``seconds`` and
+                   ``most_in_time`` (null where the grid is too large)
 ``wavefronts``     for each wavefront a list of batches ``{"weights", "index", "steps"}``: the transform that owns the
                    weights, the flat index over its untied dimensions, and the steps as ``[transform, [coordinates]]``;
                    null where they were left out
@@ -20,13 +26,19 @@ The JSON format, ``{"format": "gridc.schedule", "version": 1, ...}``; a reader m
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from gridc.errors import DataError, GridcError, UsageError
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from gridc.scheduling.costs import Model
+    from gridc.scheduling.graph import Step
     from gridc.scheduling.schedule import Schedule
 
 FORMAT, VERSION = "gridc.schedule", 1
@@ -34,10 +46,13 @@ MOST_DRAWN = 20_000
 """Steps beyond which Graphviz would not lay the graph out in any reasonable time."""
 
 
-def figures(plan: Schedule) -> dict[str, Any]:
+def figures(plan: Schedule, workers: int = 8, batch: int = 16) -> dict[str, Any]:
     """The figures of a schedule as plain data: what ``to_json`` writes but the spec, the steps and the path."""
     from gridc.scheduling import costs
 
+    model = costs.Model(batch=batch)
+    fast, sums = costs.speedup(plan, workers, model), costs.arithmetic(plan, batch)
+    alive = costs.lifetimes(plan).vectors.tolist() if plan.work <= costs.MOST_COUNTED else None
     spec, cells, plane = plan.spec, plan.cells, plan.plane
     return {
         "name": spec.name,
@@ -57,10 +72,12 @@ def figures(plan: Schedule) -> dict[str, Any]:
             name: {"vector": list(vector), "offset": offset}
             for name, vector, offset in zip(plane.names, plane.vectors, plane.offsets, strict=True)
         },
+        "costs": {"batch": batch, **dataclasses.asdict(sums), "alive": alive},
+        "speedup": dataclasses.asdict(fast),
     }  # fmt: skip
 
 
-def to_json(plan: Schedule, *, steps: bool = True) -> str:
+def to_json(plan: Schedule, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
     """The schedule in the format above, a line of JSON."""
     if not plan.spec.source.text:
         raise UsageError(f"grid '{plan.spec.name}' was not read from a text; only a spec that was can be written to JSON")
@@ -70,7 +87,7 @@ def to_json(plan: Schedule, *, steps: bool = True) -> str:
             [{"weights": b.owner, "index": b.weight, "steps": b.steps} for b in plan.batches(k)] for k in range(plan.span)
         ]
     page = {
-        "format": FORMAT, "version": VERSION, "spec": plan.spec.source.text, **figures(plan),
+        "format": FORMAT, "version": VERSION, "spec": plan.spec.source.text, **figures(plan, workers, batch),
         "critical_path": plan.critical_path, "wavefronts": wavefronts,
     }  # fmt: skip
     return json.dumps(page, ensure_ascii=False)
@@ -107,6 +124,47 @@ def from_json(text: str) -> Schedule:
     return plan
 
 
+def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
+    """The dependency DAG, its nodes ``Step``s (tuples of transform and coordinate).
+
+    A node's attributes: ``transform``, ``wavefront``, ``cell`` (the mechanism), ``hidden`` units, ``weights`` (the transform
+    whose they are) and ``index`` (which of them, flat over its untied dimensions), ``flops`` of one example forward, and
+    ``critical`` (whether it is on the critical path).  An edge's: ``kind``, carry or read, and ``read``, what finds it, as the
+    tables write it.  All are strings, integers or booleans, so that GraphML, GEXF and JSON take the graph as it is."""
+    import networkx as nx
+
+    from gridc.scheduling import costs
+    from gridc.scheduling.report import sizes_text
+    from gridc.scheduling.tables import read_text
+
+    spec, steps = plan.spec, plan.steps.steps
+    levels: list[int] = plan.level_numbers.tolist()
+    untyped: Any = nx  # its stubs leave the type of nodes open
+    graph: nx.DiGraph[Step] = untyped.DiGraph(name=spec.name, sizes=sizes_text(plan))
+    critical = set(plan.critical_path)
+    alike = {
+        name: {"transform": name, "cell": t.cell, "hidden": t.hidden, "weights": spec.weight_owner(name),
+               "flops": costs.step_flops(spec, name)}
+        for name, t in spec.transforms.items()
+    }  # fmt: skip
+    graph.add_nodes_from(
+        (step, {**alike[step.transform], "wavefront": level, "index": plan.weight(spec.transforms[step.transform], step.cell),
+                "critical": step in critical})
+        for step, level in zip(steps, levels, strict=True)
+    )  # fmt: skip
+    said = {
+        name: [*({"kind": "read", "read": read_text(spec, read)} for read in t.reads),
+               {"kind": "carry", "read": f"{name}, carried"}]
+        for name, t in spec.transforms.items()
+    }  # fmt: skip
+    found = plan.steps
+    rows: list[tuple[int, int, int]] = np.stack([found.before, found.after, found.block], axis=1).tolist()
+    # A carried vector that is also read is one edge; carries come last of all and so give their name to it.
+    for before, after, block in sorted(rows, key=lambda row: row[2] < 0):
+        graph.add_edge(steps[before], steps[after], **said[steps[after].transform][block])
+    return graph
+
+
 def to_dot(plan: Schedule) -> str:
     """The dependency DAG for Graphviz: a rank a wavefront, a colour a transform, carried states dashed.
 
@@ -114,7 +172,7 @@ def to_dot(plan: Schedule) -> str:
     if plan.work > MOST_DRAWN:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and Graphviz draws at most {MOST_DRAWN:,}; "
                          "use smaller sizes, or the HTML page")  # fmt: skip
-    from gridc.pictures.drawing import colours
+    from gridc.pictures.cell_drawing import colours
 
     colour = colours(plan.spec)
     lines = [f"digraph {json.dumps(plan.spec.name)} {{", "  rankdir=LR; node [shape=box, style=filled, fontname=Helvetica];"]

@@ -139,7 +139,7 @@ def tiles(plan: Schedule, edge: int, workers: int, model: Model) -> tuple[int, i
     cost = np.bincount(node, weights=own, minlength=total).astype(np.float64)
     # One message a block: its latency once, its vectors' bytes together.
     moves = np.bincount(node[leaves], weights=np.maximum(move[leaves], 0), minlength=total).astype(np.float64) + model.latency
-    runs, _ = costs.list_schedule(workers, cost, moves, before[apart], after[apart], levels)
+    runs, *_ = costs.list_schedule(workers, cost, moves, before[apart], after[apart], levels)
     return total, int(levels.max()) + 1, max(run.end for run in runs)
 
 

@@ -196,18 +196,25 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Simulation:
-    """A list schedule: ``runs`` in the order in which they start, of nodes by number; ``moved`` vectors changed workers."""
+    """A list schedule: ``runs`` in the order in which they start, of nodes by number; ``moved`` vectors changed workers.
+    One worker takes ``serial`` seconds; the longest path alone takes ``longest``."""
 
     plan: Schedule
     workers: int
     seconds: float
     serial: float
+    longest: float
     moved: int
     runs: tuple[Run, ...]
 
     @property
     def speedup(self) -> float:
         return self.serial / self.seconds
+
+    @property
+    def most(self) -> float:
+        """The laws of work and span with the steps' own costs: no schedule on so many workers is faster."""
+        return self.serial / max(self.serial / self.workers, self.longest)
 
     @property
     def busy(self) -> float:
@@ -235,8 +242,8 @@ def simulate(plan: Schedule, workers: int, model: Model | None = None) -> Simula
     steps, spec = plan.steps, plan.spec
     cost = np.repeat([model.step_seconds(spec, name) for name in spec.transforms], plan.cell_count)
     move = np.repeat([model.move_seconds(spec, name) for name in spec.transforms], plan.cell_count)
-    runs, moved = list_schedule(workers, cost, move, steps.before, steps.after, plan.level_numbers)
-    return Simulation(plan, workers, max(run.end for run in runs), float(cost.sum()), moved, tuple(runs))
+    runs, moved, longest = list_schedule(workers, cost, move, steps.before, steps.after, plan.level_numbers)
+    return Simulation(plan, workers, max(run.end for run in runs), float(cost.sum()), longest, moved, tuple(runs))
 
 
 def _positive(workers: int) -> None:
@@ -246,8 +253,8 @@ def _positive(workers: int) -> None:
 
 def list_schedule(
     workers: int, cost: Floats, move: Floats, before: Ints, after: Ints, levels: Ints
-) -> tuple[list[Run], int]:
-    """A list schedule of any graph of nodes with costs: the runs, and how many vectors changed workers."""
+) -> tuple[list[Run], int, float]:
+    """A list schedule of any graph of nodes with costs: the runs, how many vectors changed workers, and the longest path."""
     count = len(cost)
     pairs = np.unique(before * count + after)
     before, after = pairs // count, pairs % count
@@ -299,7 +306,7 @@ def list_schedule(
                 waiting[follower] -= 1
                 if not waiting[follower]:
                     heapq.heappush(ready, (-remaining[follower], follower))
-    return runs, len(travelled)
+    return runs, len(travelled), max(remaining)
 
 
 def _remaining(cost: Floats, before: Ints, after: Ints, levels: Ints) -> Floats:
@@ -318,9 +325,10 @@ def _remaining(cost: Floats, before: Ints, after: Ints, levels: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """The speed-up on so many workers.  ``most`` by the laws of work and span; ``brent`` what going wavefront by wavefront
-    reaches; ``graham`` what any list schedule reaches at least; ``simulated`` with the model's costs (None on a grid too
-    large to simulate), ``moved`` vectors having changed workers."""
+    """The speed-up on so many workers.  Counted in steps: ``most`` by the laws of work and span; ``brent`` what going wavefront
+    by wavefront reaches; ``graham`` what any list schedule reaches at least.  In the model's time: ``simulated``, in so many
+    ``seconds`` and with so many ``moved`` vectors that changed workers, and ``most_in_time``, which it cannot exceed (all four
+    None on a grid too large to simulate)."""
 
     workers: int
     most: float
@@ -328,13 +336,16 @@ class SpeedUp:
     graham: float
     simulated: float | None
     moved: int | None
+    seconds: float | None
+    most_in_time: float | None
 
     def __float__(self) -> float:
         return self.simulated if self.simulated is not None else self.brent
 
     def __str__(self) -> str:
-        moved = f"({self.moved:,} vectors moved)"
-        simulated = "not simulated" if self.simulated is None else f"simulated {self.simulated:.2f} {moved}"
+        simulated = "not simulated"
+        if self.simulated is not None and self.moved is not None:
+            simulated = f"simulated {self.simulated:.2f} ({self.moved:,} vectors moved)"
         return (
             f"{self.workers} workers: at most {self.most:.2f} times as fast, wavefront by wavefront (Brent) {self.brent:.2f}, "
             f"any list schedule (Graham) at least {self.graham:.2f}, {simulated}"
@@ -349,7 +360,8 @@ def speedup(plan: Schedule, workers: int, model: Model | None = None) -> SpeedUp
     simulation = simulate(plan, workers, model) if plan.work <= MOST_SIMULATED else None
     return SpeedUp(
         workers, plan.work / least, plan.work / by_wavefront, max(1.0, plan.work / (least * (2 - 1 / workers))),
-        simulation and simulation.speedup, simulation and simulation.moved,
+        simulation and simulation.speedup, simulation and simulation.moved, simulation and simulation.seconds,
+        simulation and simulation.most,
     )  # fmt: skip
 
 

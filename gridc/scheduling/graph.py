@@ -1,7 +1,7 @@
 """The dependency DAG: a node is one step, the update of one transform at one cell; an edge is a read or a carried state.
 
 Steps are numbered ``transform index × cells + cell``, cells row-major; edges are a pair of integer arrays, so that a
-hundred thousand steps are levelled without a Python loop over them.  networkx holds the graph that people see.
+hundred thousand steps are levelled without a Python loop over them.
 """
 
 from __future__ import annotations
@@ -75,22 +75,6 @@ class StepGraph:
         """The longest path that ends at each step, in steps before it; raises Cycle where there is one."""
         return longest_paths(self.count, self.before, self.after, self)
 
-    def networkx(self) -> nx.DiGraph:
-        """The graph as networkx has it: nodes are (transform, coordinate), with ``wavefront`` and ``cell``; edges ``kind``."""
-        graph: nx.DiGraph = nx.DiGraph(name=self.spec.name, sizes=self.sizes)
-        steps, levels = self.steps, self.levels.tolist()
-        cell_of = {name: transform.cell for name, transform in self.spec.transforms.items()}
-        graph.add_nodes_from(
-            (step, {"wavefront": level, "cell": cell_of[step.transform]})
-            for step, level in zip(steps, levels, strict=True)
-        )
-        kinds = ({"kind": "read"}, {"kind": "carry"})
-        rows = zip(self.before.tolist(), self.after.tolist(), (self.block < 0).tolist(), strict=True)
-        # A carried vector that is also read is one edge; carries come last of all and so give their name to it.
-        edges = sorted(rows, key=lambda row: row[2])
-        graph.add_edges_from((steps[a], steps[b], kinds[carry]) for a, b, carry in edges)
-        return graph
-
 
 def build(spec: GridSpec, sizes: tuple[int, ...]) -> StepGraph:
     """The step graph of a spec at these sizes (one number a dimension)."""
@@ -104,8 +88,8 @@ def build(spec: GridSpec, sizes: tuple[int, ...]) -> StepGraph:
     def wait(reader: str, of: Transform, looked: Ints, by: int) -> None:
         found = locate(of, looked, extent)
         for mask, point in ((found.inside, looked), *_wrapped(of, looked, extent, found.entering)):
-            base = number[of.name] * len(at)
-            before.append(base + np.ravel_multi_index(tuple(point[mask].T), sizes))
+            flat = np.asarray(np.ravel_multi_index(tuple(point[mask].T), sizes), np.int64)
+            before.append(number[of.name] * len(at) + flat)
             after.append(number[reader] * len(at) + everywhere[mask])
             block.append(np.full(len(before[-1]), by))
 
@@ -125,21 +109,39 @@ def _wrapped(of: Transform, looked: Ints, extent: Ints, entering: Any) -> list[t
     return [(entering & there, point)]
 
 
+NARROW = 40
+"""Steps of a round below which a loop over them is quicker than calls of NumPy."""
+
+
 def longest_paths(count: int, before: Ints, after: Ints, graph: StepGraph) -> Ints:
     """Kahn's algorithm a level at a time: each round takes every step whose predecessors are all done."""
     waiting = np.bincount(after, minlength=count)
     order = np.argsort(before, kind="stable")
     successors, starts = after[order], np.searchsorted(before[order], np.arange(count + 1))
     levels = np.full(count, -1, np.int64)
-    ready, level = np.flatnonzero(waiting == 0), 0
-    while len(ready):
-        levels[ready] = level
-        lengths = starts[ready + 1] - starts[ready]
-        ends = np.cumsum(lengths)
-        reached = successors[np.arange(ends[-1]) - np.repeat(ends - lengths - starts[ready], lengths)]
-        reached, arrivals = np.unique(reached, return_counts=True)
-        waiting[reached] -= arrivals
-        ready, level = reached[waiting[reached] == 0], level + 1
+    # The same memory, read and written number by number without NumPy's scalars.
+    numbers: tuple[Any, ...] = (waiting, successors, starts, levels)
+    waits, follow, start, found = (memoryview(array) for array in numbers)
+    ready, level = np.flatnonzero(waiting == 0).tolist(), 0
+    while ready:
+        reached: list[int] = []
+        if len(ready) < NARROW:
+            for node in ready:
+                found[node] = level
+                for step in follow[start[node] : start[node + 1]]:
+                    waits[step] -= 1
+                    if not waits[step]:
+                        reached.append(step)
+        else:
+            nodes = np.asarray(ready)
+            levels[nodes] = level
+            lengths = starts[nodes + 1] - starts[nodes]
+            ends = np.cumsum(lengths)
+            several = successors[np.arange(ends[-1]) - np.repeat(ends - lengths - starts[nodes], lengths)]
+            steps, arrivals = np.unique(several, return_counts=True)
+            waiting[steps] -= arrivals
+            reached = steps[waiting[steps] == 0].tolist()
+        ready, level = reached, level + 1
     if (levels < 0).any():
         raise Cycle(_a_cycle(graph, np.flatnonzero(levels < 0), before, after))
     return levels
@@ -148,8 +150,9 @@ def longest_paths(count: int, before: Ints, after: Ints, graph: StepGraph) -> In
 def _a_cycle(graph: StepGraph, stuck: Ints, before: Ints, after: Ints) -> list[Step]:
     """The steps on one of the shortest cycles among those that never became ready, readers first."""
     among = np.isin(before, stuck) & np.isin(after, stuck)
-    tangle: nx.DiGraph = nx.DiGraph(list(zip(after[among].tolist(), before[among].tolist(), strict=True)))
-    component = max(nx.strongly_connected_components(tangle), key=len)
-    start = min(component)
-    cycle = nx.find_cycle(tangle.subgraph(component), source=start)
+    pairs = list(zip(after[among].tolist(), before[among].tolist(), strict=True))
+    untyped: Any = nx  # its stubs leave the type of nodes open
+    tangle = untyped.DiGraph(pairs)
+    component: set[int] = max(untyped.strongly_connected_components(tangle), key=len)
+    cycle: list[tuple[int, int]] = list(untyped.find_cycle(tangle.subgraph(component), source=min(component)))
     return [graph.step(edge[0]) for edge in cycle]

@@ -32,8 +32,6 @@ MOST_STEPS = 6_000_000
 """Steps beyond which the explicit graph would take gigabytes, and is refused."""
 MOST_WAVEFRONTS = 20_000_000
 """Wavefronts beyond which their widths alone would take gigabytes."""
-MOST_WALKED = 500_000
-"""Steps up to which a path is found with the explicit graph, which is faster than asking step by step."""
 
 
 def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
@@ -178,6 +176,13 @@ class Schedule:
         return hyperplane.of_steps(self.spec, self.sizes)
 
     @cached_property
+    def vectors(self) -> tuple[hyperplane.Vector, ...]:
+        """The schedule vectors that serve all transforms at once and make the fewest wavefronts (Lamport 1974), those with the
+        least coefficients first; none where the grid is not uniform, or where transforms travel against each other."""
+        needs = hyperplane.dependences(self.spec)
+        return () if needs is None else hyperplane.optimal_vectors(needs, len(self.spec.transforms), self.sizes)
+
+    @cached_property
     def steps(self) -> StepGraph:
         """The explicit graph as arrays.  Raises ResourceError where it has more than ``MOST_STEPS`` steps."""
         if self.work > MOST_STEPS:
@@ -196,8 +201,11 @@ class Schedule:
 
     @cached_property
     def graph(self) -> nx.DiGraph[Step]:
-        """The dependency DAG: nodes ``(transform, coordinate)`` with ``wavefront`` and ``cell``, edges with ``kind``."""
-        return self.steps.networkx()  # pyright: ignore  # the graph module leaves the type of its nodes open
+        """The dependency DAG: nodes ``(transform, coordinate)`` with their wavefront, weights and more, edges with the read that
+        they are (``exports.to_networkx`` says which attributes)."""
+        from gridc.pictures import exports
+
+        return exports.to_networkx(self)
 
     @cached_property
     def levels(self) -> Mapping[Step, int]:
@@ -256,32 +264,9 @@ class Schedule:
     def critical_path(self) -> tuple[Step, ...]:
         """One of the longest paths, first step first: at every step the predecessor of the wavefront before it, that of the
         same transform where there is one."""
-        if self.work <= MOST_WALKED:
-            return self._walked()
-        step = self.wavefronts[self.span - 1][0]
-        path = [step]
-        while self.levels[step]:
-            late = [s for s, _ in self.predecessors(step) if self.levels[s] == self.levels[step] - 1]
-            step = next((s for s in late if s.transform == step.transform), late[0])
-            path.append(step)
-        return tuple(reversed(path))
+        from gridc.scheduling import critical_path
 
-    def _walked(self) -> tuple[Step, ...]:
-        """The same path, by way of the explicit graph's arrays: all steps' late predecessors at once."""
-        levels, steps = self.level_numbers, self.steps
-        late = levels[steps.before] == levels[steps.after] - 1
-        before, after, block = steps.before[late], steps.after[late], steps.block[late]
-        other = before // self.cell_count != after // self.cell_count
-        # Written last wins: the first of the reads, and before all of them those of the same transform.
-        order = np.lexsort((block, other))[::-1]
-        chosen = np.full(self.work, -1, np.int64)
-        chosen[after[order]] = before[order]
-        number = int(np.flatnonzero(levels == self.span - 1)[0])
-        path = [number]
-        while levels[number]:
-            number = int(chosen[number])
-            path.append(number)
-        return tuple(self.step(number) for number in reversed(path))
+        return critical_path.find(self)
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
@@ -334,11 +319,12 @@ class Schedule:
 
     # -- other doors ---------------------------------------------------------------------------------------------------
 
-    def to_json(self, *, steps: bool = True) -> str:
-        """The schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone."""
+    def to_json(self, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
+        """The schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone.  Costs are those of a
+        mini-batch of ``batch`` examples, the speed-up that on so many ``workers``."""
         from gridc.pictures import exports
 
-        return exports.to_json(self, steps=steps)
+        return exports.to_json(self, steps=steps, workers=workers, batch=batch)
 
     @staticmethod
     def from_json(text: str) -> Schedule:
@@ -359,22 +345,22 @@ class Schedule:
 
         return exports.to_trace(self, workers, model)
 
-    def to_svg(self, picture: str = "grid") -> str:
-        """A picture as SVG: ``grid``, ``cell``, ``wavefronts`` or ``widths``."""
+    def to_svg(self, picture: str = "grid", workers: int = 4) -> str:
+        """A picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive``, or so many simulated ``workers``."""
         from gridc.pictures import drawing
 
-        return drawing.svg(self, picture)
+        return drawing.svg(self, picture, workers)
 
-    def to_html(self, workers: int = 4) -> str:
-        """One self-contained page to explore the schedule in."""
+    def to_html(self, workers: int = 4, model: Model | None = None) -> str:
+        """One self-contained page to explore the schedule in, with the timeline of so many simulated workers."""
         from gridc.pictures import explorer
 
-        return explorer.page(self, workers)
+        return explorer.page(self, workers, model)
 
     def __str__(self) -> str:
-        from gridc.scheduling import tables
+        from gridc.scheduling import report
 
-        return tables.schedule_table(self)
+        return report.figures(self)
 
     def __repr__(self) -> str:
         sizes = " × ".join(f"{d.name} {n}" for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
