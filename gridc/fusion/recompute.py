@@ -212,7 +212,7 @@ class _Backward:
         space.clear_gradients()
         self._receive(segment, space)
         own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights])
-        sweep.backward([space], parameters, own)
+        sweep.backward([space], parameters, own, parts=1)
         if scratch is not self.total:
             _part(self.total, segment.weights).add(own)
         for u, t in enumerate(segment.program.transforms):
