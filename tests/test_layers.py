@@ -23,7 +23,8 @@ LAYERS = {
         "data.tasks training.learning_rates training.update_rules training.optimizers training.metrics training.progress "
         "training.experiment",
     "reading: from YAML to a spec":
-        "language.document language.page scheduling.graph language.reader",
+        "language.document language.page language.mistakes language.lookup language.transforms language.ports scheduling.graph "
+        "language.reader",
     "when: the schedule, what it costs, how it is shown":
         "scheduling.tables scheduling.hyperplane scheduling.wavefronts scheduling.order scheduling.program "
         "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes scheduling.critical_path "

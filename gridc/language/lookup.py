@@ -1,0 +1,69 @@
+"""One page being read: looks its names up, and fails at the place of a name that is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from gridc.errors import listed, nearest
+from gridc.language import mistakes
+from gridc.language.document import Document, Normal, Uniform
+from gridc.language.mistakes import shown, thing
+from gridc.language.page import Path_
+from gridc.language.spec import Selection, Source
+
+
+class Reading:
+    """A page that the grammar admits, with its dimensions in order as ``axes``."""
+
+    def __init__(self, values: Any, source: Source):
+        self.source = source
+        if not isinstance(values, dict):
+            self.fail((), f"found {shown(values)}; expected a mapping with name, dimensions and transforms")
+        try:
+            self.page = Document.model_validate(values)
+        except ValidationError as error:
+            mistakes.explain(error, values, source)
+        self.axes = list(self.page.dimensions)
+
+    def fail(self, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
+        """Raise SpecError at a place of this page; see ``mistakes.fail``."""
+        mistakes.fail(self.source, path, sentence, key=key)
+
+    def known(self, path: Path_, word: str, among: Iterable[str], kind: str) -> str:
+        among = list(among)
+        if word not in among:
+            self.fail(path, f"{thing(path)}: there is no {kind} '{word}'; expected {listed(among) or 'one to be declared'}"
+                      f"{nearest(word, among)}")  # fmt: skip
+        return word
+
+    def axis(self, path: Path_, word: str) -> int:
+        return self.axes.index(self.known(path, word, self.axes, "dimension"))
+
+    def selection(self, path: Path_, at: Mapping[str, Any]) -> tuple[Selection, ...]:
+        chosen: list[Selection] = ["all"] * len(self.axes)
+        for word, value in at.items():
+            axis = self.axis((*path, word), word)
+            indices = value if isinstance(value, list) else [value]
+            if isinstance(value, str):
+                chosen[axis] = value  # type: ignore[call-overload]  # the grammar allows three words
+                continue
+            size = self.page.dimensions[self.axes[axis]]
+            for index in indices:
+                if index < 0 or (isinstance(size, int) and index >= size):
+                    self.fail((*path, word), f"{thing(path)}: found the index {index}; dimension '{word}' has "
+                              + (f"{size} cells, 0 to {size - 1}" if isinstance(size, int) else "indices from 0"))  # fmt: skip
+            if not indices or len(set(indices)) < len(indices):
+                self.fail((*path, word), f"{thing(path)}: found {shown(value)}; expected each index once, and at least one")
+            chosen[axis] = tuple(indices)
+        return tuple(chosen)
+
+
+def initialiser(page: Any) -> tuple[str, float]:
+    if isinstance(page, Normal):
+        return ("normal", page.normal)
+    if isinstance(page, Uniform):
+        return ("uniform", page.uniform)
+    return (str(page), 0.0)

@@ -1,0 +1,135 @@
+"""Mistakes in a page, each told as one sentence at its place: what was found, what was expected, the nearest right word."""
+
+from __future__ import annotations
+
+import re
+import types
+from typing import Any, NoReturn, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from gridc.errors import SpecError, listed, nearest
+from gridc.language.document import Document
+from gridc.language.page import Path_
+from gridc.language.spec import Source
+
+
+def fail(source: Source, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
+    """Raise at the value under ``path`` (or at its key), or at the nearest place above it that the page has."""
+    positions = source.positions
+    for end in range(len(path), -1, -1):
+        whole = end == len(path)
+        for place in ((path[:end],) if key or not whole else ((*path, "="), path)):
+            if place in positions:
+                line, column, width = positions[place]
+                text = source.text.splitlines()[line - 1]
+                raise SpecError(sentence, path=source.path, line=line, column=column, text=text, width=width)
+    raise SpecError(sentence, path=source.path)
+
+
+def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
+    """pydantic's list of complaints as one sentence about the one that is deepest in the page, the first of them."""
+    told = [(*_landed(e, values), e) for e in error.errors()]
+    depth = {i: len(path) for i, (path, _, _) in enumerate(told)}
+    places = source.positions
+    first = min(range(len(told)), key=lambda i: (-_specific(told[i][2]), places.get(told[i][0], (9**9,))[0], -depth[i]))
+    same = [i for i in range(len(told)) if told[i][0][: len(told[first][0])] == told[first][0][: len(told[i][0])]]
+    path, missing, e = told[max(same, key=lambda i: (depth[i], _specific(told[i][2])))]
+    what = thing(path)
+    if e["type"] == "extra_forbidden":
+        known = sorted(_fields(path[:-1]))
+        fail(source, path, f"{thing(path[:-1])}: unknown key '{path[-1]}'; expected {listed(known)}"
+                  f"{nearest(path[-1], known)}", key=True)  # fmt: skip
+    if missing:
+        fail(source, path, f"{what} needs the key '{missing}': {_expected((*path, missing))}", key=True)
+    value: Any = values
+    for part in path:
+        value = value[part]
+    if "[key]" in e["loc"]:
+        fail(source, path, f"{thing(path[:-1])}: found the name {path[-1]!r}; expected letters, digits, _ and -", key=True)
+    expected = _expected(path)
+    words = re.findall(r"[\w-]+", expected)
+    hint = nearest(value, words) if isinstance(value, str) else ""
+    fail(source, path, f"{what}: found {shown(value)}; expected {expected}{hint}")
+
+
+def _specific(error: Any) -> int:
+    """Unknown and missing keys say more than one arm of a union that did not match."""
+    return 1 if error["type"] in ("extra_forbidden", "missing") else 0
+
+
+def _landed(error: Any, values: Any) -> tuple[Path_, str]:
+    """Where in the page an error stands (the parts of its location that are no union's arms), and the key missing there."""
+    path: list[str | int] = []
+    here: Any = values
+    for part in error["loc"]:
+        if (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
+            path.append(part)
+            here = here[part]
+    return tuple(path), str(error["loc"][-1]) if error["type"] == "missing" else ""
+
+
+def _models(annotation: Any) -> list[Any]:
+    """The shapes that a type admits: models, mappings and lists, looked for through unions and annotations."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType) or hasattr(annotation, "__metadata__"):
+        return [m for arm in get_args(annotation) for m in _models(arm)]
+    return [annotation] if get_origin(annotation) in (dict, list) else []
+
+
+def _walk(path: Path_) -> list[Any]:
+    """The types that the grammar has at a path."""
+    here: list[Any] = [Document]
+    for part in path:
+        there: list[Any] = []
+        for kind in here:
+            for model in _models(kind):
+                if get_origin(model) in (dict, list):
+                    there.append(get_args(model)[-1])
+                elif part in model.model_fields:
+                    there.append(model.model_fields[part].annotation)
+        here = there
+    return here
+
+
+def _fields(path: Path_) -> set[str]:
+    return {f for kind in _walk(path) for m in _models(kind) if hasattr(m, "model_fields") for f in m.model_fields}
+
+
+def _expected(path: Path_) -> str:
+    """The title of the field at a path, or of the nearest one above it."""
+    for end in range(len(path), 0, -1):
+        for kind in _walk(path[: end - 1]):
+            for model in _models(kind):
+                field = getattr(model, "model_fields", {}).get(path[end - 1])
+                if field is not None and field.title:
+                    return field.title if end == len(path) or end < 2 else f"{field.title} under '{path[end - 1]}'"
+        for kind in _walk(path[:end]):
+            for note in getattr(kind, "__metadata__", ()):
+                if getattr(note, "title", None):
+                    return note.title
+    return "something else"
+
+
+def thing(path: Path_) -> str:
+    """What a path names, in the user's words: ``transform 'depth', key 'tied'``."""
+    singular = {"transforms": "transform", "inputs": "input", "outputs": "output", "dimensions": "dimension"}
+    if not path:
+        return "the spec"
+    head = f"{singular[str(path[0])]} '{path[1]}'" if path[0] in singular and len(path) > 1 else f"'{path[0]}'"
+    rest = [str(part) for part in path[2 if path[0] in singular else 1 :] if isinstance(part, str)]
+    return f"{head}, {'.'.join(rest)}" if rest else head
+
+
+def shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if len(value) > 6 or any(isinstance(v, dict | list) for v in value) else str(value)
+    shown = repr(value) if isinstance(value, str) else str(value)
+    return shown if len(shown) < 60 else shown[:56] + "…'"

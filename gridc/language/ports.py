@@ -1,0 +1,89 @@
+"""The sections ``inputs`` and ``outputs`` of a page: what enters, joins and is read out, where, and in what shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gridc.errors import listed
+from gridc.language.document import InputPage, OutputPage
+from gridc.language.lookup import Reading, initialiser
+from gridc.language.page import Path_
+from gridc.language.spec import Input, Output, Tap, Transform
+
+LOSSES = {"classes": "cross_entropy", "binary": "binary_cross_entropy", "features": "squared_error", "raw": "squared_error"}
+
+
+class PortReading(Reading):
+    """Reads inputs and outputs."""
+
+    def input(self, name: str, page: InputPage, transforms: dict[str, Transform]) -> Input:
+        path: Path_ = ("inputs", name)
+        if (page.features is None) == (page.vocabulary is None):
+            found = "both features and vocabulary" if page.features else "neither features nor vocabulary"
+            self.fail(path, f"input '{name}' has {found}; expected one of them", key=True)
+        if page.embed is not None and page.vocabulary is None:
+            self.fail((*path, "embed"), f"input '{name}': only ids of a vocabulary are embedded", key=True)
+        roles = [word for word in ("enters", "joins", "facts") if getattr(page, word)]
+        if len(roles) != 1 and set(roles) != {"enters", "joins"}:
+            self.fail(path, f"input '{name}' has {listed(roles, 'and') or 'no place to go'}; expected enters, joins or facts", key=True)
+        at = self.selection((*path, "at"), page.at)
+        into: tuple[Any, ...] = ()
+        own: int | None = None
+        if page.enters is not None:
+            of = transforms[self.known((*path, "enters"), page.enters, transforms, "transform")]
+            if len(of.along) > 1:
+                self.fail((*path, "enters"), f"input '{name}' cannot enter along '{of.name}', which travels along several "
+                          "dimensions; expected 'joins'")  # fmt: skip
+            own = of.along[0]
+            if at[own] not in ("all", "first") and "joins" not in roles:
+                self.fail((*path, "at", self.axes[own]), f"input '{name}' enters before the first cell along "
+                          f"'{self.axes[own]}'; expected the other dimensions only")  # fmt: skip
+            into = tuple(page.into) if page.into else (("hidden", "memory") if of.has_memory else ("hidden",))
+            if "memory" in into and not of.has_memory:
+                self.fail((*path, "into"), f"input '{name}': a {of.cell} cell keeps no memory; expected [hidden]")
+        elif page.into is not None:
+            self.fail((*path, "into"), f"input '{name}': 'into' belongs to an input that enters", key=True)
+        joins = tuple(self.known((*path, "joins", i), w, transforms, "transform") for i, w in enumerate(page.joins or []))
+        for i, word in enumerate(joins):
+            if transforms[word].cell in ("pass", "memory"):
+                self.fail((*path, "joins", i), f"input '{name}' cannot join '{word}': a {transforms[word].cell} cell has no weights for it")
+        if page.over is not None:
+            over = tuple(self.axis((*path, "over", i), w) for i, w in enumerate(page.over))
+            if len(set(over)) < len(over):
+                self.fail((*path, "over"), f"input '{name}': over names a dimension twice")
+            if own in over:
+                self.fail((*path, "over"), f"input '{name}' enters along '{self.axes[own or 0]}' and has no axis for it")
+        elif page.facts:
+            over = ()
+        elif own is not None:
+            over = tuple(d for d in range(len(self.axes)) if d != own)
+        else:
+            over = tuple(d for d in range(len(self.axes)) if at[d] == "all")
+        kind: Any = "features" if page.features is not None else "vocabulary"
+        return Input(name, kind, page.features or page.vocabulary or 0, page.embed, page.enters, into, joins, at, over,
+                     page.facts, initialiser(page.init))  # fmt: skip
+
+    def output(self, name: str, page: OutputPage, transforms: dict[str, Transform]) -> Output:
+        path: Path_ = ("outputs", name)
+        taps: list[Tap] = []
+        for i, word in enumerate(page.reads):
+            head, dot, tail = word.partition(".")
+            self.known((*path, "reads", i), head, transforms, "transform")
+            if dot and (tail != "memory" or not transforms[head].has_memory):
+                why = f"a {transforms[head].cell} cell keeps no memory" if tail == "memory" else f"expected '{head}.memory'"
+                self.fail((*path, "reads", i), f"output '{name}': found '{word}'; {why}")
+            taps.append(Tap(head, bool(dot)))
+        kinds = [kind for kind in LOSSES if getattr(page, kind) is not None]
+        if len(kinds) != 1:
+            self.fail(path, f"output '{name}' has {listed(kinds, 'and') or 'no kind'}; expected one of classes, binary, features, raw", key=True)
+        kind: Any = kinds[0]
+        at = self.selection((*path, "at"), page.at)
+        cells = 1
+        for selection in at:
+            cells *= len(selection) if isinstance(selection, tuple) else 1
+        width = cells * sum(transforms[tap.transform].hidden for tap in taps)
+        size = {"classes": page.classes, "features": page.features, "binary": 1, "raw": width}[kind]
+        loss: Any = page.loss or LOSSES[kind]
+        if page.loss is not None and page.loss != LOSSES[kind] and not (kind == "binary" and loss == "squared_error"):
+            self.fail((*path, "loss"), f"output '{name}': {page.loss} does not fit {kind}; expected {LOSSES[kind]}")
+        return Output(name, tuple(taps), at, kind, size or 0, loss, initialiser(page.init))
