@@ -14,7 +14,10 @@ _LATE = {
     "read": "language.reader", "schedule": "scheduling.schedule", "compile": "compiler", "lower": "compiler", "load": "compiler",
     "Schedule": "scheduling.schedule", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "data.datasets",
 }  # fmt: skip
-__all__ = ["DataError", "GridcError", "NumbersError", "ResourceError", "SpecError", "UsageError", *_LATE]
+__all__ = [
+    "DataError", "Dataset", "Grid", "GridSpec", "GridcError", "NumbersError", "ResourceError", "Schedule", "SpecError", "UsageError",
+    "compile", "load", "lower", "read", "schedule",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from gridc.compiler import compile, load, lower

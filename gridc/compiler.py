@@ -28,8 +28,8 @@ def compile(
 ) -> Grid:
     """Compile a spec (or a path to one, or its text) into functions.
 
-    ``backend`` is a row of ``gridc.symbolic.backends.BACKENDS``; ``lowering`` is ``fused``, one Op for the whole sweep, or ``plain``,
-    one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is being built;
+    ``backend`` is a row of ``gridc.symbolic.backends.BACKENDS``; ``lowering`` is ``fused``, one Op for the whole sweep, or
+    ``plain``, one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is being built;
     with ``eager=False`` a function is built when it is first called.  With ``recompute``, training keeps a few rows of each
     segment of the sweep and runs the segment again on the way back: memory grows with the square root of the wavefronts, for
     a third more time; the fused lowering can do it.
@@ -72,8 +72,8 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
     return grid
 
 
-def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | None = None, parameters: Mapping[str, Any] | None = None,
-          **options: Any) -> Symbols:  # fmt: skip
+def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | None = None,
+          parameters: Mapping[str, Any] | None = None, **options: Any) -> Symbols:  # fmt: skip
     """Lower a spec into somebody else's PyTensor graph; see ``gridc.symbolic.lowering.lower``."""
     backends.prepare()
     from gridc.symbolic.lowering import lower as lowered

@@ -138,9 +138,9 @@ def test_a_second_derivative_of_the_fused_sweep_says_to_choose_plain() -> None:
 def test_the_symbolic_grid_trains_in_a_function_written_by_hand() -> None:
     grid = gridc.compile(SPEC, dtype="float64")
     symbols = grid.symbolic
-    names = list(symbols.parameters)
-    slopes = pytensor.grad(symbols.loss, [symbols.parameters[name] for name in names])
-    updates = [(symbols.parameters[name], symbols.parameters[name] - 0.1 * slope) for name, slope in zip(names, slopes, strict=True)]
+    shared = list(symbols.parameters.values())
+    slopes = pytensor.grad(symbols.loss, shared)
+    updates = [(variable, variable - 0.1 * slope) for variable, slope in zip(shared, slopes, strict=True)]
     train = pytensor.function(
         [*symbols.inputs.values(), *symbols.targets.values()], symbols.loss, updates=updates, mode=grid.backend.mode()
     )

@@ -61,13 +61,14 @@ def run_unchanged(case: Case, dtype: Any) -> Results:
     """The plain lowering as it stands."""
     s = gridc.lower(case.text, dtype=dtype, lowering="plain", scan=UNCHANGED, lengths=pytensor.tensor.lmatrix("lengths"))
     slopes = pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
-    variables = [*s.parameters.values(), *s.inputs.values(), *s.targets.values(), s.lengths]
-    function = pytensor.function(variables, [s.loss, *s.outputs.values(), *slopes], mode=UNCHANGED, on_unused_input="ignore")
+    named = {**s.parameters, **s.inputs, **s.targets}
+    results = [s.loss, *s.outputs.values(), *slopes]
+    function = pytensor.function([*named.values(), s.lengths], results, mode=UNCHANGED, on_unused_input="ignore")
     spec = gridc.read(case.text)
     lengths = {symbol: np.full(case.batch, n) for symbol, n in case.sizes.items()} | (case.lengths or {})
     rows = np.array([lengths[symbol] for symbol in spec.symbols], np.int64).reshape(-1, case.batch).T
     values = {**case.parameters, **case.inputs, **case.targets}
-    given = [np.asarray(values[name], variable.dtype) for part in (s.parameters, s.inputs, s.targets) for name, variable in part.items()]
+    given = [np.asarray(values[name], variable.dtype) for name, variable in named.items()]
     loss, *rest = (np.asarray(result) for result in function(*given, rows))
     outputs = dict(zip(s.outputs, rest, strict=False))
     return float(loss), outputs, dict(zip(s.parameters, rest[len(outputs) :], strict=True))

@@ -50,7 +50,8 @@ def check(spec: GridSpec, inputs: Mapping[str, Any], lengths: Mapping[str, Any] 
             word = axes[axis]
             if isinstance(size, int):
                 if found != size:
-                    raise DataError(f"input '{name}': found {found} {'features' if axis == len(sizes) - 1 and floats else 'cells'} "
+                    things = "features" if axis == len(sizes) - 1 and floats else "cells"
+                    raise DataError(f"input '{name}': found {found} {things} "
                                     f"on axis {axis} of shape {array.shape}; expected {size}")  # fmt: skip
             elif size:
                 before, by = bound.setdefault(size, (found, name))
@@ -58,7 +59,8 @@ def check(spec: GridSpec, inputs: Mapping[str, Any], lengths: Mapping[str, Any] 
                     raise DataError(f"input '{name}': found {found} on axis {axis} ({word}) of shape {array.shape}; "
                                     f"expected {before}, the {size} of input '{by}'")  # fmt: skip
             if found == 0:
-                raise DataError(f"input '{name}': found no {'examples' if axis == 0 else word}, shape {array.shape}; expected at least one")
+                things = "examples" if axis == 0 else word
+                raise DataError(f"input '{name}': found no {things}, shape {array.shape}; expected at least one")
         if floats:
             _finite(f"input '{name}'", array)
         else:
@@ -95,7 +97,8 @@ def check_weights(spec: GridSpec, weights: Mapping[str, Any], call: Call, dtype:
     result: list[Array] = []
     for name in weights:
         if name not in spec.outputs:
-            raise DataError(f"there is no output '{name}' to weigh; expected {', '.join(spec.outputs)}{nearest(name, spec.outputs)}")
+            known = ", ".join(spec.outputs)
+            raise DataError(f"there is no output '{name}' to weigh; expected {known}{nearest(name, spec.outputs)}")
     for name, o in spec.outputs.items():
         shape = target_shape(spec, o, call)[0][: 1 + len(o.axes)]
         array = _array(f"weights of '{name}'", weights.get(name, 1.0), dtype)

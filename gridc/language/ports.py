@@ -25,7 +25,8 @@ class PortReading(Reading):
             self.fail((*path, "embed"), f"input '{name}': only ids of a vocabulary are embedded", key=True)
         roles = [word for word in ("enters", "joins", "facts") if getattr(page, word)]
         if len(roles) != 1 and set(roles) != {"enters", "joins"}:
-            self.fail(path, f"input '{name}' has {listed(roles, 'and') or 'no place to go'}; expected enters, joins or facts", key=True)
+            found = listed(roles, "and") or "no place to go"
+            self.fail(path, f"input '{name}' has {found}; expected enters, joins or facts", key=True)
         at = self.selection((*path, "at"), page.at)
         into: tuple[Any, ...] = ()
         own: int | None = None
@@ -46,7 +47,8 @@ class PortReading(Reading):
         joins = tuple(self.known((*path, "joins", i), w, transforms, "transform") for i, w in enumerate(page.joins or []))
         for i, word in enumerate(joins):
             if transforms[word].cell in ("pass", "memory"):
-                self.fail((*path, "joins", i), f"input '{name}' cannot join '{word}': a {transforms[word].cell} cell has no weights for it")
+                self.fail((*path, "joins", i), f"input '{name}' cannot join '{word}': a {transforms[word].cell} cell has no "
+                          "weights for it")  # fmt: skip
         if page.over is not None:
             over = tuple(self.axis((*path, "over", i), w) for i, w in enumerate(page.over))
             if len(set(over)) < len(over):
@@ -75,7 +77,8 @@ class PortReading(Reading):
             taps.append(Tap(head, bool(dot)))
         kinds = [kind for kind in LOSSES if getattr(page, kind) is not None]
         if len(kinds) != 1:
-            self.fail(path, f"output '{name}' has {listed(kinds, 'and') or 'no kind'}; expected one of classes, binary, features, raw", key=True)
+            found = listed(kinds, "and") or "no kind"
+            self.fail(path, f"output '{name}' has {found}; expected one of {', '.join(LOSSES)}", key=True)
         kind: Any = kinds[0]
         at = self.selection((*path, "at"), page.at)
         cells = 1

@@ -78,8 +78,9 @@ class _Reading(TransformReading, PortReading):
         axes = {spec.dimensions[d].size for i in spec.inputs.values() for d in i.over}
         for dimension in spec.dimensions:
             if isinstance(dimension.size, str) and dimension.size not in axes:
-                self.fail(("dimensions", dimension.name), f"nothing tells the size '{dimension.size}' of dimension '{dimension.name}': "
-                          "no input has an axis for it; expected a number, or an input 'over' it")  # fmt: skip
+                self.fail(("dimensions", dimension.name), f"nothing tells the size '{dimension.size}' of dimension "
+                          f"'{dimension.name}': no input has an axis for it; "
+                          "expected a number, or an input 'over' it")  # fmt: skip
 
     def shared(self, spec: GridSpec) -> None:
         for name, transform in spec.transforms.items():
@@ -97,7 +98,8 @@ class _Reading(TransformReading, PortReading):
                           "different places, so a gru's weights are zero in different places and cannot be shared")  # fmt: skip
             if ours != theirs or transform.cell in ("pass", "memory") or transform.options.peepholes != other.options.peepholes:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
-                          f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}{_untied(theirs[2])}")  # fmt: skip
+                          f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
+                          f"{_untied(theirs[2])}")  # fmt: skip
 
     def acyclic(self, spec: GridSpec) -> None:
         """Look for steps that wait for each other, on a grid large enough for every offset to take part."""

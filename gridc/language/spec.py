@@ -65,7 +65,7 @@ class Transform:
     bias: bool = True
     forget_bias: float = 1.0
     init: tuple[str, float] = ("glorot", 0.0)
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     attends: str | None = None
     embeddings: Literal["layerwise", "adjacent"] = "layerwise"
     dropout: float = 0.0

@@ -34,8 +34,9 @@ class TransformReading(Reading):
             self.known((*at, "shares"), page.shares, self.page.transforms, "transform")
             if page.shares == name or self.page.transforms[page.shares].shares is not None:
                 self.fail((*at, "shares"), f"transform '{name}': shares must name a transform with weights of its own")
-        if page.cell in ("pass", "memory") and ("reads" not in page.model_fields_set) and page.cell == "pass":
-            self.fail(at, f"transform '{name}': a pass cell needs the key 'reads', with the one vector that it hands on", key=True)
+        if page.cell == "pass" and "reads" not in page.model_fields_set:
+            self.fail(at, f"transform '{name}': a pass cell needs the key 'reads', with the one vector that it hands on",
+                      key=True)  # fmt: skip
         reads = () if page.cell == "memory" else self.reads(name, page, priority, along)
         if page.cell == "memory":
             if page.reads is not None:
@@ -82,7 +83,7 @@ class TransformReading(Reading):
         else:
             pairs = [page.direction] * len(along)
         result: list[Direction] = []
-        for axis, way in zip(along, pairs, strict=True):
+        for way in pairs:
             if isinstance(way, Alternating):
                 over = self.axis((*at, "over"), way.over)
                 if over in along:
@@ -158,7 +159,8 @@ class TransformReading(Reading):
             if source in (*trail, name):
                 if page.hidden is not None:
                     return page.hidden
-                self.fail(at, f"transform '{name}': the width of its vector follows from itself; expected the key 'hidden'", key=True)
+                self.fail(at, f"transform '{name}': the width of its vector follows from itself; expected the key 'hidden'",
+                          key=True)  # fmt: skip
             found = width(source, (*trail, name))
             if page.hidden is not None and page.hidden != found:
                 self.fail((*at, "hidden"), f"transform '{name}' hands on the {found} units of '{source}'; found {page.hidden}")

@@ -102,7 +102,9 @@ class IndexArrays(Op):
 def index_arrays(
     spec: GridSpec, plan: Plan, kinds: Sequence[tuple[str, int]], extent: Any, lengths: Any, sizes: Sizes | None
 ) -> list[Any]:
-    """The arrays that a plan makes, as variables; ``kinds`` are their dtypes and ranks.  With ``sizes`` their shapes are static."""
+    """The arrays that a plan makes, as variables; ``kinds`` are their dtypes and ranks.
+
+    With ``sizes`` their shapes are static."""
     shapes: list[tuple[int | None, ...]] = [(None,) * rank for _, rank in kinds]
     if sizes is not None:
         shapes = [array.shape for array in recall(plan, spec, *sizes)]

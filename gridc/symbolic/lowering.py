@@ -46,7 +46,7 @@ class Symbols:
     indices: tuple[Variable, ...] = field(default=(), repr=False)
     """The integer arrays that the graph works out from the sizes."""
     masks: Mapping[str, Variable] = field(default_factory=dict)
-    """What dropout and zoneout draw for each call (``gridc.language.noise.draw``), where the graph was lowered for ``training``."""
+    """What dropout and zoneout draw for each call (``gridc.language.noise.draw``), where it was lowered for ``training``."""
 
 
 def input_shape(spec: GridSpec, x: Input) -> tuple[str, ...]:
@@ -68,9 +68,9 @@ def input_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:
 def target_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:
     """A variable for each output's target: int64 classes and 0/1, floats for features and raw vectors."""
     return {
-        name: pt.TensorType("int64" if o.kind == "classes" else dtype, (None,) * (1 + len(o.axes) + (o.kind in ("features", "raw"))))(
-            f"{name}.target"
-        )
+        name: pt.TensorType(
+            "int64" if o.kind == "classes" else dtype, (None,) * (1 + len(o.axes) + (o.kind in ("features", "raw")))
+        )(f"{name}.target")
         for name, o in spec.outputs.items()
     }
 
@@ -110,11 +110,13 @@ def lower(
         lengths = pt.alloc(row, extent[0], len(sizes))
     noise.check(spec)
     masks = {name: pt.TensorType(dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
-    wiring = replace(_wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static), masks=masks, recompute=recompute)
+    wired = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static)
+    wiring = replace(wired, masks=masks, recompute=recompute)
     taps, indices = (fused if resolve(spec, lowering, recompute) == "fused" else plain).sweep(wiring)
     logits = {name: _logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}
     valid, mask_indices = _valid(spec, extent, lengths, static)
-    weights = {n: pt.TensorType(dtype, (None,) * (1 + len(o.axes)))(f"{n}.weight") for n, o in spec.outputs.items()} if weighted else {}
+    weighed = spec.outputs.items() if weighted else ()
+    weights = {name: pt.TensorType(dtype, (None,) * (1 + len(o.axes)))(f"{name}.weight") for name, o in weighed}
     outputs: dict[str, Variable] = {}
     losses: dict[str, Variable] = {}
     for name, o in spec.outputs.items():
@@ -216,7 +218,8 @@ def _wire(
     for t in spec.transforms.values():
         if t.attends is not None:
             facts[t.name] = _facts(spec.inputs[t.attends], inputs[t.attends], t.name, p)
-    return Wiring(spec, dtype, extent, lengths, weights, dict(p), {key: (entry, shifts.get(key)) for key, entry in entries.items()}, joined, facts, tuple(indices), scan, static)
+    shifted = {key: (entry, shifts.get(key)) for key, entry in entries.items()}
+    return Wiring(spec, dtype, extent, lengths, weights, dict(p), shifted, joined, facts, tuple(indices), scan, static)
 
 
 def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str) -> Any:

@@ -133,8 +133,13 @@ class _Planner:
         return cell, entry
 
     def arrays(self, dtype: str) -> tuple[np.ndarray, ...]:
-        found = {name: [(p.of, p.memory, *self.find(self.spec.transforms[p.of], p.memory, p.looks(self.everywhere))) for p in ports(self.spec, t)]
-                 for name, t in self.spec.transforms.items()}  # fmt: skip
+        found = {
+            name: [
+                (p.of, p.memory, *self.find(self.spec.transforms[p.of], p.memory, p.looks(self.everywhere)))
+                for p in ports(self.spec, t)
+            ]
+            for name, t in self.spec.transforms.items()
+        }
         slots, counts = self.slots(found)
         result: list[np.ndarray] = []
         position: list[tuple[Ints, int]] = []
@@ -173,8 +178,8 @@ class _Planner:
                 result.append(lay(np.where(reached, row, -1), -1))
             result.append(lay(np.repeat(slots[name], self.batch) * self.batch + self.example, TRASH * self.batch + lane))
             chosen = np.zeros((self.waves, width), np.int64)
-            index = self.at[:, t.along[0]] if t.cell == "memory" and not t.untied else layout.weights(self.spec, t, self.at, self.sizes)
-            chosen[levels, place] = index
+            hops = t.cell == "memory" and not t.untied
+            chosen[levels, place] = self.at[:, t.along[0]] if hops else layout.weights(self.spec, t, self.at, self.sizes)
             result.append(chosen)
             result.append(np.zeros(counts[name] * self.batch, dtype))
         for o in self.spec.outputs.values():

@@ -17,7 +17,8 @@ Variable = Any  # a pytensor TensorVariable
 @dataclass(frozen=True)
 class Wiring:
     """``weights[t]`` is (W, b, peepholes), each None where absent; ``entries[t, 'hidden' | 'memory']`` the vectors that enter,
-    ``[batch × other dimensions, hidden]``, and one vector to be added to each of them, None for none; ``joined[input]`` its vectors ``[batch × over, width]``;
+    ``[batch × other dimensions, hidden]``, and one vector to be added to each of them, None for none; ``joined[input]`` its
+    vectors ``[batch × over, width]``;
     ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
     ``scan`` the mode of a Scan's inner graph, None for that of the function around it; ``masks`` what training draws for
     dropout and zoneout (see ``gridc.language.noise``), none in prediction; ``recompute`` asks a fused sweep to keep little
