@@ -15,8 +15,8 @@ _LATE = {
     "Schedule": "scheduling.schedule", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "data.datasets",
 }  # fmt: skip
 __all__ = [
-    "DataError", "Dataset", "Grid", "GridSpec", "GridcError", "NumbersError", "ResourceError", "Schedule", "SpecError", "UsageError",
-    "compile", "load", "lower", "read", "schedule",
+    "DataError", "Dataset", "Grid", "GridSpec", "GridcError", "NumbersError", "ResourceError", "Schedule", "SpecError",
+    "UsageError", "compile", "load", "lower", "read", "schedule",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
