@@ -30,9 +30,9 @@ def compile(
 
     ``backend`` is a row of ``gridc.symbolic.backends.BACKENDS``; ``lowering`` is ``fused``, one Op for the whole sweep, or
     ``plain``, one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is
-    being built; with ``eager=False`` a function is built when it is first called.  With ``recompute``, training keeps a few rows of each
-    segment of the sweep and runs the segment again on the way back: memory grows with the square root of the wavefronts, for
-    a third more time; the fused lowering can do it.
+    being built; with ``eager=False`` a function is built when it is first called.  With ``recompute``, training keeps a few
+    rows of each segment of the sweep and runs the segment again on the way back: memory grows with the square root of the
+    wavefronts, for a third more time; the fused lowering can do it.
     Raises SpecError, UsageError, or ResourceError where the backend is not installed."""
     spec = spec if isinstance(spec, GridSpec) else read(spec)
     row = backends.backend(backend)
