@@ -325,6 +325,16 @@ def test_train_says_which_weights_were_kept_and_what_to_do_with_them(gridc, ther
     assert len((there / "predictions.csv").read_text().splitlines()) == 61
 
 
+def test_train_for_tensorboard(gridc, there):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    code, out, err = gridc("train", "small.yaml", "--epochs", "3", "--stop", "{}", "--folder", "run", "--tensorboard")
+    assert code == 0, err
+    assert "run/tensorboard" in out
+    drawn = events.EventAccumulator(str(there / "run" / "tensorboard")).Reload().Scalars("loss/training")
+    told = [json.loads(line) for line in (there / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(event.step, event.value) for event in drawn] == [(one["step"], pytest.approx(one["loss"])) for one in told]
+
+
 def test_a_folder_that_is_taken_is_said_before_anything_is_built(gridc, there, monkeypatch):
     (there / "run").mkdir()
     (there / "run" / "metrics.jsonl").write_text("")

@@ -32,13 +32,14 @@ DRAWN = 3_000
 @click.option("--backend", default="auto", show_default=True, help="python, c, numba or jax.")
 @click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--tensorboard", is_flag=True, help="Also write the figures for TensorBoard, into the folder.")
 @click.option("--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", show_default=True,
               help="A bar on a terminal, lines elsewhere.")  # fmt: skip
 @as_json
 @click.pass_context
 def train(
     ctx: click.Context, spec: str, settings: tuple[str, ...], folder: str | None, resume: bool, overwrite: bool, seed: int | None,
-    backend: str, lowering: Any, dtype: Any, progress: Any, json_: bool,
+    backend: str, lowering: Any, dtype: Any, tensorboard: bool, progress: Any, json_: bool,
 ) -> None:  # fmt: skip
     """Do the experiment of a spec's training block.
 
@@ -62,7 +63,7 @@ def train(
     # The loop itself says where a number became infinite; NumPy's warning would come first, and say less.
     with np.errstate(over="ignore", invalid="ignore"):
         done = runner.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
-                          dtype=dtype, progress=progress)  # fmt: skip
+                          dtype=dtype, progress=progress, tensorboard=tensorboard)  # fmt: skip
     files = _files(done)
     if json_:
         print_json({**done.history.to_json(), "seed": block.seed, "files": files, "sizes": _sizes(done)})
@@ -92,7 +93,7 @@ def _files(done: Trained) -> dict[str, str]:
     if plan.work <= DRAWN:
         draw_into(done.folder, plan)
     kinds = {"model": "model.grid", "curve": "curve.png", "figures": "metrics.jsonl", "schedule": "schedule.svg",
-             "explorer": "schedule.html"}  # fmt: skip
+             "explorer": "schedule.html", "board": "tensorboard"}  # fmt: skip
     return {kind: str(done.folder / name) for kind, name in kinds.items() if (done.folder / name).exists()}
 
 

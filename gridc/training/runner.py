@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from gridc.language.reader import read
 from gridc.language.spec import GridSpec
 from gridc.options import Option
 from gridc.training import checkpoint
+from gridc.training.board import Board
 from gridc.training.experiment import Budget, Data, Stop, Training
 from gridc.training.progress import Style
 from gridc.training.update_rules import OPTIMIZERS
@@ -52,11 +54,13 @@ def run(
     dtype: Literal["float32", "float64"] = "float32",
     progress: Style = "auto",
     callbacks: Iterable[Callback] = (),
+    tensorboard: bool = False,
 ) -> Trained:
     """Does what the spec's ``training:`` block says, with these changes to it (see ``changed``).
 
     The folder is the one given, else the block's ``save``, else the first free one of ``runs/NAME``, ``runs/NAME-2``...;
-    to resume, the last of these that was trained in.  Raises what reading, compiling and ``fit`` raise.
+    to resume, the last of these that was trained in.  With ``tensorboard`` its figures
+    are written there, too.  Raises what reading, compiling and ``fit`` raise.
     """
     spec = changed(spec, changes or {})
     block = block_of(spec)
@@ -69,15 +73,17 @@ def run(
     import gridc
     from gridc.training.fit import fit
 
+    board = Board(Path(place) / "tensorboard") if tensorboard else None
     grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed)
-    history = fit(
-        grid, train, held_out, optimizer={block.optimizer.name: block.optimizer.options}, batch=block.batch,
-        budget=block.budget, stop=block.stop, seed=block.seed, clip=block.clip,
-        schedule=None if block.schedule is None else {block.schedule.name: block.schedule.options},
-        weights=block.weights, class_weights=block.class_weights, evaluate=block.evaluate, checkpoint=block.checkpoint,
-        keep=block.keep, standardize=block.standardize, folder=place, resume=resume, overwrite=overwrite,
-        callbacks=callbacks, progress=progress,
-    )  # fmt: skip
+    with contextlib.nullcontext() if board is None else contextlib.closing(board):
+        history = fit(
+            grid, train, held_out, optimizer={block.optimizer.name: block.optimizer.options}, batch=block.batch,
+            budget=block.budget, stop=block.stop, seed=block.seed, clip=block.clip,
+            schedule=None if block.schedule is None else {block.schedule.name: block.schedule.options},
+            weights=block.weights, class_weights=block.class_weights, evaluate=block.evaluate, checkpoint=block.checkpoint,
+            keep=block.keep, standardize=block.standardize, folder=place, resume=resume, overwrite=overwrite,
+            callbacks=[*callbacks, *([] if board is None else [board])], progress=progress,
+        )  # fmt: skip
     return Trained(spec, grid, history, Path(place), train, held_out)
 
 

@@ -1,0 +1,109 @@
+"""The small runs of ``make examples``: the parts of their examples, the count model they are compared with, and the page."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+import page  # noqa: E402
+import runs  # noqa: E402
+import texts  # noqa: E402
+
+from gridc.data.datasets import Dataset  # noqa: E402
+
+
+def test_the_three_parts_share_no_inputs() -> None:
+    rng = np.random.default_rng(0)
+    x, z = rng.integers(0, 3, (500, 4)), rng.integers(0, 2, (500, 1))  # 162 different ones, most of them several times
+    y = x.sum(axis=1) + 10 * z[:, 0]
+    found = runs.parts(Dataset({"x": x, "z": z}, {"y": y}), seed=1)
+    seen = [{(*a, *b) for a, b in zip(d.inputs["x"].tolist(), d.inputs["z"].tolist(), strict=True)} for d in found]
+    assert not seen[0] & seen[1]
+    assert not seen[0] & seen[2]
+    assert not seen[1] & seen[2]
+    assert set().union(*seen) == {(*a, *b) for a, b in zip(x.tolist(), z.tolist(), strict=True)}
+    assert all((d.targets["y"] == d.inputs["x"].sum(axis=1) + 10 * d.inputs["z"][:, 0]).all() for d in found)
+
+
+def test_the_count_model_gives_probabilities_and_finds_a_chains_entropy() -> None:
+    """Text of a chain of second order, whose bits a symbol are known: no model has less, and a good one not much more."""
+    rng, size = np.random.default_rng(0), 5
+    chain = rng.dirichlet(np.full(size, 0.4), (size, size))
+    text = [0, 1]
+    while len(text) < 30_000:
+        text.append(int(rng.choice(size, p=chain[text[-2], text[-1]])))
+    made = texts.Counts(np.array(text[:25_000]), 3, size)
+    for before in ((), (4,), (0, 0), tuple(text[100:103]), (4, 4, 4), (3, 2, 1)):
+        assert sum(made.probability(before, letter) for letter in range(size)) == pytest.approx(1)
+    held = text[25_000:]
+    entropy = float(np.mean([-np.log2(chain[a, b, c]) for a, b, c in zip(held, held[1:], held[2:], strict=False)]))
+    assert entropy - 0.005 < made.bits(np.array(held)) < entropy + 0.03
+    assert texts.Counts(np.array(text[:25_000]), 1, size).bits(np.array(held)) > entropy + 0.1
+
+
+def test_prose_and_code_of_different_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    some_modules = texts.modules()[:60]
+    monkeypatch.setattr(texts, "modules", lambda: some_modules)
+    pieces = texts.prose_and_code(40, 40, 80)
+    assert {part: len(some) for part, some in pieces.items()} == {"train": 80, "validation": 20, "test": 20}
+    for some in pieces.values():
+        assert {kind for _, kind in some} == {0, 1}
+        assert all(len(text) <= 80 for text, _ in some)
+
+
+class _Reader(HTMLParser):
+    """What a page loads, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_a_run_and_its_page(tmp_path: Path) -> None:
+    """As ``make examples`` does it, for the shortest of the runs."""
+    program = [sys.executable, str(ROOT / "examples" / "run_all.py")]
+    done = subprocess.run([*program, "--only", "rnn-grid", "--workers", "1", "--out", str(tmp_path)],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = json.loads((tmp_path / "results.json").read_text())
+    assert result["value"] >= 0.95
+    assert result["curve"]
+    assert sum(result["widths"]) == 2 * 6 * 2  # two transforms, six moments, two levels
+    written = (tmp_path / "index.html").read_text(encoding="utf-8")
+    reader = _Reader()
+    reader.feed(written)
+    assert not reader.loads
+    text = " ".join(reader.words)
+    for said in ("rnn-grid", "Elman 1990", f"{result['value']:.3f}", f"{result['samples']:,}", "parallelism"):
+        assert said in text
+
+
+def test_the_page_tells_failures_and_compares_by_every_seed() -> None:
+    rows = [row for row, run in enumerate(runs.RUNS) if run.compared]
+    results = [
+        {"row": row, "name": runs.RUNS[row].name, "seed": seed, "measure": "marks found", "value": 0.1 * k + 0.01 * seed,
+         "parameters": 5, "samples": 10, "seconds": 1.0, "compiling": 1.0, "curve": [(1, 0.5), (2, 0.7)], "schedule": "small",
+         "widths": [1, 2, 1], "notes": "", "processor": 1.0}
+        for k, row in enumerate(rows) for seed in range(3)
+    ]  # fmt: skip
+    broken = {"row": rows[0], "name": runs.RUNS[rows[0]].name, "seed": 9, "error": "NumbersError: a <loss> is NaN"}
+    written = page.page([*results, broken], 60.0, 2)
+    assert "NumbersError: a &lt;loss&gt; is NaN" in written
+    assert "<td class=n>0.100<td class=n>0.110<td class=n>0.120<td class=n>3" in written
+    assert "Compared" not in page.page(results[:5], 60.0, 2), "two seeds of the second network are not enough"
