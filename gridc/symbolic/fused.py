@@ -179,6 +179,10 @@ def flat_weights(array: np.ndarray, letter: str) -> np.ndarray:
     return array.reshape(-1, *array.shape[-2 if letter == "W" else -1 :])
 
 
+UNHELD = 2
+"""What ``sys.getrefcount`` says of an array that only the asking function holds."""
+
+
 class _SweepOp(Op):
     """What the sweep and its adjoint have in common: the spec, the dtype, and the roles of the inputs."""
 
@@ -186,6 +190,16 @@ class _SweepOp(Op):
     dtype: str
     roles: tuple[Role, ...]
     recompute: bool
+
+    def again(self, purpose: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of this shape: in the last one's place where nobody holds that any more, since the pages of a new one can cost
+        as much as the sweep."""
+        made, size = self.__dict__.setdefault("_made", {}), math.prod(shape)
+        kept = made.pop(purpose, None)  # from now on no other thread finds it
+        if kept is None or not size <= kept.size <= 2 * size or sys.getrefcount(kept) > UNHELD:
+            kept = np.empty(size, self.dtype)
+        made[purpose] = kept
+        return kept[:size].reshape(shape)
 
     def tap_types(self) -> list[TensorType]:
         return [TensorType(self.dtype, (None,) * (2 + len(o.axes))) for o in self.spec.outputs.values() for _ in o.reads]
@@ -212,9 +226,8 @@ class Sweep(_SweepOp):
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         arrays = _Arrays(self, inputs)
         size = sum(_room(lane)[0] for lane in arrays.layout.lanes)
-        tape = output_storage[0][0]
-        if tape is None or tape.shape != (size,) or not tape.flags.c_contiguous:
-            output_storage[0][0] = tape = np.empty(size, self.dtype)
+        output_storage[0][0] = None  # what PyTensor still holds of the last call
+        output_storage[0][0] = tape = self.again("tape", (size,))
         if self.recompute:
             self._segments(arrays, tape, output_storage[1:])
             return
@@ -255,8 +268,6 @@ def _tapped(tap: tuple[int, bool, Ints], space: Workspace) -> np.ndarray:
     return found.reshape(*rows.shape[:-1], -1)
 
 
-UNHELD = 2
-"""What ``sys.getrefcount`` says of an array that only one dictionary holds."""
 KEPT = 2
 """Idle vectors that are kept: a training step uses two."""
 _idle: list[np.ndarray] = []
@@ -290,7 +301,6 @@ class Adjoint(_SweepOp):
     ):  # fmt: skip
         self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
         self.inplace, self.unasked = inplace, unasked
-        self._made: dict[Role, np.ndarray] = {}
         if inplace:
             self.destroy_map = {0: [2 + len(roles)]}
 
@@ -306,17 +316,11 @@ class Adjoint(_SweepOp):
         with _lent(size, self.dtype) as scratch, _lent(arrays.packed_size(), self.dtype) as packed:
             self._run(arrays, tape if self.inplace else tape.copy(), scratch, packed, given, output_storage)
 
-    def _output(self, role: Role, like: np.ndarray) -> np.ndarray:
-        """An array for a gradient: the last one again, once nobody else holds it; fresh pages cost as much as the arithmetic."""
-        if role not in self._made or self._made[role].shape != like.shape or sys.getrefcount(self._made[role]) > UNHELD:
-            self._made[role] = np.empty_like(like)
-        return self._made[role]
-
     def _run(self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, packed: np.ndarray, given: list[np.ndarray], storage: Any) -> None:
         out: dict[Role, np.ndarray] = {}
         for cell, (role, array) in zip(storage, arrays.by_role.items(), strict=True):
             cell[0] = None  # what PyTensor still held of the last call
-            cell[0] = out[role] = self._output(role, array)
+            cell[0] = out[role] = self.again(role, array.shape)
         for role, array in out.items():
             if role[1] in ("start", "shift", "joined") or (role[1] == "entry" and self.recompute):
                 array.fill(0)
