@@ -43,7 +43,7 @@ def panel(dtype: Any) -> int:
     return 2 * BYTES // np.dtype(dtype).itemsize
 
 
-def room(rows: int, columns: int, dtype: str) -> int:
+def room(rows: int, columns: int, dtype: Any) -> int:
     """Numbers of a packed matrix."""
     return -(-columns // panel(dtype)) * rows * panel(dtype)
 

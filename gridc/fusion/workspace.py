@@ -83,8 +83,8 @@ def _packed(program: Program, dtype: np.dtype[Any]) -> list[int]:
     found: list[int] = []
     for t, own in enumerate(program.transforms):
         pays = own.gates and own.rows >= ENOUGH_ROWS * (len(own.weight_ends) - 1)
-        shape = (sum(program.widths(t)), own.width)
-        each = max(gemm.room(*shape, dtype), gemm.room(*shape[::-1], dtype))
+        inputs = sum(program.widths(t))
+        each = max(gemm.room(inputs, own.width, dtype), gemm.room(own.width, inputs, dtype))
         found.append(program.slots[t] * each if pays else 0)
     return found
 

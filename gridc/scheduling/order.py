@@ -81,7 +81,7 @@ def _stages(graph: StepGraph, outer: int | None) -> Ints | None:
     inside = slab[graph.before] == slab[graph.after]
     count = len(graph.names)
     pairs = np.unique(transform[graph.before[inside]] * count + transform[graph.after[inside]])
-    among: nx.DiGraph = nx.DiGraph()
+    among: nx.DiGraph[int] = nx.DiGraph()
     among.add_nodes_from(range(count))
     among.add_edges_from(divmod(int(pair), count) for pair in pairs)
     component = np.zeros(count, np.int64)
@@ -99,7 +99,7 @@ def _cells(graph: StepGraph, stages: Ints) -> Ints | None:
     here = cell[before] == cell[after]
     count = len(graph.names)
     pairs = np.unique(transform[before[here]] * count + transform[after[here]])
-    among: nx.DiGraph = nx.DiGraph([divmod(int(pair), count) for pair in pairs])
+    among: nx.DiGraph[int] = nx.DiGraph([divmod(int(pair), count) for pair in pairs])
     among.add_nodes_from(range(count))
     if not nx.is_directed_acyclic_graph(among):
         return None
