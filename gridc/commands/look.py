@@ -254,7 +254,8 @@ def _made(plans: Sequence[Schedule], chosen: str, workers: int, batch: int, pict
         return json.dumps(pages, indent=2, ensure_ascii=False)
     makers = {
         "table": lambda: report.path_table(plan) if path else report.report(plan, workers, model),
-        "json": lambda: plan.to_json(workers=workers, batch=batch), "dot": plan.to_dot, "svg": lambda: plan.to_svg(picture, workers),
+        "json": lambda: plan.to_json(workers=workers, batch=batch), "dot": plan.to_dot,
+        "svg": lambda: plan.to_svg(picture, workers),
         "html": lambda: plan.to_html(workers, model), "trace": lambda: plan.to_trace(workers, model),
     }  # fmt: skip
     return makers[chosen]()
