@@ -164,7 +164,8 @@ def needs_with_priority(step):
 
 
 later = numbered(needs_with_priority)
-print(f"        and with depth before time in {max(later.values()) + 1}, since a step along time now costs two, and a step up still one")
+print(f"        and with depth before time in {max(later.values()) + 1}, since a step along time now costs two, "
+      "and a step up still one")  # fmt: skip
 
 # Doing a diagonal at once pays even on one processor.  All its steps multiply by the *same* matrix, so their vectors can be
 # laid under one another and multiplied in one go, and one large product is faster than many small ones.

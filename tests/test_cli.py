@@ -261,7 +261,8 @@ def test_a_schedule_says_all_its_figures(gridc):
     code, out, _ = gridc("schedule", spec, "--size", "T=50", "--workers", "3", "--batch", "4")
     assert code == 0
     for said in ("300", "102", "1, 2, 3 × 98, 2, 1", "mini-batch of 4", "vectors alive", "3 workers, times as fast", "Brent",
-                 "Graham", "what priority costs", "limits it most", "no priority", "untied along depth", "tiles of 2"):  # fmt: skip
+                 "Graham", "what priority costs", "limits it most", "no priority", "untied along depth",
+                 "tiles of 2"):  # fmt: skip
         assert said in out, said
     code, out, _ = gridc("schedule", spec, "--size", "T=3", "--path")
     assert [line.split()[1] for line in out.splitlines()[1:4]] == ["depth[0,", "time[0,", "depth[1,"]
@@ -312,7 +313,8 @@ def test_train_says_which_weights_were_kept_and_what_to_do_with_them(gridc, ther
     (there / "rows.csv").write_text("\n".join(rows))
     page = SPEC
     for ours, theirs in (("bits: {features: 3", "point: {features: 2"), ("odd:", "kind:"),
-                         ("task: {parity: {bits: 3}}", "data: rows.csv"), ("held_out: 0.0", "held_out: 0.3"), ("stop: {accuracy: 1.0}", "stop: {patience: 3}")):  # fmt: skip
+                         ("task: {parity: {bits: 3}}", "data: rows.csv"), ("held_out: 0.0", "held_out: 0.3"),
+                         ("stop: {accuracy: 1.0}", "stop: {patience: 3}")):  # fmt: skip
         page = page.replace(ours, theirs)
     (there / "rows.yaml").write_text(page)
     code, out, err = gridc("train", "rows.yaml", "--epochs", "200", "--learning-rate", "0.3", "--folder", "run")

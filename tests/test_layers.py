@@ -30,8 +30,9 @@ LAYERS = {
         "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes scheduling.critical_path "
         "scheduling.report pictures.exports pictures.drawing pictures.cell_drawing pictures.unrolled_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
-        "symbolic.backends symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring fusion.kernels "
-        "fusion.workspace fusion.machine fusion.sweep fusion.recompute symbolic.fused symbolic.plain symbolic.lowering summary fusion.segments",
+        "symbolic.backends symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
+        "fusion.kernels fusion.workspace fusion.machine fusion.sweep fusion.recompute symbolic.fused symbolic.plain "
+        "symbolic.lowering summary fusion.segments",
     "training":
         "training.state training.standardizing training.setup training.loop training.fit",
     "what people call":

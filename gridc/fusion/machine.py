@@ -1,7 +1,7 @@
 """The compiled code that runs a program's steps, forward and backward; the whole sweep is one call.
 
-Everything is an address: of arrays in a transform's record (``gridc.fusion.native``), of BLAS's product, of the cells' kernels.  So
-this is compiled once a type, whatever the grid.  ``unit`` gives that type, and the adjoint's room for one product.
+Everything is an address: of arrays in a transform's record (``gridc.fusion.native``), of BLAS's product, of the cells' kernels.
+So this is compiled once a type, whatever the grid.  ``unit`` gives that type, and the adjoint's room for one product.
 """
 
 # pyright: basic
@@ -16,7 +16,9 @@ import numpy as np
 
 from gridc.fusion import kernels
 from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, pack
-from gridc.fusion.native import ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z
+from gridc.fusion.native import (
+    ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z,
+)  # fmt: skip
 from gridc.fusion.native import copy, gemm, invoke, keep_word, peek, poke, word
 from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, SOURCE, WIDTH
 from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array

@@ -172,7 +172,8 @@ class Workspace:
     boundary rows hold the gradient of what entered, and ``djoined``, where given, has the joined inputs' gradients added.
 
     ``tape`` holds what lasts from forward to backward (states, inputs and activations), ``slopes`` what backward works
-    with and ``packed`` the weights as ``gemm`` wants them; their sizes are in ``places``.  They are made where they are not given.
+    with and ``packed`` the weights as ``gemm`` wants them; their sizes are in ``places``.  They are made where they are not
+    given.
     """
 
     def __init__(

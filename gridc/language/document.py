@@ -164,8 +164,12 @@ class Document(Page):
     priority: list[Name | list[Name]] | None = Field(
         None, title="a list of transforms or of groups of them", description="The order of computation in a cell."
     )
-    inputs: dict[Name, InputPage] = Field(default_factory=dict, title="a mapping of name to input", description="What goes in, and where.")
-    outputs: dict[Name, OutputPage] = Field(default_factory=dict, title="a mapping of name to output", description="What comes out.")
+    inputs: dict[Name, InputPage] = Field(
+        default_factory=dict, title="a mapping of name to input", description="What goes in, and where."
+    )
+    outputs: dict[Name, OutputPage] = Field(
+        default_factory=dict, title="a mapping of name to output", description="What comes out."
+    )
     training: Training | None = Field(None, title="the training block", description="What `gridc train` does.")
 
 

@@ -7,6 +7,7 @@ Examples of different lengths simply have different rows: there is no padding.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -117,7 +118,7 @@ def plan(
     # The first lane starts first, so that an odd example is better there.
     cuts = -(-batch * np.arange(lanes + 1) // lanes)
     made: list[Lane] = []
-    for a, e in zip(cuts[:-1], cuts[1:], strict=True):
+    for a, e in itertools.pairwise(cuts):
         own = None if extents is None else extents[a:e]
         made.append(_LaneBuilder(spec, sizes, int(e - a), own, chosen, weight).lane(slice(int(a), int(e))))
     return Layout(sizes, batch, chosen.name, tuple(made))
@@ -256,7 +257,8 @@ class _LaneBuilder:
         hoists: list[tuple[int, ...]] = []
         for turn, i, a, e, w in stretches:
             first = int(np.searchsorted(turns, turn))
-            early = [j for j, can in enumerate(self.order.hoisted[i]) if can] + [len(programs[i].sources)] * bool(programs[i].joined)
+            early = [j for j, can in enumerate(self.order.hoisted[i]) if can]
+            early += [len(programs[i].sources)] * bool(programs[i].joined)
             # Something must be left for the recurrence, whose batches add to what was hoisted.
             hoists += [(first, i, j, a, e, w) for j in early]
         return batches, np.asarray(sorted(hoists), np.int64).reshape(-1, 6)
@@ -300,4 +302,4 @@ def _slices(*keys: Ints) -> list[tuple[int, int]]:
     for key in keys:
         change |= key[1:] != key[:-1]
     cuts = [0, *(np.flatnonzero(change) + 1).tolist(), len(keys[0])]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(itertools.pairwise(cuts))
