@@ -12,7 +12,7 @@ from runs import RUNS, Run
 STYLE = """
 :root { --ink: #1d2433; --soft: #5b6475; --line: #e3e7ee; --blue: #2f6db3; --pale: #dbe8f6; --good: #2a7d4f; --bad: #b3261e }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0; color: var(--ink); background: #f6f7fa }
-main { max-width: 78rem; margin: 0 auto; padding: 2rem 1.5rem 4rem }
+main { max-width: 84rem; margin: 0 auto; padding: 2rem 1.5rem 4rem }
 h1 { font-size: 1.9rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem }
 p { max-width: 62rem } .soft, small { color: var(--soft) } small { font-size: .82rem }
 .cards { display: flex; gap: 1rem; flex-wrap: wrap; margin: 1.2rem 0 }
@@ -20,8 +20,8 @@ p { max-width: 62rem } .soft, small { color: var(--soft) } small { font-size: .8
 .cards b { display: block; font-size: 1.5rem; line-height: 1.2 }
 table { border-collapse: collapse; width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 8px }
 th { text-align: left; font-size: .8rem; font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line) }
-td:first-child { width: 23rem }
-th, td { padding: .55rem .7rem; vertical-align: top } tr + tr td { border-top: 1px solid var(--line) }
+td:first-child { min-width: 19rem } td:nth-child(2) { min-width: 8.5rem }
+th, td { padding: .55rem .55rem; vertical-align: top } tr + tr td { border-top: 1px solid var(--line) }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
  td.n b { font-size: 1.05rem }
 .good { color: var(--good) } .bad { color: var(--bad) }
