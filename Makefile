@@ -30,7 +30,7 @@ examples: .venv/installed
 
 bench: .venv-bench/installed
 	@mkdir -p runs
-	.venv-bench/bin/gridc bench --all --json runs/bench.json --png runs/bench.png
+	.venv-bench/bin/gridc bench --all --json runs/bench.json --markdown runs/bench.md --png runs/bench.png
 
 .venv-bench/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-bench

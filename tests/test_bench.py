@@ -99,13 +99,15 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
 
     monkeypatch.setattr(cases, "CASES", {"tiny": TINY[0], "stacked": TINY[2]})
-    out, image = tmp_path / "figures.json", tmp_path / "ratios.png"
+    out, page, image = tmp_path / "figures.json", tmp_path / "table.md", tmp_path / "ratios.png"
     bench.command.main(["--sizes", "tiny,stacked", "--peers", "", "--rounds", "2", "--seconds", "0", "--no-start",
-                        "--json", str(out), "--png", str(image)], standalone_mode=False)  # fmt: skip
+                        "--json", str(out), "--markdown", str(page), "--png", str(image)], standalone_mode=False)  # fmt: skip
     report = json.loads(out.read_text())
     assert report["sizes"]["tiny"]["training"]["gridc"]["times_gridc"] == 1
     assert set(report["sizes"]["stacked"]) == {"training", "forward"}
     assert report["sizes"]["tiny"]["training"]["limit"]["ms"] > 0
+    assert [line.split(" | ")[:2] for line in page.read_text().splitlines()[2:]] == [
+        ["| tiny", "training"], ["| stacked", "training"], ["| stacked", "forward"]]  # fmt: skip
     assert image.read_bytes().startswith(b"\x89PNG")
     assert "limit" in capsys.readouterr().out
 

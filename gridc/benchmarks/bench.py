@@ -208,6 +208,27 @@ def lines(title: str, found: Report) -> list[str]:
     return result
 
 
+def _ms(value: float) -> str:
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def markdown(report: Report) -> str:
+    """A table for a page: per size and kind of step gridc beside the limit and beside the fastest peer."""
+    rows = ["| size | step | gridc | × limit | fastest peer | gridc is faster by |", "| --- | --- | ---: | ---: | --- | ---: |"]
+    for size, found in report["sizes"].items():
+        for what in ("training", "forward"):
+            figures = found.get(what)
+            if not figures:
+                continue
+            own, limit = figures["gridc"]["ms"], figures["limit"]["ms"]
+            peers = {name: row for name, row in figures.items() if name not in ("gridc", "limit")}
+            best = min(peers, key=lambda name, peers=peers: peers[name]["ms"], default="")
+            peer = f"{best}, {_ms(peers[best]['ms'])}" if best else "–"
+            ratio = "{times_gridc:.2f} ({ratio_from:.2f} – {ratio_to:.2f})".format(**peers[best]) if best else "–"
+            rows.append(f"| {size} | {what} | {_ms(own)} | {own / limit:.2f} | {peer} | {ratio} |")
+    return "\n".join(rows) + "\n"
+
+
 def picture(report: Report, path: str) -> None:
     """Bars: how many times gridc's time each takes."""
     from matplotlib.figure import Figure
@@ -238,9 +259,10 @@ def picture(report: Report, path: str) -> None:
 @click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0), help="Each one's time in a round.")
 @click.option("--start/--no-start", default=True, show_default=True, help="Measure the time to the first step, and memory.")
 @click.option("--json", "json_", metavar="FILE", type=click.Path(dir_okay=False), help="Write every figure there; - is stdout.")
+@click.option("--markdown", "table_", metavar="FILE", type=click.Path(dir_okay=False), help="Write a table for a page there.")
 @click.option("--png", metavar="FILE", type=click.Path(dir_okay=False), help="Draw the ratios.")
 def command(sizes: str | None, untied: bool, everything: bool, peers: str | None, rounds: int, seconds: float, start: bool,
-            json_: str | None, png: str | None) -> None:  # fmt: skip
+            json_: str | None, table_: str | None, png: str | None) -> None:  # fmt: skip
     """Measure training steps beside the limit of the matrix products and whichever peers are installed.
 
     Let nothing else run meanwhile: on a busy machine every figure doubles, and not all alike.
@@ -282,6 +304,8 @@ def command(sizes: str | None, untied: bool, everything: bool, peers: str | None
                        f"other sizes {row['other_sizes_s']:.3f} s", err=json_ == "-")  # fmt: skip
     if png:
         picture(report, png)
+    if table_:
+        write(markdown(report), table_)
     if json_ == "-":
         print_json(report)
     elif json_:

@@ -76,7 +76,8 @@ def prepare(spec: GridSpec, dtype: str) -> None:
 
 
 TWO_LANES = 32_000_000
-"""Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: 34 million gain a sixth, 4 million lose a half."""
+"""Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: 34 million gain a sixth, 4 million lose
+a half."""
 POOL = 100_000_000
 """Multiply-adds from which BLAS may use its own threads."""
 
@@ -253,7 +254,8 @@ class Sweep(_SweepOp):
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         tape, *taps = outputs
-        given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in zip(taps, cotangents[1:], strict=True)]
+        known = zip(taps, cotangents[1:], strict=True)
+        given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
         gradients = Adjoint(self.spec, self.dtype, self.roles, self.recompute)(*inputs, tape, *given, return_list=True)
         return [DisconnectedType()(), DisconnectedType()(), *gradients]
 
@@ -318,7 +320,9 @@ class Adjoint(_SweepOp):
         with _lent(size, self.dtype) as scratch, _lent(arrays.packed_size(), self.dtype) as packed:
             self._run(arrays, tape if self.inplace else tape.copy(), scratch, packed, given, output_storage)
 
-    def _run(self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, packed: np.ndarray, given: list[np.ndarray], storage: Any) -> None:
+    def _run(
+        self, arrays: _Arrays, tape: np.ndarray, scratch: np.ndarray, packed: np.ndarray, given: list[np.ndarray], storage: Any
+    ) -> None:
         out: dict[Role, np.ndarray] = {}
         for cell, (role, array) in zip(storage, arrays.by_role.items(), strict=True):
             cell[0] = None  # what PyTensor still held of the last call
