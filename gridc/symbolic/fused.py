@@ -5,7 +5,8 @@ the adjoint needs goes from one to the other on a *tape*, a flat vector that PyT
 is short, and the adjoint runs the sweep again, segment by segment.
 """
 
-# pyright: basic  # PyTensor says of most of its functions neither what they take nor what they give
+# PyTensor says of most of its functions neither what they take nor what they give.
+# pyright: basic
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 The number of nodes does not depend on the grid's extents, and one graph serves every length and batch size.
 """
 
+# PyTensor says of most of its functions neither what they take nor what they give.
+# pyright: basic
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -4,6 +4,9 @@ A wavefront's steps run side by side.  What later wavefronts still need lives in
 registers are; what enters the grid and what joins it is gathered before the Scan, as sequences.
 """
 
+# PyTensor says of most of its functions neither what they take nor what they give.
+# pyright: basic
+
 from __future__ import annotations
 
 import heapq
