@@ -188,17 +188,17 @@ class _Runs:
     def seconds(self, rounds: int) -> Floats:
         """The least time of each turn over so many sweeps, the cost of asking taken off."""
         records, blocks, _ = self._tables
-        run, unit, product = machine.compiled()[0], np.empty(0, np.float32), blas.gemm_address(np.dtype(np.float32))
+        run, unit, products = machine.compiled()[0], np.empty(0, np.float32), machine.products("float32")
         empty = np.zeros((0, 8), np.int64)
         times = np.zeros((rounds + 1, len(self._pieces)))
         idle: list[float] = []
         for times_of in times:
             for i, piece in enumerate(self._pieces):
                 start = time.perf_counter()
-                run(piece, records, blocks, unit, product)
+                run(piece, records, blocks, unit, *products)
                 times_of[i] = time.perf_counter() - start
             start = time.perf_counter()
-            run(empty, records, blocks, unit, product)
+            run(empty, records, blocks, unit, *products)
             idle.append(time.perf_counter() - start)
         # Other programs only ever add to a time, so the least is the nearest to the turn's own.
         return np.maximum(times[1:].min(axis=0) - min(idle), 1e-7)

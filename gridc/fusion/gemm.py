@@ -10,6 +10,7 @@ where they lie.  The kernel holds a tile of ``TALLEST × panel`` sums in registe
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -148,36 +149,57 @@ def _transpose(typing, like, source, stride, target):  # type: ignore[no-untyped
     return types.none(like, *[types.intp] * 3), code
 
 
-@numba.njit(error_model="numpy")
-def _column(unit, m, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
-    """One panel's part of a product, tile below tile."""
-    size, r = unit.itemsize, 0
-    while m - r >= TALLEST:
-        _tile(unit, TALLEST, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
-        r += TALLEST
-    if m - r >= 4:
-        _tile(unit, 4, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
-        r += 4
-    if m - r >= 2:
-        _tile(unit, 2, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
-        r += 2
-    if m - r >= 1:
-        _tile(unit, 1, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
+@functools.cache
+def panel_product(dtype: str) -> int:
+    """The address of what multiplies with one panel, tile below tile: compiled once and called by address, since the tiles are
+    long to compile and several functions need them."""
+    return _built(np.dtype(dtype).type, np.dtype(dtype).itemsize).address
+
+
+def _built(F, size):  # type: ignore[no-untyped-def]
+    @numba.cfunc(types.void(*[types.intp] * 11), cache=True, error_model="numpy")
+    def product(m, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
+        r = 0
+        while m - r >= TALLEST:
+            _tile(F, TALLEST, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
+            r += TALLEST
+        if m - r >= 4:
+            _tile(F, 4, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
+            r += 4
+        if m - r >= 2:
+            _tile(F, 2, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
+            r += 2
+        if m - r >= 1:
+            _tile(F, 1, k, a + r * row * size, row, column, b, c + r * ldc * size, ldc, beta, low, high)
+
+    return product
+
+
+@intrinsic
+def _call(typing, function, m, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
+    """Calls what ``panel_product`` built, by its address."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 11)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.none(*[types.intp] * 12), code
 
 
 @numba.njit(error_model="numpy")
-def multiply(unit, m, k, low, high, a, lda, packed, depth, c, ldc, beta):  # type: ignore[no-untyped-def]
+def multiply(unit, function, m, k, low, high, a, lda, packed, depth, c, ldc, beta):  # type: ignore[no-untyped-def]
     """``C = A B[:k, low:high] + beta C``: ``A`` is ``m × k``; ``packed`` is where B's first row lies in its first panel, whose
     panels are of ``depth`` rows; ``c`` is where the column ``low`` goes."""
     size = unit.itemsize
     width = 2 * BYTES // size
     for p in range(low // width, (high + width - 1) // width):
         b, at = packed + p * depth * 2 * BYTES, c + (p * width - low) * size
-        _column(unit, m, k, a, lda, 1, b, at, ldc, beta, max(0, low - p * width), min(width, high - p * width))
+        _call(function, m, k, a, lda, 1, b, at, ldc, beta, max(0, low - p * width), min(width, high - p * width))
 
 
 @numba.njit(error_model="numpy")
-def accumulate(unit, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room):  # type: ignore[no-untyped-def]
+def accumulate(unit, function, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room):  # type: ignore[no-untyped-def]
     """``C[:, low:high] = A^T B[:, low:high] + beta C``, ``A`` ``rows × m``; some rows at a time, which are packed in ``room``."""
     size = unit.itemsize
     width = 2 * BYTES // size
@@ -186,7 +208,7 @@ def accumulate(unit, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room):  #
         for start in range(low, high, width):
             used = min(width, high - start)
             _pack_panel(unit, b + (first * ldb + start) * size, k, ldb, used, room)
-            _column(unit, m, k, a + first * lda * size, 1, lda, room, c + start * size, ldc, beta or first, 0, used)
+            _call(function, m, k, a + first * lda * size, 1, lda, room, c + start * size, ldc, beta or first, 0, used)
 
 
 @numba.njit(error_model="numpy")

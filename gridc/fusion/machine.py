@@ -14,8 +14,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from gridc.fusion import kernels
-from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, pack
+from gridc.fusion import blas, kernels
+from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, pack, panel_product
 from gridc.fusion.native import (
     ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
@@ -31,6 +31,13 @@ def compiled() -> tuple[Any, Any, Any]:
     with kernels.cached():
         build = numba.njit(nogil=True, cache=True, error_model="numpy")
         return build(forward), build(backward), build(weights)
+
+
+@functools.cache
+def products(dtype: str) -> tuple[int, int]:
+    """The addresses of BLAS's product and of that with one packed panel."""
+    with kernels.cached():
+        return blas.gemm_address(dtype), panel_product(dtype)
 
 
 @numba.njit(error_model="numpy")
@@ -76,7 +83,7 @@ def _panels(unit: Array, record: Array, weight: int, transposed: int) -> int:
     return at
 
 
-def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: int) -> None:
+def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int) -> None:
     """The steps in order."""
     size = unit.itemsize
     for step in range(steps.shape[0]):
@@ -91,7 +98,7 @@ def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: i
             z, g = record[Z] + (first * inputs + start) * size, record[G] + first * columns * size
             if record[PACKED]:
                 w = _panels(unit, record, weight, 0) + start * 2 * BYTES
-                multiply(unit, end - first, width, 0, columns, z, inputs, w, inputs, g, columns, beta)
+                multiply(unit, panel, end - first, width, 0, columns, z, inputs, w, inputs, g, columns, beta)
             else:
                 w = record[W] + (weight * inputs + start) * columns * size
                 gemm(unit, product, 0, 0, end - first, columns, width, z, inputs, w, columns, beta, g, columns)
@@ -103,7 +110,7 @@ def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: i
             _add_state(unit, record, H, M, end, first)
 
 
-def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: int) -> None:
+def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int) -> None:
     """The adjoint of each step, the last first."""
     size, dz = unit.itemsize, unit.ctypes.data
     for step in range(steps.shape[0] - 1, -1, -1):
@@ -126,7 +133,7 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
                     g = record[G] + first * columns * size
                     if record[PACKED]:
                         w = _panels(unit, record, weight, 1)
-                        multiply(unit, end - first, columns, start, start + width, g, columns, w, columns, dz, width, 0)
+                        multiply(unit, panel, end - first, columns, start, start + width, g, columns, w, columns, dz, width, 0)
                     else:
                         w = record[W] + (weight * inputs + start) * columns * size
                         gemm(unit, product, 0, 1, end - first, width, columns, g, columns, w, columns, 0, dz, width)
@@ -140,14 +147,14 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
                             _add(unit, target + row * n * size, source + ((r - first) * width + block[COLUMN] - start) * size, n)
 
 
-def weights(records: Array, unit: Array, part: int, parts: int) -> None:
+def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> None:
     """The weights' gradients, ``part`` of so many parts of them: what rows read times their gradients, summed over lanes.
 
     ``records[lane]`` are a lane's; where there are fewer weights than parts, a part is some of their columns."""
     size = unit.itemsize
     width = 2 * BYTES // size
-    panel = np.empty(DEPTH * width + ALIGNMENT, unit.dtype)
-    room = (panel.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    lines = np.empty(DEPTH * width + ALIGNMENT, unit.dtype)
+    room = (lines.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
     for t in range(records.shape[1]):
         inputs, columns, count = records[0, t, INPUTS], records[0, t, COLUMNS], records[0, t, WEIGHTS]
         low, high = 0, columns
@@ -163,7 +170,7 @@ def weights(records: Array, unit: Array, part: int, parts: int) -> None:
                 first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
                 if end > first and inputs > 0 and high > low:
                     z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
-                    accumulate(unit, end - first, inputs, low, high, z, inputs, g, columns, dw, columns, added, room)
+                    accumulate(unit, panel, end - first, inputs, low, high, z, inputs, g, columns, dw, columns, added, room)
                     added = 1
             if not added:
                 for i in range(inputs):

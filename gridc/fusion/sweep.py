@@ -45,8 +45,8 @@ def backward(
     tables = [lane.tables(parameters, total) for lane, total in zip(lanes, totals, strict=True)]
     together([functools.partial(_run_backward, lane, *table[:2]) for lane, table in zip(lanes, tables, strict=True)])
     records, unit = np.stack([table[0] for table in tables]), np.empty(0, lanes[0].dtype)
-    parts = _parts(lanes) if parts is None else parts
-    together([functools.partial(machine.compiled()[2], records, unit, k, parts) for k in range(parts)])
+    parts, panel = _parts(lanes) if parts is None else parts, machine.products(unit.dtype.name)[1]
+    together([functools.partial(machine.compiled()[2], records, unit, panel, k, parts) for k in range(parts)])
     for total in totals[1:]:
         for mine, theirs in zip((*found.b, *found.p), (*total.b, *total.p), strict=True):
             if mine is not None and theirs is not None:
@@ -78,17 +78,17 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
     empty, unit = np.zeros((0, 8), np.int64), np.zeros(1, dtype)
     *sweeps, weights = machine.compiled()
     for driver in sweeps:
-        driver(empty, empty, empty, unit, 0)
-    weights(empty.reshape(0, 0, 8), unit, 0, 1)
+        driver(empty, empty, empty, unit, *machine.products(dtype.name))
+    weights(empty.reshape(0, 0, 8), unit, 0, 0, 1)
 
 
 def _run_forward(lane: Workspace, parameters: Parameters) -> None:
     records, blocks, _keep = lane.tables(parameters)
-    machine.compiled()[0](lane.program.steps, records, blocks, np.empty(0, lane.dtype), blas.gemm_address(lane.dtype))
+    machine.compiled()[0](lane.program.steps, records, blocks, np.empty(0, lane.dtype), *machine.products(lane.dtype.name))
 
 
 def _run_backward(lane: Workspace, records: Array, blocks: Array) -> None:
-    machine.compiled()[1](lane.program.steps, records, blocks, lane.scratch, blas.gemm_address(lane.dtype))
+    machine.compiled()[1](lane.program.steps, records, blocks, lane.scratch, *machine.products(lane.dtype.name))
 
 
 def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
