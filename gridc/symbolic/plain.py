@@ -10,6 +10,7 @@ registers are; what enters the grid and what joins it is gathered before the Sca
 from __future__ import annotations
 
 import heapq
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -270,10 +271,14 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
 
     # The number of steps is told: the shortest of all sequences would be a large expression, which every array
     # that the Scan and its gradient make is then looked through for, at twice the time to build.
-    results = pytensor.scan(
-        wavefront, sequences=sequences, outputs_info=[*live, *[None] * len(tapped)], non_sequences=list(distinct.values()),
-        n_steps=writes.shape[0], strict=True, return_updates=False, mode=wiring.scan,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        # Later than 3.0 the inner graph may inherit the mode of the function around it, and being told is to go; 3.0 needs it.
+        warnings.filterwarnings("ignore", "The `mode` argument of `scan` is deprecated", FutureWarning)
+        results = pytensor.scan(
+            wavefront, sequences=sequences, outputs_info=[*live, *[None] * len(tapped)],
+            non_sequences=list(distinct.values()), n_steps=writes.shape[0], strict=True, return_updates=False,
+            mode=wiring.scan,
+        )  # fmt: skip
     results = results if isinstance(results, list) else [results]
     history = dict(zip(tapped, results[len(live) :], strict=True))
     taps: dict[str, list[Variable]] = {}
