@@ -298,7 +298,7 @@ def language_model(spec: gridc.GridSpec, seed: int) -> Result:
     """Bits per character of Python's reference against counts of what follows three characters; then it writes.
 
     Trained for a fixed number of steps, so that nothing is chosen by the text that is held out: the last tenth of it."""
-    text, steps, window, batch = texts.numbers(texts.documentation()), 1500, 64, 32
+    text, steps, window, batch = texts.numbers(texts.documentation()), 2500, 64, 32
     cut = int(0.9 * len(text))
     test = text[cut : cut + (len(text) - cut - 1) // LONG * LONG + 1]
     held = {"text": test[:-1].reshape(-1, LONG)}, {"next": test[1:].reshape(-1, LONG)}
