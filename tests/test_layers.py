@@ -31,8 +31,8 @@ LAYERS = {
         "scheduling.report pictures.exports pictures.drawing pictures.cell_drawing pictures.unrolled_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
         "symbolic.backends symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
-        "fusion.kernels fusion.workspace fusion.machine fusion.sweep fusion.recompute symbolic.fused symbolic.plain "
-        "symbolic.lowering summary fusion.segments",
+        "fusion.kernels fusion.workspace fusion.buffers fusion.machine fusion.sweep fusion.recompute symbolic.fused "
+        "symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
         "training.state training.standardizing training.setup training.loop training.fit",
     "what people call":

@@ -11,10 +11,6 @@ is short, and the adjoint runs the sweep again, segment by segment.
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,6 +25,7 @@ from pytensor.tensor.type import TensorType
 from gridc.errors import UsageError
 from gridc.fusion import blas, recompute, segments, workspace
 from gridc.fusion import sweep as engine
+from gridc.fusion.buffers import again, lent
 from gridc.fusion.sweep import backward, forward
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.language.lattice import Ints
@@ -183,10 +180,6 @@ def flat_weights(array: np.ndarray, letter: str) -> np.ndarray:
     return array.reshape(-1, *array.shape[-2 if letter == "W" else -1 :])
 
 
-UNHELD = 2
-"""What ``sys.getrefcount`` says of an array that only the asking function holds."""
-
-
 class _SweepOp(Op):
     """What the sweep and its adjoint have in common: the spec, the dtype, and the roles of the inputs."""
 
@@ -194,16 +187,8 @@ class _SweepOp(Op):
     dtype: str
     roles: tuple[Role, ...]
     recompute: bool
-
-    def again(self, purpose: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of this shape: in the last one's place where nobody holds that any more, since the pages of a new one can cost
-        as much as the sweep."""
-        made, size = self.__dict__.setdefault("_made", {}), math.prod(shape)
-        kept = made.pop(purpose, None)  # from now on no other thread finds it
-        if kept is None or not size <= kept.size <= 2 * size or sys.getrefcount(kept) > UNHELD:
-            kept = np.empty(size, self.dtype)
-        made[purpose] = kept
-        return kept[:size].reshape(shape)
+    made: dict[Any, np.ndarray]
+    """The arrays that it gave away last (``buffers.again``)."""
 
     def tap_types(self) -> list[TensorType]:
         return [TensorType(self.dtype, (None,) * (2 + len(o.axes))) for o in self.spec.outputs.values() for _ in o.reads]
@@ -222,6 +207,7 @@ class Sweep(_SweepOp):
 
     def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False):
         self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
+        self.made: dict[Any, np.ndarray] = {}
 
     def make_node(self, *inputs: Any) -> Apply[Any, Any]:
         variables = [pt.as_tensor_variable(v) for v in inputs]
@@ -231,11 +217,11 @@ class Sweep(_SweepOp):
         arrays = _Arrays(self, inputs)
         size = sum(_room(lane)[0] for lane in arrays.layout.lanes)
         output_storage[0][0] = None  # what PyTensor still holds of the last call
-        output_storage[0][0] = tape = self.again("tape", (size,))
+        output_storage[0][0] = tape = again(self.made, "tape", (size,), self.dtype)
         if self.recompute:
             self._segments(arrays, tape, output_storage[1:])
             return
-        with _lent(arrays.packed_size(), self.dtype) as packed:
+        with lent(arrays.packed_size(), self.dtype) as packed:
             spaces = arrays.workspaces(tape, packed)
             for lane, space in zip(arrays.layout.lanes, spaces, strict=True):
                 arrays.enter(lane, space)
@@ -273,25 +259,6 @@ def _tapped(tap: tuple[int, bool, Ints], space: Workspace) -> np.ndarray:
     return found.reshape(*rows.shape[:-1], -1)
 
 
-KEPT = 2
-"""Idle vectors that are kept: a training step uses two."""
-_idle: list[np.ndarray] = []
-_lock = Lock()
-
-
-@contextmanager
-def _lent(size: int, dtype: str) -> Iterator[np.ndarray]:
-    """A vector to work with, an earlier call's where one fits: pages that were touched before cost nothing."""
-    with _lock:
-        fits = [k for k, kept in enumerate(_idle) if kept.dtype == dtype and size <= kept.size <= 2 * size]
-        scratch = _idle.pop(fits[-1]) if fits else np.empty(size, dtype)
-    try:
-        yield scratch[:size]
-    finally:
-        with _lock:
-            _idle[:] = [*_idle[1 - KEPT :], scratch]
-
-
 class Adjoint(_SweepOp):
     """``(extent, lengths, *arrays, tape, *gradients of the taps) → gradients of the arrays``: the sweep backward.
 
@@ -305,6 +272,7 @@ class Adjoint(_SweepOp):
         unasked: tuple[Role, ...] = (),
     ):  # fmt: skip
         self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
+        self.made: dict[Any, np.ndarray] = {}
         self.inplace, self.unasked = inplace, unasked
         if inplace:
             self.destroy_map = {0: [2 + len(roles)]}
@@ -318,7 +286,7 @@ class Adjoint(_SweepOp):
         arrays = _Arrays(self, inputs[:count])
         tape, *given = inputs[count:]
         size = sum(_room(lane)[1] for lane in arrays.layout.lanes)
-        with _lent(size, self.dtype) as scratch, _lent(arrays.packed_size(), self.dtype) as packed:
+        with lent(size, self.dtype) as scratch, lent(arrays.packed_size(), self.dtype) as packed:
             self._run(arrays, tape if self.inplace else tape.copy(), scratch, packed, given, output_storage)
 
     def _run(
@@ -327,7 +295,7 @@ class Adjoint(_SweepOp):
         out: dict[Role, np.ndarray] = {}
         for cell, (role, array) in zip(storage, arrays.by_role.items(), strict=True):
             cell[0] = None  # what PyTensor still held of the last call
-            cell[0] = out[role] = self.again(role, array.shape)
+            cell[0] = out[role] = again(self.made, role, array.shape, self.dtype)
         for role, array in out.items():
             if role[1] in ("start", "shift", "joined") or (role[1] == "entry" and self.recompute):
                 array.fill(0)
