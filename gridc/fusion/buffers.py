@@ -35,7 +35,7 @@ def lent(size: int, dtype: str) -> Iterator[Array]:
 
 
 def again(made: dict[Any, Array], purpose: Hashable, shape: tuple[int, ...], dtype: str) -> Array:
-    """An array to give away: in the place of the last one that was ``made`` for this purpose, where nobody holds that any more."""
+    """An array to give away: in the place of the last one ``made`` for this purpose, where nobody holds that any more."""
     size = math.prod(shape)
     kept = made.pop(purpose, None)  # from now on no other thread finds it
     if kept is None or kept.dtype != dtype or not size <= kept.size <= 2 * size or sys.getrefcount(kept) > UNHELD:

@@ -184,7 +184,10 @@ def _costs(plan: Schedule, model: Model) -> str:
     alive = costs.lifetimes(plan).vectors.tolist()
     note = f"at most; {amount(sums.peak_forward_bytes)}B at the peak, weights included"
     rows.append(Row("alive, forward", f"{max(alive):,} vectors", note))
-    return "\n".join([*lines, *_rows(rows), f"  vectors alive  {sparkline(alive)}", f"                 {widths_text(alive)}"])
+    return "\n".join([
+        *lines, *_rows(rows), f"  vectors alive  {sparkline(alive)}", f"                 {widths_text(alive)}",
+        f"  executed by    {plan.order_for(model.batch)}, the cheapest order of few and wide products",
+    ])  # fmt: skip
 
 
 def _workers(fast: SpeedUp) -> str:
