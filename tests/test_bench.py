@@ -95,6 +95,15 @@ def test_the_sizes_are_those_of_the_contract():
         case.read()
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", [CASES[name] for name in ("S1", "S2", "S3", "S4", "S5", "S3-untied", "S1-stacked")], ids=name)
+def test_fused_is_plain_on_the_sizes_of_the_benchmark(case):
+    found = [case.grid(lowering=lowering, eager=False) for lowering in ("fused", "plain")]
+    x, y = case.data()
+    one, other = (grid.loss_and_gradients({"x": x}, {"y": y})[:2] for grid in found)
+    assert not bench.disagreement(one, other)
+
+
 def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
 

@@ -28,9 +28,9 @@ from gridc.errors import NumbersError, UsageError, nearest
 from gridc.symbolic import backends
 
 PEERS = {
-    "torch": "torch", "jax": "jax", "torch-compile": "torch", "scan-c": "pytensor", "scan-numba": "pytensor",
+    "torch": "torch", "jax": "jax", "torch-compile": "torch", "scan-c": "pytensor",
 }  # fmt: skip
-"""What to compare with → the package that it takes.  The last three build for minutes, and run only when they are named."""
+"""What to compare with → the package that it takes.  The last two build for minutes, and run only when they are named."""
 USUAL = ("torch", "jax")
 TOLERANCE = 1e-4
 Report = dict[str, Any]
@@ -54,10 +54,8 @@ def contestants(case: Any, peers: Sequence[str], say: Callable[[str], None] = la
         makers += made if "torch" in peers else made[-1:]
     if "jax" in peers:
         makers += importlib.import_module("gridc.benchmarks.peers_jax").contestants(case, parameters)
-    for peer in ("scan-c", "scan-numba"):
-        if peer in peers:
-            options = {"backend": peer.removeprefix("scan-"), "lowering": "plain", "eager": False}
-            makers.append(lambda peer=peer, options=options: cases.gridc(case, f"PyTensor {peer}", **options))
+    if "scan-c" in peers:  # under the Numba linker a Scan and its gradient do not agree in one function (PyTensor 3.0.7)
+        makers.append(lambda: cases.gridc(case, "PyTensor's Scan, C", backend="c", lowering="plain", eager=False))
     assert own.gradients is not None
     expected = own.gradients()
     found = [own]
