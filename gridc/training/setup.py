@@ -87,7 +87,7 @@ def made_optimizer(
     """The optimiser with its schedule, whose steps are those of the training where it does not say."""
     if isinstance(named, Optimizer):
         if schedule is not None or clip is not None:
-            raise UsageError("A ready Optimizer brings its own schedule and clipping; give them to gridc.training.optimizers.optimizer.")
+            raise UsageError("A ready Optimizer brings its own schedule and clipping: give them to the call that made it.")
         return named
     name, options = row("optimizer", named)
     plan = optimizer_of(name, clip=clip, **options)
