@@ -122,7 +122,7 @@ def test_three_ways(case: Case, seed: int) -> None:
 
 
 @pytest.mark.usefixtures("plain_shapes")
-@settings(ROOM, max_examples=max(10, EXAMPLES // 4))
+@settings(ROOM, max_examples=max(10, EXAMPLES // 10))
 @given(some_with_memory())
 def test_three_ways_in_single_precision(case: Case) -> None:
     exact = run_unchanged(case, "float64")[2]
