@@ -155,13 +155,14 @@ def from_arrays(
     parts: list[dict[str, Any]] = []
     for what, given, names in (("inputs", inputs, spec.inputs), ("targets", targets, spec.outputs),
                                ("lengths", lengths, spec.symbols)):  # fmt: skip
-        if not isinstance(given, Mapping | None):
+        if not isinstance(given, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
             some = f"{{'{next(iter(names))}': …}}" if names else "{}"
             raise DataError(f"The {what} are {type(given).__name__}, expected a mapping of names to arrays, such as {some}.")
         parts.append(dict(given or {}))
     uneven = [name for name in parts[0] if name in spec.inputs and ragged(parts[0][name])]
     if not uneven:
-        return Dataset(*({name: np.asarray(value) for name, value in part.items()} for part in parts))
+        inputs, targets, lengths = ({name: np.asarray(value) for name, value in part.items()} for part in parts)
+        return Dataset(inputs, targets, lengths)
     axis = input_axes(spec)[uneven[0]].axes[0]
     if not isinstance(axis, str):
         raise DataError(f"The sequences of input '{uneven[0]}' have different lengths, expected {axis} steps in each.")

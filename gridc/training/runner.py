@@ -166,8 +166,8 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
     try:
         found = read(text.getvalue())
     except SpecError as error:
-        where = {"line": error.line, "column": error.column, "text": error.text, "width": error.width}
-        raise SpecError(error.sentence, path=f"{spec.source.path} (as changed)", **where) from None
+        raise SpecError(error.sentence, path=f"{spec.source.path} (as changed)", line=error.line, column=error.column,
+                        text=error.text, width=error.width) from None  # fmt: skip
     # Files that the spec names still lie beside it.
     from dataclasses import replace
 
