@@ -18,9 +18,9 @@ Value = Any  # a scalar or array of whatever namespace interprets the rule
 class Namespace(Protocol):
     """What a rule may call."""
 
-    def tanh(self, a: Value) -> Value: ...
-    def sigmoid(self, a: Value) -> Value: ...
-    def relu(self, a: Value) -> Value: ...
+    def tanh(self, a: Value, /) -> Value: ...
+    def sigmoid(self, a: Value, /) -> Value: ...
+    def relu(self, a: Value, /) -> Value: ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Options:
     peepholes: bool = False
 
 
-Rule = Callable[[Namespace, Sequence[Value], Value, Sequence[Value], Sequence[Value], Options], tuple[Value, Value | None]]
+Vectors = Sequence[Value]
+State = tuple[Value, Value | None]
+Rule = Callable[[Namespace, Vectors, Value, Vectors, Vectors, Options], State]
 """``rule(x, a, h, m, p, options)``: ``a`` one pre-activation a gate, ``h`` the own entering hidden vector, ``m`` the own
 entering memories, ``p`` the peephole vectors in the order of ``Cell.peepholes``; returns new hidden and memory."""
 
@@ -78,7 +80,7 @@ def _lstm_gates(n: int) -> tuple[str, ...]:
     return ("u", *_forget(n), "o", "c")
 
 
-def _next_memory(x: Namespace, a: Sequence[Value], m: Sequence[Value], p: Sequence[Value]) -> Value:
+def _next_memory(x: Namespace, a: Vectors, m: Vectors, p: Vectors) -> Value:
     """``Σ_d f_d∘m_d + u∘c``; with peepholes every gate but ``c`` sees a memory too (Gers and Schmidhuber 2000)."""
     n = len(m)
     u, forget, c = a[0], a[1 : 1 + n], x.tanh(a[2 + n])
@@ -92,39 +94,39 @@ def _next_memory(x: Namespace, a: Sequence[Value], m: Sequence[Value], p: Sequen
     return memory
 
 
-def _output_gate(x: Namespace, a: Sequence[Value], memory: Value, p: Sequence[Value]) -> Value:
+def _output_gate(x: Namespace, a: Vectors, memory: Value, p: Vectors) -> Value:
     return x.sigmoid(a[-2] + p[-1] * memory if p else a[-2])
 
 
-def _lstm(x, a, h, m, p, options):  # type: ignore[no-untyped-def]
+def _lstm(x: Namespace, a: Vectors, h: Value, m: Vectors, p: Vectors, options: Options) -> State:
     memory = _next_memory(x, a, m, p)
     return _output_gate(x, a, memory, p) * x.tanh(memory), memory
 
 
-def _lstm_paper(x, a, h, m, p, options):  # type: ignore[no-untyped-def]
+def _lstm_paper(x: Namespace, a: Vectors, h: Value, m: Vectors, p: Vectors, options: Options) -> State:
     memory = _next_memory(x, a, m, p)
     return x.tanh(_output_gate(x, a, memory, p) * memory), memory
 
 
-def _leaky_lstm(x, a, h, m, p, options):  # type: ignore[no-untyped-def]
+def _leaky_lstm(x: Namespace, a: Vectors, h: Value, m: Vectors, p: Vectors, options: Options) -> State:
     u, f, leak, o, c = a
     share = x.sigmoid(leak)
     memory = x.sigmoid(f) * (share * m[0] + (1.0 - share) * m[1]) + x.sigmoid(u) * x.tanh(c)
     return x.sigmoid(o) * x.tanh(memory), memory
 
 
-def _gru(x, a, h, m, p, options):  # type: ignore[no-untyped-def]
+def _gru(x: Namespace, a: Vectors, h: Value, m: Vectors, p: Vectors, options: Options) -> State:
     r, v, c, s = a
     update = x.sigmoid(v)
     return update * h + (1.0 - update) * x.tanh(c + x.sigmoid(r) * s), None
 
 
-def _highway(x, a, h, m, p, options):  # type: ignore[no-untyped-def]
+def _highway(x: Namespace, a: Vectors, h: Value, m: Vectors, p: Vectors, options: Options) -> State:
     gate = x.sigmoid(a[1])
     return gate * x.tanh(a[0]) + (1.0 - gate) * h, None
 
 
-def _dense(x, a, h, m, p, options):  # type: ignore[no-untyped-def]
+def _dense(x: Namespace, a: Vectors, h: Value, m: Vectors, p: Vectors, options: Options) -> State:
     return a[0] if options.activation == "identity" else getattr(x, options.activation)(a[0]), None
 
 

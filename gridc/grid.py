@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import sys
@@ -13,7 +14,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytensor
 
 from gridc.data.datasets import MASKS
 from gridc.errors import NumbersError, ResourceError, UsageError
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from gridc.summary import Summary
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
+
+# PyTensor says of most of its functions neither what they take nor what they give.
+pytensor: Any = importlib.import_module("pytensor")
+pt: Any = importlib.import_module("pytensor.tensor")
 
 Arrays = Mapping[str, Any]
 _settings = threading.Lock()  # PyTensor's, which all threads see
@@ -203,8 +207,6 @@ class Grid:
         """The graph that this grid's own functions run: sizes and lengths are inputs of it, and for ``training`` the masks.
 
         For a backend whose shapes are static every input has those of the call."""
-        import pytensor.tensor as pt
-
         inputs = {}
         if call is not None:
             for name, array in call.inputs.items():

@@ -5,8 +5,8 @@ A spec is one where an ``lstm`` travels forward, with weights of its own at ever
 ``lstm`` alone.  Gates are u f o c here and i f g o there; PyTorch has two biases, of which we are the sum.
 """
 
-# pyright: basic
-# PyTorch's types are partly unknown.
+# PyTorch's types are partly unknown, and it is no dependency.
+# pyright: basic, reportMissingImports=false
 
 from __future__ import annotations
 

@@ -233,7 +233,8 @@ def picture(report: Report, path: str) -> None:
 
     sizes = list(report["sizes"])
     names = list(dict.fromkeys(name for size in sizes for name in report["sizes"][size]["training"]))
-    figure = Figure(figsize=(max(6.0, 1.3 * len(sizes)), 4.0), layout="constrained")
+    # Its stubs leave half of the types open.
+    figure: Any = Figure(figsize=(max(6.0, 1.3 * len(sizes)), 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(names)
     for i, name in enumerate(names):

@@ -162,7 +162,8 @@ def products(of: Program) -> Products:
     backward: list[tuple[int, int, int]] = []
     weights: list[tuple[int, int, int]] = []
     starts = of.block_starts
-    for kind, t, first, end, _, low, high, _ in of.steps.tolist():
+    steps: list[list[int]] = of.steps.tolist()
+    for kind, t, first, end, _, low, high, _ in steps:
         if kind == PRODUCT:
             own, widths = of.transforms[t], of.widths(t)
             low, high = low - starts[t], high - starts[t]

@@ -1,6 +1,7 @@
 """PyTorch's ways to do a case: the cell loop, the hand-written wavefront, ``nn.LSTM``."""
 
-# pyright: basic
+# PyTorch is in the environment of the benchmark alone.
+# pyright: basic, reportMissingImports=false
 
 from __future__ import annotations
 
@@ -205,7 +206,7 @@ _known: dict[tuple[int, ...], list[tuple[Any, list[Any]]]] = {}
 def _indices(sizes: tuple[int, ...]) -> list[tuple[Any, list[Any]]]:
     """For each wavefront its cells, and where each dimension finds what enters in the wavefront before: -1 at the edge."""
     if sizes not in _known:
-        cells = np.stack(np.indices(sizes), -1).reshape(-1, len(sizes))
+        cells = np.stack([*np.indices(sizes)], -1).reshape(-1, len(sizes))
         found: list[tuple[Any, list[Any]]] = []
         before: dict[tuple[int, ...], int] = {}
         for s in range(sum(sizes) - len(sizes) + 1):

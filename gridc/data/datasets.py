@@ -161,8 +161,8 @@ def from_arrays(
         parts.append(dict(given or {}))
     uneven = [name for name in parts[0] if name in spec.inputs and ragged(parts[0][name])]
     if not uneven:
-        arrays = [{name: np.asarray(value) for name, value in part.items()} for part in parts]
-        return Dataset(arrays[0], arrays[1], arrays[2])
+        inputs, targets, lengths = ({name: np.asarray(value) for name, value in part.items()} for part in parts)
+        return Dataset(inputs, targets, lengths)
     axis = input_axes(spec)[uneven[0]].axes[0]
     if not isinstance(axis, str):
         raise DataError(f"The sequences of input '{uneven[0]}' have different lengths, expected {axis} steps in each.")

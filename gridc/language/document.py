@@ -6,13 +6,17 @@ A field's ``title`` says in a few words what is expected; error messages quote i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gridc.cells import ACTIVATIONS, CELLS
 from gridc.training.experiment import Training
 
+if TYPE_CHECKING:
+    CellName = Activation = str
+else:  # the tables are the types
+    CellName, Activation = Literal[tuple(CELLS)], Literal[ACTIVATIONS]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", title="a name (letters, digits, _ and -)")]
 Size = Annotated[int, Field(ge=1, title="a positive integer")]
 
@@ -64,9 +68,7 @@ class Wrap(Page):
 class TransformPage(Page):
     """One transform of the grid."""
 
-    cell: Literal[tuple(CELLS)] = Field(  # type: ignore[valid-type]  # the table is the type
-        title="one of " + ", ".join(CELLS), description="The mechanism."
-    )
+    cell: CellName = Field(title="one of " + ", ".join(CELLS), description="The mechanism.")
     hidden: int | None = Field(None, ge=1, title="a positive integer", description="Units.")
     along: Name | list[Name] | None = Field(
         None, title="a dimension or a list of dimensions", description="The dimensions that it travels along."
@@ -92,9 +94,7 @@ class TransformPage(Page):
     bias: bool = Field(True, title="true or false", description="Whether it has a bias.")
     forget_bias: float = Field(1.0, title="a number", description="Added to the forget gates' bias at the start.")
     init: Init = "glorot"
-    activation: Literal[ACTIVATIONS] = Field(  # type: ignore[valid-type]
-        "tanh", title="one of " + ", ".join(ACTIVATIONS), description="Of a dense cell."
-    )
+    activation: Activation = Field("tanh", title="one of " + ", ".join(ACTIVATIONS), description="Of a dense cell.")
     peepholes: bool = Field(False, title="true or false", description="Gates see the memory too (lstm, lstm-paper).")
     attends: Name | None = Field(None, title="the name of an input", description="The facts of a memory cell.")
     embeddings: Literal["layerwise", "adjacent"] = Field(

@@ -61,7 +61,7 @@ def locate(transform: Transform, at: Ints, extent: Ints) -> Found:
 
     Behind the first cell of the transform's own dimension, and nowhere else off the grid, it finds what enters there."""
     within = (at >= 0) & (at < extent)
-    inside = within.all(axis=1)
+    inside: Mask = np.all(within, axis=1)
     entering = np.zeros_like(inside)
     for axis, direction in zip(transform.along, transform.direction, strict=True):
         others = np.delete(within, axis, axis=1).all(axis=1)
@@ -76,4 +76,4 @@ def far_end(transform: Transform, at: Ints, extent: Ints) -> tuple[Ints, Mask]:
     point = at + np.asarray(transform.wrap, np.int64)
     last = np.broadcast_to(extent, at.shape)[:, axis] - 1
     point[:, axis] = np.where(way(direction, point) > 0, last, 0)
-    return point, ((point >= 0) & (point < extent)).all(axis=1)
+    return point, np.all((point >= 0) & (point < extent), axis=1)

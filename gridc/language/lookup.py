@@ -46,7 +46,7 @@ class Reading:
         chosen: list[Selection] = ["all"] * len(self.axes)
         for word, value in at.items():
             axis = self.axis((*path, word), word)
-            indices = value if isinstance(value, list) else [value]
+            indices: list[Any] = [value] if isinstance(value, int | str) else value
             if isinstance(value, str):
                 chosen[axis] = value  # type: ignore[call-overload]  # the grammar allows three words
                 continue

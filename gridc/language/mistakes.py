@@ -1,5 +1,8 @@
 """Mistakes in a page, each told as one sentence at its place: what was found, what was expected, the nearest right word."""
 
+# A page under reading holds values of any shape, and pydantic's annotations are types of any kind.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import re
@@ -117,8 +120,9 @@ def thing(path: Path_) -> str:
     singular = {"transforms": "transform", "inputs": "input", "outputs": "output", "dimensions": "dimension"}
     if not path:
         return "the spec"
-    head = f"{singular[str(path[0])]} '{path[1]}'" if path[0] in singular and len(path) > 1 else f"'{path[0]}'"
-    rest = [str(part) for part in path[2 if path[0] in singular else 1 :] if isinstance(part, str)]
+    section, *below = path
+    head = f"{singular[str(section)]} '{below[0]}'" if section in singular and below else f"'{section}'"
+    rest = [part for part in below[section in singular :] if isinstance(part, str)]
     return f"{head}, {'.'.join(rest)}" if rest else head
 
 

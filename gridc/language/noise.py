@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gridc.errors import UsageError
+from gridc.language.lattice import Ints
 from gridc.language.parameters import Array, own_rows
 from gridc.language.spec import GridSpec, Transform
 
@@ -77,7 +78,7 @@ def draw(spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.
     return masks
 
 
-def rows(spec: GridSpec, t: Transform, looked: Array, example: Array, sizes: Sequence[int]) -> Array:
+def rows(spec: GridSpec, t: Transform, looked: Ints, example: Ints, sizes: Sequence[int]) -> Ints:
     """The row of a dropout mask ``[batch × places, hidden]`` for vectors of ``t`` at these points, on the grid or off it."""
     held = places(spec, t)
     found = example * math.prod(sizes[d] for d in held)

@@ -4,6 +4,9 @@ Aliases, tags, deep nesting, duplicate keys, binary and oversized text are refus
 any value is built.
 """
 
+# ruamel.yaml has no stubs.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import io
@@ -130,20 +133,21 @@ def _scan(yaml: Any, text: str, error: Any) -> None:
 
 def _plain(value: Any, at: Path_, positions: dict[Path_, tuple[int, int, int]]) -> Any:
     """ruamel's annotated values as plain ones; ``positions`` gets a place for every key (path) and value (path, '=')."""
+    noted: Any = value  # a mapping or list knows where its items stand
     if isinstance(value, dict):
         result: dict[Any, Any] = {}
-        for key, item in value.items():  # type: ignore[misc]
-            _note(positions, (*at, key), value.lc.key(key), len(str(key)))  # type: ignore[attr-defined]
+        for key, item in value.items():
+            _note(positions, (*at, key), noted.lc.key(key), len(str(key)))
             width = len(str(item)) if not isinstance(item, dict | list) else 1
-            _note(positions, (*at, key, "="), value.lc.value(key), width)  # type: ignore[attr-defined]
+            _note(positions, (*at, key, "="), noted.lc.value(key), width)
             result[str(key) if isinstance(key, str) else key] = _plain(item, (*at, key), positions)
         return result
     if isinstance(value, list):
-        for i, item in enumerate(value):  # type: ignore[misc]
+        for i, item in enumerate(value):
             width = len(str(item)) if not isinstance(item, dict | list) else 1
             for path in ((*at, i), (*at, i, "=")):
-                _note(positions, path, value.lc.item(i), width)  # type: ignore[attr-defined]
-        return [_plain(item, (*at, i), positions) for i, item in enumerate(value)]  # type: ignore[misc]
+                _note(positions, path, noted.lc.item(i), width)
+        return [_plain(item, (*at, i), positions) for i, item in enumerate(value)]
     if isinstance(value, bool) or value is None:
         return value
     for kind in (int, float, str):

@@ -32,10 +32,10 @@ class PortReading(Reading):
         own: int | None = None
         if page.enters is not None:
             of = transforms[self.known((*path, "enters"), page.enters, transforms, "transform")]
-            if len(of.along) > 1:
+            own, *others = of.along
+            if others:
                 self.fail((*path, "enters"), f"input '{name}' cannot enter along '{of.name}', which travels along several "
                           "dimensions; expected 'joins'")  # fmt: skip
-            own = of.along[0]
             if at[own] not in ("all", "first") and "joins" not in roles:
                 self.fail((*path, "at", self.axes[own]), f"input '{name}' enters before the first cell along "
                           f"'{self.axes[own]}'; expected the other dimensions only")  # fmt: skip

@@ -149,7 +149,9 @@ class Source:
 
     text: str = ""
     path: str = "<spec>"
-    positions: Mapping[tuple[str | int, ...], tuple[int, int, int]] = field(default_factory=dict, repr=False)
+    positions: Mapping[tuple[str | int, ...], tuple[int, int, int]] = field(
+        default_factory=dict[tuple[str | int, ...], tuple[int, int, int]], repr=False
+    )
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class TransformReading(Reading):
         at: Path_ = ("transforms", name, "tied")
         if page.tied == "all" or page.cell == "pass":
             return ()
-        tied = set() if page.tied == "none" else {self.axis((*at, i), w) for i, w in enumerate(page.tied)}
+        tied: set[int] = set() if page.tied == "none" else {self.axis((*at, i), w) for i, w in enumerate(page.tied)}
         untied = tuple(d for d in range(len(self.axes)) if d not in tied)
         for d in untied:
             size = self.page.dimensions[self.axes[d]]
@@ -113,11 +113,12 @@ class TransformReading(Reading):
         if not isinstance(page.start, Wrap):
             return page.start, ()
         at: Path_ = ("transforms", name, "start", "wrap")
-        if len(along) > 1:
+        own, *others = along
+        if others:
             self.fail(at, f"transform '{name}' travels along several dimensions; only one that travels along one can wrap")
         offsets = {self.axis((*at, key), key): value for key, value in page.start.wrap.items()}
-        if along[0] in offsets:
-            self.fail((*at, self.axes[along[0]]), f"transform '{name}' wraps along '{self.axes[along[0]]}' itself; the offset is "
+        if own in offsets:
+            self.fail((*at, self.axes[own]), f"transform '{name}' wraps along '{self.axes[own]}' itself; the offset is "
                       "on another dimension", key=True)  # fmt: skip
         if not any(offsets.values()):
             self.fail(at, f"transform '{name}': wrap needs an offset other than 0")

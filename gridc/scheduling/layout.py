@@ -84,7 +84,7 @@ def output_points(
     ranges: list[Ints] = [np.arange(sizes[d]) for d in axes]
     picked = [d for d in range(count) if isinstance(output.at[d], tuple)]
     ranges += [np.asarray(output.at[d], np.int64) for d in picked]
-    mesh = np.meshgrid(*ranges, indexing="ij") if ranges else []
+    mesh = np.meshgrid(*ranges, indexing="ij") if ranges else ()
     shape = tuple(len(r) for r in ranges)
     where = np.zeros((batch, *shape, count), np.int64)
     for d, values in zip((*axes, *picked), mesh, strict=True):

@@ -85,8 +85,12 @@ def _stages(graph: StepGraph, outer: int | None) -> Ints | None:
     among.add_nodes_from(range(count))
     among.add_edges_from(divmod(int(pair), count) for pair in pairs)
     component = np.zeros(count, np.int64)
-    condensed = nx.condensation(among)
-    for rank, node in enumerate(nx.lexicographical_topological_sort(condensed, key=lambda n: min(condensed.nodes[n]["members"]))):
+    condensed: nx.DiGraph[int] = nx.condensation(among)
+
+    def earliest(node: int) -> int:
+        return min(condensed.nodes[node]["members"])
+
+    for rank, node in enumerate(nx.lexicographical_topological_sort(condensed, key=earliest)):
         component[list(condensed.nodes[node]["members"])] = rank
     return slab * count + component[transform]
 

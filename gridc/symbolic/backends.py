@@ -6,6 +6,7 @@ PyTensor is imported late, after ``prepare`` has given it a compile cache that c
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import sys
@@ -59,9 +60,8 @@ def _python() -> Any:
 
 def _predefined(name: str) -> Callable[[], Any]:
     def mode() -> Any:
-        from pytensor.compile.mode import get_mode
-
-        return get_mode(name)
+        modes: Any = importlib.import_module("pytensor.compile.mode")
+        return modes.get_mode(name)
 
     return mode
 

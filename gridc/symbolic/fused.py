@@ -11,7 +11,8 @@ is short, and the adjoint runs the sweep again, segment by segment.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import pytensor.tensor as pt
@@ -32,6 +33,7 @@ from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.scheduling import layout
 from gridc.scheduling.layout import Boundary, Lane
+from gridc.scheduling.program import Array
 from gridc.symbolic.indices import recall
 from gridc.symbolic.wiring import Variable, Wiring
 
@@ -63,7 +65,8 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     for name, variable in wiring.joined.items():
         roles.append((name, "joined", ""))
         arrays.append(variable)
-    _, *taps = Sweep(spec, wiring.dtype, tuple(roles), wiring.recompute)(wiring.extent, wiring.lengths, *arrays, return_list=True)
+    op = Sweep(spec, wiring.dtype, tuple(roles), wiring.recompute)
+    _, *taps = cast("list[Variable]", op(wiring.extent, wiring.lengths, *arrays, return_list=True))
     feed = iter(taps)
     return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
 
@@ -115,7 +118,8 @@ class _Arrays:
     def __init__(self, op: _SweepOp, inputs: Any):
         extent, lengths, *arrays = inputs
         self.spec, self.dtype = op.spec, np.dtype(op.dtype)
-        self.by_role = {role: np.ascontiguousarray(array) for role, array in zip(op.roles, arrays, strict=True)}
+        by_role = zip(op.roles, arrays, strict=True)
+        self.by_role: Mapping[Role, Array] = {role: np.ascontiguousarray(array) for role, array in by_role}
         self.layout = recall(plan_segments if op.recompute else plan, op.spec, extent, lengths)
         self.names, self.recomputes = list(op.spec.transforms), op.recompute
 
@@ -209,7 +213,7 @@ class Sweep(_SweepOp):
         self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
         self.made: dict[Any, np.ndarray] = {}
 
-    def make_node(self, *inputs: Any) -> Apply[Any, Any]:
+    def make_node(self, *inputs: Any) -> Apply:
         variables = [pt.as_tensor_variable(v) for v in inputs]
         return Apply(self, variables, [t() for t in (TensorType(self.dtype, (None,)), *self.tap_types())])
 
@@ -243,7 +247,8 @@ class Sweep(_SweepOp):
         tape, *taps = outputs
         known = zip(taps, cotangents[1:], strict=True)
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
-        gradients = Adjoint(self.spec, self.dtype, self.roles, self.recompute)(*inputs, tape, *given, return_list=True)
+        adjoint = Adjoint(self.spec, self.dtype, self.roles, self.recompute)
+        gradients = cast("list[Variable]", adjoint(*inputs, tape, *given, return_list=True))
         return [DisconnectedType()(), DisconnectedType()(), *gradients]
 
     def __str__(self) -> str:
@@ -277,7 +282,7 @@ class Adjoint(_SweepOp):
         if inplace:
             self.destroy_map = {0: [2 + len(roles)]}
 
-    def make_node(self, *inputs: Any) -> Apply[Any, Any]:
+    def make_node(self, *inputs: Any) -> Apply:
         variables = [pt.as_tensor_variable(v) for v in inputs]
         return Apply(self, variables, [v.type() for v in variables[2 : 2 + len(self.roles)]])
 
@@ -381,7 +386,8 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
     if op.inplace:
         return False
     unasked = tuple(r for r, out in zip(op.roles, node.outputs, strict=True) if r[1] == "joined" and not fgraph.clients[out])
-    return Adjoint(op.spec, op.dtype, op.roles, op.recompute, inplace=True, unasked=unasked)(*node.inputs, return_list=True)
+    adjoint = Adjoint(op.spec, op.dtype, op.roles, op.recompute, inplace=True, unasked=unasked)
+    return cast("list[Variable]", adjoint(*node.inputs, return_list=True))
 
 
 optdb.register("gridc_use_up_the_tape", dfs_rewriter(_use_up_the_tape), INPLACE, "fast_run", "inplace", position=75)

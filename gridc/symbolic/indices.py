@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from pytensor.gradient import DisconnectedType
@@ -77,9 +77,9 @@ class IndexArrays(Op):
     def __init__(self, spec: GridSpec, plan: Plan, kinds: tuple[tuple[str, tuple[int | None, ...]], ...]):
         self.spec, self.plan, self.kinds = spec, plan, kinds
 
-    def make_node(self, extent: Any, lengths: Any) -> Apply[Any, Any]:
-        outputs = [TensorType(dtype, shape)() for dtype, shape in self.kinds]
-        return Apply(self, [extent, lengths], outputs)
+    def make_node(self, *inputs: Any) -> Any:
+        outputs: list[Any] = [TensorType(dtype, shape)() for dtype, shape in self.kinds]
+        return Apply(self, list(inputs), outputs)
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         arrays = recall(self.plan, self.spec, *inputs)
@@ -89,7 +89,7 @@ class IndexArrays(Op):
     def connection_pattern(self, node: Any) -> list[list[bool]]:
         return [[False] * len(node.outputs) for _ in node.inputs]
 
-    def pullback(self, inputs: Any, outputs: Any, output_grads: Any) -> list[Any]:
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         return [DisconnectedType()() for _ in inputs]
 
     def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
@@ -109,4 +109,4 @@ def index_arrays(
     if sizes is not None:
         shapes = [array.shape for array in recall(plan, spec, *sizes)]
     op = IndexArrays(spec, plan, tuple((dtype, shape) for (dtype, _), shape in zip(kinds, shapes, strict=True)))
-    return op(extent, lengths, return_list=True)
+    return cast("list[Any]", op(extent, lengths, return_list=True))

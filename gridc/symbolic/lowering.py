@@ -3,27 +3,29 @@
 The number of nodes does not depend on the grid's extents, and one graph serves every length and batch size.
 """
 
-# PyTensor says of most of its functions neither what they take nor what they give.
 # pyright: basic
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-import pytensor.tensor as pt
-from pytensor.gradient import disconnected_grad
 
 from gridc.errors import UsageError, nearest
 from gridc.language import noise, parameters
 from gridc.language.lattice import Ints, points
-from gridc.language.spec import GridSpec, Input, Output
+from gridc.language.spec import GridSpec, Input, Output, Selection
 from gridc.scheduling import layout
 from gridc.symbolic import fused, plain
 from gridc.symbolic.indices import Sizes, index_arrays
 from gridc.symbolic.wiring import Wiring, take
+
+# PyTensor says of most of its functions neither what they take nor what they give.
+pt: Any = importlib.import_module("pytensor.tensor")
+gradient: Any = importlib.import_module("pytensor.gradient")
 
 Variable = Any  # a pytensor TensorVariable
 
@@ -108,9 +110,7 @@ def lower(
         raise UsageError("the spec has no inputs, so nothing tells the batch; expected at least one")
     extent = _extent(spec, given_inputs) if extent is None else extent
     if lengths is None:
-        sizes = [extent[1 + _dimension_of(spec, symbol)] for symbol in spec.symbols]
-        row = pt.stack(sizes) if sizes else pt.zeros((0,), dtype="int64")
-        lengths = pt.alloc(row, extent[0], len(sizes))
+        lengths = _full(spec, extent)
     noise.check(spec)
     masks = {name: pt.TensorType(dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
     wired = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static)
@@ -175,6 +175,13 @@ def _extent(spec: GridSpec, inputs: Mapping[str, Variable]) -> Variable:
                           for d in i.over if spec.dimensions[d].size == dimension.size)  # fmt: skip
         parts.append(inputs[name].shape[1 + axis])
     return pt.stack(parts)
+
+
+def _full(spec: GridSpec, extent: Variable) -> Variable:
+    """The lengths with which every example fills the grid."""
+    sizes = [extent[1 + _dimension_of(spec, symbol)] for symbol in spec.symbols]
+    row = pt.stack(sizes) if sizes else pt.zeros((0,), dtype="int64")
+    return pt.alloc(row, extent[0], len(sizes))
 
 
 # -- what enters and what joins ------------------------------------------------------------------------------------
@@ -268,7 +275,7 @@ def entry_indices(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: I
         row = example.copy()
         for d in x.over:
             row = row * sizes[d] + where[:, d]
-        chosen = tuple("all" if d == own else s for d, s in enumerate(x.at))
+        chosen: tuple[Selection, ...] = tuple("all" if d == own else s for d, s in enumerate(x.at))
         result.append(np.where(layout.selected(spec, chosen, sizes, where, extents[example]), row, -1))
     return tuple(result)
 
@@ -316,7 +323,7 @@ def _read_out(
         logits = logits[..., 0]
     if o.kind == "classes":
         # The shift cancels, so nothing need be differentiated through the maximum.
-        shifted = logits - disconnected_grad(pt.max(logits, axis=-1, keepdims=True))
+        shifted = logits - gradient.disconnected_grad(pt.max(logits, axis=-1, keepdims=True))
         exponential = pt.exp(shifted)
         total = pt.sum(exponential, axis=-1)
         output = exponential / total[..., None]

@@ -4,20 +4,18 @@ A wavefront's steps run side by side.  What later wavefronts still need lives in
 registers are; what enters the grid and what joins it is gathered before the Scan, as sequences.
 """
 
-# PyTensor says of most of its functions neither what they take nor what they give.
 # pyright: basic
 
 from __future__ import annotations
 
 import heapq
+import importlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytensor
-import pytensor.tensor as pt
 
 from gridc.language import noise
 from gridc.language.lattice import Ints, carried, far_end, locate, points, source
@@ -26,14 +24,23 @@ from gridc.scheduling import graph, layout
 from gridc.symbolic.indices import index_arrays
 from gridc.symbolic.wiring import Variable, Wiring, take
 
+# PyTensor says of most of its functions neither what they take nor what they give.
+pytensor: Any = importlib.import_module("pytensor")
+pt: Any = importlib.import_module("pytensor.tensor")
+
 ZERO, TRASH, FIRST = 0, 1, 2  # slots: always zero; written and never read; the first that is given out
 
 
 class Ops:
     """The namespace in which a cell's rule becomes a graph."""
 
-    tanh = staticmethod(pt.tanh)
-    sigmoid = staticmethod(pt.sigmoid)
+    @staticmethod
+    def tanh(a: Variable) -> Variable:
+        return pt.tanh(a)
+
+    @staticmethod
+    def sigmoid(a: Variable) -> Variable:
+        return pt.sigmoid(a)
 
     @staticmethod
     def relu(a: Variable) -> Variable:
@@ -376,9 +383,9 @@ def _zoned_out(
 
 
 def _update(
-    t: Transform, reads: list[Variable], own: list[Variable], chosen: Variable, constants: list[Variable | None]
+    t: Transform, reads: list[Variable], own: list[Variable], chosen: Variable, constants: list[Variable]
 ) -> tuple[Variable, Variable | None]:
-    """The new hidden and memory vectors of a transform's steps in one wavefront."""
+    """The new hidden and memory vectors of a transform's steps in one wavefront; a constant that is absent is None."""
     w, b, p, a, c, e = constants
     z = reads[0] if len(reads) == 1 else pt.concatenate(reads, axis=-1)
     if t.cell == "pass":
@@ -395,8 +402,9 @@ def _update(
         weight = weight / pt.sum(weight, axis=-1, keepdims=True)
         found = pt.sum(weight[..., None] * values, axis=-2)
         return (z if product is None else product) + found, None
+    assert product is not None
+    assert t.mechanism.rule is not None
     parts = [product[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.gates))]
     holes = [p[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.peephole_names()))] if p is not None else []
     hidden = own[0] if t.mechanism.uses_hidden else None
-    assert t.mechanism.rule is not None
     return t.mechanism.rule(Ops, parts, hidden, own if t.has_memory else [], holes, t.options)

@@ -32,7 +32,7 @@ class AsType(Op):
     def __init__(self, dtype: str):
         self.dtype = dtype
 
-    def make_node(self, x: Any) -> Apply[Any, Any]:
+    def make_node(self, x: Any) -> Apply:
         return Apply(self, [x], [x.type.clone(dtype=self.dtype)()])
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytensor.tensor as pt
-
 from gridc.language.spec import GridSpec
 from gridc.symbolic.indices import Sizes
 
+pt: Any = importlib.import_module("pytensor.tensor")  # its types are partly unknown
 Variable = Any  # a pytensor TensorVariable
 
 
@@ -36,7 +36,7 @@ class Wiring:
     indices: tuple[Variable, ...] = ()
     scan: Any = None
     static: Sizes | None = None
-    masks: Mapping[str, Variable] = field(default_factory=dict)
+    masks: Mapping[str, Variable] = field(default_factory=dict[str, Any])
     recompute: bool = False
 
     def start(self, name: str, vector: str) -> Variable | None:
