@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -22,7 +22,7 @@ _lock = Lock()
 
 
 @contextmanager
-def lent(size: int, dtype: str) -> Iterator[Array]:
+def lent(size: int, dtype: str) -> Generator[Array]:
     """A vector to work with for a while, an earlier one where one fits."""
     with _lock:
         fits = [k for k, kept in enumerate(_idle) if kept.dtype == dtype and size <= kept.size <= 2 * size]

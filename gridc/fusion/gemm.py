@@ -156,7 +156,7 @@ def panel_product(dtype: str) -> int:
     return _built(np.dtype(dtype).type, np.dtype(dtype).itemsize).address
 
 
-def _built(F, size):  # type: ignore[no-untyped-def]
+def _built(F, size) -> Any:  # type: ignore[no-untyped-def]
     @numba.cfunc(types.void(*[types.intp] * 11), cache=True, error_model="numpy")
     def product(m, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
         r = 0
