@@ -84,7 +84,7 @@ class IndexArrays(Op):
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         arrays = recall(self.plan, self.spec, *inputs)
         for storage, array in zip(output_storage, arrays, strict=True):
-            storage[0] = array
+            storage[0] = array.copy()  # a linker may work in place on what it is given
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
         return [[False] * len(node.outputs) for _ in node.inputs]
