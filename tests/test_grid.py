@@ -23,6 +23,9 @@ import oracle
 from strategies import Case, grids
 
 EXAMPLES = int(os.environ.get("GRIDC_EXAMPLES", "200"))
+EACH = min(EXAMPLES, 200)
+"""Many examples come in parts of so many, each drawn from a seed of its own, so that workers share them."""
+IN_PARTS = pytest.mark.parametrize("part", range(-(-EXAMPLES // EACH)))
 ROOM = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
 UNCHANGED = Mode(VMLinker(use_cloop=False, c_thunks=False), None)
@@ -107,10 +110,11 @@ def some_with_memory() -> st.SearchStrategy[Case]:
     return st.integers(0, 5).flatmap(lambda k: grids(memory=k == 5))
 
 
+@IN_PARTS
 @pytest.mark.usefixtures("plain_shapes")
-@settings(ROOM, max_examples=EXAMPLES)
-@given(some_with_memory(), st.integers(0, 2**32 - 1))
-def test_three_ways(case: Case, seed: int) -> None:
+@settings(ROOM, max_examples=EACH)
+@given(case=some_with_memory(), seed=st.integers(0, 2**32 - 1))
+def test_three_ways(case: Case, seed: int, part: int) -> None:
     event("attends to facts" if attends(case) else "three ways")
     plain = run_unchanged(case, "float64")
     equal_to_the_oracle(case, plain, TOLERANCE["float64"])
@@ -121,10 +125,11 @@ def test_three_ways(case: Case, seed: int) -> None:
         equal_gradients(fused[2], plain[2], rtol=1e-9, atol=1e-10)
 
 
+@IN_PARTS
 @pytest.mark.usefixtures("plain_shapes")
-@settings(ROOM, max_examples=max(10, EXAMPLES // 10))
-@given(some_with_memory())
-def test_three_ways_in_single_precision(case: Case) -> None:
+@settings(ROOM, max_examples=max(10, EACH // 10))
+@given(case=some_with_memory())
+def test_three_ways_in_single_precision(case: Case, part: int) -> None:
     exact = run_unchanged(case, "float64")[2]
     ways = [run_unchanged(case, "float32")] + ([] if attends(case) else [run(case, "fused", "float32")])
     for found in ways:
@@ -132,9 +137,10 @@ def test_three_ways_in_single_precision(case: Case) -> None:
         equal_gradients(found[2], exact, rtol=2e-3, atol=2e-4)
 
 
-@settings(ROOM, max_examples=max(5, EXAMPLES // 40))
-@given(some_with_memory())
-def test_plain_as_compiled(case: Case) -> None:
+@IN_PARTS
+@settings(ROOM, max_examples=max(5, EACH // 40))
+@given(case=some_with_memory())
+def test_plain_as_compiled(case: Case, part: int) -> None:
     grid = compiled(case, "plain", "float64")
     loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
     equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
