@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gridc.data.datasets import MASKS
-from gridc.errors import NumbersError, ResourceError, UsageError
+from gridc.errors import DataError, NumbersError, ResourceError, UsageError
 from gridc.language import arrays, noise, parameters
 from gridc.language.arrays import Array, Call
 from gridc.language.spec import GridSpec
+from gridc.scheduling import graph
 from gridc.symbolic import fused, lowering
 from gridc.symbolic.backends import Backend
 from gridc.symbolic.indices import Sizes, extents, recall
@@ -274,7 +275,7 @@ class Grid:
     def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:
         given = [*self.parameters.values(), *call.inputs.values(), call.extent, call.lengths, *told]
         with self._lock:
-            self._check_memory(name, call)
+            self._check_sizes(name, call)
             if self.backend.static:
                 indices = self._index_arrays(call)
                 function = self._static_function(name, call, indices)
@@ -285,8 +286,9 @@ class Grid:
             with self._timed(f"{name}, first call") if first else contextlib.nullcontext(), self._threads(call):
                 return [np.asarray(result) for result in function(*given)]
 
-    def _check_memory(self, name: str, call: Call) -> None:
-        """Raises ResourceError where a call would store more than the machine has left."""
+    def _check_sizes(self, name: str, call: Call) -> None:
+        """Raises ResourceError where a call would store more than the machine has left, DataError where a wrapped grid of these
+        sizes, unlike the one that the spec was checked at, has steps that wait for each other."""
         like = (name, call.extent.tobytes(), call.lengths.tobytes())
         if like == self._last:  # the arrays of that call are there to be used again
             return
@@ -294,6 +296,12 @@ class Grid:
 
         sizes = tuple(int(n) for n in call.extent[1:])
         own = extents(self.spec, sizes, call.lengths)
+        if any(t.start == "wrap" for t in self.spec.transforms.values()):
+            try:
+                _ = graph.build(self.spec, sizes, own).levels
+            except graph.Cycle as cycle:
+                which = f"{' × '.join(map(str, sizes))} cells{' with these lengths' * (own is not None)}"
+                raise DataError(f"steps of a grid of {which} wait for each other: {cycle} ('←' is 'waits for')") from None
         batch = call.batch if own is None else math.ceil(own.prod(axis=1).sum() / math.prod(sizes))
         training, before = name == "gradients", self._fitted.get(name, 0)
         needed = summary.needed(self.spec, self.dtype, sizes, batch, training)

@@ -20,7 +20,7 @@ from pytensor.link.vm import VMLinker
 
 import gridc
 import oracle
-from strategies import Case, grids
+from strategies import Case, case_of, grids
 
 EXAMPLES = int(os.environ.get("GRIDC_EXAMPLES", "200"))
 EACH = min(EXAMPLES, 200)
@@ -146,3 +146,38 @@ def test_plain_as_compiled(case: Case, part: int) -> None:
     equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
     equal_to_the_oracle(case, (loss, grid.predict(case.inputs, case.lengths), gradients), TOLERANCE["float64"])
     equal_to_differences(case, gradients, 0)
+
+
+WRAPS_BACK = {
+    "name": "wraps-back",
+    "dimensions": {"time": "T", "rows": "T"},
+    "transforms": {
+        "time": {"cell": "dense", "hidden": 2, "start": {"wrap": {"rows": -1}}, "reads": [
+            {"of": "time", "offset": {"rows": 1}}, {"of": "time", "offset": {"time": 1}}]},
+        "rows": {"cell": "lstm", "hidden": 2, "reads": ["rows", "time"]},
+    },
+    "inputs": {"x": {"features": 1, "enters": "time"}},
+    "outputs": {"y": {"reads": ["rows"], "raw": True}},
+}  # fmt: skip
+"""What wraps is read from the far end, and the steps there run from the far end on: in a shorter example it comes later."""
+
+
+def test_what_wraps_in_a_shorter_example_comes_from_its_own_far_end() -> None:
+    case = case_of(WRAPS_BACK, {"T": 4}, batch=3, lengths={"T": [2, 4, 1]})
+    plain, fused = (run(case, lowering, "float64") for lowering in ("plain", "fused"))
+    for found in (plain, fused):
+        equal_to_the_oracle(case, found, TOLERANCE["float64"])
+        equal_to_differences(case, found[2], 0)
+
+
+def test_sizes_at_which_steps_wait_for_each_other_are_refused() -> None:
+    spec = {**WRAPS_BACK, "transforms": {"time": {"cell": "dense", "hidden": 2, "start": {"wrap": {"rows": -1}},
+                                                  "reads": [{"of": "time", "offset": {"rows": 1, "time": -2}}]}},
+            "outputs": {"y": {"reads": ["time"], "raw": True}}}  # fmt: skip
+    for lowering in ("plain", "fused"):
+        grid = gridc.compile(case_of(spec, {"T": 3}).text, lowering=lowering, eager=False)
+        assert grid.predict({"x": np.ones((2, 3, 1))})["y"].shape == (2, 3, 3, 2)
+        with pytest.raises(gridc.DataError, match=r"steps of a grid of 2 × 2 cells wait for each other: time\[\d, \d\] ←"):
+            grid.predict({"x": np.ones((2, 2, 1))})
+        with pytest.raises(gridc.DataError, match="3 × 3 cells with these lengths wait for each other"):
+            grid.predict({"x": np.ones((2, 3, 1))}, {"T": [3, 2]})

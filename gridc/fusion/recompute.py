@@ -41,7 +41,7 @@ class Given(Protocol):
 
 def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, lanes: int) -> segments.Layout:
     """As ``layout.plan``, in segments."""
-    whole = layout.plan(spec, sizes, batch, extents, lanes, frugal(spec, sizes, batch / lanes))
+    whole = layout.plan(spec, sizes, batch, extents, lanes, frugal(spec, sizes, batch / lanes, extents))
     return segments.Layout(sizes, batch, whole.order, tuple(segments.cut(lane) for lane in whole.lanes))
 
 
@@ -51,9 +51,9 @@ def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> tu
     return batch * tape, batch * slopes
 
 
-def frugal(spec: GridSpec, sizes: tuple[int, ...], batch: float) -> order.Order:
+def frugal(spec: GridSpec, sizes: tuple[int, ...], batch: float, extents: Ints | None = None) -> order.Order:
     """Of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
-    steps, at = graph.build(spec, sizes), points(sizes)
+    steps, at = graph.build(spec, sizes, extents), points(sizes)
     weight = tuple(layout.weights(spec, t, at, sizes) for t in spec.transforms.values())
     timed = [(order.seconds(spec, one, weight, batch), one) for one in order.orders(steps)]
     limit = SLOWER * min(seconds for seconds, _ in timed)

@@ -76,18 +76,26 @@ class StepGraph:
         return longest_paths(self.count, self.before, self.after, self)
 
 
-def build(spec: GridSpec, sizes: tuple[int, ...]) -> StepGraph:
-    """The step graph of a spec at these sizes (one number a dimension)."""
+def build(spec: GridSpec, sizes: tuple[int, ...], extents: Ints | None = None) -> StepGraph:
+    """The step graph of a spec at these sizes (one number a dimension).
+
+    Where examples have sizes of their own, ``extents [examples, dimensions]``, a step waits for whatever any of them needs: a
+    state that wraps leaves a shorter example at an earlier cell."""
     at, extent = points(sizes), np.asarray(sizes, np.int64)
     number = {name: i for i, name in enumerate(spec.transforms)}
     before: list[Ints] = []
     after: list[Ints] = []
     block: list[Ints] = []
     everywhere = np.arange(len(at))
+    wraps = extents is not None and any(t.start == "wrap" for t in spec.transforms.values())
+    shorter = [(own, (at < own).all(axis=1)) for own in np.unique(extents, axis=0) if (own < extent).any()] if wraps else []
 
     def wait(reader: str, of: Transform, looked: Ints, by: int) -> None:
         found = locate(of, looked, extent)
-        for mask, point in ((found.inside, looked), *_wrapped(of, looked, extent, found.entering)):
+        wrapped = _wrapped(of, looked, extent, found.entering)
+        for own, inside in shorter:
+            wrapped += _wrapped(of, looked, own, locate(of, looked, own).entering & inside)
+        for mask, point in ((found.inside, looked), *wrapped):
             flat = np.asarray(np.ravel_multi_index(tuple(point[mask].T), sizes), np.int64)
             before.append(number[of.name] * len(at) + flat)
             after.append(number[reader] * len(at) + everywhere[mask])

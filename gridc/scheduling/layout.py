@@ -111,7 +111,7 @@ def plan(
     """The layout of a fused sweep, in the cheapest order unless one is ``chosen``.
 
     ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike."""
-    steps = graph.build(spec, sizes)
+    steps = graph.build(spec, sizes, extents)
     at = points(sizes)
     weight = tuple(weights(spec, t, at, sizes) for t in spec.transforms.values())
     chosen = chosen or order.cheapest(steps, weight, batch / lanes)

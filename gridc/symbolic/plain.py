@@ -108,7 +108,7 @@ class _Planner:
         self.at = points(sizes)
         self.extents = np.tile(np.asarray(sizes, np.int64), (batch, 1)) if extents is None else extents
         self.names = list(spec.transforms)
-        self.levels = graph.build(spec, sizes).levels.reshape(len(self.names), -1)
+        self.levels = graph.build(spec, sizes, extents).levels.reshape(len(self.names), -1)
         self.waves = int(self.levels.max()) + 1
         # Every cell of every example: example fastest.
         self.example = np.tile(np.arange(batch), len(self.at))
