@@ -87,8 +87,9 @@ def build(spec: GridSpec, sizes: tuple[int, ...], extents: Ints | None = None) -
     after: list[Ints] = []
     block: list[Ints] = []
     everywhere = np.arange(len(at))
-    wraps = extents is not None and any(t.start == "wrap" for t in spec.transforms.values())
-    shorter = [(own, (at < own).all(axis=1)) for own in np.unique(extents, axis=0) if (own < extent).any()] if wraps else []
+    wraps = any(t.start == "wrap" for t in spec.transforms.values())
+    distinct: list[Ints] = list(np.unique(extents, axis=0)) if wraps and extents is not None else []
+    shorter = [(own, (at < own).all(axis=1)) for own in distinct if (own < extent).any()]
 
     def wait(reader: str, of: Transform, looked: Ints, by: int) -> None:
         found = locate(of, looked, extent)
