@@ -283,7 +283,8 @@ class Grid:
             else:
                 function = self._function(name)
             first = f"{name}, first call" not in self.compile_seconds
-            with self._timed(f"{name}, first call") if first else contextlib.nullcontext(), self._threads(call):
+            timed = self._timed(f"{name}, first call") if first else contextlib.nullcontext()
+            with timed, self._threads(call), np.errstate(all="ignore"):
                 return [np.asarray(result) for result in function(*given)]
 
     def _check_sizes(self, name: str, call: Call) -> None:
@@ -334,7 +335,7 @@ class Grid:
         """One BLAS thread for all products of a call where two pools of threads would get in each other's way."""
         from gridc.fusion import blas
 
-        if self.lowering == "fused" and fused.one_blas_thread(self.spec, call.batch, tuple(int(n) for n in call.extent[1:])):
+        if self.lowering == "fused" and recall(fused.one_blas_thread, self.spec, call.extent, call.lengths):
             return blas.single_threaded()
         return contextlib.nullcontext()
 

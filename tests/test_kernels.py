@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gridc.cells import ACTIVATIONS, CELLS, Options
-from gridc.fusion import blas, kernels, native, sweep, tracer, workspace
+from gridc.fusion import blas, kernels, native, sweep, threads, tracer, workspace
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.scheduling.program import Program, TransformProgram
 
@@ -307,12 +307,41 @@ def test_packed_weights_change_nothing(monkeypatch):
     monkeypatch.setattr(workspace, "ENOUGH_ROWS", 10**9)
     one = _run(*case, "float64", slopes)
     workspace._known.clear()
-    assert not one[0].places.masks["packed"].any()
+    assert not one[0].places.holders[:, native.PACKED].any()
     monkeypatch.setattr(workspace, "ENOUGH_ROWS", 1)
     two = _run(*case, "float64", slopes)
-    assert two[0].places.masks["packed"][:3].any(axis=1).all()
+    assert two[0].places.holders[:3, native.PACKED].all()
     for a, b in zip((*one[0].dh, *one[1].w[:3]), (*two[0].dh, *two[1].w[:3]), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("untied", [False, True])
+def test_a_second_thread_that_follows_changes_nothing(untied, monkeypatch):
+    monkeypatch.setattr("gridc.scheduling.program.CHUNKS", (2, 3))
+    case = _grid(5, untied=untied, hoist=True)
+    slopes = [np.ones((p.rows, p.hidden)) for p in case[0].transforms]
+    results = []
+    for count in (1, 2):
+        monkeypatch.setattr(sweep, "_threads", lambda lanes, count=count: count)
+        results.append(_run(*case, "float64", slopes)[1])
+    assert len(case[0].chunks) > 10
+    for one, two in zip(results[0].w, results[1].w, strict=True):
+        if one is not None:
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-12)
+
+
+def test_the_second_thread_ends_where_the_first_is_interrupted(monkeypatch):
+    case = _grid(5, untied=False, hoist=True)
+    slopes = [np.ones((p.rows, p.hidden)) for p in case[0].transforms]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "_threads", lambda lanes: 2)
+    monkeypatch.setattr(sweep, "_run_backward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _run(*case, "float64", slopes)
+    assert threads.workers().submit(lambda: 1).result(timeout=60) == 1
 
 
 def test_two_lanes_add_their_gradients():
@@ -393,7 +422,7 @@ def test_a_second_process_takes_everything_from_the_disk_cache(tmp_path):
     command = [sys.executable, "-c", PROGRAM]
     run = lambda: subprocess.check_output(command, env=environment, text=True).split()  # noqa: E731
     assert run() == ["0", "0"]
-    assert run() == ["2", "3"]
+    assert run() == ["2", "4"]
 
 
 def test_kernels_are_written_where_the_cache_may_be_and_elsewhere_when_not(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import gridc
 ROOT = Path(gridc.__file__).parent
 LAYERS = {
     "words and numbers that everything uses":
-        "errors options training.interrupts fusion.blas cells pictures.scene",
+        "errors options training.interrupts fusion.blas fusion.threads cells pictures.scene",
     "what a spec means, and data and models as files":
         "language.spec language.lattice model_file data.datasets training.history data.text training.checkpoint "
         "data.columns data.files data.mini_batches language.arrays language.parameters language.noise data.sampling "

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.extending import register_jitable
 
 from gridc.fusion.native import copy, intrinsic, peek, poke
 
@@ -35,6 +36,8 @@ TALLEST = 8 if BYTES == 64 else 6
 
 DEPTH = 256
 """Rows of the panels that ``accumulate`` packs: one panel fits into the cache of the first level."""
+GROUP = 1 << 18
+"""Bytes of the panels that are packed at a time where each is used once."""
 ALIGNMENT = 64
 """Bytes: packed weights start at a line of the cache."""
 
@@ -225,28 +228,49 @@ def _pack_panel(unit, source, rows, stride, used, to):  # type: ignore[no-untype
             poke(unit, to, k * width + j, peek(unit, source, k * stride + j, 0) if j < used else zero, 1)
 
 
+@register_jitable
+def group(rows: int) -> int:
+    """How many panels of so many rows are packed at a time where each is used once: what stays in the cache until then."""
+    return max(1, GROUP // max(1, rows * 2 * BYTES))
+
+
 @numba.njit(error_model="numpy")
-def pack(unit, w, rows, columns, transposed, packed):  # type: ignore[no-untyped-def]
-    """Lays a row-major matrix at ``w`` into panels at ``packed``; ``transposed``, it lies there ``columns × rows``."""
+def pack(unit, w, rows, columns, transposed, packed, start, stop):  # type: ignore[no-untyped-def]
+    """Lays the panels ``start:stop`` of a row-major matrix at ``w`` at ``packed``; ``transposed``, it lies there
+    ``columns × rows``."""
     size, zero = unit.itemsize, unit.dtype.type(0)
     lanes = BYTES // size
     width, panel = 2 * lanes, rows * 2 * BYTES
-    full = columns // width
+    full = min(stop, columns // width)
     if not transposed:
         for k in range(rows):  # in the order in which the matrix lies in memory
-            for p in range(full):
-                copy(packed + p * panel + k * 2 * BYTES, w + (k * columns + p * width) * size, 2 * BYTES)
-        if full * width < columns:
-            _pack_panel(unit, w + full * width * size, rows, columns, columns - full * width, packed + full * panel)
+            for p in range(start, full):
+                copy(packed + (p - start) * panel + k * 2 * BYTES, w + (k * columns + p * width) * size, 2 * BYTES)
+        for p in range(max(full, start), stop):
+            _pack_panel(unit, w + p * width * size, rows, columns, columns - p * width, packed + (p - start) * panel)
         return
     tall = rows // lanes * lanes
-    for p in range(full):
-        for k in range(0, tall, lanes):
-            to = packed + p * panel + k * 2 * BYTES
-            _transpose(unit, w + (p * width * rows + k) * size, rows, to)
-            _transpose(unit, w + ((p * width + lanes) * rows + k) * size, rows, to + BYTES)
-    for p in range((columns + width - 1) // width):
+    for p in range(start, stop):
+        to = packed + (p - start) * panel
+        for k in range(0, tall if p < full else 0, lanes):
+            _transpose(unit, w + (p * width * rows + k) * size, rows, to + k * 2 * BYTES)
+            _transpose(unit, w + ((p * width + lanes) * rows + k) * size, rows, to + k * 2 * BYTES + BYTES)
         for j in range(width):
             source, used = w + (p * width + j) * rows * size, p * width + j < columns
             for k in range(tall if p < full else 0, rows):
-                poke(unit, packed + p * panel, k * width + j, peek(unit, source, k, 0) if used else zero, 1)
+                poke(unit, to, k * width + j, peek(unit, source, k, 0) if used else zero, 1)
+
+
+@numba.njit(error_model="numpy")
+def multiply_once(unit, function, m, k, skip, low, high, a, lda, w, rows, columns, transposed, c, ldc, beta, room):  # type: ignore[no-untyped-def]
+    """``C = A B[skip:skip + k, low:high] + beta C``: ``B``, ``rows × columns``, is what ``pack`` makes of ``w``, some panels at
+    a time in ``room``."""
+    size = unit.itemsize
+    width = 2 * BYTES // size
+    last, many = (high + width - 1) // width, group(rows)
+    for start in range(low // width, last, many):
+        stop = min(last, start + many)
+        pack(unit, w, rows, columns, transposed, room, start, stop)
+        first, end = max(low, start * width), min(high, stop * width)
+        b = room + (skip - start * rows) * 2 * BYTES
+        multiply(unit, function, m, k, first, end, a, lda, b, rows, c + (first - low) * size, ldc, beta)

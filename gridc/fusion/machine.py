@@ -15,22 +15,25 @@ import numba
 import numpy as np
 
 from gridc.fusion import blas, kernels
-from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, pack, panel_product
+from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, multiply_once, pack, panel_product
 from gridc.fusion.native import (
     ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
-from gridc.fusion.native import copy, gemm, invoke, keep_word, peek, poke, word
+from gridc.fusion.native import copy, gemm, give_way, invoke, keep_word, observe, peek, poke, publish, word
 from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, SOURCE, WIDTH
 from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array
 
 
+PATIENCE = 1000
+"""Looks at the other thread's progress before giving way."""
+
 
 @functools.cache
-def compiled() -> tuple[Any, Any, Any]:
-    """``forward``, ``backward`` and ``weights``, built at their first call and kept in the cache folder."""
+def compiled() -> tuple[Any, Any, Any, Any]:
+    """``forward``, ``backward``, ``weights`` and ``follow``, built at their first call and kept in the cache folder."""
     with kernels.cached():
         build = numba.njit(nogil=True, cache=True, error_model="numpy")
-        return build(forward), build(backward), build(weights)
+        return build(forward), build(backward), build(weights), build(follow)
 
 
 @functools.cache
@@ -75,10 +78,12 @@ def _panels(unit: Array, record: Array, weight: int, transposed: int) -> int:
     if transposed:
         rows, columns = columns, rows
     width = 2 * BYTES // unit.itemsize
+    panels = (columns + width - 1) // width
     slot = weight if record[SLOTS] > 1 else 0
-    at = record[PACKED] + slot * ((columns + width - 1) // width) * rows * 2 * BYTES
+    at = record[PACKED] + slot * panels * rows * 2 * BYTES
     if word(record[HELD], slot) != weight:
-        pack(unit, record[W] + weight * record[INPUTS] * record[COLUMNS] * unit.itemsize, rows, columns, transposed, at)
+        w = record[W] + weight * rows * columns * unit.itemsize
+        pack(unit, w, rows, columns, transposed, at, 0, panels)
         keep_word(record[HELD], slot, weight)
     return at
 
@@ -96,7 +101,11 @@ def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: i
             start = blocks[low, COLUMN]
             width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
             z, g = record[Z] + (first * inputs + start) * size, record[G] + first * columns * size
-            if record[PACKED]:
+            if record[PACKED] and record[SLOTS] == 0:
+                w = record[W] + weight * inputs * columns * size
+                multiply_once(unit, panel, end - first, width, start, 0, columns, z, inputs, w, inputs, columns, 0,
+                              g, columns, beta, record[PACKED])  # fmt: skip
+            elif record[PACKED]:
                 w = _panels(unit, record, weight, 0) + start * 2 * BYTES
                 multiply(unit, panel, end - first, width, 0, columns, z, inputs, w, inputs, g, columns, beta)
             else:
@@ -110,8 +119,8 @@ def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: i
             _add_state(unit, record, H, M, end, first)
 
 
-def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int) -> None:
-    """The adjoint of each step, the last first."""
+def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, progress: int) -> None:
+    """The adjoint of each step, the last first; at ``progress``, an address, it says which cells are done."""
     size, dz = unit.itemsize, unit.ctypes.data
     for step in range(steps.shape[0] - 1, -1, -1):
         kind, t, first, end, weight, low, high, _beta = steps[step]
@@ -119,6 +128,7 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
         inputs, columns = record[INPUTS], record[COLUMNS]
         if kind == CELL:
             invoke(record[ADJOINT], record.ctypes.data, first, end, weight)
+            publish(progress, step)
         elif kind == WRAP:
             _add_state(unit, record, DH, DM, first, end)
         else:
@@ -131,7 +141,11 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
                 if high > low:
                     width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
                     g = record[G] + first * columns * size
-                    if record[PACKED]:
+                    if record[PACKED] and record[SLOTS] == 0:
+                        w = record[W] + weight * inputs * columns * size
+                        multiply_once(unit, panel, end - first, columns, 0, start, start + width, g, columns, w, columns, inputs,
+                                      1, dz, width, 0, record[PACKED])  # fmt: skip
+                    elif record[PACKED]:
                         w = _panels(unit, record, weight, 1)
                         multiply(unit, panel, end - first, columns, start, start + width, g, columns, w, columns, dz, width, 0)
                     else:
@@ -154,7 +168,7 @@ def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> N
     size = unit.itemsize
     width = 2 * BYTES // size
     lines = np.empty(DEPTH * width + ALIGNMENT, unit.dtype)
-    room = (lines.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    room = _aligned(lines)
     for t in range(records.shape[1]):
         inputs, columns, count = records[0, t, INPUTS], records[0, t, COLUMNS], records[0, t, WEIGHTS]
         low, high = 0, columns
@@ -164,15 +178,55 @@ def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> N
         for weight in range(count):
             if count >= parts and weight * parts // count != part:
                 continue
-            dw, added = records[0, t, DW] + weight * inputs * columns * size, 0
+            dw, added, most = records[0, t, DW] + weight * inputs * columns * size, 0, 0
             for lane in range(records.shape[0]):
-                record = records[lane, t]
-                first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
-                if end > first and inputs > 0 and high > low:
-                    z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
-                    accumulate(unit, panel, end - first, inputs, low, high, z, inputs, g, columns, dw, columns, added, room)
-                    added = 1
+                most = max(most, word(records[lane, t, ENDS], weight + 1) - word(records[lane, t, ENDS], weight))
+            # Where all rows are packed at once, a panel of the result stays in the cache until all lanes have added to it.
+            wide = width if most * records.shape[0] <= DEPTH else max(width, high - low)
+            for start in range(low, high, wide):
+                added = 0
+                for lane in range(records.shape[0]):
+                    record = records[lane, t]
+                    first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
+                    if end > first and inputs > 0:
+                        z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
+                        accumulate(unit, panel, end - first, inputs, start, min(high, start + wide), z, inputs, g, columns,
+                                   dw, columns, added, room)  # fmt: skip
+                        added = 1
             if not added:
-                for i in range(inputs):
-                    for j in range(low, high):
-                        poke(unit, dw, i * columns + j, unit.dtype.type(0), 0)
+                _clear(unit, dw, inputs, columns, low, high)
+
+
+def follow(records: Array, chunks: Array, unit: Array, panel: int, progress: int) -> None:
+    """The weights' gradients of one lane, chunk by chunk behind ``backward``, which runs in another thread."""
+    size = unit.itemsize
+    lines = np.empty(DEPTH * (2 * BYTES // size) + ALIGNMENT, unit.dtype)
+    room = _aligned(lines)
+    for chunk in range(chunks.shape[0]):
+        t, weight, first, end, step, added = chunks[chunk]
+        record = records[t]
+        inputs, columns = record[INPUTS], record[COLUMNS]
+        tries = 0
+        while observe(progress) > step:
+            tries += 1
+            if tries > PATIENCE:
+                give_way()
+        z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
+        dw = record[DW] + weight * inputs * columns * size
+        if end > first and inputs > 0:
+            accumulate(unit, panel, end - first, inputs, 0, columns, z, inputs, g, columns, dw, columns, added, room)
+        else:
+            _clear(unit, dw, inputs, columns, 0, columns)
+
+
+@numba.njit(error_model="numpy")
+def _aligned(lines: Array) -> int:
+    """The first line of the cache in there."""
+    return (lines.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+
+
+@numba.njit(error_model="numpy")
+def _clear(unit: Array, c: int, rows: int, columns: int, low: int, high: int) -> None:
+    for i in range(rows):
+        for j in range(low, high):
+            poke(unit, c, i * columns + j, unit.dtype.type(0), 0)

@@ -8,6 +8,7 @@ so that rows vectorise without run-time checks.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numba
@@ -95,6 +96,40 @@ def keep_word(typing, address, index, value):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.none(types.intp, types.intp, types.intp), code
+
+
+@intrinsic
+def publish(typing, address, value):  # type: ignore[no-untyped-def]
+    """Writes a word for another thread, which then sees all that was written before it."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp), code
+
+
+@intrinsic
+def observe(typing, address):  # type: ignore[no-untyped-def]
+    """The word at this address as another thread published it."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.load_atomic(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), "acquire", 8)
+
+    return types.intp(types.intp), code
+
+
+@intrinsic
+def give_way(typing):  # type: ignore[no-untyped-def]
+    """Lets another thread run, where the system can be asked to."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        if hasattr(os, "sched_yield"):
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.none(), code
 
 
 @intrinsic

@@ -11,6 +11,7 @@ import numpy as np
 from gridc import cells
 from gridc.fusion import segments, sweep, workspace
 from gridc.fusion.segments import Entrance, Lane, Segment
+from gridc.fusion.threads import together
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.language.lattice import Ints, points
 from gridc.language.spec import GridSpec
@@ -68,7 +69,7 @@ def _single(spec: GridSpec, sizes: tuple[int, ...], chosen: order.Order) -> Lane
 
 def forward(given: Given, tape: Array, taps: Sequence[Array]) -> None:
     """Fills the tape with what ``backward`` needs and ``taps``, ``[batch, *axes, cells × hidden]``, with what outputs read."""
-    sweep.together([functools.partial(_forward, given, *part, taps) for part, _ in _parts(given, tape, None)])
+    together([functools.partial(_forward, given, *part, taps) for part, _ in _parts(given, tape, None)])
 
 
 def backward(
@@ -82,7 +83,7 @@ def backward(
     for part, lent in _parts(given, tape, slopes):
         own = parameters if not runs else parameters.empty()
         runs.append(_Backward(given, *part, lent, taps, attach, own, out))
-    sweep.together([run.run for run in runs])
+    together([run.run for run in runs])
     for run in runs:
         if run is not runs[0]:
             parameters.add(run.total)
@@ -212,7 +213,7 @@ class _Backward:
         space.clear_gradients()
         self._receive(segment, space)
         own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights])
-        sweep.backward([space], parameters, own, parts=1)
+        sweep.backward([space], parameters, own, threads=1)
         if scratch is not self.total:
             _part(self.total, segment.weights).add(own)
         for u, t in enumerate(segment.program.transforms):

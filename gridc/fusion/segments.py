@@ -117,7 +117,7 @@ def cut(lane: layout.Lane) -> Lane:
     count = max((int(own.max(initial=0)) for own in owner), default=0) + 1
     taps = [tap for reads in lane.taps.values() for tap in reads]
     cutter = _Cutter(lane, owner, taps, count)
-    return Lane(lane.examples, tuple(cutter.segment(s) for s in range(count)), tuple(rows.shape for _, _, rows in taps))
+    return Lane(lane.examples, tuple(cutter.segment(s) for s in range(count)), tuple(tap.rows.shape for tap in taps))
 
 
 def room(lane: Lane) -> tuple[int, int]:
@@ -161,7 +161,7 @@ def _entering(own: TransformProgram) -> tuple[Array, ...]:
     return own.memory_rows if cell.memory else own.memory_rows[:1] if cell.uses_hidden else ()
 
 
-def _live(program: Program, owner: list[Ints], taps: Sequence[tuple[int, bool, Ints]] = ()) -> list[Ints]:
+def _live(program: Program, owner: list[Ints], taps: Sequence[layout.Tap] = ()) -> list[Ints]:
     """Per storage, sorted: ``segment * extent + row`` of every row that a segment reads and does not compute."""
     found: list[list[Ints]] = [[] for _ in program.transforms]
     wrapped = _wrapped(program)
@@ -171,7 +171,7 @@ def _live(program: Program, owner: list[Ints], taps: Sequence[tuple[int, bool, I
         for u, index in reads:
             outside = owner[u][index] != reader
             found[u].append(reader[outside] * _extent(program.transforms[u]) + index[outside])
-    for u, _, rows in taps:
+    for u, _, rows, *_ in taps:
         flat = rows[rows >= 0]
         flat = flat[owner[u][flat] < 0]
         found[u].append(_homes(owner[u], wrapped[u])[flat] * len(owner[u]) + flat)
@@ -201,7 +201,7 @@ def _homes(owner: Ints, wrapped: Ints) -> Ints:
 class _Cutter:
     """Makes the segments of one lane, whose rows have these owners."""
 
-    def __init__(self, lane: layout.Lane, owner: list[Ints], taps: Sequence[tuple[int, bool, Ints]], count: int):
+    def __init__(self, lane: layout.Lane, owner: list[Ints], taps: Sequence[layout.Tap], count: int):
         self.lane, self.program, self.owner, self.taps, self.count = lane, lane.program, owner, taps, count
         self.live = _live(lane.program, owner, taps)
         self.place = [np.zeros(len(own), np.int64) for own in owner]  # of each row among those of its segment
@@ -299,7 +299,7 @@ class _Cutter:
         return found
 
     def _taps(self, s: int) -> Iterator[Tap]:
-        for n, (u, memory, rows) in enumerate(self.taps):
+        for n, (u, memory, rows, *_) in enumerate(self.taps):
             flat = rows.ravel()
             places = np.flatnonzero((flat >= 0) & (_homes(self.owner[u], self.wrapped[u])[flat] == s))
             if len(places):

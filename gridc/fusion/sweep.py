@@ -9,22 +9,21 @@ else that multiplies, too.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from gridc import cells
 from gridc.fusion import blas, kernels, machine
-from gridc.fusion.workspace import Parameters, Workspace
+from gridc.fusion.threads import together, workers
+from gridc.fusion.workspace import Parameters, Workspace, address
 from gridc.scheduling.program import Array, Program, TransformProgram
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
 
 SHARED = 10_000_000
-"""Multiply-adds of the weights' gradients from which two threads pay: 17 million take 0.35 ms in one, 0.2 ms in two."""
+"""Multiply-adds of the weights' gradients from which two threads pay: 17 million take 0.35 ms in one."""
 
 
 def forward(lanes: Sequence[Workspace], parameters: Parameters) -> None:
@@ -34,19 +33,24 @@ def forward(lanes: Sequence[Workspace], parameters: Parameters) -> None:
 
 
 def backward(
-    lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None, parts: int | None = None
+    lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None, threads: int | None = None
 ) -> Parameters:
     """The parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites.
 
-    So many threads as there are ``parts`` share the weights' gradients, unless given as many as pay."""
+    So many threads as are given make the weights' gradients, otherwise as many as pay.  For one lane the second follows
+    the first, whose rows it can use as soon as they are done."""
     _check(lanes, parameters)
     found = parameters.empty() if out is None else out
     totals = [Parameters(found.w, *(_fresh(each, k) for each in (found.b, found.p))) for k in range(len(lanes))]
     tables = [lane.tables(parameters, total) for lane, total in zip(lanes, totals, strict=True)]
-    together([functools.partial(_run_backward, lane, *table[:2]) for lane, table in zip(lanes, tables, strict=True)])
-    records, unit = np.stack([table[0] for table in tables]), np.empty(0, lanes[0].dtype)
-    parts, panel = _parts(lanes) if parts is None else parts, machine.products(unit.dtype.name)[1]
-    together([functools.partial(machine.compiled()[2], records, unit, panel, k, parts) for k in range(parts)])
+    back = [functools.partial(_run_backward, lane, *table[:2]) for lane, table in zip(lanes, tables, strict=True)]
+    threads = _threads(lanes) if threads is None else threads
+    if len(lanes) == 1 and threads > 1:
+        _followed(lanes[0], tables[0][0], back[0])
+        return found
+    together(back)
+    records, (unit, _, panel) = np.stack([table[0] for table in tables]), _kind(lanes[0].dtype)
+    together([functools.partial(machine.compiled()[2], records, unit, panel, k, threads) for k in range(threads)])
     for total in totals[1:]:
         for mine, theirs in zip((*found.b, *found.p), (*total.b, *total.p), strict=True):
             if mine is not None and theirs is not None:
@@ -54,10 +58,24 @@ def backward(
     return found
 
 
-def _parts(lanes: Sequence[Workspace]) -> int:
-    """How many threads share the weights' gradients: those of the lanes, and two where the work outweighs their meeting."""
-    adds = sum(rows * inputs * g[1] for lane in lanes for (rows, inputs), g in zip(*lane.places.shapes[2:], strict=True))
-    return max(len(lanes), 2 if adds >= SHARED and blas.default_threads() > 1 else 1)
+def _followed(lane: Workspace, records: Array, back: Callable[[Array], None]) -> None:
+    """One lane backward, and the weights' gradients behind it in another thread."""
+    progress = np.full(1, len(lane.program.steps), np.int64)
+    follow, where, (unit, _, panel) = machine.compiled()[3], address(progress), _kind(lane.dtype)
+    with blas.single_threaded():
+        follower = workers().submit(follow, records, lane.program.chunks, unit, panel, where)
+        try:
+            back(progress)
+        finally:
+            progress[0] = -1  # also where it was interrupted: the other thread must not wait for ever
+            error = follower.exception()
+        if error is not None:
+            raise error
+
+
+def _threads(lanes: Sequence[Workspace]) -> int:
+    """How many threads make the weights' gradients: those of the lanes, and two where the work outweighs their meeting."""
+    return max(len(lanes), 2 if sum(lane.places.products for lane in lanes) >= SHARED and blas.default_threads() > 1 else 1)
 
 
 def _fresh(arrays: list[Array | None], lane: int) -> list[Array | None]:
@@ -76,19 +94,27 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
     for cell, options, dimensions in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name)
     empty, unit = np.zeros((0, 8), np.int64), np.zeros(1, dtype)
-    *sweeps, weights = machine.compiled()
-    for driver in sweeps:
-        driver(empty, empty, empty, unit, *machine.products(dtype.name))
+    ahead, back, weights, follow = machine.compiled()
+    ahead(empty, empty, empty, unit, *machine.products(dtype.name))
+    back(empty, empty, empty, unit, *machine.products(dtype.name), 0)
     weights(empty.reshape(0, 0, 8), unit, 0, 0, 1)
+    follow(empty, empty, unit, 0, 0)
+
+
+@functools.cache
+def _kind(dtype: np.dtype[Any]) -> tuple[Array, int, int]:
+    """What tells compiled code the type, and where its products are."""
+    return np.empty(0, dtype), *machine.products(dtype.name)
 
 
 def _run_forward(lane: Workspace, parameters: Parameters) -> None:
     records, blocks, _keep = lane.tables(parameters)
-    machine.compiled()[0](lane.program.steps, records, blocks, np.empty(0, lane.dtype), *machine.products(lane.dtype.name))
+    machine.compiled()[0](lane.program.steps, records, blocks, *_kind(lane.dtype))
 
 
-def _run_backward(lane: Workspace, records: Array, blocks: Array) -> None:
-    machine.compiled()[1](lane.program.steps, records, blocks, lane.scratch, *machine.products(lane.dtype.name))
+def _run_backward(lane: Workspace, records: Array, blocks: Array, progress: Array | None = None) -> None:
+    progress = np.empty(1, np.int64) if progress is None else progress
+    machine.compiled()[1](lane.program.steps, records, blocks, lane.scratch, *_kind(lane.dtype)[1:], address(progress))
 
 
 def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
@@ -105,28 +131,3 @@ def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
             for array, rows, width in zip(lane.joined[t], lane.program.joined_extents[t], own.joined, strict=True):
                 if array.shape[0] < rows or array.shape[1] != width:
                     raise ValueError(f"transform {t} joins an array of {rows} rows of {width}, not {array.shape}")
-
-
-@functools.cache
-def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="gridc")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.cache_clear)  # threads do not survive a fork
-
-
-def together(tasks: Sequence[Callable[[], None]]) -> None:
-    """Runs the first task here and the others in threads, with one BLAS thread each where there are several."""
-    if len(tasks) == 1:
-        tasks[0]()
-        return
-    with blas.single_threaded():
-        others = [_workers().submit(task) for task in tasks[1:]]
-        try:
-            tasks[0]()
-        finally:
-            errors = [other.exception() for other in others]
-        for error in errors:
-            if error is not None:
-                raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -101,11 +102,21 @@ def check_weights(spec: GridSpec, weights: Mapping[str, Any], call: Call, dtype:
             raise DataError(f"there is no output '{name}' to weigh; expected {known}{nearest(name, spec.outputs)}")
     for name, o in spec.outputs.items():
         shape = target_shape(spec, o, call)[0][: 1 + len(o.axes)]
-        array = _array(f"weights of '{name}'", weights.get(name, 1.0), dtype)
+        if name not in weights:
+            result.append(_ones(shape, dtype))
+            continue
+        array = _array(f"weights of '{name}'", weights[name], dtype)
         if array.ndim and array.shape != shape:
             raise DataError(f"weights of '{name}': found shape {array.shape}; expected a number, or shape {shape}")
         result.append(np.ascontiguousarray(np.broadcast_to(array, shape)))
     return result
+
+
+@functools.lru_cache(maxsize=8)
+def _ones(shape: tuple[int, ...], dtype: str) -> Array:
+    ones = np.ones(shape, dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def target_shape(spec: GridSpec, o: Output, call: Call) -> tuple[tuple[int, ...], tuple[str, ...]]:

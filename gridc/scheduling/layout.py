@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,19 @@ class Boundary:
     start: int
 
 
+class Tap(NamedTuple):
+    """What an output reads of one transform: among the vectors of ``storage``, or its memories, the ``rows``
+    ``[examples, *axes, cells]``, -1 where an example has no such cell."""
+
+    storage: int
+    memory: bool
+    rows: Ints
+    everywhere: bool
+    """Whether every example has all these cells."""
+    once: bool
+    """Whether no row is read twice, as a `pass` hands one vector to several cells."""
+
+
 @dataclass(frozen=True)
 class Lane:
     """The sweep over some of the examples, ``examples`` a slice of the batch."""
@@ -38,9 +52,8 @@ class Lane:
     examples: slice
     program: Program
     boundaries: tuple[Boundary, ...]
-    taps: Mapping[str, tuple[tuple[int, bool, Ints], ...]]
-    """For each output and each of its reads: the storage, whether memory is read, and the rows ``[examples, *axes, cells]``;
-    -1 where an example has no such cell."""
+    taps: Mapping[str, tuple[Tap, ...]]
+    """For each output what each of its reads finds."""
 
 
 @dataclass(frozen=True)
@@ -284,15 +297,17 @@ class _LaneBuilder:
         wraps = np.concatenate(found) if found else np.zeros((0, 4), np.int64)
         return wraps[np.argsort(wraps[:, 0], kind="stable")]
 
-    def _taps(self, output: Output) -> tuple[tuple[int, bool, Ints], ...]:
-        taps: list[tuple[int, bool, Ints]] = []
+    def _taps(self, output: Output) -> tuple[Tap, ...]:
+        taps: list[Tap] = []
         for tap in output.reads:
             transform = self.spec.transforms[tap.transform]
             where, exists = output_points(self.spec, output, transform, self.sizes, self.extents)
             example = np.broadcast_to(np.arange(self.batch).reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
             rows = np.full(exists.shape, -1, np.int64)
             rows[exists] = self.find(transform, where[exists], example[exists])
-            taps.append((self.storage[self.number[tap.transform]], tap.memory, rows))
+            found = rows[rows >= 0]
+            once = len(np.unique(found)) == len(found)
+            taps.append(Tap(self.storage[self.number[tap.transform]], tap.memory, rows, found.size == rows.size, once))
         return tuple(taps)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from gridc import cells
 
 Array = np.ndarray[Any, Any]
 PRODUCT, CELL, COPY, WRAP = range(4)  # kinds of step: kind, transform, first row, end row, weight, first block, end block, beta
+CHUNKS = (64, 256)  # rows of a chunk, at least and at most
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,38 @@ class Program:
         return np.array(_unfold(self), np.int64).reshape(-1, 8)
 
     @functools.cached_property
+    def chunks(self) -> Array:
+        """Rows whose part of their weight's gradient can be made at once, in the order in which the way back completes them:
+        (transform, weight, first row, end, the step that completes them, whether it is not the weight's first)."""
+        found: list[tuple[int, ...]] = []
+        for t, own in enumerate(self.transforms):
+            done = np.zeros(own.rows, np.int64)
+            for step in np.flatnonzero((self.steps[:, 0] == CELL) & (self.steps[:, 1] == t)):
+                done[self.steps[step, 2] : self.steps[step, 3]] = step
+            size = min(CHUNKS[1], max(CHUNKS[0], own.rows // 16))
+            for weight, (low, high) in enumerate(itertools.pairwise(own.weight_ends.tolist() if own.gates else ())):
+                for first in range(low, high, size) if high > low else (low,):
+                    rows = done[first : min(first + size, high)]
+                    found.append((t, weight, first, first + len(rows), int(rows.min(initial=len(self.steps)))))
+        found.sort(key=lambda chunk: -chunk[4])
+        chunks = np.ones((len(found), 6), np.int64)
+        begun: set[tuple[int, ...]] = set()
+        for n, chunk in enumerate(found):
+            chunks[n] = (*chunk, chunk[:2] in begun)
+            begun.add(chunk[:2])
+        return chunks
+
+    @functools.cached_property
     def slots(self) -> list[int]:
-        """How many of each transform's weights must lie packed at once: one, where the steps use them one after the other."""
+        """How many of each transform's weights must lie packed at once: one, where the steps use them one after the other, and
+        none where a step alone uses each."""
         found: list[int] = []
         steps = self.steps[self.steps[:, 0] == PRODUCT]
         for t, own in enumerate(self.transforms):
             used = steps[steps[:, 1] == t, 4]
             count = len(own.weight_ends) - 1
-            found.append(1 if int((np.diff(used) != 0).sum()) < count else count)
+            alone = len(used) == len(np.unique(used))
+            found.append(0 if alone else 1 if int((np.diff(used) != 0).sum()) < count else count)
         return found
 
     @functools.cached_property

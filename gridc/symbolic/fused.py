@@ -32,7 +32,7 @@ from gridc.fusion.workspace import Parameters, Workspace
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.scheduling import layout
-from gridc.scheduling.layout import Boundary, Lane
+from gridc.scheduling.layout import Boundary, Lane, Tap
 from gridc.scheduling.program import Array
 from gridc.symbolic.indices import recall
 from gridc.symbolic.wiring import Variable, Wiring
@@ -88,7 +88,7 @@ def lanes(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
     return 2 if batch >= 2 and _work(spec, batch, sizes) > TWO_LANES and blas.default_threads() > 1 else 1
 
 
-def one_blas_thread(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> bool:
+def one_blas_thread(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> bool:
     """Whether BLAS should keep to one thread during a call: beside threads of ours, and for small products, where a second
     thread gains nothing and, on a machine that is busy, waits for a core while the first one spins."""
     return lanes(spec, batch, sizes) > 1 or _work(spec, batch, sizes) < POOL
@@ -107,9 +107,12 @@ def plan_segments(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: I
     return recompute.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
 
 
-def _room(lane: Lane | segments.Lane) -> tuple[int, int]:
+def _room(lane: Lane | segments.Lane, dtype: np.dtype[Any]) -> tuple[int, int]:
     """How many numbers the tape and the slopes of a lane hold."""
-    return segments.room(lane) if isinstance(lane, segments.Lane) else workspace.sizes(lane.program)
+    if isinstance(lane, segments.Lane):
+        return segments.room(lane)
+    where = workspace.places(lane.program, dtype)
+    return where.tape, where.slopes
 
 
 class _Arrays:
@@ -170,13 +173,12 @@ class _Arrays:
                     continue
                 start = self.by_role.get((boundary.transform, "start", vector), 0)
                 entry = self.by_role.get((boundary.transform, "entry", vector))
-                state[boundary.start] = start
-                entering = slice(boundary.first, boundary.first + boundary.count)
                 if entry is None:
-                    state[entering] = start
+                    state[boundary.first : boundary.start + 1] = start
                 else:
+                    state[boundary.start] = start
                     shift = self.by_role.get((boundary.transform, "shift", vector), 0)
-                    np.add(entry[self.rows(lane, len(entry))], shift, out=state[entering])
+                    np.add(entry[self.rows(lane, len(entry))], shift, out=state[boundary.first : boundary.start])
 
 
 def flat_weights(array: np.ndarray, letter: str) -> np.ndarray:
@@ -219,7 +221,7 @@ class Sweep(_SweepOp):
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         arrays = _Arrays(self, inputs)
-        size = sum(_room(lane)[0] for lane in arrays.layout.lanes)
+        size = sum(_room(lane, arrays.dtype)[0] for lane in arrays.layout.lanes)
         output_storage[0][0] = None  # what PyTensor still holds of the last call
         output_storage[0][0] = tape = again(self.made, "tape", (size,), self.dtype)
         if self.recompute:
@@ -255,13 +257,13 @@ class Sweep(_SweepOp):
         return f"Sweep{{{self.spec.name}}}"
 
 
-def _tapped(tap: tuple[int, bool, Ints], space: Workspace) -> np.ndarray:
-    storage, memory, rows = tap
-    state = (space.m if memory else space.h)[storage]
+def _tapped(tap: Tap, space: Workspace) -> np.ndarray:
+    state = (space.m if tap.memory else space.h)[tap.storage]
     assert state is not None
-    found = state[np.maximum(rows, 0)]
-    found[rows < 0] = 0
-    return found.reshape(*rows.shape[:-1], -1)
+    found = state[tap.rows if tap.everywhere else np.maximum(tap.rows, 0)]
+    if not tap.everywhere:
+        found[tap.rows < 0] = 0
+    return found.reshape(*tap.rows.shape[:-1], -1)
 
 
 class Adjoint(_SweepOp):
@@ -290,7 +292,7 @@ class Adjoint(_SweepOp):
         count = 2 + len(self.roles)
         arrays = _Arrays(self, inputs[:count])
         tape, *given = inputs[count:]
-        size = sum(_room(lane)[1] for lane in arrays.layout.lanes)
+        size = sum(_room(lane, arrays.dtype)[1] for lane in arrays.layout.lanes)
         with lent(size, self.dtype) as scratch, lent(arrays.packed_size(), self.dtype) as packed:
             self._run(arrays, tape if self.inplace else tape.copy(), scratch, packed, given, output_storage)
 
@@ -344,19 +346,17 @@ class Adjoint(_SweepOp):
         return f"Adjoint{{{self.spec.name}{', inplace' * self.inplace}}}"
 
 
-def _hand_back(tap: tuple[int, bool, Ints], space: Workspace, gradient: np.ndarray) -> None:
+def _hand_back(tap: Tap, space: Workspace, gradient: np.ndarray) -> None:
     """Add the gradient of what an output read to the rows that it read."""
-    storage, memory, rows = tap
-    state = (space.dm if memory else space.dh)[storage]
+    state = (space.dm if tap.memory else space.dh)[tap.storage]
     assert state is not None
-    rows_of = gradient.reshape(-1, state.shape[1])
-    flat = rows.ravel()
-    there = flat >= 0
-    if not there.all():
+    flat, rows_of = tap.rows.ravel(), gradient.reshape(-1, state.shape[1])
+    if not tap.everywhere:
+        there = flat >= 0
         flat, rows_of = flat[there], rows_of[there]
-    if len(np.unique(flat)) == len(flat):
+    if tap.once:
         state[flat] += rows_of
-    else:  # a `pass` hands one vector to several cells
+    else:
         np.add.at(state, flat, rows_of)
 
 
@@ -366,10 +366,10 @@ def _leave(arrays: _Arrays, out: dict[Role, np.ndarray], lane: Lane, boundary: B
         state = states[boundary.storage]
         if state is None:
             continue
+        start, entry, shift = (out.get((boundary.transform, role, vector)) for role in ("start", "entry", "shift"))
+        if start is None and entry is None and shift is None:
+            continue
         entering = state[boundary.first : boundary.first + boundary.count]
-        start = out.get((boundary.transform, "start", vector))
-        entry = out.get((boundary.transform, "entry", vector))
-        shift = out.get((boundary.transform, "shift", vector))
         if entry is not None:
             entry[arrays.rows(lane, len(entry))] = entering
         if shift is not None:

@@ -6,21 +6,26 @@ training step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gridc.errors import DataError, UsageError, listed, nearest
+from gridc.fusion import blas
+from gridc.fusion.threads import together
 from gridc.options import checked
 from gridc.training.learning_rates import Schedule
 from gridc.training.update_rules import OPTIMIZERS, Array, Block, Rule
 
-BLOCK = 65536
+BLOCK = 131072
 """Elements updated at a time: the block, its state and the scratch stay in the cache over all passes."""
 SMALL = 8192
 """Parameters with fewer elements are gathered into one vector, since each NumPy call costs half a microsecond."""
+LARGE = 1 << 21
+"""Elements from which two threads share the work: one does not move memory as fast as the machine can."""
 
 
 @dataclass
@@ -74,7 +79,7 @@ class Optimizer:
         self.norm = 0.0
         """The gradients' global norm at the last step, before clipping."""
         self._units: list[_Unit] = []
-        self._scratch: dict[np.dtype[Any], tuple[Array, Array, Array]] = {}
+        self._scratch: dict[tuple[np.dtype[Any], int], tuple[Array, Array, Array]] = {}
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if value is not None)
@@ -153,11 +158,21 @@ class Optimizer:
                 np.copyto(array, p.reshape(array.shape))  # not contiguous, so `p` was a copy
 
     def _update(self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float) -> None:
+        def run(number: int, cut: range) -> None:
+            self._update_part(p, g, slots, rate, count, scale, number, cut)
+
+        shared(run, p.size, BLOCK)
+
+    def _update_part(
+        self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float, number: int, cut: range
+    ) -> None:
+        """The blocks that start at the elements ``cut``, in the scratch of one thread."""
         decay = self.options["weight_decay"]
-        if p.dtype not in self._scratch:
-            self._scratch[p.dtype] = (np.empty(BLOCK, p.dtype), np.empty(BLOCK, p.dtype), np.empty(BLOCK, p.dtype))
-        u, s, scaled = self._scratch[p.dtype]
-        for start in range(0, p.size, BLOCK):
+        if (p.dtype, number) not in self._scratch:
+            made = np.empty(BLOCK, p.dtype), np.empty(BLOCK, p.dtype), np.empty(BLOCK, p.dtype)
+            self._scratch[p.dtype, number] = made
+        u, s, scaled = self._scratch[p.dtype, number]
+        for start in cut:
             part = slice(start, min(start + BLOCK, p.size))
             length = part.stop - start
             p_, g_, u_, s_ = p[part], g[part], u[:length], s[:length]
@@ -183,14 +198,25 @@ def optimizer(
     return Optimizer(rule, checked(f"Optimizer '{name}'", rule.options, options), schedule=schedule, clip=clip)
 
 
+def shared(run: Callable[[int, range], None], size: int, block: int) -> None:
+    """Calls ``run`` with the number of a thread and the blocks, by their first elements, that it does: all of them or halves."""
+    middle = -(-size // block) // 2 * block
+    if size < LARGE:
+        run(0, range(0, size, block))
+    else:
+        together([partial(run, 0, range(0, middle, block)), partial(run, 1, range(middle, size, block))])
+
+
 def global_norm(gradients: Mapping[str, Array]) -> float:
     """The root of the sum of all squared gradients; NaN or infinity where any of them is."""
     total = 0.0
     for g in gradients.values():
         flat = g.reshape(-1)
-        # Blocks, added in double precision: exact enough for any size, and never split between BLAS threads, whose
-        # number would change the last bits.
-        for start in range(0, flat.size, SMALL):
-            block = flat[start : start + SMALL]
-            total += float(np.dot(block, block))
+        # Blocks, added in double precision: exact enough for any size.  BLAS has one thread, as their number would change
+        # the last bits.
+        if flat.size <= SMALL:
+            total += float(np.dot(flat, flat))
+            continue
+        with blas.single_threaded():
+            total += sum(float(np.dot(block, block)) for block in np.split(flat, range(BLOCK, flat.size, BLOCK)))
     return total**0.5
