@@ -16,7 +16,7 @@ LAYERS = {
     "words and numbers that everything uses":
         "errors options training.interrupts fusion.blas cells pictures.scene",
     "what a spec means, and data and models as files":
-        "language.spec language.lattice model_file data.datasets training.history data.text training.checkpoint "
+        "language.spec language.lattice model_file data.conversion data.datasets training.history data.text training.checkpoint "
         "data.columns data.files data.mini_batches language.arrays language.parameters language.noise data.sampling "
         "training.board",
     "the tables: tasks, optimisers, metrics, and the training block that names them":
