@@ -82,7 +82,7 @@ class Stream:
         for name in {*self.state} ^ {*map(str, self.carried)}:
             raise DataError(f"the stream's state {'has' if name in self.state else 'lacks'} '{name}'; expected "
                             f"{listed(self.carried, 'and')}")  # fmt: skip
-        batch = len(np.atleast_1d(next(iter(self.state.values()), [])))
+        batch = next((len(np.atleast_1d(array)) for array in self.state.values()), 0)
         for name, value in given.items():
             if self.state and isinstance(value, Sized) and getattr(value, "ndim", 1) and len(value) != batch:
                 raise DataError(f"input '{name}': found {len(value)} examples; expected {batch}, those of the pieces before")

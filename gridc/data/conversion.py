@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sized
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ Part = Literal["inputs", "targets", "lengths"]
 
 def as_array(what: str, value: Any) -> Array:
     """What a caller gave, as an array; DataError, which ``what`` begins, where it is none."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # pyright: ignore[reportUnknownMemberType]
+    masked: Any = np.ma  # its stubs leave the types of what they hold open
+    if isinstance(value, masked.MaskedArray) and masked.is_masked(value):
         raise DataError(f"{what}: found masked numbers; expected a number at every place (lengths say where a sequence ends)")
     try:
         array = np.asarray(value)
@@ -84,11 +85,12 @@ def named(part: Part, given: Any, known: Iterable[str]) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
         some = f"{{'{known[0]}': …}}" if known else "{}"
         raise DataError(f"The {part} are {type(given).__name__}, expected a mapping of names to arrays, such as {some}.")
-    for name in given:  # pyright: ignore[reportUnknownVariableType]
+    parts = cast(Mapping[Any, Any], given)
+    for name in parts:
         if name not in known:
             thing = f"symbol '{name}' to give lengths for" if part == "lengths" else f"{part[:-1]} '{name}'"
             raise DataError(f"there is no {thing}; expected {', '.join(known) or 'none'}{nearest(name, known)}")
-    return given  # pyright: ignore[reportUnknownVariableType]
+    return parts
 
 
 def ragged(value: Any) -> bool:

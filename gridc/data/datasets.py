@@ -57,7 +57,8 @@ class Dataset:
                 object.__setattr__(self, part, given)
             for name, array in given.items():
                 if not array.ndim:
-                    raise DataError(f"{what.format(name)}: found a single value; expected an array with an entry for each example")
+                    raise DataError(f"{what.format(name)}: found a single value; expected an array with an entry for each "
+                                    "example")  # fmt: skip
                 counts[name] = len(array)
         if len(set(counts.values())) > 1:
             told = listed((f"{count} of '{name}'" for name, count in counts.items()), "and")
@@ -175,7 +176,7 @@ def as_dataset(examples: Any, spec: GridSpec) -> Dataset:
         return examples
     if isinstance(examples, tuple) and len(examples) in (2, 3):  # pyright: ignore[reportUnknownArgumentType]
         return from_arrays(spec, *examples)  # pyright: ignore[reportUnknownArgumentType]
-    raise UsageError(f"Examples are {type(examples).__name__}, expected a Dataset or a tuple of inputs, targets and lengths.")
+    raise UsageError(f"Examples are {type(examples).__name__}, expected a Dataset or a tuple of inputs, targets and lengths.")  # pyright: ignore[reportUnknownArgumentType]
 
 
 def for_spec(data: Dataset, spec: GridSpec) -> Dataset:

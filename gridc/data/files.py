@@ -78,25 +78,26 @@ def _of(path: Path) -> Generator[None]:
 
 def _arrays(path: Path, how: Reading) -> Dataset:
     """Arrays by name: an .npz file, or a folder of .npy files, which stay on the disk until a batch needs their rows."""
-    if path.is_file():
-        with path.open("rb") as opened:
-            if not opened.read(6).startswith((b"PK", b"\x93NUMPY")):
-                raise DataError(f"{path} is no file of NumPy arrays, whatever its name says.")
     try:
         if path.is_dir():
             held: Mapping[str, Array] = {p.stem: np.load(p, mmap_mode="r") for p in sorted(path.glob("*.npy"))}
+        elif not _numpys(path):
+            raise DataError(f"{path} is no file of NumPy arrays, whatever its name says.")
         elif path.suffix == ".npy":
             held = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
         else:
             # numpy leaves a damaged file open, so it is given one that we close.
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 held = {name: file[name] for name in file.files}
+    except DataError:
+        raise
     except (OSError, ValueError, EOFError, KeyError) as error:
         if "Object arrays" in str(error):
             raise DataError(f"{path} holds an array of Python objects, which gridc does not read, since that could run code. "
                             "Pad sequences of different lengths into one array of numbers, and add an array of their lengths, "
                             f"named {listed(how.spec.symbols) or 'for the symbol'}.") from None  # fmt: skip
-        raise DataError(f"{path} cannot be read as arrays: {str(error).splitlines()[0].rstrip('.')}.") from None
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
+        raise DataError(f"{path} cannot be read as arrays: {why}.") from None
     except Exception as error:  # zipfile.BadZipFile and zlib.error have no common parent
         raise DataError(f"{path} is damaged: {error}.") from None
 
@@ -122,6 +123,12 @@ def _arrays(path: Path, how: Reading) -> Dataset:
     given, lengths = pick("input", spec.inputs, how.inputs, True), pick("length", spec.symbols, how.lengths, False)
     with _of(path):
         return Dataset(given, wanted, lengths)
+
+
+def _numpys(path: Path) -> bool:
+    """Whether a file begins as NumPy's do; np.load would take any other for a pickle, and advise to trust it."""
+    with path.open("rb") as opened:
+        return opened.read(6).startswith((b"PK", b"\x93NUMPY"))
 
 
 def _csv(path: Path, how: Reading) -> Dataset:
@@ -150,8 +157,8 @@ def _csv(path: Path, how: Reading) -> Dataset:
 
 
 def _not_text(path: Path, error: UnicodeDecodeError) -> DataError:
-    return DataError(f"{path} cannot be read as text in UTF-8: its byte {error.start + 1:,} is 0x{error.object[error.start]:02x}; "
-                     "save it as UTF-8.")  # fmt: skip
+    byte = f"its byte {error.start + 1:,} is 0x{error.object[error.start]:02x}"
+    return DataError(f"{path} cannot be read as text in UTF-8: {byte}; save it as UTF-8.")
 
 
 def _parquet(path: Path, how: Reading) -> Dataset:
@@ -205,8 +212,8 @@ def _images(path: Path, how: Reading) -> Dataset:
     spec = how.spec
     files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES]
     if not files:
-        raise DataError(f"{path} is a folder without images or .npy files in it, expected a file, one .npy file for each array, or "
-                        "one folder of images for each class.")  # fmt: skip
+        raise DataError(f"{path} is a folder without images or .npy files in it, expected a file, one .npy file for each array, "
+                        "or one folder of images for each class.")  # fmt: skip
     if len(spec.inputs) != 1:
         raise DataError(f"{path} is a folder of images, which suits a spec with one input; '{spec.name}' has more.")
     name, one = next(iter(spec.inputs.items()))

@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
     """Python's own number for one of NumPy's."""
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.generic) else value  # pyright: ignore[reportUnknownVariableType]
 
 
 def batches(examples: Examples, spec: GridSpec, size: int, seed: int, shuffle: bool) -> Batches:
