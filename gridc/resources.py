@@ -28,6 +28,13 @@ def cache_folder(part: str = "") -> Path:
                     return chosen
             except OSError:
                 continue
+    chosen = _temporary() / part
+    chosen.mkdir(exist_ok=True)
+    return chosen
+
+
+@functools.cache
+def _temporary() -> Path:
     return Path(tempfile.mkdtemp(prefix="gridc-"))
 
 
