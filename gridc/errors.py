@@ -76,7 +76,9 @@ class ResourceError(GridcError, RuntimeError):
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """``" — did you mean 'x'?"`` for the nearest of the known words, or nothing where none is near."""
-    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    known = list(known)
+    same = [name for name in known if name.lower() == str(word).lower()]
+    near = same or difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     return f" — did you mean '{near[0]}'?" if near else ""
 
 

@@ -138,15 +138,20 @@ class Grid:
         from gridc.training.fit import check_options, fit
 
         check_options(options)
-        return fit(self, (inputs, targets, lengths or {}), compile_seconds=self.ready_seconds, **options)
+        return fit(self, (inputs, targets, lengths), **options)
 
     def training_step(self, optimizer: str | Optimizer = "adam", clip: float | None = None, **options: Any) -> TrainingStep:
         """A function ``step(inputs, targets, lengths=None) -> loss`` that updates every parameter once per call.
 
         ``optimizer`` is a row of ``gridc.training.optimizers`` and the options are its own (``learning_rate=1e-3``)."""
+        from gridc.training.optimizers import Optimizer
         from gridc.training.optimizers import optimizer as made
 
-        return TrainingStep(self, made(optimizer, clip=clip, **options) if isinstance(optimizer, str) else optimizer)
+        if isinstance(optimizer, str):
+            optimizer = made(optimizer, clip=clip, **options)
+        if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+            raise UsageError(f"'optimizer' is {optimizer!r}, expected the name of one, or an Optimizer.")
+        return TrainingStep(self, optimizer)
 
     def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
         """For each output its accuracy (classes, binary) or R² (features, raw) over existing positions."""
@@ -195,12 +200,6 @@ class Grid:
         for name in ("predict", "gradients") if not self.backend.static else ():
             self._function(name)
         return self
-
-    @property
-    def ready_seconds(self) -> float:
-        """The seconds spent building so far, once all that training needs is there."""
-        self.ready()
-        return sum(self.compile_seconds.values())
 
     # -- compiling ----------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,41 @@
-"""How much memory this process may still take."""
+"""What the machine lends this process: memory, and a folder for what is compiled."""
 
 from __future__ import annotations
 
+import functools
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
 MEMBERSHIP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
+
+
+@functools.cache
+def cache_folder(part: str = "") -> Path:
+    """Where compiled things are kept, or a part of them: in ``GRIDC_CACHE_DIR``, else in the user's cache folder, else, where
+    neither can be written to, in a temporary one."""
+    import platformdirs
+
+    for place in (os.environ.get("GRIDC_CACHE_DIR"), platformdirs.user_cache_dir("gridc")):
+        if place:
+            try:
+                chosen = Path(place) / part
+                chosen.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=chosen):
+                    return chosen
+            except OSError:
+                continue
+    chosen = _temporary() / part
+    chosen.mkdir(exist_ok=True)
+    return chosen
+
+
+@functools.cache
+def _temporary() -> Path:
+    return Path(tempfile.mkdtemp(prefix="gridc-"))
 
 
 def available_memory() -> int | None:

@@ -7,12 +7,13 @@ grid's own parameters, so that a stream follows its training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from gridc.data.conversion import named
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language import parameters
 from gridc.language.arrays import Array
@@ -70,13 +71,20 @@ class Stream:
         Raises DataError where an array does not fit."""
         if self.state is None:
             return self._taken(self._first.predict(inputs, lengths))
-        given = dict(inputs)
+        given = named("inputs", inputs, self.grid.spec.inputs)
+        if not isinstance(self.state, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may set it
+            raise DataError(f"the stream's state is {type(self.state).__name__}, expected a mapping that it had before, or None")
         for name in self.grid.spec.inputs:
             if name in given and name not in self._next.spec.inputs:
                 raise DataError(f"input '{name}' begins the stream; leave it out after the first piece, or reset the stream")
-        batch = len(next(iter(self.state.values()), ()))
+            if name not in given and name in self._next.spec.inputs:
+                raise DataError(f"input '{name}' is missing; found {', '.join(given) or 'none'}")
+        for name in {*self.state} ^ {*map(str, self.carried)}:
+            raise DataError(f"the stream's state {'has' if name in self.state else 'lacks'} '{name}'; expected "
+                            f"{listed(self.carried, 'and')}")  # fmt: skip
+        batch = next((len(np.atleast_1d(array)) for array in self.state.values()), 0)
         for name, value in given.items():
-            if self.state and np.ndim(value) and len(value) != batch:
+            if self.state and isinstance(value, Sized) and getattr(value, "ndim", 1) and len(value) != batch:
                 raise DataError(f"input '{name}': found {len(value)} examples; expected {batch}, those of the pieces before")
         return self._taken(self._next.predict({**given, **self.state}, lengths))
 

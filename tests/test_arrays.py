@@ -64,7 +64,7 @@ def test_what_fits_passes_and_is_converted():
     [
         (inputs(ids=None), "input 'ids' is missing; found weather"),
         (inputs(idz=np.zeros(3)), "there is no input 'idz'; expected ids, weather — did you mean 'ids'?"),
-        ([1, 2], "found list for the inputs; expected a mapping of name to array"),
+        ([1, 2], "The inputs are list, expected a mapping of names to arrays, such as {'ids': …}."),
         (inputs(ids=np.zeros((4, 6, 1), int)), "input 'ids': found an array of shape (4, 6, 1); expected [batch, time]"),
         (inputs(weather=np.zeros((4, 6, 2))), "input 'weather': found 2 features on axis 2 of shape (4, 6, 2); expected 3"),
         (
@@ -79,12 +79,22 @@ def test_what_fits_passes_and_is_converted():
         (inputs(ids=np.zeros((4, 0), int)), "input 'ids': found no time, shape (4, 0); expected at least one"),
         (inputs(ids=spoilt((4, 6), (1, 2), 5, int)), "input 'ids': found 5 at [1, 2]; expected ids from 0 to 4"),
         (inputs(ids=spoilt((4, 6), (3, 0), -1, int)), "input 'ids': found -1 at [3, 0]; expected ids from 0 to 4"),
-        (inputs(ids=np.full((4, 6), 0.5)), "input 'ids': found float64 numbers that are not whole; expected integers"),
-        (inputs(ids=np.full((4, 6), "a")), "input 'ids': found an array of <U1; expected integers"),
+        (inputs(ids=np.full((4, 6), 0.5)), "input 'ids': found 0.5 at [0, 0]; expected integers"),
+        (inputs(ids=spoilt((4, 6), (3, 0), 2**63 + 1, "uint64")),
+         "input 'ids': found 9223372036854775809 at [3, 0]; expected ids from 0 to 4"),
+        (inputs(ids=spoilt((4, 6), (0, 1), 1e30)), "input 'ids': found 1e+30 at [0, 1]; expected ids from 0 to 4"),
+        (inputs(ids=spoilt((4, 6), (0, 1), np.nan)), "input 'ids': found nan at [0, 1]; expected integers"),
+        (inputs() | {"ids": None}, "input 'ids': found NoneType; expected an array of numbers"),
+        (inputs(ids=np.full((4, 6), "a")), "input 'ids': found an array of text; expected integers"),
         (
             inputs(ids=[[1, 2], [3]]),
             "The arrays hold different numbers of examples: 2 of 'ids', 4 of 'weather' and 2 of 'T'.",
         ),
+        (inputs(weather=spoilt((4, 6, 3), (0, 0, 1), 1e300)),
+         "input 'weather': found 1e+300; expected numbers that float32 holds, up to 3.4e+38"),
+        (inputs(weather=np.ma.masked_equal(np.zeros((4, 6, 3)), 0)),
+         "input 'weather': found masked numbers; expected a number at every place (lengths say where a sequence ends)"),
+        (inputs(ids=[None, [1]]), "'ids': found NoneType; expected an array of numbers"),
         (inputs(weather=np.array([None] * 4)), "input 'weather': found an array of Python objects; expected numbers"),
         (inputs(weather=np.zeros((4, 6, 3), complex)), "input 'weather': found an array of complex128; expected real numbers"),
         (
@@ -127,10 +137,14 @@ def test_targets_that_do_not_fit(wanted, sentence):
     ("lengths", "sentence"),
     [
         ({"S": [1, 2, 3, 4]}, "there is no symbol 'S' to give lengths for; expected T"),
+        ({"t": [1, 2, 3, 4]}, "there is no symbol 't' to give lengths for; expected T — did you mean 'T'?"),
+        ([1, 2, 3, 4], "The lengths are list, expected a mapping of names to arrays, such as {'T': …}."),
+        ({"T": [1, np.nan, 3, 4]}, "lengths of 'T': found nan at [1]; expected integers"),
+        ({"T": ["a", "b", "c", "d"]}, "lengths of 'T': found an array of text; expected integers"),
         ({"T": [1, 2]}, "lengths of 'T': found shape (2,); expected one for each of 4 examples"),
         ({"T": [1, 2, 0, 4]}, "lengths of 'T': found 0 for example 2; expected 1 to 6"),
         ({"T": [1, 7, 3, 4]}, "lengths of 'T': found 7 for example 1; expected 1 to 6"),
-        ({"T": [1, 1.5, 3, 4]}, "lengths of 'T': found float64 numbers that are not whole; expected integers"),
+        ({"T": [1, 1.5, 3, 4]}, "lengths of 'T': found 1.5 at [1]; expected integers"),
     ],
 )
 def test_lengths_that_do_not_fit(lengths, sentence):
@@ -143,6 +157,34 @@ def test_weights_that_do_not_fit():
         == "there is no output 'lable' to weigh; expected label, rain, degrees — did you mean 'label'?"
     )
     assert refused(weights={"rain": np.ones(4)}) == "weights of 'rain': found shape (4,); expected a number, or shape (4, 6)"
+
+
+UNFIT = [
+    (inputs() | {"ids": 3}, targets(), {}, "input 'ids': found a single value; expected an array with an entry for each example"),
+    (inputs() | {"ids": None}, targets(), {}, "input 'ids': found NoneType"),
+    (inputs(ids=None, idz=np.zeros((4, 6), int)), targets(), {}, "there is no input 'idz'; expected ids, weather — did you mean"),
+    (inputs(weather=np.zeros((4, 5, 3))), targets(), {}, "shape [4, 5, 3], which makes 'T' 5, expected the 6 of input 'ids'"),
+    (inputs(ids=np.zeros((4, 0), int)), targets(), {}, "the shape [4, 0] and holds nothing, expected at least one example"),
+    (inputs(weather=spoilt((4, 6, 3), (2, 3, 1), 1e300)), targets(), {}, "input 'weather': found 1e+300; expected numbers that"),
+    (inputs(), targets(rain=[[1], [1, 0]]), {}, "target 'rain': found sequences of different lengths"),
+    (inputs(), targets(), {"S": [1, 2, 3, 4]}, "there is no symbol 'S' to give lengths for; expected T"),
+    (inputs(), targets(), {"T": 3}, "lengths of 'T': found a single value"),
+    (inputs(), targets(), {"T": ["a", "b", "c", "d"]}, "lengths of 'T': found an array of text; expected integers"),
+    (inputs(), targets(), {"T": [1, 2, 0, 4]}, "lengths of 'T': found 0 for example 2; expected 1 to 6"),
+    (inputs(), targets(), {"T": [1, 2, np.nan, 4]}, "lengths of 'T': found nan at [2]; expected integers"),
+]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("given", "wanted", "lengths", "sentence"), UNFIT)
+def test_training_and_scoring_refuse_before_anything_is_built(given, wanted, lengths, sentence):
+    grid = gridc.compile(SPEC, eager=False)
+    built = set(grid.compile_seconds)
+    for call in (lambda: grid.fit(given, wanted, lengths, batch=2, progress="none"), lambda: grid.score(given, wanted, lengths)):
+        with pytest.raises(DataError) as caught:
+            call()
+        assert sentence in str(caught.value)
+        assert set(grid.compile_seconds) == built, "something was built first"
 
 
 def test_a_grid_says_the_same():

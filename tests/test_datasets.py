@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_sequences_are_padded_and_batches_cut_to_their_longest():
     [
         ({"x": np.zeros((3, 5))}, {"label": [0, 1, 1]}, r"input 'x' has the shape \[3, 5\], expected \[examples, 4\]"),
         ({"x": np.zeros((3, 4))}, {"label": [0, 1, 2]}, "'label' holds 2 in example 2, expected ids from 0 to 1"),
-        ({"x": np.zeros((3, 4))}, {"label": [0.5, 1, 1]}, "'label' holds fractions"),
+        ({"x": np.zeros((3, 4))}, {"label": [0.5, 1, 1]}, "'label' holds 0.5 in example 0, expected ids"),
         ({"x": np.full((3, 4), np.nan)}, {"label": [0, 1, 1]}, "'x' holds NaN or infinity, first in example 0"),
         ({"x": np.zeros((3, 4))}, {"label": ["a", "b", "c"]}, "holds text, expected ids from 0 to 1"),
         ({"x": np.zeros((3, 4)), "y": np.zeros(3)}, {"label": [0, 1, 1]}, "gives 'y', which is no input of 'small'"),
@@ -258,7 +259,10 @@ def test_folder_of_images(tmp_path):
         ("a.csv", "x_0,x_1,label\n1,2,a\n1,2,b\n1,2,c\n1,2,d\n", "has 4 different words, expected at most 3"),
         ("a.csv", "x_0,x_0\n1,2\n", "two columns named 'x_0'"),
         ("a.csv", "x_0,x_1,label\n", "no rows under its heading"),
-        ("a.csv", b"\xff\xfe\x00", "cannot be read as a table"),
+        ("a.csv", b"\xff\xfe\x00", "cannot be read as text in UTF-8: its byte 1 is 0xff; save it"),
+        ("a.csv", "x_0,x_1,label\n1,nan,0\n", "row 2, column 'x_1': 'nan', expected a finite number"),
+        ("a.csv", "x_0,x_1,label\n1,2,red\n1,2,\n", "row 3, column 'label' is empty, expected a word"),
+        ("a.npz", pickle.dumps({"x": 1}), "is no file of NumPy arrays, whatever its name says"),
         ("a.npz", b"PK\x03\x04nonsense", "a.npz"),
         ("a.npz", b"", "a.npz"),
         ("a.xlsx", "", "ends in '.xlsx', expected .npz, .npy, .csv"),
@@ -287,6 +291,15 @@ def test_messages_of_places(tmp_path):
     np.savez(tmp_path / "b.npz", x=np.array([np.zeros(2), np.zeros(3)], object), label=np.zeros(2))
     with pytest.raises(DataError, match=r"Python objects, which gridc does not read.* Pad sequences"):
         read(tmp_path / "b.npz", Reading(spec))
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(DataError, match=r"none\.npz holds no arrays, expected one for the output 'label'"):
+        read(tmp_path / "none.npz", Reading(spec))
+    np.savez(tmp_path / "b.npz", x=np.float32(1), label=np.zeros(2))
+    with pytest.raises(DataError, match=r"b\.npz: input 'x': found a single value; expected an array"):
+        read(tmp_path / "b.npz", Reading(spec))
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(DataError, match=r"folder\.npz is a folder without images or \.npy files"):
+        read(tmp_path / "folder.npz", Reading(spec))
     np.savez(tmp_path / "b.npz", x=np.array([{}]), label=np.zeros(1))
     with pytest.raises(DataError, match=r"b\.npz"):
         read(tmp_path / "b.npz", Reading(spec))

@@ -15,6 +15,7 @@ import pytest
 from gridc.cells import ACTIVATIONS, CELLS, Options
 from gridc.fusion import blas, kernels, native, sweep, threads, tracer, workspace
 from gridc.fusion.workspace import Parameters, Workspace
+from gridc.resources import cache_folder
 from gridc.scheduling.program import Program, TransformProgram
 
 DTYPES = ("float32", "float64")
@@ -430,16 +431,16 @@ def test_kernels_are_written_where_the_cache_may_be_and_elsewhere_when_not(tmp_p
     blocked.write_text("")
     monkeypatch.setenv("GRIDC_CACHE_DIR", str(blocked))
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(blocked / name))
-    folder = kernels.folder.__wrapped__()
+    folder = cache_folder.__wrapped__("kernels")
     assert folder.is_dir()
     assert blocked not in folder.parents
     monkeypatch.setenv("GRIDC_CACHE_DIR", str(tmp_path / "mine"))
-    assert kernels.folder.__wrapped__() == tmp_path / "mine" / "kernels"
+    assert cache_folder.__wrapped__("kernels") == tmp_path / "mine" / "kernels"
 
 
 @pytest.mark.skipif("x86" not in os.uname().machine if hasattr(os, "uname") else True, reason="reads x86 assembly")
 def test_single_precision_kernels_are_vectorised(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernels, "folder", lambda: tmp_path)
+    monkeypatch.setattr(kernels, "cache_folder", lambda part: tmp_path)
     kernels.load.__wrapped__("lstm", Options(peepholes=True), 5, "float32")
     module = next(m for name, m in sys.modules.items() if name.startswith("gridc_lstm_float32") and str(tmp_path) in m.__file__)
     for kernel in (module.forward, module.adjoint):

@@ -14,9 +14,9 @@ import gridc
 ROOT = Path(gridc.__file__).parent
 LAYERS = {
     "words and numbers that everything uses":
-        "errors options training.interrupts fusion.blas fusion.threads cells pictures.scene",
+        "errors options resources training.interrupts fusion.blas fusion.threads cells pictures.scene",
     "what a spec means, and data and models as files":
-        "language.spec language.lattice model_file data.datasets training.history data.text training.checkpoint "
+        "language.spec language.lattice model_file data.conversion data.datasets training.history data.text training.checkpoint "
         "data.columns data.files data.mini_batches language.arrays language.parameters language.noise data.sampling "
         "training.board",
     "the tables: tasks, optimisers, metrics, and the training block that names them":
@@ -32,11 +32,11 @@ LAYERS = {
     "how: programs, kernels and PyTensor's graph":
         "symbolic.backends symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
         "fusion.kernels fusion.workspace fusion.buffers fusion.machine fusion.sweep fusion.recompute symbolic.fused "
-        "symbolic.plain symbolic.lowering summary fusion.segments",
+        "symbolic.slots symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
         "training.state training.standardizing training.setup training.loop training.fit",
     "what people call":
-        "stream grid compiler training.runner sklearn torch torch_weights resources benchmarks.measure benchmarks.cases "
+        "stream grid compiler training.runner sklearn torch torch_weights benchmarks.measure benchmarks.cases "
         "benchmarks.peers_jax benchmarks.peers_torch benchmarks.bench",
     "the command line":
         "commands.output commands.predictions commands.look commands.start commands.doctor commands.use commands.learn "

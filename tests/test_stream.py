@@ -230,3 +230,32 @@ def test_what_does_not_fit_a_piece_is_said() -> None:
     with pytest.raises(DataError, match="found 2 examples; expected 3"):
         stream({name: array[:2] for name, array in inputs.items() if name not in ("picture", "title")})
     assert "carrying time hidden; under way" in repr(stream)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([1, 2], "The inputs are list, expected a mapping of names to arrays, such as {'x': …}."),
+        ({"y": np.zeros((2, 3, 2))}, "there is no input 'y'; expected x"),
+        ({}, "input 'x' is missing; found none"),
+        ({"x": [np.zeros((1, 2)), np.zeros((3, 2)), np.zeros((1, 2))]}, "input 'x': found 3 examples; expected 2, those of the"),
+        ({"x": None}, "input 'x': found NoneType; expected an array of numbers"),
+    ],
+)
+def test_later_pieces_that_do_not_fit(given: Any, sentence: str) -> None:
+    """What is carried is no input of the user's: no sentence names it."""
+    text = """
+name: later
+dimensions: {time: T}
+transforms: {time: {cell: gru, hidden: 3}}
+inputs: {x: {features: 2, joins: [time]}}
+outputs: {y: {features: 1, reads: [time]}}
+"""
+    stream = gridc.compile(text, eager=False).stream()
+    stream({"x": np.zeros((2, 3, 2))})
+    with pytest.raises(DataError) as caught:
+        stream(given)
+    assert sentence in str(caught.value)
+    stream.state = {"wrong": np.zeros((2, 3))}
+    with pytest.raises(DataError, match=r"the stream's state (has|lacks) '(wrong|time hidden)'; expected time hidden"):
+        stream({"x": np.zeros((2, 3, 2))})

@@ -314,7 +314,15 @@ def test_schedules_over_the_whole_training():
         ({"budget": {"epochs": "3"}}, "'budget': 'epochs' is '3', expected a positive number"),
         ({"stop": {"output": "lable"}}, "'stop' names 'lable', which is no output of 'small'.*did you mean 'label'"),
         ({"weights": {"lable": 1.0}}, "did you mean 'label'"),
-        ({"batch": 0}, "'batch' is 0, expected at least 1"),
+        ({"batch": 0}, "'batch' is 0, expected a positive integer"),
+        ({"batch": 2.5}, "'batch' is 2.5, expected a positive integer"),
+        ({"seed": -1}, "'seed' is -1, expected an integer from 0"),
+        ({"clip": "a"}, "'clip' is 'a', expected a positive number"),
+        ({"weights": {"label": "x"}}, "expected a mapping of output to number"),
+        ({"callbacks": 3}, "'callbacks' is 3, expected functions"),
+        ({"folder": 3}, "'folder' is 3, expected a path"),
+        ({"resume": True}, "'resume' goes on with the training in a folder; give the folder"),
+        ({"optimizer": 3}, "'optimizer' is 3, expected a name"),
         ({"optimizer": {"adam": {}, "sgd": {}}}, "'optimizer' names adam and sgd, expected one"),
     ],
 )
@@ -326,7 +334,7 @@ def test_messages(options, words):
 def test_data_that_does_not_fit():
     with pytest.raises(DataError, match=r"input 'x' has the shape \[8, 3\]"):
         fit(grid(), ({"x": np.zeros((8, 3))}, {"label": np.zeros(8, int)}), **QUIET)
-    with pytest.raises(DataError, match="no examples"):
+    with pytest.raises(DataError, match="holds nothing, expected at least one example"):
         fit(grid(), ({"x": np.zeros((0, 4))}, {"label": np.zeros(0, int)}), **QUIET)
 
 

@@ -128,7 +128,7 @@ def _load() -> Finding:
 
 
 def _cache() -> Finding:
-    from gridc.symbolic.backends import cache_folder
+    from gridc.resources import cache_folder
 
     folder = cache_folder()
     files = [path for path in folder.rglob("*") if path.is_file()]

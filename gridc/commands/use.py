@@ -12,7 +12,7 @@ from gridc.errors import DataError, UsageError, listed
 
 if TYPE_CHECKING:
     from gridc.data.datasets import Dataset
-    from gridc.grid import Grid
+    from gridc.language.spec import GridSpec
     from gridc.model_file import Model
 
 MOST_CLASSES = 40
@@ -63,12 +63,13 @@ def compile_(
     click.echo(str(summary))
 
 
-def _opened(path: str, backend: str) -> tuple[Grid, Model]:
-    import gridc
+def _opened(path: str) -> tuple[GridSpec, Model]:
+    """What a model file holds; the grid is built once the examples for it are there."""
     from gridc import model_file
+    from gridc.language import reader
 
     model = model_file.load(path)
-    return gridc.load(path, backend=backend), model
+    return reader.read(model.spec if "\n" in model.spec else model.spec + "\n"), model
 
 
 @click.command(no_args_is_help=True)
@@ -79,15 +80,18 @@ def _opened(path: str, backend: str) -> tuple[Grid, Model]:
 @as_json
 def predict(model: str, file: str, output: str | None, backend: str, json_: bool) -> None:
     """Predict from a file with a trained model: for classes the class and every probability."""
+    import gridc
     from gridc.commands import predictions
     from gridc.data import files
     from gridc.training import runner
 
     kind = predictions.kind_of(output, json_)
-    grid, held = _opened(model, backend)
-    data = files.read(file, runner.reading(grid.spec, vocabularies=held.vocabularies, targets=False)).ready(grid.dtype)
+    spec, held = _opened(model)
+    data = files.read(file, runner.reading(spec, vocabularies=held.vocabularies, targets=False))
+    grid = gridc.load(model, backend=backend)
+    data = data.ready(grid.dtype)
     found = grid.predict(data.inputs, data.lengths or None)
-    write(predictions.written(grid.spec, found, data, held.vocabularies, kind), output)
+    write(predictions.written(spec, found, data, held.vocabularies, kind), output)
     if output not in (None, "-"):
         say(f"Wrote {len(data):,} predictions to {output}.")
 
@@ -104,10 +108,12 @@ def score(
     model: str, examples: str | None, settings: tuple[str, ...], seed: int, which: str | None, backend: str, json_: bool
 ) -> None:
     """Measure a trained model on a file, on a task, or (with neither) on the examples held out of its training."""
+    import gridc
     from gridc.training import metrics
 
-    grid, held = _opened(model, backend)
-    data, what = _examples(grid, held, examples, settings, seed)
+    spec, held = _opened(model)
+    data, what = _examples(spec, held, examples, settings, seed)
+    grid = gridc.load(model, backend=backend)
     figures = metrics.evaluate(grid, data)
     able = [name for name, one in grid.spec.outputs.items() if one.kind in ("classes", "binary")]
     table = metrics.confusion(grid, data, which) if able or which else None
@@ -133,12 +139,11 @@ def _confused(table: Any) -> str:
     return "\n".join([f"{table.output}, of {size} classes most often confused:", *(rows or ["  none"])])
 
 
-def _examples(grid: Grid, held: Model, examples: str | None, settings: tuple[str, ...], seed: int) -> tuple[Dataset, str]:
+def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple[str, ...], seed: int) -> tuple[Dataset, str]:
     from gridc.data import files, tasks
     from gridc.data.datasets import for_spec
     from gridc.training import runner
 
-    spec = grid.spec
     options = settings_of(settings)
     if examples is None:
         if options:
@@ -176,10 +181,11 @@ def _examples(grid: Grid, held: Model, examples: str | None, settings: tuple[str
 @as_json
 def sample(model: str, prompt: str, length: int, temperature: float, seed: int, backend: str, json_: bool) -> None:
     """Write text with a trained language model."""
+    import gridc
     from gridc.commands import predictions
 
-    grid, held = _opened(model, backend)
-    text = predictions.sampled(grid, held.vocabularies, prompt, length, temperature, seed)
+    grid = gridc.load(model, backend=backend)
+    text = predictions.sampled(grid, grid.vocabularies, prompt, length, temperature, seed)
     if json_:
         print_json({"model": model, "prompt": prompt, "text": text})
     else:
@@ -192,14 +198,10 @@ def sample(model: str, prompt: str, length: int, temperature: float, seed: int, 
 @as_json
 def inspect(model: str, spec_: bool, json_: bool) -> None:
     """Show what a model file holds: spec, parameters, training record, hashes."""
-    from gridc import model_file
-    from gridc.language import reader
-
-    held = model_file.load(model)
+    read, held = _opened(model)
     if spec_:
         click.echo(held.spec, nl=not held.spec.endswith("\n"))
         return
-    read = reader.read(held.spec if "\n" in held.spec else held.spec + "\n")
     arrays = {name: held.parameters[name] for name in sorted(held.parameters)}
     rows = [
         (name, " × ".join(map(str, a.shape)), str(a.dtype), f"{a.mean():.4f}", f"{a.std():.4f}", f"{abs(a).max():.4f}")

@@ -44,7 +44,7 @@ def from_columns(columns: Columns, path: Path, how: Reading) -> Dataset:
             raise DataError(f"{path} has no column for the input '{name}'; it has {listed(columns, 'and')}"
                             f"{nearest(name, columns) or _naming('inputs', name, columns)}")  # fmt: skip
         inputs[name] = table.array(f"input '{name}'", name, found, axes)
-    targets = {} if missing else {name: table.array(f"output '{name}'", name, chosen[name], axes)
+    targets = {} if missing or not how.targets else {name: table.array(f"output '{name}'", name, chosen[name], axes)
                                   for name, axes in output_axes(how.spec).items()}  # fmt: skip
     for symbol, found in table.lengths.items():
         lengths.setdefault(symbol, found)
@@ -108,6 +108,9 @@ class _Table:
             row = next(i for i, value in enumerate(values) if not _number(value))
             raise DataError(f"{self.path}, row {row + 2}, column '{column}': {values[row]!r}, expected a number.") from None
         if kind == "f":
+            if not np.isfinite(array).all():
+                row = int(np.flatnonzero(~np.isfinite(array))[0])
+                raise DataError(f"{self.path}, row {row + 2}, column '{column}': {values[row]!r}, expected a finite number.")
             return array
         if not np.all(np.isfinite(array) & (array == np.floor(array))):
             row = int(np.flatnonzero(~(np.isfinite(array) & (array == np.floor(array))))[0])
@@ -116,7 +119,9 @@ class _Table:
 
     def _words(self, name: str, column: str, size: int) -> Array:
         """A column of words as ids: their places in the alphabet, or in the model's vocabulary."""
-        values = [str(value) for value in self.columns[column]]
+        values = ["" if value is None else str(value).strip() for value in self.columns[column]]
+        if "" in values:
+            raise DataError(f"{self.path}, row {values.index('') + 2}, column '{column}' is empty, expected a word.")
         words = self.vocabularies.get(name) or tuple(sorted(set(values)))
         if len(words) > size:
             raise DataError(f"{self.path}: column '{column}' has {len(words)} different words, expected at most {size}.")

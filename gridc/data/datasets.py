@@ -8,14 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gridc.errors import DataError, listed, nearest
+from gridc.data.conversion import Array, as_array, held, length_vector, named, ragged, real, shown
+from gridc.errors import DataError, UsageError, listed, nearest
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
-
-Array = NDArray[Any]
 
 SPLIT, SHUFFLE, SAMPLE, MASKS = 1, 2, 3, 4
 """Second words of the seeds, so that one seed gives independent streams for splitting, shuffling and sampling."""
@@ -51,8 +49,17 @@ class Dataset:
     target_axes: Mapping[str, Axes] = field(default_factory=dict[str, Axes], repr=False)
 
     def __post_init__(self) -> None:
-        parts = (self.inputs, self.targets, self.lengths)
-        counts = {name: len(array) for part in parts for name, array in part.items()}
+        counts: dict[str, int] = {}
+        for part, what in (("inputs", "input '{}'"), ("targets", "target '{}'"), ("lengths", "lengths of '{}'")):
+            given: Mapping[str, Any] = getattr(self, part)
+            if any(type(value) not in (np.ndarray, np.memmap) for value in given.values()):
+                given = {name: as_array(what.format(name), value) for name, value in given.items()}
+                object.__setattr__(self, part, given)
+            for name, array in given.items():
+                if not array.ndim:
+                    raise DataError(f"{what.format(name)}: found a single value; expected an array with an entry for each "
+                                    "example")  # fmt: skip
+                counts[name] = len(array)
         if len(set(counts.values())) > 1:
             told = listed((f"{count} of '{name}'" for name, count in counts.items()), "and")
             raise DataError(f"The arrays hold different numbers of examples: {told}.")
@@ -81,21 +88,19 @@ class Dataset:
         """The same examples as a grid takes them: cut to the longest of them, numbers in its type."""
         longest = {symbol: int(lengths.max()) for symbol, lengths in self.lengths.items() if len(lengths)}
 
-        def made(array: Array, axes: Axes | None) -> Array:
+        def made(what: str, array: Array, axes: Axes | None) -> Array:
             array = np.asarray(array)
             if axes is None:
                 return array
             if longest:
                 cut = tuple(slice(longest.get(axis)) if isinstance(axis, str) else slice(None) for axis in axes.axes)
                 array = array[(slice(None), *cut)]
-            if axes.real and array.dtype != dtype:
-                array = array.astype(dtype)
-            return np.ascontiguousarray(array)
+            return np.ascontiguousarray(real(what, array, dtype) if axes.real else array)
 
         return replace(
             self,
-            inputs={name: made(array, self.input_axes.get(name)) for name, array in self.inputs.items()},
-            targets={name: made(array, self.target_axes.get(name)) for name, array in self.targets.items()},
+            inputs={name: made(f"input '{name}'", array, self.input_axes.get(name)) for name, array in self.inputs.items()},
+            targets={name: made(f"target '{name}'", array, self.target_axes.get(name)) for name, array in self.targets.items()},
         )
 
     @cached_property
@@ -124,9 +129,9 @@ def padded(
         nonlocal lengths, whose
         if isinstance(value, np.ndarray):
             return value
-        items = [np.asarray(item) for item in value]
+        items = [as_array(f"'{name}'", item) for item in value]
         if not items or any(item.ndim == 0 for item in items):
-            return np.asarray(value)
+            return as_array(f"'{name}'", value)
         shapes = {item.shape[1:] for item in items}
         if len(shapes) > 1:
             raise DataError(f"'{name}': the sequences' steps have different shapes, {listed(sorted(shapes), 'and')}.")
@@ -150,29 +155,28 @@ def from_arrays(
 ) -> Dataset:
     """What a call was given, as a data set: arrays, or lists, also of sequences of different lengths, which are padded.
 
-    DataError where something is no mapping of names, or where lists differ in a way that the spec has no symbol for.
+    DataError where something is no mapping of the spec's names, or where lists differ in a way that it has no symbol for.
     """
-    parts: list[dict[str, Any]] = []
-    for what, given, names in (("inputs", inputs, spec.inputs), ("targets", targets, spec.outputs),
-                               ("lengths", lengths, spec.symbols)):  # fmt: skip
-        if not isinstance(given, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
-            some = f"{{'{next(iter(names))}': …}}" if names else "{}"
-            raise DataError(f"The {what} are {type(given).__name__}, expected a mapping of names to arrays, such as {some}.")
-        parts.append(dict(given or {}))
-    uneven = [name for name in parts[0] if name in spec.inputs and ragged(parts[0][name])]
+    inputs = named("inputs", inputs, spec.inputs)
+    targets = named("targets", {} if targets is None else targets, spec.outputs)
+    lengths = named("lengths", {} if lengths is None else lengths, spec.symbols)
+    uneven = [name for name, value in inputs.items() if ragged(value)]
     if not uneven:
-        inputs, targets, lengths = ({name: np.asarray(value) for name, value in part.items()} for part in parts)
         return Dataset(inputs, targets, lengths)
     axis = input_axes(spec)[uneven[0]].axes[0]
     if not isinstance(axis, str):
         raise DataError(f"The sequences of input '{uneven[0]}' have different lengths, expected {axis} steps in each.")
-    found = padded(parts[0], parts[1], axis)
-    return replace(found, lengths={**found.lengths, **{name: np.asarray(value) for name, value in parts[2].items()}})
+    found = padded(inputs, targets, axis)
+    return replace(found, lengths={**found.lengths, **lengths})
 
 
-def ragged(value: Any) -> bool:
-    """Whether it is a list of sequences that are not equally long."""
-    return isinstance(value, list | tuple) and len({np.shape(item)[:1] for item in value}) > 1  # pyright: ignore
+def as_dataset(examples: Any, spec: GridSpec) -> Dataset:
+    """A data set as it is, or from a tuple of inputs, targets and maybe lengths."""
+    if isinstance(examples, Dataset):
+        return examples
+    if isinstance(examples, tuple) and len(examples) in (2, 3):  # pyright: ignore[reportUnknownArgumentType]
+        return from_arrays(spec, *examples)  # pyright: ignore[reportUnknownArgumentType]
+    raise UsageError(f"Examples are {type(examples).__name__}, expected a Dataset or a tuple of inputs, targets and lengths.")  # pyright: ignore[reportUnknownArgumentType]
 
 
 def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
@@ -190,11 +194,29 @@ def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
     for old, new in ((data.inputs, inputs), (data.targets, targets)):
         if len(new) == 1 and (name := next(iter(old))) in data.vocabularies:
             words[next(iter(new))] = data.vocabularies[name]
-    return replace(
-        data, vocabularies=words, lengths=lengths, input_axes=given, target_axes=wanted,
-        inputs={name: _shaped(f"input '{name}'", array, given[name]) for name, array in inputs.items()},
-        targets={name: _shaped(f"the target of '{name}'", array, wanted[name]) for name, array in targets.items()},
-    )  # fmt: skip
+    inputs = {name: _shaped(f"input '{name}'", array, given[name]) for name, array in inputs.items()}
+    targets = {name: _shaped(f"the target of '{name}'", array, wanted[name]) for name, array in targets.items()}
+    found = [(f"input '{name}'", array, given[name]) for name, array in inputs.items()]
+    found += [(f"the target of '{name}'", array, wanted[name]) for name, array in targets.items()]
+    return replace(data, vocabularies=words, lengths=_measured(found, lengths), input_axes=given, target_axes=wanted,
+                   inputs=inputs, targets=targets)  # fmt: skip
+
+
+def _measured(found: list[tuple[str, Array, Axes]], lengths: Mapping[str, Array]) -> dict[str, Array]:
+    """The lengths as integers that lie within the arrays; DataError where they do not, or where arrays without lengths differ
+    along a symbol."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for what, array, axes in found:
+        for axis, size in zip(axes.axes, array.shape[1:], strict=False):
+            if not isinstance(axis, str):
+                continue
+            first, whose = sizes.setdefault(axis, (size, what))
+            if size != first and axis not in lengths:
+                raise DataError(f"The array of {what} has the shape {list(array.shape)}, which makes '{axis}' {size}, expected "
+                                f"the {first} of {whose}.")  # fmt: skip
+            sizes[axis] = min((size, what), (first, whose))
+    return {symbol: length_vector(symbol, vector, len(found[0][1]), sizes[symbol][0]) if symbol in sizes else vector
+            for symbol, vector in lengths.items()}  # fmt: skip
 
 
 def input_axes(spec: GridSpec) -> dict[str, Axes]:
@@ -246,10 +268,12 @@ def _shaped(what: str, array: Array, axes: Axes) -> Array:
     pairs = zip(axes.axes, array.shape[1:], strict=False)
     if array.ndim != 1 + len(axes.axes) or any(isinstance(axis, int) and axis != size for axis, size in pairs):
         raise DataError(f"The array of {what} has the shape {list(array.shape)}, expected {axes}.")
+    if not array.size:
+        raise DataError(f"The array of {what} has the shape {list(array.shape)} and holds nothing, expected at least one example "
+                        "and one step.")  # fmt: skip
+    wanted = "numbers" if axes.below is None else f"ids from 0 to {axes.below - 1}"
     if array.dtype.kind not in "fiub":
-        held = "text" if array.dtype.kind in "UST" else "Python objects" if array.dtype.kind == "O" else str(array.dtype)
-        wanted = "numbers" if axes.below is None else f"ids from 0 to {axes.below - 1}"
-        raise DataError(f"The array of {what} holds {held}, expected {wanted}.")
+        raise DataError(f"The array of {what} holds {held(array)}, expected {wanted}.")
     if isinstance(array, np.memmap):
         return array  # left on the disk; the grid checks each batch
     if array.dtype.kind == "f" and array.size and not bool(np.isfinite(array).all()):
@@ -257,12 +281,9 @@ def _shaped(what: str, array: Array, axes: Axes) -> Array:
         raise DataError(f"The array of {what} holds NaN or infinity, first in example {row}; expected numbers.")
     if axes.below is None:
         return array
-    if array.dtype.kind == "f":
-        if not bool(np.all(array == np.floor(array))):
-            raise DataError(f"The array of {what} holds fractions, expected whole numbers below {axes.below}.")
-        array = array.astype(np.int64)
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) < axes.below:
-        odd = array.min() if array.min() < 0 else array.max()
-        row = int(np.argwhere(array == odd)[0][0])
-        raise DataError(f"The array of {what} holds {odd} in example {row}, expected ids from 0 to {axes.below - 1}.")
-    return array
+    fractions = array.dtype.kind == "f" and not bool(np.all(array == np.floor(array)))
+    if fractions or not 0 <= array.min() <= array.max() < axes.below:
+        odd: Array = (array < 0) | (array >= axes.below) | (array != np.floor(array))
+        at = tuple(int(i) for i in np.argwhere(odd)[0])
+        raise DataError(f"The array of {what} holds {shown(array[at])} in example {at[0]}, expected {wanted}.")
+    return array.astype(np.int64) if array.dtype.kind == "f" else array

@@ -6,7 +6,8 @@ What an input or output takes is found under its own name, or under the names th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,17 @@ def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
         if path.suffix.lower() not in kinds:
             raise DataError(f"{path} ends in '{path.suffix}', expected {listed(kinds)}, or a folder of images or .npy files.")
         found = kinds[path.suffix.lower()](path, how)
-    return for_spec(found, how.spec)
+    with _of(path):
+        return for_spec(found, how.spec)
+
+
+@contextmanager
+def _of(path: Path) -> Generator[None]:
+    """A DataError about arrays says which file they are from."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _arrays(path: Path, how: Reading) -> Dataset:
@@ -70,18 +81,23 @@ def _arrays(path: Path, how: Reading) -> Dataset:
     try:
         if path.is_dir():
             held: Mapping[str, Array] = {p.stem: np.load(p, mmap_mode="r") for p in sorted(path.glob("*.npy"))}
+        elif not _numpys(path):
+            raise DataError(f"{path} is no file of NumPy arrays, whatever its name says.")
         elif path.suffix == ".npy":
             held = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
         else:
             # numpy leaves a damaged file open, so it is given one that we close.
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 held = {name: file[name] for name in file.files}
+    except DataError:
+        raise
     except (OSError, ValueError, EOFError, KeyError) as error:
         if "Object arrays" in str(error):
             raise DataError(f"{path} holds an array of Python objects, which gridc does not read, since that could run code. "
                             "Pad sequences of different lengths into one array of numbers, and add an array of their lengths, "
                             f"named {listed(how.spec.symbols) or 'for the symbol'}.") from None  # fmt: skip
-        raise DataError(f"{path} cannot be read as arrays: {str(error).splitlines()[0]}.") from None
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
+        raise DataError(f"{path} cannot be read as arrays: {why}.") from None
     except Exception as error:  # zipfile.BadZipFile and zlib.error have no common parent
         raise DataError(f"{path} is damaged: {error}.") from None
 
@@ -93,16 +109,26 @@ def _arrays(path: Path, how: Reading) -> Dataset:
                 picked[name] = held[key]
             elif needed or name in mapped:
                 offer = f". Name it in the spec: 'data: {{file: …, {what}s: {{{name}: {next(iter(held), 'ARRAY')}}}}}'."
+                if not held:
+                    raise DataError(f"{path} holds no arrays, expected one for the {what} '{name}'.")
                 raise DataError(f"{path} has no array '{key}' for the {what} '{name}'; it has {listed(held, 'and')}"
                                 f"{nearest(key, held) or offer}")  # fmt: skip
         return picked
 
     spec = how.spec
-    if len(held) == 1 and len(spec.inputs) == 1 and not how.targets and not how.inputs:
-        return Dataset({next(iter(spec.inputs)): next(iter(held.values()))}, {})
-    found = pick("output", spec.outputs, how.outputs, how.targets)
-    return Dataset(pick("input", spec.inputs, how.inputs, True), found if len(found) == len(spec.outputs) else {},
-                   pick("length", spec.symbols, how.lengths, False))  # fmt: skip
+    with _of(path):
+        if len(held) == 1 and len(spec.inputs) == 1 and not how.targets and not how.inputs:
+            return Dataset({next(iter(spec.inputs)): next(iter(held.values()))}, {})
+    wanted = pick("output", spec.outputs, how.outputs, True) if how.targets else {}
+    given, lengths = pick("input", spec.inputs, how.inputs, True), pick("length", spec.symbols, how.lengths, False)
+    with _of(path):
+        return Dataset(given, wanted, lengths)
+
+
+def _numpys(path: Path) -> bool:
+    """Whether a file begins as NumPy's do; np.load would take any other for a pickle, and advise to trust it."""
+    with path.open("rb") as opened:
+        return opened.read(6).startswith((b"PK", b"\x93NUMPY"))
 
 
 def _csv(path: Path, how: Reading) -> Dataset:
@@ -113,8 +139,10 @@ def _csv(path: Path, how: Reading) -> Dataset:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}.") from None
+    except UnicodeDecodeError as error:
+        raise _not_text(path, error) from None
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {getattr(error, 'strerror', None) or error}.") from None
     rows = [row for row in rows if row]
     if len(rows) < 2:
         raise DataError(f"{path} has no rows under its heading.")
@@ -126,6 +154,11 @@ def _csv(path: Path, how: Reading) -> Dataset:
         double = next(name for name in head if head.count(name) > 1)
         raise DataError(f"{path} has two columns named '{double}'.")
     return from_columns(dict(zip(head, map(list, zip(*rows[1:], strict=True)), strict=True)), path, how)
+
+
+def _not_text(path: Path, error: UnicodeDecodeError) -> DataError:
+    byte = f"its byte {error.start + 1:,} is 0x{error.object[error.start]:02x}"
+    return DataError(f"{path} cannot be read as text in UTF-8: {byte}; save it as UTF-8.")
 
 
 def _parquet(path: Path, how: Reading) -> Dataset:
@@ -155,8 +188,10 @@ def _text(path: Path, how: Reading) -> Dataset:
                         f"'{spec.name}' is another.")  # fmt: skip
     try:
         content = symbols(path.read_text(encoding="utf-8"), how.by)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text: {error}.") from None
+    except UnicodeDecodeError as error:
+        raise _not_text(path, error) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     size = min(spec.inputs[given[0]].size, spec.outputs[wanted[0]].size)
     words = how.vocabularies.get(given[0]) or vocabulary([content], size, how.by, str(path))
     numbers = ids(content, words, str(path))
@@ -175,13 +210,14 @@ def _images(path: Path, how: Reading) -> Dataset:
     except ImportError as error:
         raise ResourceError("Reading images needs Pillow: pip install 'gridc[data]'.") from error
     spec = how.spec
+    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES]
+    if not files:
+        raise DataError(f"{path} is a folder without images or .npy files in it, expected a file, one .npy file for each array, "
+                        "or one folder of images for each class.")  # fmt: skip
     if len(spec.inputs) != 1:
         raise DataError(f"{path} is a folder of images, which suits a spec with one input; '{spec.name}' has more.")
     name, one = next(iter(spec.inputs.items()))
     classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir()))
-    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES]
-    if not files:
-        raise DataError(f"{path} holds no images, expected one folder of them for each class.")
     channels = 3 if how.colour else 1
     sizes = [spec.dimensions[d].size for d in one.over]
     side = round((one.size / channels) ** 0.5)

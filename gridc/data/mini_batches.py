@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from gridc.data.datasets import SHUFFLE, Array, Dataset, for_spec, from_arrays
+from gridc.data.datasets import SHUFFLE, Array, Dataset, as_dataset, for_spec
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
@@ -104,8 +104,7 @@ class Streamed:
                 # One batch is looked ahead, to know which is an epoch's last.
                 following = next(items, None)
                 if done >= step:
-                    data = item if isinstance(item, Dataset) else from_arrays(self.spec, *item)
-                    yield Batch(for_spec(data, self.spec), epoch, index, following is None)
+                    yield Batch(for_spec(as_dataset(item, self.spec), self.spec), epoch, index, following is None)
                 done, index, item = done + 1, index + 1, following
             if index == 0 or items is self.source:
                 return

@@ -26,6 +26,7 @@ import numpy as np
 from gridc import cells
 from gridc.fusion import gemm, native, tracer
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
+from gridc.resources import cache_folder
 
 _lock = threading.RLock()
 
@@ -36,28 +37,11 @@ def cached() -> Generator[None]:
     with _lock:
         config: Any = numba.config
         before = config.CACHE_DIR
-        config.CACHE_DIR = before or str(folder() / _digest("")[:16])
+        config.CACHE_DIR = before or str(cache_folder("kernels") / _digest("")[:16])
         try:
             yield
         finally:
             config.CACHE_DIR = before
-
-
-@functools.cache
-def folder() -> Path:
-    """Where compiled kernels are kept: ``GRIDC_CACHE_DIR``, else the user's cache folder, else a temporary one."""
-    import platformdirs
-
-    for path in (os.environ.get("GRIDC_CACHE_DIR"), platformdirs.user_cache_dir("gridc")):
-        if path:
-            try:
-                chosen = Path(path) / "kernels"
-                chosen.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=chosen):
-                    return chosen
-            except OSError:
-                continue
-    return Path(tempfile.mkdtemp(prefix="gridc-"))
 
 
 @functools.cache
@@ -79,7 +63,7 @@ def load(cell: str, options: cells.Options, dimensions: int, dtype: str) -> tupl
 def _module(text: str, title: str) -> ModuleType:
     name = f"gridc_{title}_{_digest(text)[:16]}"
     if name not in sys.modules:
-        path = folder() / f"{name}.py"
+        path = cache_folder("kernels") / f"{name}.py"
         if not (path.exists() and path.read_text(encoding="utf-8") == text):
             with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
                 file.write(text)

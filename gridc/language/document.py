@@ -155,7 +155,7 @@ class Document(Page):
     """A recurrent grid: its dimensions, transforms, priority, inputs and outputs."""
 
     name: str = Field(min_length=1, title="a name", description="What messages and files call it.")
-    dimensions: dict[Name, Size | Name] = Field(
+    dimensions: dict[Name, Annotated[Size | Name, Field(title="a positive integer or a symbol")]] = Field(
         min_length=1, title="a mapping of name to a positive integer or a symbol", description="The axes of the grid."
     )
     transforms: dict[Name, TransformPage] = Field(

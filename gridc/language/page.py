@@ -10,6 +10,7 @@ any value is built.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ from gridc.language.spec import Source
 LARGEST = 1 << 18
 DEEPEST = 64
 MOST = 2500  # keys and values, fifty times what most pages hold; with these limits any text is refused within 100 ms
+MANY = f"{MOST:,} keys and values; a spec is a page of YAML"
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 Path_ = tuple[str | int, ...]
@@ -72,11 +74,11 @@ def parse(text: str, name: str) -> tuple[Any, Source]:
         return SpecError(sentence, path=name, line=place[0], column=place[1], text=line, width=width)
 
     yaml = YAML(typ="rt", pure=True)
-    deep = _too_deep(text)
-    if deep is not None:
-        line = text.count("\n", 0, deep)
-        column = deep - text.rfind("\n", 0, deep)
-        raise SpecError(f"found more than {DEEPEST} levels of nesting", path=name, line=line + 1, column=column, text=lines[line])
+    for place, what in ((_too_deep(text), f"{DEEPEST} levels of nesting"), (_too_many(text), MANY)):
+        if place is not None:
+            line = text.count("\n", 0, place)
+            column = place - text.rfind("\n", 0, place)
+            raise SpecError(f"found more than {what}", path=name, line=line + 1, column=column, text=lines[line])
     try:
         _scan(yaml, text, error)
         loaded = YAML(typ="rt", pure=True).load(text)
@@ -105,13 +107,20 @@ def _too_deep(text: str) -> int | None:
     return None
 
 
+def _too_many(text: str) -> int | None:
+    """Where there are too many separators, of which no page has more than keys and values: also seen before the scanner, which
+    takes 50 µs for each."""
+    separators = re.finditer(r"""#[^\n]*|"[^"\n]*"|'[^'\n]*'|(,|:\s|-\s)""", text)
+    return next((found.start() for found in itertools.islice((m for m in separators if m.group(1)), MOST, None)), None)
+
+
 def _scan(yaml: Any, text: str, error: Any) -> None:
     from ruamel.yaml import events
 
     depth = documents = 0
     for count, event in enumerate(yaml.parse(io.StringIO(text))):
         if count > MOST:
-            raise error(f"found more than {MOST:,} keys and values; a spec is a page of YAML", event.start_mark)
+            raise error(f"found more than {MANY}", event.start_mark)
         if isinstance(event, events.AliasEvent):
             raise error(f"found the alias '*{event.anchor}'; a spec repeats itself in full", event.start_mark)
         if getattr(event, "anchor", None):

@@ -10,13 +10,12 @@ import importlib
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gridc.errors import ResourceError, UsageError, listed, nearest
+from gridc.resources import cache_folder
 
 
 @dataclass(frozen=True)
@@ -103,22 +102,5 @@ def prepare() -> None:
         return
     flags = os.environ.get("PYTENSOR_FLAGS", "")
     if "compiledir" not in flags:
-        flags = ",".join(filter(None, [flags, f"base_compiledir={cache_folder() / 'pytensor'}"]))
+        flags = ",".join(filter(None, [flags, f"base_compiledir={cache_folder('pytensor')}"]))
     os.environ["PYTENSOR_FLAGS"] = flags
-
-
-@functools.cache
-def cache_folder() -> Path:
-    """Where compiled things are kept: ``GRIDC_CACHE_DIR``, else the user's cache folder, else a temporary one."""
-    import platformdirs
-
-    for path in (os.environ.get("GRIDC_CACHE_DIR"), platformdirs.user_cache_dir("gridc")):
-        if path:
-            try:
-                chosen = Path(path)
-                chosen.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=chosen):
-                    return chosen
-            except OSError:
-                continue
-    return Path(tempfile.mkdtemp(prefix="gridc-"))

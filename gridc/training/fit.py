@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gridc.data.datasets import for_spec
+from gridc.data.datasets import as_dataset, for_spec
 from gridc.data.mini_batches import Shuffled
 from gridc.errors import UsageError, listed, nearest
 from gridc.training.checkpoint import Folder
@@ -22,9 +22,9 @@ from gridc.training.setup import (
     Examples,
     Named,
     Weights,
+    arguments,
     batches,
     block,
-    dataset,
     known_outputs,
     made_optimizer,
     steps_of,
@@ -76,7 +76,6 @@ def fit(
     overwrite: bool = False,
     callbacks: Iterable[Callback] = (),
     progress: Style = "auto",
-    compile_seconds: float | None = None,
     shuffle: bool = True,
     standardize: bool = False,
 ) -> History:
@@ -91,22 +90,28 @@ def fit(
     the models that it leaves take and give numbers in the units of ``train``.
 
     With ``folder`` the training leaves ``metrics.jsonl``, checkpoints, ``model.grid`` and ``curve.png`` there, and
-    ``resume`` goes on from the last checkpoint bit for bit.  ``compile_seconds`` is what building the grid took, where the
-    grid does not say so itself.
+    ``resume`` goes on from the last checkpoint bit for bit.
 
     Raises NumbersError where a loss or gradient is NaN or infinite, with the step, the batch and the parameter; DataError
     where arrays do not fit; KeyboardInterrupt after Ctrl-C, once the step is done and saved.
     """
     spec = grid.spec
+    arguments(batch=batch, seed=seed, clip=clip, keep=keep, weights=weights or {}, standardize=standardize)
+    if not isinstance(folder, str | os.PathLike | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        raise UsageError(f"'folder' is {folder!r}, expected a path.")
+    if resume and folder is None:
+        raise UsageError("'resume' goes on with the training in a folder; give the folder.")
+    if not isinstance(callbacks, Iterable) or not all(map(callable, callbacks := tuple(callbacks))):  # pyright: ignore
+        raise UsageError(f"'callbacks' is {callbacks!r}, expected functions that take a Record.")
     limits = block(Budget, "budget", {"epochs": budget} if isinstance(budget, int | float) else budget)
     rule = block(Stop, "stop", stop or {})
     known_outputs("stop", spec, [rule.output] if rule.output else [])
     if isinstance(held_out, int | float):
         if not 0 <= held_out < 1:
             raise UsageError(f"'held_out' is {held_out!r}, expected examples or a number from 0 to below 1.")
-        train, held_out = dataset(train, spec).split(held_out, seed)
+        train, held_out = as_dataset(train, spec).split(held_out, seed)
     source = batches(train, spec, batch, seed, shuffle)
-    held = None if held_out is None else for_spec(dataset(held_out, spec), spec)
+    held = None if held_out is None else for_spec(as_dataset(held_out, spec), spec)
     standard = None
     if standardize:
         if not isinstance(source, Shuffled):
@@ -127,8 +132,8 @@ def fit(
     settings = json.loads(json.dumps(settings))
     run = Run(
         grid, source, held, plan, limits, rule, block(Every, "evaluate", evaluate),
-        block(Every, "checkpoint", checkpoint), counts, batch, data.vocabularies if data else {}, tuple(callbacks),
-        None if folder is None else Folder(folder, keep=keep), standard, compile_seconds)  # fmt: skip
+        block(Every, "checkpoint", checkpoint), counts, batch, data.vocabularies if data else {}, callbacks,
+        None if folder is None else Folder(folder, keep=keep), standard)  # fmt: skip
     with display(progress, spec.name) as shown:
         if data is not None and not standardize and (hint := far_off(data, spec)):
             shown.say(hint)

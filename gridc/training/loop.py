@@ -56,7 +56,6 @@ class Run:
     callbacks: tuple[Callback, ...]
     folder: Folder | None
     standard: Standard | None = None
-    compile_seconds: float | None = None
 
     def __post_init__(self) -> None:
         self.meters = meters_of(self.grid.spec)
@@ -238,7 +237,7 @@ class Run:
         load_parameters(self.grid.parameters, self._own(self.grid.parameters))
         return History(
             self.grid.spec.name, tuple(state.records), reason, state.best, restored, state.step, state.samples,
-            state.seconds, compile_seconds(self.grid) or self.compile_seconds or 0.0,
+            state.seconds, compile_seconds(self.grid),
             None if self.folder is None else self.folder.path)  # fmt: skip
 
 

@@ -72,7 +72,7 @@ class Optimizer:
     def __init__(
         self, rule: Rule, options: Mapping[str, Any], *, schedule: Schedule | None = None, clip: float | None = None
     ):
-        if clip is not None and not clip > 0:
+        if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0):  # pyright: ignore
             raise UsageError(f"The gradients' largest norm ('clip') is {clip!r}, expected a number above 0.")
         self.rule, self.options, self.schedule, self.clip = rule, dict(options), schedule, clip
         self.state: dict[str, Array] = {}

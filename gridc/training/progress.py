@@ -8,6 +8,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from gridc.errors import UsageError, nearest
 from gridc.training.history import Record
 
 if TYPE_CHECKING:
@@ -157,4 +158,7 @@ def display(style: Style, name: str) -> Display:
     """The display of that style; ``auto`` is a bar on a terminal and lines elsewhere."""
     if style == "auto":
         style = "bar" if sys.stderr.isatty() else "lines"
-    return {"bar": Bar, "lines": Lines, "none": Display}[style](name)
+    styles: dict[str, type[Display]] = {"bar": Bar, "lines": Lines, "none": Display}
+    if style not in styles:
+        raise UsageError(f"'progress' is {style!r}, expected 'auto', 'bar', 'lines' or 'none'{nearest(style, styles)}")
+    return styles[style](name)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from gridc.data.datasets import Array, Dataset, for_spec, from_arrays
+from gridc.data.datasets import Array, Dataset, as_dataset, for_spec
 from gridc.data.mini_batches import Batches, Shuffled, Streamed
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
-from gridc.training.experiment import Budget
+from gridc.training.experiment import Budget, Training
 from gridc.training.learning_rates import schedule as schedule_of
 from gridc.training.optimizers import Optimizer
 from gridc.training.optimizers import optimizer as optimizer_of
@@ -42,24 +42,29 @@ def block(kind: type[B], name: str, value: B | Mapping[str, Any]) -> B:
         raise UsageError(f"{what} is {first['input']!r}, expected {title}.") from None
 
 
-def dataset(examples: Examples, spec: GridSpec) -> Dataset:
-    """A data set as it is, or from a tuple of inputs, targets and maybe lengths."""
-    if isinstance(examples, Dataset):
-        return examples
-    if isinstance(examples, tuple) and len(examples) in (2, 3):
-        return from_arrays(spec, *examples)
-    raise UsageError(f"Examples are {type(examples).__name__}, expected a Dataset or a tuple of inputs, targets and lengths.")
+def arguments(**given: Any) -> None:
+    """UsageError where one is not what the training block's key of its name takes."""
+    for name, value in given.items():
+        field = Training.model_fields[name]
+        kind: Any = Annotated[field.annotation, field]
+        try:
+            TypeAdapter(kind).validate_python(_plain(value), strict=True)
+        except ValidationError:
+            raise UsageError(f"'{name}' is {value!r}, expected {field.title}.") from None
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number for one of NumPy's."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    return value.item() if isinstance(value, np.generic) else value  # pyright: ignore[reportUnknownVariableType]
 
 
 def batches(examples: Examples, spec: GridSpec, size: int, seed: int, shuffle: bool) -> Batches:
     """Mini-batches of a data set, or those that an iterable gives."""
-    if size < 1:
-        raise UsageError(f"'batch' is {size}, expected at least 1.")
-    if not isinstance(examples, Dataset | tuple):
+    if isinstance(examples, Iterable) and not isinstance(examples, tuple | str | Mapping):
         return Streamed(examples, spec)
-    data = for_spec(dataset(examples, spec), spec)
-    if not len(data):
-        raise DataError("There are no examples to train on.")
+    data = for_spec(as_dataset(examples, spec), spec)
     if not data.targets and spec.outputs:
         raise DataError(f"There are no targets to train on, expected {listed(spec.outputs, 'and')}.")
     return Shuffled(data, size, seed, shuffle)
@@ -101,6 +106,8 @@ def row(what: str, named: Named) -> tuple[str, dict[str, Any]]:
     """The name and the options of a row: ``adam`` or ``{adam: {b1: 0.8}}``."""
     if isinstance(named, str):
         return named, {}
+    if not isinstance(named, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        raise UsageError(f"'{what}' is {named!r}, expected a name, or {{NAME: {{OPTION: VALUE}}}}.")
     if len(named) != 1:
         raise UsageError(f"'{what}' names {listed(named, 'and') or 'nothing'}, expected one name with its options.")
     name, options = next(iter(named.items()))

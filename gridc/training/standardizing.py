@@ -95,7 +95,8 @@ def _units(array: Array, axes: Axes, lengths: Mapping[str, Array]) -> Units:
     shown = valid(axes, array, lengths)
     rows: Any = np.asarray(array, np.float64)
     rows = rows.reshape(-1, rows.shape[-1]) if shown is None else rows[shown]
-    deviation = rows.std(axis=0)
+    with np.errstate(over="ignore"):  # numbers so large that their squares are infinite
+        deviation = rows.std(axis=0)
     return Units(rows.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
 
 

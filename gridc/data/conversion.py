@@ -1,0 +1,103 @@
+"""What callers give, as arrays: one sentence for everything that is none, or holds what it should not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sized
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridc.errors import DataError, nearest
+
+Array = NDArray[Any]
+Part = Literal["inputs", "targets", "lengths"]
+
+
+def as_array(what: str, value: Any) -> Array:
+    """What a caller gave, as an array; DataError, which ``what`` begins, where it is none."""
+    masked: Any = np.ma  # its stubs leave the types of what they hold open
+    if isinstance(value, masked.MaskedArray) and masked.is_masked(value):
+        raise DataError(f"{what}: found masked numbers; expected a number at every place (lengths say where a sequence ends)")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise DataError(f"{what}: found sequences of different lengths; expected an array (pad it, and give lengths)") from None
+    except (TypeError, RuntimeError) as error:  # a tensor on a GPU, or one that needs a gradient
+        raise DataError(f"{what}: found {type(value).__name__}, which makes no array: {str(error).splitlines()[0]}") from None
+    if array.dtype == object and not array.ndim:
+        raise DataError(f"{what}: found {type(value).__name__}; expected an array of numbers")
+    return array
+
+
+def held(array: Array) -> str:
+    """What an array holds, as words: ``text``, ``Python objects``, ``complex128``."""
+    return {"U": "text", "S": "text", "T": "text", "O": "Python objects"}.get(array.dtype.kind, str(array.dtype))
+
+
+def shown(number: Any) -> str:
+    """One number of an array, for a message: integers whole."""
+    return f"{number:g}" if isinstance(number, np.floating) else str(number)
+
+
+def whole(what: str, array: Array) -> Array:
+    """The array, in the type that it has; DataError where something in it is no whole number."""
+    if array.dtype.kind not in "iubf":
+        raise DataError(f"{what}: found an array of {held(array)}; expected integers")
+    if array.dtype.kind == "f":
+        odd = ~np.isfinite(array) | (array != np.floor(array))
+        if odd.any():
+            at = tuple(int(i) for i in np.argwhere(odd)[0])
+            raise DataError(f"{what}: found {shown(array[at])} at {list(at)}; expected integers")
+    return array
+
+
+def real(what: str, array: Array, dtype: str) -> Array:
+    """Numbers in a grid's type; DataError for one that is too large for it."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        cast = np.asarray(array, dtype, order="C")
+        # A sum is finite unless something in it is not, or it overflows.
+        if array.dtype.kind == "f" and array.dtype.itemsize > cast.dtype.itemsize and not np.isfinite(cast.sum()):
+            lost = np.isfinite(array) & ~np.isfinite(cast)
+            if lost.any():
+                raise DataError(f"{what}: found {shown(array[lost][0])}; expected numbers that {dtype} holds, up to "
+                                f"{np.finfo(dtype).max:.2g}")  # fmt: skip
+    return cast
+
+
+def length_vector(symbol: str, value: Array, batch: int, size: int) -> NDArray[np.int64]:
+    """One length from 1 to ``size`` for each example, ``[batch]``; DataError for anything else."""
+    vector = whole(f"lengths of '{symbol}'", value)
+    if vector.shape != (batch,):
+        raise DataError(f"lengths of '{symbol}': found shape {vector.shape}; expected one for each of {batch} examples")
+    if batch and (vector.min() < 1 or vector.max() > size):
+        odd = int(np.argmax((vector < 1) | (vector > size)))
+        raise DataError(f"lengths of '{symbol}': found {shown(vector[odd])} for example {odd}; expected 1 to {size}")
+    return vector.astype(np.int64)
+
+
+def named(part: Part, given: Any, known: Iterable[str]) -> Mapping[str, Any]:
+    """The mapping of names to arrays that was given as one part of a call; DataError where it is none, or names something
+    that there is not."""
+    known = list(known)
+    if not isinstance(given, Mapping):
+        some = f"{{'{known[0]}': …}}" if known else "{}"
+        raise DataError(f"The {part} are {type(given).__name__}, expected a mapping of names to arrays, such as {some}.")
+    parts = cast(Mapping[Any, Any], given)
+    for name in parts:
+        if name not in known:
+            thing = f"symbol '{name}' to give lengths for" if part == "lengths" else f"{part[:-1]} '{name}'"
+            raise DataError(f"there is no {thing}; expected {', '.join(known) or 'none'}{nearest(name, known)}")
+    return parts
+
+
+def ragged(value: Any) -> bool:
+    """Whether it is a list of sequences that are not equally long."""
+    return isinstance(value, list | tuple) and len(set(map(_steps, value))) > 1  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _steps(item: Any) -> int | None:
+    single = isinstance(item, str | bytes) or not isinstance(item, Sized) or not getattr(item, "ndim", 1)
+    return None if single else len(item)
