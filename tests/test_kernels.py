@@ -345,6 +345,23 @@ def test_the_second_thread_ends_where_the_first_is_interrupted(monkeypatch):
     assert threads.workers().submit(lambda: 1).result(timeout=60) == 1
 
 
+@pytest.mark.parametrize(("hoist", "untied"), [(True, True), (True, False), (False, False)])
+def test_a_sweep_that_forgets_finds_the_same(hoist, untied):
+    program, parameters, h0, m0, joined = _grid(3, untied=untied, hoist=hoist)
+    found = []
+    for forgets in (False, True):
+        work = Workspace(program, "float64")
+        for t, p in enumerate(program.transforms):
+            work.h[t][p.rows :] = h0[t]
+            if m0[t] is not None:
+                work.m[t][p.rows :] = m0[t]
+            work.joined[t] = [joined] * len(p.joined)
+        sweep.forward([work], parameters, forgets)
+        found.append((*work.h, *(m for m in work.m if m is not None)))
+    for kept, forgotten in zip(*found, strict=True):
+        np.testing.assert_allclose(forgotten, kept, rtol=0, atol=1e-12)
+
+
 def test_two_lanes_add_their_gradients():
     cases = [_grid(batch, untied=True, hoist=True, seed=seed) for batch, seed in ((2, 3), (3, 4))]
     parameters = cases[0][1]

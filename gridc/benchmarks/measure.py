@@ -195,10 +195,10 @@ class _Runs:
         for times_of in times:
             for i, piece in enumerate(self._pieces):
                 start = time.perf_counter()
-                run(piece, records, blocks, unit, *products)
+                run(piece, records, blocks, unit, *products, 0)
                 times_of[i] = time.perf_counter() - start
             start = time.perf_counter()
-            run(empty, records, blocks, unit, *products)
+            run(empty, records, blocks, unit, *products, 0)
             idle.append(time.perf_counter() - start)
         # Other programs only ever add to a time, so the least is the nearest to the turn's own.
         return np.maximum(times[1:].min(axis=0) - min(idle), 1e-7)

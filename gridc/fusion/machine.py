@@ -63,6 +63,18 @@ def _gather(unit: Array, block: Array, z: int, inputs: int, first: int, end: int
 
 
 @numba.njit(error_model="numpy")
+def _neighbours(block: Array, first: int, end: int) -> bool:
+    """Whether the rows that one block reads lie one after the other."""
+    start = word(block[INDEX], first)
+    if start < 0:
+        return False
+    for r in range(first + 1, end):  # noqa: SIM110 - compiled code knows no generators
+        if word(block[INDEX], r) != start + r - first:
+            return False
+    return True
+
+
+@numba.njit(error_model="numpy")
 def _add_state(unit: Array, record: Array, h: int, m: int, target: int, source: int) -> None:
     """Adds a row of hidden vectors, and of memories where there are any, to another."""
     n = record[HIDDEN]
@@ -88,29 +100,41 @@ def _panels(unit: Array, record: Array, weight: int, transposed: int) -> int:
     return at
 
 
-def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int) -> None:
-    """The steps in order."""
+def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, forgets: int) -> None:
+    """The steps in order.
+
+    Where it ``forgets``, what lies side by side is read where it is instead of copied into ``Z``, and weights that are used one
+    after the other have ``Z`` and ``G`` in one place, which stays in the cache."""
     size = unit.itemsize
+    moved = np.zeros(records.shape[0], np.int64)
     for step in range(steps.shape[0]):
         kind, t, first, end, weight, low, high, beta = steps[step]
         record = records[t]
         inputs, columns = record[INPUTS], record[COLUMNS]
+        if forgets and record[SLOTS] <= 1 and (kind in (PRODUCT, CELL)):
+            start = word(record[ENDS], weight)
+            record[Z] += (moved[t] - start) * inputs * size
+            record[G] += (moved[t] - start) * columns * size
+            moved[t] = start
         if kind == PRODUCT:
-            for b in range(low, high):
-                _gather(unit, blocks[b], record[Z], inputs, first, end)
             start = blocks[low, COLUMN]
             width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
-            z, g = record[Z] + (first * inputs + start) * size, record[G] + first * columns * size
+            z, lead, g = record[Z] + (first * inputs + start) * size, inputs, record[G] + first * columns * size
+            if forgets and high == low + 1 and _neighbours(blocks[low], first, end):
+                z, lead = blocks[low, SOURCE] + word(blocks[low, INDEX], first) * width * size, width
+            else:
+                for b in range(low, high):
+                    _gather(unit, blocks[b], record[Z], inputs, first, end)
             if record[PACKED] and record[SLOTS] == 0:
                 w = record[W] + weight * inputs * columns * size
-                multiply_once(unit, panel, end - first, width, start, 0, columns, z, inputs, w, inputs, columns, 0,
+                multiply_once(unit, panel, end - first, width, start, 0, columns, z, lead, w, inputs, columns, 0,
                               g, columns, beta, record[PACKED])  # fmt: skip
             elif record[PACKED]:
                 w = _panels(unit, record, weight, 0) + start * 2 * BYTES
-                multiply(unit, panel, end - first, width, 0, columns, z, inputs, w, inputs, g, columns, beta)
+                multiply(unit, panel, end - first, width, 0, columns, z, lead, w, inputs, g, columns, beta)
             else:
                 w = record[W] + (weight * inputs + start) * columns * size
-                gemm(unit, product, 0, 0, end - first, columns, width, z, inputs, w, columns, beta, g, columns)
+                gemm(unit, product, 0, 0, end - first, columns, width, z, lead, w, columns, beta, g, columns)
         elif kind == CELL:
             invoke(record[FORWARD], record.ctypes.data, first, end, weight)
         elif kind == COPY:

@@ -26,10 +26,10 @@ SHARED = 10_000_000
 """Multiply-adds of the weights' gradients from which two threads pay: 17 million take 0.35 ms in one."""
 
 
-def forward(lanes: Sequence[Workspace], parameters: Parameters) -> None:
-    """Fills ``h``, ``m`` and what the adjoint needs (``z``, ``g``) of every lane."""
+def forward(lanes: Sequence[Workspace], parameters: Parameters, forgets: bool = False) -> None:
+    """Fills ``h``, ``m`` and, unless it ``forgets``, what the adjoint needs (``z``, ``g``) of every lane."""
     _check(lanes, parameters)
-    together([functools.partial(_run_forward, lane, parameters) for lane in lanes])
+    together([functools.partial(_run_forward, lane, parameters, forgets) for lane in lanes])
 
 
 def backward(
@@ -95,7 +95,7 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
         kernels.load(cell, options, dimensions, dtype.name)
     empty, unit = np.zeros((0, 8), np.int64), np.zeros(1, dtype)
     ahead, back, weights, follow = machine.compiled()
-    ahead(empty, empty, empty, unit, *machine.products(dtype.name))
+    ahead(empty, empty, empty, unit, *machine.products(dtype.name), 0)
     back(empty, empty, empty, unit, *machine.products(dtype.name), 0)
     weights(empty.reshape(0, 0, 8), unit, 0, 0, 1)
     follow(empty, empty, unit, 0, 0)
@@ -107,9 +107,9 @@ def _kind(dtype: np.dtype[Any]) -> tuple[Array, int, int]:
     return np.empty(0, dtype), *machine.products(dtype.name)
 
 
-def _run_forward(lane: Workspace, parameters: Parameters) -> None:
+def _run_forward(lane: Workspace, parameters: Parameters, forgets: bool) -> None:
     records, blocks, _keep = lane.tables(parameters)
-    machine.compiled()[0](lane.program.steps, records, blocks, *_kind(lane.dtype))
+    machine.compiled()[0](lane.program.steps, records, blocks, *_kind(lane.dtype), int(forgets))
 
 
 def _run_backward(lane: Workspace, records: Array, blocks: Array, progress: Array | None = None) -> None:

@@ -207,12 +207,14 @@ class _SweepOp(Op):
 
 
 class Sweep(_SweepOp):
-    """``(extent, lengths, *arrays) → (tape, *taps)``: the forward sweep."""
+    """``(extent, lengths, *arrays) → (tape, *taps)``: the forward sweep.
 
-    __props__ = ("spec", "dtype", "roles", "recompute")
+    Where it ``forgets``, nothing goes back over its tape, which need not hold what the adjoint reads."""
 
-    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False):
-        self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
+    __props__ = ("spec", "dtype", "roles", "recompute", "forgets")
+
+    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False, forgets: bool = False):
+        self.spec, self.dtype, self.roles, self.recompute, self.forgets = spec, dtype, roles, recompute, forgets
         self.made: dict[Any, np.ndarray] = {}
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -231,7 +233,7 @@ class Sweep(_SweepOp):
             spaces = arrays.workspaces(tape, packed)
             for lane, space in zip(arrays.layout.lanes, spaces, strict=True):
                 arrays.enter(lane, space)
-            forward(spaces, arrays.parameters())
+            forward(spaces, arrays.parameters(), self.forgets)
         storages = iter(output_storage[1:])
         for name, o in self.spec.outputs.items():
             for j in range(len(o.reads)):
@@ -390,4 +392,13 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
     return cast("list[Variable]", adjoint(*node.inputs, return_list=True))
 
 
+@node_rewriter([Sweep])
+def _forget(fgraph: Any, node: Any) -> list[Any] | bool:
+    op = node.op
+    if op.forgets or op.recompute or fgraph.clients[node.outputs[0]]:
+        return False
+    return cast("list[Variable]", Sweep(op.spec, op.dtype, op.roles, forgets=True)(*node.inputs, return_list=True))
+
+
+optdb.register("gridc_forget", dfs_rewriter(_forget), INPLACE, "fast_run", position=74)
 optdb.register("gridc_use_up_the_tape", dfs_rewriter(_use_up_the_tape), INPLACE, "fast_run", "inplace", position=75)
