@@ -21,7 +21,7 @@ from gridc.language import arrays, noise, parameters
 from gridc.language.arrays import Array, Call
 from gridc.language.spec import GridSpec
 from gridc.scheduling import graph
-from gridc.symbolic import fused, lowering
+from gridc.symbolic import fused, lowering, splitting
 from gridc.symbolic.backends import Backend
 from gridc.symbolic.indices import Sizes, extents, recall
 from gridc.symbolic.lowering import Symbols
@@ -334,7 +334,7 @@ class Grid:
         """One BLAS thread for all products of a call where two pools of threads would get in each other's way."""
         from gridc.fusion import blas
 
-        if self.lowering == "fused" and recall(fused.one_blas_thread, self.spec, call.extent, call.lengths):
+        if self.lowering == "fused" and recall(splitting.one_blas_thread, self.spec, call.extent, call.lengths):
             return blas.single_threaded()
         return contextlib.nullcontext()
 

@@ -92,9 +92,9 @@ def needed(
     if indices > limit:
         return indices
     from gridc.fusion.recompute import stored as recomputed
-    from gridc.symbolic import fused
+    from gridc.symbolic import splitting
 
-    lanes = fused.lanes(spec, batch, sizes)
+    lanes = splitting.lanes(spec, batch, sizes)
     tape, slopes = _counts.get((spec.digest, sizes, batch, lanes), lambda: recomputed(spec, sizes, batch, lanes))
     # Every lane adds up its own gradients, and those of a segment apart; all share the transposed weights.
     surface = (1 + training) * _surface(spec, sizes, batch)

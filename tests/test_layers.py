@@ -32,7 +32,7 @@ LAYERS = {
     "how: programs, kernels and PyTensor's graph":
         "symbolic.backends symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
         "fusion.kernels fusion.workspace fusion.buffers fusion.machine fusion.sweep fusion.recompute symbolic.fused "
-        "symbolic.slots symbolic.plain symbolic.lowering summary fusion.segments",
+        "symbolic.splitting symbolic.slots symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
         "training.state training.standardizing training.setup training.loop training.fit",
     "what people call":

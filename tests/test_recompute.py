@@ -16,7 +16,7 @@ import gridc
 from gridc import resources
 from gridc.errors import ResourceError, UsageError
 from gridc.fusion import segments, workspace
-from gridc.symbolic import backends, fused
+from gridc.symbolic import backends, splitting
 from gridc.symbolic.indices import Memory
 from strategies import Case, grids
 
@@ -72,7 +72,7 @@ def test_recomputing_changes_nothing(case: Case, count: int, split: bool) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gridc.symbolic.indices._memory", Memory())  # what was planned otherwise is forgotten
         patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
-        patch.setattr(fused, "lanes", lambda spec, batch, sizes: 2 if split and batch > 1 else 1)
+        patch.setattr(splitting, "lanes", lambda spec, batch, sizes: 2 if split and batch > 1 else 1)
         same(loaded(case, False), loaded(case, True), case.inputs, case.targets, case.lengths)
 
 
@@ -90,7 +90,7 @@ def test_every_step_of_training_agrees(tied: str) -> None:
 def tape(grid: gridc.Grid, time: int) -> int:
     """Numbers that a training step's sweep really keeps, forward and backward."""
     spec = grid.spec
-    return sum(sum(segments.room(lane)) for lane in fused.plan_segments(spec, spec.sizes({"T": time}), 2, None).lanes)
+    return sum(sum(segments.room(lane)) for lane in splitting.plan_segments(spec, spec.sizes({"T": time}), 2, None).lanes)
 
 
 def test_memory_grows_as_the_square_root() -> None:
@@ -103,7 +103,7 @@ def test_memory_grows_as_the_square_root() -> None:
 
 
 def fused_numbers(grid: gridc.Grid, time: int) -> int:
-    lanes = fused.plan(grid.spec, grid.spec.sizes({"T": time}), 2, None).lanes
+    lanes = splitting.plan(grid.spec, grid.spec.sizes({"T": time}), 2, None).lanes
     return sum(sum(workspace.sizes(lane.program)) for lane in lanes)
 
 

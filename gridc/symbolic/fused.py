@@ -10,7 +10,6 @@ is short, and the adjoint runs the sweep again, segment by segment.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -24,16 +23,15 @@ from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.type import TensorType
 
 from gridc.errors import UsageError
-from gridc.fusion import blas, recompute, segments, workspace
+from gridc.fusion import recompute, segments, workspace
 from gridc.fusion import sweep as engine
 from gridc.fusion.buffers import again, lent
 from gridc.fusion.sweep import backward, forward
 from gridc.fusion.workspace import Parameters, Workspace
-from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
-from gridc.scheduling import layout
 from gridc.scheduling.layout import Boundary, Lane, Tap
 from gridc.scheduling.program import Array
+from gridc.symbolic import splitting
 from gridc.symbolic.indices import recall
 from gridc.symbolic.wiring import Variable, Wiring
 
@@ -76,37 +74,6 @@ def prepare(spec: GridSpec, dtype: str) -> None:
     engine.prepare([(t.cell, t.options, len(t.along)) for t in spec.transforms.values() if t.gates], dtype)
 
 
-TWO_LANES = 32_000_000
-"""Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: 34 million gain a sixth, 4 million lose
-a half."""
-POOL = 100_000_000
-"""Multiply-adds from which BLAS may use its own threads."""
-
-
-def lanes(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
-    """How many threads sweep: two where each has examples enough and the work outweighs their meeting."""
-    return 2 if batch >= 2 and _work(spec, batch, sizes) > TWO_LANES and blas.default_threads() > 1 else 1
-
-
-def one_blas_thread(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> bool:
-    """Whether BLAS should keep to one thread during a call: beside threads of ours, and for small products, where a second
-    thread gains nothing and, on a machine that is busy, waits for a core while the first one spins."""
-    return lanes(spec, batch, sizes) > 1 or _work(spec, batch, sizes) < POOL
-
-
-def _work(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> int:
-    """Multiply-adds of a forward sweep."""
-    return sum(spec.rows(n) * len(t.gates) * t.hidden for n, t in spec.transforms.items()) * math.prod(sizes) * batch
-
-
-def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> layout.Layout:
-    return layout.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
-
-
-def plan_segments(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> segments.Layout:
-    return recompute.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
-
-
 def _room(lane: Lane | segments.Lane, dtype: np.dtype[Any]) -> tuple[int, int]:
     """How many numbers the tape and the slopes of a lane hold."""
     if isinstance(lane, segments.Lane):
@@ -123,7 +90,7 @@ class _Arrays:
         self.spec, self.dtype = op.spec, np.dtype(op.dtype)
         by_role = zip(op.roles, arrays, strict=True)
         self.by_role: Mapping[Role, Array] = {role: np.ascontiguousarray(array) for role, array in by_role}
-        self.layout = recall(plan_segments if op.recompute else plan, op.spec, extent, lengths)
+        self.layout = recall(splitting.plan_segments if op.recompute else splitting.plan, op.spec, extent, lengths)
         self.names, self.recomputes = list(op.spec.transforms), op.recompute
 
     def parameters(self) -> Parameters:
