@@ -261,8 +261,34 @@ def pack(unit, w, rows, columns, transposed, packed, start, stop):  # type: igno
                 poke(unit, to, k * width + j, peek(unit, source, k, 0) if used else zero, 1)
 
 
+@functools.cache
+def panel_pack(dtype: str) -> int:
+    """The address of ``pack`` without ``unit``, which is long to compile, too."""
+    return _built_pack(np.dtype(dtype).type).address
+
+
+def _built_pack(F) -> Any:  # type: ignore[no-untyped-def]
+    @numba.cfunc(types.void(*[types.intp] * 7), cache=True, error_model="numpy")
+    def packed(w, rows, columns, transposed, to, start, stop):  # type: ignore[no-untyped-def]
+        pack(np.empty(0, F), w, rows, columns, transposed, to, start, stop)
+
+    return packed
+
+
+@intrinsic
+def call_pack(typing, function, w, rows, columns, transposed, packed, start, stop):  # type: ignore[no-untyped-def]
+    """Calls what ``panel_pack`` built, by its address."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 7)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.none(*[types.intp] * 8), code
+
+
 @numba.njit(error_model="numpy")
-def multiply_once(unit, function, m, k, skip, low, high, a, lda, w, rows, columns, transposed, c, ldc, beta, room):  # type: ignore[no-untyped-def]
+def multiply_once(unit, function, packer, m, k, skip, low, high, a, lda, w, rows, columns, transposed, c, ldc, beta, room):  # type: ignore[no-untyped-def]
     """``C = A B[skip:skip + k, low:high] + beta C``: ``B``, ``rows × columns``, is what ``pack`` makes of ``w``, some panels at
     a time in ``room``."""
     size = unit.itemsize
@@ -270,7 +296,7 @@ def multiply_once(unit, function, m, k, skip, low, high, a, lda, w, rows, column
     last, many = (high + width - 1) // width, group(rows)
     for start in range(low // width, last, many):
         stop = min(last, start + many)
-        pack(unit, w, rows, columns, transposed, room, start, stop)
+        call_pack(packer, w, rows, columns, transposed, room, start, stop)
         first, end = max(low, start * width), min(high, stop * width)
         b = room + (skip - start * rows) * 2 * BYTES
         multiply(unit, function, m, k, first, end, a, lda, b, rows, c + (first - low) * size, ldc, beta)

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from gridc.fusion import blas, kernels
-from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, multiply_once, pack, panel_product
+from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, call_pack, multiply, multiply_once, panel_pack, panel_product
 from gridc.fusion.native import (
     ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
@@ -37,10 +37,10 @@ def compiled() -> tuple[Any, Any, Any, Any]:
 
 
 @functools.cache
-def products(dtype: str) -> tuple[int, int]:
-    """The addresses of BLAS's product and of that with one packed panel."""
+def products(dtype: str) -> tuple[int, int, int]:
+    """The addresses of BLAS's product, of that with one packed panel, and of what packs panels."""
     with kernels.cached():
-        return blas.gemm_address(dtype), panel_product(dtype)
+        return blas.gemm_address(dtype), panel_product(dtype), panel_pack(dtype)
 
 
 @numba.njit(error_model="numpy")
@@ -84,7 +84,7 @@ def _add_state(unit: Array, record: Array, h: int, m: int, target: int, source: 
 
 
 @numba.njit(error_model="numpy")
-def _panels(unit: Array, record: Array, weight: int, transposed: int) -> int:
+def _panels(unit: Array, packer: int, record: Array, weight: int, transposed: int) -> int:
     """Where one of the weights, or its transposed, lies packed; packs it unless it already is."""
     rows, columns = record[INPUTS], record[COLUMNS]
     if transposed:
@@ -95,12 +95,14 @@ def _panels(unit: Array, record: Array, weight: int, transposed: int) -> int:
     at = record[PACKED] + slot * panels * rows * 2 * BYTES
     if word(record[HELD], slot) != weight:
         w = record[W] + weight * rows * columns * unit.itemsize
-        pack(unit, w, rows, columns, transposed, at, 0, panels)
+        call_pack(packer, w, rows, columns, transposed, at, 0, panels)
         keep_word(record[HELD], slot, weight)
     return at
 
 
-def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, forgets: int) -> None:
+def forward(
+    steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, packer: int, forgets: int
+) -> None:
     """The steps in order.
 
     Where it ``forgets``, what lies side by side is read where it is instead of copied into ``Z``, and weights that are used one
@@ -127,10 +129,10 @@ def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: i
                     _gather(unit, blocks[b], record[Z], inputs, first, end)
             if record[PACKED] and record[SLOTS] == 0:
                 w = record[W] + weight * inputs * columns * size
-                multiply_once(unit, panel, end - first, width, start, 0, columns, z, lead, w, inputs, columns, 0,
+                multiply_once(unit, panel, packer, end - first, width, start, 0, columns, z, lead, w, inputs, columns, 0,
                               g, columns, beta, record[PACKED])  # fmt: skip
             elif record[PACKED]:
-                w = _panels(unit, record, weight, 0) + start * 2 * BYTES
+                w = _panels(unit, packer, record, weight, 0) + start * 2 * BYTES
                 multiply(unit, panel, end - first, width, 0, columns, z, lead, w, inputs, g, columns, beta)
             else:
                 w = record[W] + (weight * inputs + start) * columns * size
@@ -143,7 +145,9 @@ def forward(steps: Array, records: Array, blocks: Array, unit: Array, product: i
             _add_state(unit, record, H, M, end, first)
 
 
-def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, progress: int) -> None:
+def backward(
+    steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, packer: int, progress: int
+) -> None:
     """The adjoint of each step, the last first; at ``progress``, an address, it says which cells are done."""
     size, dz = unit.itemsize, unit.ctypes.data
     for step in range(steps.shape[0] - 1, -1, -1):
@@ -167,10 +171,10 @@ def backward(steps: Array, records: Array, blocks: Array, unit: Array, product: 
                     g = record[G] + first * columns * size
                     if record[PACKED] and record[SLOTS] == 0:
                         w = record[W] + weight * inputs * columns * size
-                        multiply_once(unit, panel, end - first, columns, 0, start, start + width, g, columns, w, columns, inputs,
-                                      1, dz, width, 0, record[PACKED])  # fmt: skip
+                        multiply_once(unit, panel, packer, end - first, columns, 0, start, start + width, g, columns, w, columns,
+                                      inputs, 1, dz, width, 0, record[PACKED])  # fmt: skip
                     elif record[PACKED]:
-                        w = _panels(unit, record, weight, 1)
+                        w = _panels(unit, packer, record, weight, 1)
                         multiply(unit, panel, end - first, columns, start, start + width, g, columns, w, columns, dz, width, 0)
                     else:
                         w = record[W] + (weight * inputs + start) * columns * size

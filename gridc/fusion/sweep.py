@@ -49,7 +49,7 @@ def backward(
         _followed(lanes[0], tables[0][0], back[0])
         return found
     together(back)
-    records, (unit, _, panel) = np.stack([table[0] for table in tables]), _kind(lanes[0].dtype)
+    records, (unit, _, panel, _) = np.stack([table[0] for table in tables]), _kind(lanes[0].dtype)
     together([functools.partial(machine.compiled()[2], records, unit, panel, k, threads) for k in range(threads)])
     for total in totals[1:]:
         for mine, theirs in zip((*found.b, *found.p), (*total.b, *total.p), strict=True):
@@ -61,7 +61,7 @@ def backward(
 def _followed(lane: Workspace, records: Array, back: Callable[[Array], None]) -> None:
     """One lane backward, and the weights' gradients behind it in another thread."""
     progress = np.full(1, len(lane.program.steps), np.int64)
-    follow, where, (unit, _, panel) = machine.compiled()[3], address(progress), _kind(lane.dtype)
+    follow, where, (unit, _, panel, _) = machine.compiled()[3], address(progress), _kind(lane.dtype)
     with blas.single_threaded():
         follower = workers().submit(follow, records, lane.program.chunks, unit, panel, where)
         try:
@@ -102,7 +102,7 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
 
 
 @functools.cache
-def _kind(dtype: np.dtype[Any]) -> tuple[Array, int, int]:
+def _kind(dtype: np.dtype[Any]) -> tuple[Array, int, int, int]:
     """What tells compiled code the type, and where its products are."""
     return np.empty(0, dtype), *machine.products(dtype.name)
 

@@ -104,7 +104,7 @@ def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
             value = value + _initial_bias(thing)
         elif rest.split(".")[-1] in ("W", "embed", "A", "C", "E"):
             gates = len(thing.gates) if isinstance(thing, Transform) and rest == "W" and thing.gates else 1
-            value = _drawn(generator, shape, gates, thing.init)
+            value = _drawn(generator, shape, gates, thing.init, dtype)
             if isinstance(thing, Transform) and rest == "W":
                 mask = effective_blocks(spec, thing)
                 value = value if mask is None else value * mask
@@ -118,17 +118,21 @@ def _initial_bias(t: Transform) -> Array:
     return np.repeat([start.get(gate, 0.0) for gate in t.gates], t.hidden)
 
 
-def _drawn(generator: np.random.Generator, shape: Shape, gates: int, init: tuple[str, float]) -> Array:
+CHUNK = 1 << 18
+"""Numbers drawn at a time, in double precision, so that large parameters do not take three times their memory."""
+
+
+def _drawn(generator: np.random.Generator, shape: Shape, gates: int, init: tuple[str, float], dtype: str) -> Array:
     kind, scale = init
     *lead, rows, columns = shape
-    if kind == "normal":
-        return generator.normal(0.0, scale, shape)
-    if kind == "uniform":
-        return generator.uniform(-scale, scale, shape)
     width = columns // gates
-    if kind == "glorot":
-        limit = math.sqrt(6.0 / (rows + width))
-        return generator.uniform(-limit, limit, shape)
+    if kind != "orthogonal":
+        limit = math.sqrt(6.0 / (rows + width)) if kind == "glorot" else scale
+        found = np.empty(math.prod(shape), dtype)
+        for start in range(0, found.size, CHUNK):
+            part = found[start : start + CHUNK]
+            part[:] = generator.normal(0.0, scale, part.size) if kind == "normal" else generator.uniform(-limit, limit, part.size)
+        return found.reshape(shape)
     square = generator.normal(size=(*lead, gates, max(rows, width), min(rows, width)))
     q, r = np.linalg.qr(square)
     q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
