@@ -89,9 +89,11 @@ def _average(b: Block, slot: Array, keep: float, square: bool) -> None:
 
 
 def _sgd(b: Block, o: Mapping[str, Any]) -> None:
+    if o["momentum"] is None:
+        np.multiply(b.g, b.rate, out=b.u)
+        return
     np.copyto(b.u, b.g)
-    if o["momentum"] is not None:
-        _trace(b, b.slots[0], o["momentum"], o["nesterov"])
+    _trace(b, b.slots[0], o["momentum"], o["nesterov"])
     b.u *= b.rate
 
 
