@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import register_jitable
 
-from gridc.fusion.native import copy, intrinsic, peek, poke
+from gridc.fusion.native import copy, intrinsic, invoke, peek, poke
 
 
 def _vector_bytes() -> int:
@@ -178,18 +178,6 @@ def _built(F, size) -> Any:  # type: ignore[no-untyped-def]
     return product
 
 
-@intrinsic
-def _call(typing, function, m, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
-    """Calls what ``panel_product`` built, by its address."""
-
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 11)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-        return context.get_dummy_value()
-
-    return types.none(*[types.intp] * 12), code
-
-
 @numba.njit(error_model="numpy")
 def multiply(unit, function, m, k, low, high, a, lda, packed, depth, c, ldc, beta):  # type: ignore[no-untyped-def]
     """``C = A B[:k, low:high] + beta C``: ``A`` is ``m × k``; ``packed`` is where B's first row lies in its first panel, whose
@@ -198,7 +186,7 @@ def multiply(unit, function, m, k, low, high, a, lda, packed, depth, c, ldc, bet
     width = 2 * BYTES // size
     for p in range(low // width, (high + width - 1) // width):
         b, at = packed + p * depth * 2 * BYTES, c + (p * width - low) * size
-        _call(function, m, k, a, lda, 1, b, at, ldc, beta, max(0, low - p * width), min(width, high - p * width))
+        invoke(function, (m, k, a, lda, 1, b, at, ldc, beta, max(0, low - p * width), min(width, high - p * width)))
 
 
 @numba.njit(error_model="numpy")
@@ -211,7 +199,7 @@ def accumulate(unit, function, rows, m, low, high, a, lda, b, ldb, c, ldc, beta,
         for start in range(low, high, width):
             used = min(width, high - start)
             _pack_panel(unit, b + (first * ldb + start) * size, k, ldb, used, room)
-            _call(function, m, k, a + first * lda * size, 1, lda, room, c + start * size, ldc, beta or first, 0, used)
+            invoke(function, (m, k, a + first * lda * size, 1, lda, room, c + start * size, ldc, beta or first, 0, used))
 
 
 @numba.njit(error_model="numpy")
@@ -275,18 +263,6 @@ def _built_pack(F) -> Any:  # type: ignore[no-untyped-def]
     return packed
 
 
-@intrinsic
-def call_pack(typing, function, w, rows, columns, transposed, packed, start, stop):  # type: ignore[no-untyped-def]
-    """Calls what ``panel_pack`` built, by its address."""
-
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 7)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-        return context.get_dummy_value()
-
-    return types.none(*[types.intp] * 8), code
-
-
 @numba.njit(error_model="numpy")
 def multiply_once(unit, function, packer, m, k, skip, low, high, a, lda, w, rows, columns, transposed, c, ldc, beta, room):  # type: ignore[no-untyped-def]
     """``C = A B[skip:skip + k, low:high] + beta C``: ``B``, ``rows × columns``, is what ``pack`` makes of ``w``, some panels at
@@ -296,7 +272,7 @@ def multiply_once(unit, function, packer, m, k, skip, low, high, a, lda, w, rows
     last, many = (high + width - 1) // width, group(rows)
     for start in range(low // width, last, many):
         stop = min(last, start + many)
-        call_pack(packer, w, rows, columns, transposed, room, start, stop)
+        invoke(packer, (w, rows, columns, transposed, room, start, stop))
         first, end = max(low, start * width), min(high, stop * width)
         b = room + (skip - start * rows) * 2 * BYTES
         multiply(unit, function, m, k, first, end, a, lda, b, rows, c + (first - low) * size, ldc, beta)

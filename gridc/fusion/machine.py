@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from gridc.fusion import blas, kernels
-from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, call_pack, multiply, multiply_once, panel_pack, panel_product
+from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, multiply_once, panel_pack, panel_product
 from gridc.fusion.native import (
     ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
@@ -95,7 +95,7 @@ def _panels(unit: Array, packer: int, record: Array, weight: int, transposed: in
     at = record[PACKED] + slot * panels * rows * 2 * BYTES
     if word(record[HELD], slot) != weight:
         w = record[W] + weight * rows * columns * unit.itemsize
-        call_pack(packer, w, rows, columns, transposed, at, 0, panels)
+        invoke(packer, (w, rows, columns, transposed, at, 0, panels))
         keep_word(record[HELD], slot, weight)
     return at
 
@@ -113,7 +113,7 @@ def forward(
         kind, t, first, end, weight, low, high, beta = steps[step]
         record = records[t]
         inputs, columns = record[INPUTS], record[COLUMNS]
-        if forgets and record[SLOTS] <= 1 and (kind in (PRODUCT, CELL)):
+        if forgets and record[SLOTS] <= 1 and kind in (PRODUCT, CELL):
             start = word(record[ENDS], weight)
             record[Z] += (moved[t] - start) * inputs * size
             record[G] += (moved[t] - start) * columns * size
@@ -138,7 +138,7 @@ def forward(
                 w = record[W] + (weight * inputs + start) * columns * size
                 gemm(unit, product, 0, 0, end - first, columns, width, z, lead, w, columns, beta, g, columns)
         elif kind == CELL:
-            invoke(record[FORWARD], record.ctypes.data, first, end, weight)
+            invoke(record[FORWARD], (record.ctypes.data, first, end, weight))
         elif kind == COPY:
             _gather(unit, blocks[low], record[H], record[HIDDEN], first, end)
         else:
@@ -155,7 +155,7 @@ def backward(
         record = records[t]
         inputs, columns = record[INPUTS], record[COLUMNS]
         if kind == CELL:
-            invoke(record[ADJOINT], record.ctypes.data, first, end, weight)
+            invoke(record[ADJOINT], (record.ctypes.data, first, end, weight))
             publish(progress, step)
         elif kind == WRAP:
             _add_state(unit, record, DH, DM, first, end)

@@ -133,15 +133,16 @@ def give_way(typing):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def invoke(typing, function, record, first, last, weight):  # type: ignore[no-untyped-def]
-    """Calls a kernel by address."""
+def invoke(typing, function, arguments):  # type: ignore[no-untyped-def]
+    """Calls what lies at an address with a tuple of words."""
 
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+    def code(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        values = cgutils.unpack_tuple(builder, given[1])
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * len(values))
+        builder.call(builder.inttoptr(given[0], kind.as_pointer()), values)
         return context.get_dummy_value()
 
-    return types.none(*[types.intp] * 5), code
+    return types.none(types.intp, arguments), code
 
 
 @intrinsic

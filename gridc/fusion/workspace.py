@@ -41,8 +41,6 @@ class Places:
     holders: Array
     gated: tuple[int, ...]
     """The transforms that have weights."""
-    weights: tuple[tuple[int, ...] | None, ...]
-    """Per transform the shape of its weights."""
     products: int
     """Multiply-adds of the weights' gradients."""
     joined: tuple[tuple[int, int, int], ...]
@@ -158,12 +156,10 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
             blocks.append((column, width, 0, address(index), 0))
             column += width
     gated = [t for t, own in enumerate(program.transforms) if own.gates]
-    weights = [(len(own.weight_ends) - 1, inputs, own.width) if own.gates else None
-               for own, (_, inputs) in zip(program.transforms, shapes[2], strict=True)]  # fmt: skip
     products = sum(rows * inputs * columns for (rows, inputs), (_, columns) in zip(*shapes[2:], strict=True))
     return Places(
         shapes, *sizes(program), states, packs[-1] + gemm.ALIGNMENT // size, slots[-1], records,
-        np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), tuple(weights), products,
+        np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), products,
         tuple(joined), tuple(keep),
     )  # fmt: skip
 
