@@ -14,7 +14,7 @@ import gridc
 ROOT = Path(gridc.__file__).parent
 LAYERS = {
     "words and numbers that everything uses":
-        "errors options resources training.interrupts fusion.blas fusion.threads cells pictures.scene",
+        "errors options resources training.interrupts fusion.blas fusion.threads fusion.buffers cells pictures.scene",
     "what a spec means, and data and models as files":
         "language.spec language.lattice model_file data.conversion data.datasets training.history data.text training.checkpoint "
         "data.columns data.files data.mini_batches language.arrays language.parameters language.noise data.sampling "
@@ -31,7 +31,7 @@ LAYERS = {
         "scheduling.report pictures.exports pictures.drawing pictures.cell_drawing pictures.unrolled_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
         "symbolic.backends symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
-        "fusion.kernels fusion.workspace fusion.buffers fusion.machine fusion.sweep fusion.recompute symbolic.fused "
+        "fusion.kernels fusion.workspace fusion.machine fusion.sweep fusion.recompute symbolic.fused "
         "symbolic.splitting symbolic.slots symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
         "training.state training.standardizing training.setup training.loop training.fit",

@@ -152,9 +152,7 @@ class _Runs:
             p.append(np.zeros((count, peepholes), dtype) if peepholes else None)
         parameters = sweep.Parameters(w, [None] * len(w), p)  # type: ignore[arg-type]  # lists of arrays or None
         # The tables of addresses are the engine's own; running a sweep piece by piece is nobody's business but this module's.
-        none = [None] * len(program.transforms)
         self._tables = self._space.tables(parameters)
-        self._keep = (parameters, none)
 
     def _cut(self, plan: Schedule, program: Program, batch: int) -> None:
         """The program's steps by turns, and what each turn does."""
@@ -187,7 +185,7 @@ class _Runs:
 
     def seconds(self, rounds: int) -> Floats:
         """The least time of each turn over so many sweeps, the cost of asking taken off."""
-        records, blocks, _ = self._tables
+        records, blocks = self._tables.records, self._tables.blocks
         run, unit, products = machine.compiled()[0], np.empty(0, np.float32), machine.products("float32")
         empty = np.zeros((0, 8), np.int64)
         times = np.zeros((rounds + 1, len(self._pieces)))

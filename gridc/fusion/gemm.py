@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import register_jitable
 
-from gridc.fusion.native import copy, intrinsic, invoke, peek, poke
+from gridc.fusion.native import copy, intrinsic, invoke, peek, pointer, poke
 
 
 def _vector_bytes() -> int:
@@ -50,6 +50,11 @@ def panel(dtype: Any) -> int:
 def room(rows: int, columns: int, dtype: Any) -> int:
     """Numbers of a packed matrix."""
     return -(-columns // panel(dtype)) * rows * panel(dtype)
+
+
+def line(dtype: Any) -> int:
+    """Numbers of the panel that ``accumulate`` packs, and what it takes to start at a line of the cache."""
+    return DEPTH * panel(dtype) + ALIGNMENT // np.dtype(dtype).itemsize
 
 
 @intrinsic(prefer_literal=True)
@@ -153,10 +158,10 @@ def _transpose(typing, like, source, stride, target):  # type: ignore[no-untyped
 
 
 @functools.cache
-def panel_product(dtype: str) -> int:
-    """The address of what multiplies with one panel, tile below tile: compiled once and called by address, since the tiles are
-    long to compile and several functions need them."""
-    return _built(np.dtype(dtype).type, np.dtype(dtype).itemsize).address
+def panel_product(dtype: str) -> Any:
+    """What multiplies with one panel, tile below tile: compiled once and called by address, since the tiles are long to compile
+    and several functions need them.  Kept for the life of the process, as its address is."""
+    return _built(np.dtype(dtype).type, np.dtype(dtype).itemsize)
 
 
 def _built(F, size) -> Any:  # type: ignore[no-untyped-def]
@@ -250,15 +255,15 @@ def pack(unit, w, rows, columns, transposed, packed, start, stop):  # type: igno
 
 
 @functools.cache
-def panel_pack(dtype: str) -> int:
-    """The address of ``pack`` without ``unit``, which is long to compile, too."""
-    return _built_pack(np.dtype(dtype).type).address
+def panel_pack(dtype: str) -> Any:
+    """``pack`` without ``unit``, which is long to compile, too; kept as ``panel_product`` is."""
+    return _built_pack(np.dtype(dtype).type)
 
 
 def _built_pack(F) -> Any:  # type: ignore[no-untyped-def]
     @numba.cfunc(types.void(*[types.intp] * 7), cache=True, error_model="numpy")
     def packed(w, rows, columns, transposed, to, start, stop):  # type: ignore[no-untyped-def]
-        pack(np.empty(0, F), w, rows, columns, transposed, to, start, stop)
+        pack(numba.carray(pointer(to), 0, F), w, rows, columns, transposed, to, start, stop)  # a view, for its type
 
     return packed
 

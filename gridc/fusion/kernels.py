@@ -52,12 +52,14 @@ def _digest(text: str) -> str:
 
 
 @functools.cache
-def load(cell: str, options: cells.Options, dimensions: int, dtype: str) -> tuple[int, int]:
-    """Addresses of the forward and the adjoint kernel of a cell, from the disk cache where they are in it."""
+def load(cell: str, options: cells.Options, dimensions: int, dtype: str) -> tuple[Any, Any]:
+    """The forward and the adjoint kernel of a cell, from the disk cache where they are in it.
+
+    They are kept for the life of the process, as their addresses are."""
     text = source(cell, options, dimensions, dtype)
     with _lock:
         module = _module(text, f"{cell}_{dtype}".replace("-", "_"))
-    return module.forward.address, module.adjoint.address
+    return module.forward, module.adjoint
 
 
 def _module(text: str, title: str) -> ModuleType:

@@ -1,7 +1,11 @@
 """The compiled code that runs a program's steps, forward and backward; the whole sweep is one call.
 
 Everything is an address: of arrays in a transform's record (``gridc.fusion.native``), of BLAS's product, of the cells' kernels.
-So this is compiled once a type, whatever the grid.  ``unit`` gives that type, and the adjoint's room for one product.
+So this is compiled once a type, whatever the grid.
+
+Nothing is allocated here: Numba frees an array after its last use in the code, and knows nothing of an address that is used
+later.  What is worked in comes from Python, which holds it during the call.  ``unit`` is an array that gives the type, and room
+to work in: the adjoint's for one product, that of the weights' gradients (``gemm.line``) for one panel.
 """
 
 # pyright: basic
@@ -12,12 +16,11 @@ import functools
 from typing import Any
 
 import numba
-import numpy as np
 
 from gridc.fusion import blas, kernels
-from gridc.fusion.gemm import ALIGNMENT, BYTES, DEPTH, accumulate, multiply, multiply_once, panel_pack, panel_product
+from gridc.fusion.gemm import BYTES, DEPTH, accumulate, multiply, multiply_once, panel_pack, panel_product
 from gridc.fusion.native import (
-    ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z,
+    ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, MOVED, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
 from gridc.fusion.native import copy, gemm, give_way, invoke, keep_word, observe, peek, poke, publish, word
 from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, SOURCE, WIDTH
@@ -40,7 +43,7 @@ def compiled() -> tuple[Any, Any, Any, Any]:
 def products(dtype: str) -> tuple[int, int, int]:
     """The addresses of BLAS's product, of that with one packed panel, and of what packs panels."""
     with kernels.cached():
-        return blas.gemm_address(dtype), panel_product(dtype), panel_pack(dtype)
+        return blas.gemm_address(dtype), panel_product(dtype).address, panel_pack(dtype).address
 
 
 @numba.njit(error_model="numpy")
@@ -108,16 +111,15 @@ def forward(
     Where it ``forgets``, what lies side by side is read where it is instead of copied into ``Z``, and weights that are used one
     after the other have ``Z`` and ``G`` in one place, which stays in the cache."""
     size = unit.itemsize
-    moved = np.zeros(records.shape[0], np.int64)
     for step in range(steps.shape[0]):
         kind, t, first, end, weight, low, high, beta = steps[step]
         record = records[t]
         inputs, columns = record[INPUTS], record[COLUMNS]
         if forgets and record[SLOTS] <= 1 and kind in (PRODUCT, CELL):
             start = word(record[ENDS], weight)
-            record[Z] += (moved[t] - start) * inputs * size
-            record[G] += (moved[t] - start) * columns * size
-            moved[t] = start
+            record[Z] += (record[MOVED] - start) * inputs * size
+            record[G] += (record[MOVED] - start) * columns * size
+            record[MOVED] = start
         if kind == PRODUCT:
             start = blocks[low, COLUMN]
             width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
@@ -195,8 +197,7 @@ def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> N
     ``records[lane]`` are a lane's; where there are fewer weights than parts, a part is some of their columns."""
     size = unit.itemsize
     width = 2 * BYTES // size
-    lines = np.empty(DEPTH * width + ALIGNMENT, unit.dtype)
-    room = _aligned(lines)
+    room = unit.ctypes.data
     for t in range(records.shape[1]):
         inputs, columns, count = records[0, t, INPUTS], records[0, t, COLUMNS], records[0, t, WEIGHTS]
         low, high = 0, columns
@@ -228,8 +229,7 @@ def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> N
 def follow(records: Array, chunks: Array, unit: Array, panel: int, progress: int) -> None:
     """The weights' gradients of one lane, chunk by chunk behind ``backward``, which runs in another thread."""
     size = unit.itemsize
-    lines = np.empty(DEPTH * (2 * BYTES // size) + ALIGNMENT, unit.dtype)
-    room = _aligned(lines)
+    room = unit.ctypes.data
     for chunk in range(chunks.shape[0]):
         t, weight, first, end, step, added = chunks[chunk]
         record = records[t]
@@ -245,12 +245,6 @@ def follow(records: Array, chunks: Array, unit: Array, panel: int, progress: int
             accumulate(unit, panel, end - first, inputs, 0, columns, z, inputs, g, columns, dw, columns, added, room)
         else:
             _clear(unit, dw, inputs, columns, 0, columns)
-
-
-@numba.njit(error_model="numpy")
-def _aligned(lines: Array) -> int:
-    """The first line of the cache in there."""
-    return (lines.ctypes.data + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 
 @numba.njit(error_model="numpy")

@@ -21,9 +21,9 @@ intrinsic: Any = extending.intrinsic  # typed here as what it is: compiled code 
 
 # Words of a transform's record.
 RECORD = ("hidden", "columns", "inputs", "h", "m", "z", "g", "w", "b", "p", "dh", "dm", "dw", "db", "dp", "rows",
-          "packed", "slots", "held", "forward", "adjoint", "scratch", "weights", "ends")  # fmt: skip
+          "packed", "slots", "held", "forward", "adjoint", "scratch", "weights", "ends", "moved")  # fmt: skip
 (HIDDEN, COLUMNS, INPUTS, H, M, Z, G, W, B, P, DH, DM, DW, DB, DP, ROWS,
- PACKED, SLOTS, HELD, FORWARD, ADJOINT, SCRATCH, WEIGHTS, ENDS) = range(len(RECORD))  # fmt: skip
+ PACKED, SLOTS, HELD, FORWARD, ADJOINT, SCRATCH, WEIGHTS, ENDS, MOVED) = range(len(RECORD))  # fmt: skip
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
 _STREAMS = 64
@@ -130,6 +130,16 @@ def give_way(typing):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.none(), code
+
+
+@intrinsic
+def pointer(typing, address):  # type: ignore[no-untyped-def]
+    """The address as ``numba.carray`` takes it."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.intp), code
 
 
 @intrinsic

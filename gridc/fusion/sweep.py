@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
 from gridc import cells
-from gridc.fusion import blas, kernels, machine
-from gridc.fusion.threads import together, workers
-from gridc.fusion.workspace import Parameters, Workspace, address
+from gridc.fusion import blas, gemm, kernels, machine
+from gridc.fusion.buffers import lent
+from gridc.fusion.threads import ended, together, workers
+from gridc.fusion.workspace import Parameters, Tables, Workspace, address, aligned
 from gridc.scheduling.program import Array, Program, TransformProgram
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
@@ -43,14 +45,17 @@ def backward(
     found = parameters.empty() if out is None else out
     totals = [Parameters(found.w, *(_fresh(each, k) for each in (found.b, found.p))) for k in range(len(lanes))]
     tables = [lane.tables(parameters, total) for lane, total in zip(lanes, totals, strict=True)]
-    back = [functools.partial(_run_backward, lane, *table[:2]) for lane, table in zip(lanes, tables, strict=True)]
+    back = [functools.partial(_run_backward, lane, table) for lane, table in zip(lanes, tables, strict=True)]
     threads = _threads(lanes) if threads is None else threads
-    if len(lanes) == 1 and threads > 1:
-        _followed(lanes[0], tables[0][0], back[0])
-        return found
-    together(back)
-    records, (unit, _, panel, _) = np.stack([table[0] for table in tables]), _kind(lanes[0].dtype)
-    together([functools.partial(machine.compiled()[2], records, unit, panel, k, threads) for k in range(threads)])
+    followed = len(lanes) == 1 and threads > 1
+    line = gemm.line(lanes[0].dtype)
+    with lent(line if followed else line * threads, lanes[0].dtype.name) as lines:
+        if followed:
+            _followed(lanes[0], tables[0], back[0], aligned(lines))
+            return found
+        together(back)
+        rooms = [aligned(lines[k * line : (k + 1) * line]) for k in range(threads)]
+        together([functools.partial(_run_weights, tables, room, k, threads) for k, room in enumerate(rooms)])
     for total in totals[1:]:
         for mine, theirs in zip((*found.b, *found.p), (*total.b, *total.p), strict=True):
             if mine is not None and theirs is not None:
@@ -58,19 +63,18 @@ def backward(
     return found
 
 
-def _followed(lane: Workspace, records: Array, back: Callable[[Array], None]) -> None:
+def _followed(lane: Workspace, tables: Tables, back: Callable[[Array], None], room: Array) -> None:
     """One lane backward, and the weights' gradients behind it in another thread."""
     progress = np.full(1, len(lane.program.steps), np.int64)
-    follow, where, (unit, _, panel, _) = machine.compiled()[3], address(progress), _kind(lane.dtype)
+    followers: list[Future[None]] = []
     with blas.single_threaded():
-        follower = workers().submit(follow, records, lane.program.chunks, unit, panel, where)
         try:
+            followers.append(workers().submit(_run_follow, tables, lane.program.chunks, room, progress))
             back(progress)
         finally:
             progress[0] = -1  # also where it was interrupted: the other thread must not wait for ever
-            error = follower.exception()
-        if error is not None:
-            raise error
+            ended(followers)
+    followers[0].result()
 
 
 def _threads(lanes: Sequence[Workspace]) -> int:
@@ -93,7 +97,7 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
     dtype = np.dtype(dtype)
     for cell, options, dimensions in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name)
-    empty, unit = np.zeros((0, 8), np.int64), np.zeros(1, dtype)
+    empty, unit = np.zeros((0, 8), np.int64), np.zeros(gemm.line(dtype), dtype)
     ahead, back, weights, follow = machine.compiled()
     ahead(empty, empty, empty, unit, *machine.products(dtype.name), 0)
     back(empty, empty, empty, unit, *machine.products(dtype.name), 0)
@@ -108,13 +112,24 @@ def _kind(dtype: np.dtype[Any]) -> tuple[Array, int, int, int]:
 
 
 def _run_forward(lane: Workspace, parameters: Parameters, forgets: bool) -> None:
-    records, blocks, _keep = lane.tables(parameters)
-    machine.compiled()[0](lane.program.steps, records, blocks, *_kind(lane.dtype), int(forgets))
+    tables = lane.tables(parameters)
+    machine.compiled()[0](lane.program.steps, tables.records, tables.blocks, *_kind(lane.dtype), int(forgets))
 
 
-def _run_backward(lane: Workspace, records: Array, blocks: Array, progress: Array | None = None) -> None:
+def _run_backward(lane: Workspace, tables: Tables, progress: Array | None = None) -> None:
     progress = np.empty(1, np.int64) if progress is None else progress
-    machine.compiled()[1](lane.program.steps, records, blocks, lane.scratch, *_kind(lane.dtype)[1:], address(progress))
+    steps, products = lane.program.steps, _kind(lane.dtype)[1:]
+    machine.compiled()[1](steps, tables.records, tables.blocks, lane.scratch, *products, address(progress))
+
+
+def _run_weights(tables: Sequence[Tables], room: Array, part: int, parts: int) -> None:
+    """One part of the weights' gradients of all lanes."""
+    records = np.stack([each.records for each in tables])
+    machine.compiled()[2](records, room, _kind(room.dtype)[2], part, parts)
+
+
+def _run_follow(tables: Tables, chunks: Array, room: Array, progress: Array) -> None:
+    machine.compiled()[3](tables.records, chunks, room, _kind(room.dtype)[2], address(progress))
 
 
 def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from gridc.fusion import blas
 
@@ -21,16 +21,32 @@ if hasattr(os, "register_at_fork"):
 
 
 def together(tasks: Sequence[Callable[[], None]]) -> None:
-    """Runs the first task here and the others in threads, with one BLAS thread each where there are several."""
+    """Runs the first task here and the others in threads, with one BLAS thread each where there are several.
+
+    None of them still runs when this returns or raises, Ctrl-C included."""
     if len(tasks) == 1:
         tasks[0]()
         return
+    others: list[Future[None]] = []
     with blas.single_threaded():
-        others = [workers().submit(task) for task in tasks[1:]]
         try:
+            for task in tasks[1:]:
+                others.append(workers().submit(task))
             tasks[0]()
         finally:
-            errors = [other.exception() for other in others]
-        for error in errors:
-            if error is not None:
-                raise error
+            ended(others)
+    for other in others:
+        other.result()
+
+
+def ended(futures: Sequence[Future[None]]) -> None:
+    """Waits until all have ended; what interrupts it is raised then: they work on memory that whoever waits takes away."""
+    interruption: BaseException | None = None
+    while True:
+        try:
+            wait(futures)
+            break
+        except BaseException as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption

@@ -12,6 +12,7 @@ import numpy as np
 
 from gridc import cells
 from gridc.fusion import gemm, kernels, native
+from gridc.fusion.buffers import fresh
 from gridc.scheduling.program import Array, Program
 
 ENOUGH_ROWS = 4  # that use one weight, from which packing it pays
@@ -44,8 +45,8 @@ class Places:
     products: int
     """Multiply-adds of the weights' gradients."""
     joined: tuple[tuple[int, int, int], ...]
-    keep: tuple[Array, ...]
-    """Arrays whose addresses stand in ``records``."""
+    owners: tuple[Any, ...]
+    """What the addresses in ``records`` and ``blocks`` lead to."""
 
 
 _known: WeakKeyDictionary[Program, dict[np.dtype[Any], Places]] = WeakKeyDictionary()
@@ -69,6 +70,35 @@ def address(array: Array | None) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
     except (TypeError, ValueError):  # read-only, or empty
         return int(array.__array_interface__["data"][0])
+
+
+def aligned(numbers: Array) -> Array:
+    """What is left of a vector from the first line of the cache on."""
+    return numbers[-address(numbers) % gemm.ALIGNMENT // numbers.itemsize :]
+
+
+class Addresses:
+    """Gives addresses, and holds what they lead to: ``owners`` must live as long as whatever they are written into."""
+
+    def __init__(self) -> None:
+        self.owners: list[Any] = []
+
+    def of(self, array: Array | None) -> int:
+        """As ``address``."""
+        self.owners.append(array)
+        return address(array)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What compiled code runs on: ``records`` ``[transforms, words]`` and ``blocks`` ``[blocks, words]``, and the owners of all
+    that their addresses lead to.
+
+    Whoever holds it can follow them, so this is what goes to another thread, never the words alone."""
+
+    records: Array
+    blocks: Array
+    owners: tuple[Any, ...]
 
 
 def _shapes(program: Program) -> tuple[Shapes, Shapes, Shapes, Shapes]:
@@ -117,18 +147,17 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
     slots, packs = _starts(program.slots), _starts(packed)
     records = np.zeros((count, len(native.RECORD)), np.int64)
     holders = np.zeros_like(records)
-    keep: list[Array] = []
+    addresses = Addresses()
 
     def put(t: int, where: str, word: int, value: int) -> None:
         records[t, word] = value
         holders[t, word] = HOLDERS.index(where)
 
     for t, own in enumerate(program.transforms):
-        rows = np.array([address(index) for index in own.memory_rows], np.int64)
-        keep.append(rows)
+        rows = np.array([addresses.of(index) for index in own.memory_rows], np.int64)
         records[t, native.HIDDEN], records[t, native.COLUMNS] = own.hidden, own.width
         records[t, native.INPUTS] = sum(program.widths(t))
-        records[t, native.ROWS], records[t, native.ENDS] = address(rows), address(own.weight_ends)
+        records[t, native.ROWS], records[t, native.ENDS] = addresses.of(rows), addresses.of(own.weight_ends)
         records[t, native.WEIGHTS] = len(own.weight_ends) - 1 if own.gates else 0
         for k, word in enumerate((native.H, native.M, native.Z, native.G)):
             if k != 1 or cells.CELLS[own.cell].memory:
@@ -142,25 +171,26 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
         if packed[t]:
             put(t, "packed", native.PACKED, packs[t] * size)
         if own.gates:
-            records[t, [native.FORWARD, native.ADJOINT]] = kernels.load(own.cell, own.options, own.dimensions, dtype.name)
+            both = kernels.load(own.cell, own.options, own.dimensions, dtype.name)
+            records[t, [native.FORWARD, native.ADJOINT]] = [kernel.address for kernel in both]
     blocks: list[tuple[int, ...]] = []
     joined: list[tuple[int, int, int]] = []
     for t, own in enumerate(program.transforms):
         column = 0
         for u, index in zip(own.sources, own.read_rows, strict=True):
             width = program.transforms[u].hidden
-            blocks.append((column, width, starts[u] * size, address(index), starts[u] * size))
+            blocks.append((column, width, starts[u] * size, addresses.of(index), starts[u] * size))
             column += width
         for j, (width, index) in enumerate(zip(own.joined, own.joined_rows, strict=True)):
             joined.append((len(blocks), t, j))
-            blocks.append((column, width, 0, address(index), 0))
+            blocks.append((column, width, 0, addresses.of(index), 0))
             column += width
     gated = [t for t, own in enumerate(program.transforms) if own.gates]
     products = sum(rows * inputs * columns for (rows, inputs), (_, columns) in zip(*shapes[2:], strict=True))
     return Places(
         shapes, *sizes(program), states, packs[-1] + gemm.ALIGNMENT // size, slots[-1], records,
         np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), products,
-        tuple(joined), tuple(keep),
+        tuple(joined), tuple(addresses.owners),
     )  # fmt: skip
 
 
@@ -177,7 +207,8 @@ class Parameters:
     p: list[Array | None]
 
     def empty(self) -> Parameters:
-        return Parameters(*([None if a is None else np.empty_like(a) for a in arrays] for arrays in (self.w, self.b, self.p)))
+        arrays = (self.w, self.b, self.p)
+        return Parameters(*([None if a is None else fresh(a.shape, a.dtype) for a in each] for each in arrays))
 
     def add(self, other: Parameters) -> None:
         for mine, theirs in zip((*self.w, *self.b, *self.p), (*other.w, *other.b, *other.p), strict=True):
@@ -214,8 +245,7 @@ class Workspace:
     @functools.cached_property
     def packed(self) -> Array:
         """From a line of the cache on."""
-        room = np.empty(self.places.packed, self.dtype) if self._packed is None else self._packed
-        return room[-address(room) % gemm.ALIGNMENT // self.dtype.itemsize :]
+        return aligned(fresh(self.places.packed, self.dtype) if self._packed is None else self._packed)
 
     @property
     def scratch(self) -> Array:
@@ -262,29 +292,28 @@ class Workspace:
         """Zeroes ``dh`` and ``dm``."""
         self.slopes[: self.places.states] = 0
 
-    def tables(self, parameters: Parameters, gradients: Parameters | None = None) -> tuple[Array, Array, list[Any]]:
-        """Records and blocks with addresses in them, and arrays that must live as long."""
-        where = self.places
+    def tables(self, parameters: Parameters, gradients: Parameters | None = None) -> Tables:
+        """The program's own, with the addresses of these arrays."""
+        where, addresses = self.places, Addresses()
+        at = addresses.of
         held = np.full(where.held, -1, np.int64)
-        slopes = 0 if gradients is None else address(self.slopes)
-        bases = np.array([0, address(self.tape), slopes, address(self.packed), address(held)])
+        slopes = 0 if gradients is None else at(self.slopes)
+        bases = np.array([0, at(self.tape), slopes, at(self.packed), at(held)])
         records = where.records + bases[where.holders]
         blocks = where.blocks.copy()
         blocks[:, SOURCE] += bases[1]
         blocks[:, GRADIENT] += slopes
         for n, t, j in where.joined:
-            blocks[n, SOURCE], blocks[n, GRADIENT] = address(self.joined[t][j]), address(self.djoined[t][j])
-        keep: list[Any] = [held]
+            blocks[n, SOURCE], blocks[n, GRADIENT] = at(self.joined[t][j]), at(self.djoined[t][j])
         rows: list[list[int]] = []
         for t in where.gated:
             b, db = parameters.b[t], None if gradients is None else gradients.b[t]
             if b is None:
                 own = self.program.transforms[t]
                 b, db = (np.zeros((len(own.weight_ends) - 1, own.width), self.dtype) for _ in range(2))
-                keep += [b, db]
-            mine = [address(parameters.w[t]), address(b), address(parameters.p[t])]
-            theirs = [0] * 3 if gradients is None else [address(gradients.w[t]), address(db), address(gradients.p[t])]
+            mine = [at(parameters.w[t]), at(b), at(parameters.p[t])]
+            theirs = [0] * 3 if gradients is None else [at(gradients.w[t]), at(db), at(gradients.p[t])]
             rows.append(mine + theirs)
         if rows:
             records[np.array(where.gated)[:, None], _PARAMETERS] = rows
-        return records, blocks, keep
+        return Tables(records, blocks, (*where.owners, *addresses.owners))

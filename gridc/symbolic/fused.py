@@ -160,7 +160,7 @@ class _SweepOp(Op):
     dtype: str
     roles: tuple[Role, ...]
     recompute: bool
-    made: dict[Any, np.ndarray]
+    made: dict[Any, tuple[np.ndarray, int]]
     """The arrays that it gave away last (``buffers.again``)."""
 
     def tap_types(self) -> list[TensorType]:
@@ -182,7 +182,7 @@ class Sweep(_SweepOp):
 
     def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False, forgets: bool = False):
         self.spec, self.dtype, self.roles, self.recompute, self.forgets = spec, dtype, roles, recompute, forgets
-        self.made: dict[Any, np.ndarray] = {}
+        self.made = {}
 
     def make_node(self, *inputs: Any) -> Apply:
         variables = [pt.as_tensor_variable(v) for v in inputs]
@@ -248,7 +248,7 @@ class Adjoint(_SweepOp):
         unasked: tuple[Role, ...] = (),
     ):  # fmt: skip
         self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
-        self.made: dict[Any, np.ndarray] = {}
+        self.made = {}
         self.inplace, self.unasked = inplace, unasked
         if inplace:
             self.destroy_map = {0: [2 + len(roles)]}

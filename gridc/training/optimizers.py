@@ -15,6 +15,7 @@ import numpy as np
 
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.fusion import blas
+from gridc.fusion.buffers import fresh
 from gridc.fusion.threads import together
 from gridc.options import checked
 from gridc.training.learning_rates import Schedule
@@ -108,7 +109,7 @@ class Optimizer:
         for names in groups:
             size, dtype = sum(parameters[name].size for name in names), parameters[names[0]].dtype
             slots = tuple(np.full(size, value, dtype) for value in initial.values())
-            vectors = [np.empty(size, dtype) for _ in range(2 if len(names) > 1 else 0)]
+            vectors = [fresh(size, dtype) for _ in range(2 if len(names) > 1 else 0)]
             gathered = [_Gathered(vector, _parts(vector, names, parameters)) for vector in vectors]
             self._units.append(_Unit(tuple(names), slots, (gathered[0], gathered[1]) if gathered else None))
             for slot, vector in zip(initial, slots, strict=True):
@@ -169,8 +170,7 @@ class Optimizer:
         """The blocks that start at the elements ``cut``, in the scratch of one thread."""
         decay = self.options["weight_decay"]
         if (p.dtype, number) not in self._scratch:
-            made = np.empty(BLOCK, p.dtype), np.empty(BLOCK, p.dtype), np.empty(BLOCK, p.dtype)
-            self._scratch[p.dtype, number] = made
+            self._scratch[p.dtype, number] = fresh(BLOCK, p.dtype), fresh(BLOCK, p.dtype), fresh(BLOCK, p.dtype)
         u, s, scaled = self._scratch[p.dtype, number]
         for start in cut:
             part = slice(start, min(start + BLOCK, p.size))

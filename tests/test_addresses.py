@@ -1,0 +1,113 @@
+"""No address outlives the array behind it: compiled code allocates nothing, and tables hold all that they lead to."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gridc.cells import CELLS, Options
+from gridc.fusion import gemm, kernels, machine, native, workspace
+from gridc.fusion.workspace import Parameters, Workspace
+from gridc.language.reader import read
+from gridc.scheduling import layout
+from strategies import grids
+
+ALLOCATES = re.compile(r"NRT_(?:MemInfo_\w*alloc\w*|Allocate\w*)|\bmalloc\b|\bcalloc\b")
+"""What compiled code calls for an array of its own."""
+TABLES = np.zeros((0, 8), np.int64)
+STEPS = {"forward": (TABLES,) * 3, "backward": (TABLES,) * 3, "weights": (TABLES.reshape(0, 0, 8),), "follow": (TABLES,) * 2}
+
+
+def built_anew(function, *arguments):
+    """What LLVM is given for a function that is not taken from the cache on the disk."""
+    made = numba.njit(nogil=True, error_model="numpy")(function)
+    made(*arguments)
+    return "\n".join(made.inspect_llvm().values())
+
+
+def test_an_allocation_would_be_seen():
+    def lines(n):
+        return np.empty(n)[0]
+
+    assert ALLOCATES.search(built_anew(lines, 3))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_machine_allocates_nothing(name):
+    tables, unit = STEPS[name], np.zeros(gemm.line("float32"), "float32")
+    products = machine.products("float32")
+    rest = {"weights": (products[1], 0, 1), "follow": (products[1], 0)}.get(name, (*products, 0))
+    assert not ALLOCATES.search(built_anew(getattr(machine, name), *tables, unit, *rest))
+
+
+KERNELS = """
+import sys
+from gridc.cells import CELLS, Options
+from gridc.fusion import gemm, kernels
+from gridc.fusion.native import OPTIONS
+made = [gemm.panel_product("float32"), gemm.panel_pack("float32")]
+for name, cell in CELLS.items():
+    if cell.rule is not None:
+        made += kernels.load(name, Options(), cell.dimensions[0], "float32")
+for one in made:
+    assert not one.cache_hits, one
+    sys.stdout.write(one.inspect_llvm())
+"""
+
+
+def test_kernels_allocate_nothing(tmp_path):
+    environment = {"GRIDC_CACHE_DIR": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    text = subprocess.check_output([sys.executable, "-c", KERNELS], env=environment, text=True)
+    kinds = sum(cell.rule is not None for cell in CELLS.values())
+    assert text.count("target triple") == 2 + 2 * kinds
+    assert not ALLOCATES.search(text)
+
+
+def test_a_kernel_lives_as_long_as_its_address():
+    one = kernels.load("lstm", Options(), 1, "float32")
+    assert kernels.load("lstm", Options(), 1, "float32") is one
+    assert gemm.panel_product("float32") is gemm.panel_product("float32")
+    assert gemm.panel_pack("float32") is gemm.panel_pack("float32")
+
+
+WHERE = [native.H, native.M, native.Z, native.G, native.W, native.B, native.P, native.DH, native.DM, native.DW, native.DB,
+         native.DP, native.ROWS, native.PACKED, native.HELD, native.SCRATCH, native.ENDS]  # fmt: skip
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+@given(case=grids(), lanes=st.integers(1, 2), dtype=st.sampled_from(["float32", "float64"]))
+def test_tables_hold_all_that_their_addresses_lead_to(case, lanes, dtype):
+    spec = read(case.text)
+    sizes = spec.sizes(case.sizes)
+    for lane in layout.plan(spec, sizes, case.batch, None, min(lanes, case.batch)).lanes:
+        program = lane.program
+        draw = lambda *shape: np.zeros(shape, dtype)  # noqa: E731
+        counts = [len(p.weight_ends) - 1 for p in program.transforms]
+        parameters = Parameters(
+            [draw(n, sum(program.widths(t)), p.width) if p.gates else None
+             for t, (p, n) in enumerate(zip(program.transforms, counts, strict=True))],
+            [draw(n, p.width) if p.gates and t % 2 else None
+             for t, (p, n) in enumerate(zip(program.transforms, counts, strict=True))],
+            [None] * len(counts),
+        )  # fmt: skip
+        tables = Workspace(program, dtype).tables(parameters, parameters.empty())
+        del parameters
+        spans = [(workspace.address(a), workspace.address(a) + a.nbytes) for a in tables.owners if isinstance(a, np.ndarray)]
+        pointers = {int(n) for n in tables.records[:, WHERE].ravel()} | {int(n) for n in tables.blocks[:, 2:].ravel()}
+        for t, own in enumerate(program.transforms):
+            rows = int(tables.records[t, native.ROWS])
+            pointers |= {native_word(rows, k) for k in range(len(own.memory_rows))}
+        for pointer in pointers - {0}:
+            assert any(low <= pointer <= high for low, high in spans), f"nobody holds what {pointer} leads to"
+
+
+@numba.njit
+def native_word(address, index):
+    return native.word(address, index)
