@@ -23,16 +23,16 @@ class Slow:
 
 def interrupted_waits(monkeypatch, slow, times):
     """Ctrl-C so many times while the others are waited for; the slow task ends no earlier than the last."""
-    really, left = threads.wait, [times]
+    really, left = threads.Future.exception, [times]
 
-    def wait(futures):
+    def exception(future):
         if left[0]:
             left[0] -= 1
             raise KeyboardInterrupt
         slow.let.set()
-        return really(futures)
+        return really(future)
 
-    monkeypatch.setattr(threads, "wait", wait)
+    monkeypatch.setattr(threads.Future, "exception", exception)
 
 
 @pytest.mark.parametrize("times", [1, 3])

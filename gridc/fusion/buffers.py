@@ -42,11 +42,11 @@ def fresh(shape: int | tuple[int, ...], dtype: Any) -> Array:
 
 
 @contextmanager
-def lent(size: int, dtype: str) -> Generator[Array]:
+def lent(size: int, dtype: Any) -> Generator[Array]:
     """A vector to work with for a while, an earlier one where one fits that nobody holds."""
     with _lock:
-        free = [k for k, kept in enumerate(_idle) if kept.dtype == dtype and _fits(kept, size)]
-        free = [k for k in free if sys.getrefcount(_idle[k]) <= UNHELD]
+        fits = [k for k, kept in enumerate(_idle) if _fits(kept, size) and kept.dtype == dtype]
+        free = [k for k in fits if sys.getrefcount(_idle[k]) <= UNHELD]
         whole = _idle.pop(free[-1]) if free else fresh(size + 2 * GUARD, dtype)
     try:
         yield whole[GUARD : GUARD + size]

@@ -49,7 +49,7 @@ def backward(
     threads = _threads(lanes) if threads is None else threads
     followed = len(lanes) == 1 and threads > 1
     line = gemm.line(lanes[0].dtype)
-    with lent(line if followed else line * threads, lanes[0].dtype.name) as lines:
+    with lent(line if followed else line * threads, lanes[0].dtype) as lines:
         if followed:
             _followed(lanes[0], tables[0], back[0], aligned(lines))
             return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from gridc.fusion import blas
 
@@ -42,11 +42,11 @@ def together(tasks: Sequence[Callable[[], None]]) -> None:
 def ended(futures: Sequence[Future[None]]) -> None:
     """Waits until all have ended; what interrupts it is raised then: they work on memory that whoever waits takes away."""
     interruption: BaseException | None = None
-    while True:
-        try:
-            wait(futures)
-            break
-        except BaseException as error:
-            interruption = error
+    for future in futures:
+        while not future.done():
+            try:
+                future.exception()
+            except BaseException as error:
+                interruption = error
     if interruption is not None:
         raise interruption
