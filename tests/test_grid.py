@@ -120,9 +120,11 @@ def test_three_ways(case: Case, seed: int, part: int) -> None:
     equal_to_the_oracle(case, plain, TOLERANCE["float64"])
     equal_to_differences(case, plain[2], seed)
     if not attends(case):
-        fused = run(case, "fused", "float64")
-        equal_to_the_oracle(case, fused, TOLERANCE["float64"])
-        equal_gradients(fused[2], plain[2], rtol=1e-9, atol=1e-10)
+        grid = compiled(case, "fused", "float64")
+        loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
+        equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
+        equal_to_the_oracle(case, (loss, grid.predict(case.inputs, case.lengths), gradients), TOLERANCE["float64"])
+        equal_gradients(gradients, plain[2], rtol=1e-9, atol=1e-10)
 
 
 @IN_PARTS
@@ -168,6 +170,28 @@ def test_what_wraps_in_a_shorter_example_comes_from_its_own_far_end() -> None:
     for found in (plain, fused):
         equal_to_the_oracle(case, found, TOLERANCE["float64"])
         equal_to_differences(case, found[2], 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_prediction_keeps_what_products_of_other_weights_come_before(dtype: str) -> None:
+    """Each weight has one product, made ahead, and its cells come after the other's product: neither may take its place."""
+    spec = {
+        "name": "ahead",
+        "dimensions": {"time": 2, "depth": "D", "rows": "D"},
+        "transforms": {
+            "t0": {"cell": "lstm", "hidden": 1, "along": ["time", "depth", "rows"], "tied": ["depth", "rows"],
+                   "reads": [{"of": "t1", "offset": {}}]},
+            "t1": {"cell": "pass", "hidden": 1, "along": "time", "reads": ["t1"]},
+        },
+        "priority": ["t0"],
+        "inputs": {"x": {"vocabulary": 2, "joins": ["t0"]}},
+        "outputs": {"y": {"reads": ["t0"], "classes": 2}},
+    }  # fmt: skip
+    case = case_of(spec, {"D": 2}, batch=2)
+    grid = compiled(case, "fused", dtype)
+    predicted = grid.predict(case.inputs)
+    loss, gradients, _ = grid.loss_and_gradients(case.inputs, case.targets)
+    equal_to_the_oracle(case, (loss, predicted, gradients), TOLERANCE[dtype])
 
 
 def test_sizes_at_which_steps_wait_for_each_other_are_refused() -> None:

@@ -20,7 +20,7 @@ import numba
 from gridc.fusion import blas, kernels
 from gridc.fusion.gemm import BYTES, DEPTH, accumulate, multiply, multiply_once, panel_pack, panel_product
 from gridc.fusion.native import (
-    ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, MOVED, PACKED, SLOTS, WEIGHTS, G, H, M, W, Z,
+    ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, MOVED, PACKED, SLOTS, TURNS, WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
 from gridc.fusion.native import copy, gemm, give_way, invoke, keep_word, observe, peek, poke, publish, word
 from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, SOURCE, WIDTH
@@ -115,7 +115,7 @@ def forward(
         kind, t, first, end, weight, low, high, beta = steps[step]
         record = records[t]
         inputs, columns = record[INPUTS], record[COLUMNS]
-        if forgets and record[SLOTS] <= 1 and kind in (PRODUCT, CELL):
+        if forgets and record[TURNS] and kind in (PRODUCT, CELL):
             start = word(record[ENDS], weight)
             record[Z] += (record[MOVED] - start) * inputs * size
             record[G] += (record[MOVED] - start) * columns * size

@@ -166,7 +166,7 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
             if k == 0 or cells.CELLS[own.cell].memory:
                 put(t, "slopes", word, starts[k * count + t] * size)
         put(t, "slopes", native.SCRATCH, (states + program.scratch) * size)
-        records[t, native.SLOTS] = program.slots[t]
+        records[t, native.SLOTS], records[t, native.TURNS] = program.slots[t], program.in_turn[t]
         put(t, "held", native.HELD, slots[t] * 8)
         if packed[t]:
             put(t, "packed", native.PACKED, packs[t] * size)

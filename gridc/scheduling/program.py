@@ -112,6 +112,16 @@ class Program:
         return found
 
     @functools.cached_property
+    def in_turn(self) -> list[bool]:
+        """Whether each transform is done with one of its weights, products and cells, before it begins with the next."""
+        steps = self.steps[(self.steps[:, 0] == PRODUCT) | (self.steps[:, 0] == CELL)]
+        found: list[bool] = []
+        for t in range(len(self.transforms)):
+            used = steps[steps[:, 1] == t, 4]
+            found.append(int((np.diff(used) != 0).sum()) < len(np.unique(used)))
+        return found
+
+    @functools.cached_property
     def scratch(self) -> int:
         """Most numbers that the adjoint of one product makes."""
         widths = [width for t in range(len(self.transforms)) for width in self.widths(t)]
