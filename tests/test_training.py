@@ -285,6 +285,15 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
     assert [duration(s) for s in (0, 75, 3725)] == ["0:00", "1:15", "1:02:05"]
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, also where the tests run in the background, whose processes a shell lets ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_the_step_once():
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGINT)
