@@ -6,6 +6,7 @@ and neither do containers that set ``MALLOC_ARENA_MAX``.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -35,23 +36,29 @@ NARROW = Case("narrow", "grid", (9, 3), 19, 7)
 Gradients = dict[str, np.ndarray]
 
 
+def share(patch: pytest.MonkeyPatch, lanes: int, threads: int) -> None:
+    """From now on so many lanes sweep, and so many threads make the weights' gradients."""
+    patch.setattr(indices, "_memory", indices.Memory())  # what was planned for other lanes is forgotten
+    patch.setattr(splitting, "lanes", lambda spec, batch, sizes: min(lanes, batch))
+    patch.setattr(sweep, "_threads", lambda spaces: threads)
+
+
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """``shared(lanes, threads)``: from now on so many lanes sweep, and so many threads make the weights' gradients."""
+    """``share`` until the test ends."""
+    return functools.partial(share, monkeypatch)
 
-    def change(lanes: int, threads: int) -> None:
-        monkeypatch.setattr(indices, "_memory", indices.Memory())  # what was planned for other lanes is forgotten
-        monkeypatch.setattr(splitting, "lanes", lambda spec, batch, sizes: min(lanes, batch))
-        monkeypatch.setattr(sweep, "_threads", lambda spaces: threads)
 
-    return change
+def drawn_grid(case: Case, dtype: Any, **options: Any) -> gridc.Grid:
+    """Always with the same parameters."""
+    grid, draw = case.grid(dtype=dtype, **options), np.random.default_rng(1)
+    for name, array in grid.parameters.items():
+        grid.parameters[name] = 0.1 * draw.normal(size=array.shape)
+    return grid
 
 
 def gradients(case: Case, dtype: Any, **options: Any) -> Callable[[], Gradients]:
-    grid, (x, y) = case.grid(dtype=dtype, **options), case.data()
-    draw = np.random.default_rng(1)
-    for name, array in grid.parameters.items():
-        grid.parameters[name] = 0.1 * draw.normal(size=array.shape)
+    grid, (x, y) = drawn_grid(case, dtype, **options), case.data()
     return lambda: grid.gradients({"x": x}, {"y": y})
 
 
@@ -65,12 +72,8 @@ def equal(found: Gradients, known: Gradients, far: float) -> None:
 def test_what_the_others_are_held_against_is_the_slope_of_the_loss(case: Case, shared: Any) -> None:
     shared(1, 1)
     known = gradients(case, "float64")()
-    grid, (x, y) = case.grid(dtype="float64"), case.data()
-    draw = np.random.default_rng(1)
-    start = {name: 0.1 * draw.normal(size=array.shape) for name, array in grid.parameters.items()}
-    for name, array in start.items():
-        grid.parameters[name] = array
-    for name, array in start.items():
+    grid, (x, y), draw = drawn_grid(case, "float64"), case.data(), np.random.default_rng(2)
+    for name, array in {name: np.array(array) for name, array in grid.parameters.items()}.items():
         along = np.sign(known[name]) * draw.random(array.shape)
         losses = []
         for side in (1, -1):
@@ -132,9 +135,7 @@ def test_callers_in_several_threads_are_right(lanes: int, threads: int, dtype: s
 @given(drawn=grids(), lanes=st.integers(1, 3), threads=st.integers(1, 4), again=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_random_grids_are_right(drawn: Drawn, lanes: int, threads: int, again: bool, seed: int, dtype: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indices, "_memory", indices.Memory())
-        patch.setattr(splitting, "lanes", lambda spec, batch, sizes: min(lanes, batch))
-        patch.setattr(sweep, "_threads", lambda spaces: threads)
+        share(patch, lanes, threads)
         grid = gridc.compile(drawn.text, lowering="fused", dtype=dtype, eager=False, recompute=again)
         for name, array in drawn.parameters.items():
             grid.parameters[name] = array

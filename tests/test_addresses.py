@@ -41,7 +41,7 @@ def test_an_allocation_would_be_seen():
 
 @pytest.mark.parametrize("name", STEPS)
 def test_the_machine_allocates_nothing(name):
-    tables, unit = STEPS[name], np.zeros(gemm.line("float32"), "float32")
+    tables, unit = STEPS[name], np.zeros(gemm.panel_room("float32"), "float32")
     products = machine.products("float32")
     rest = {"weights": (products[1], 0, 1), "follow": (products[1], 0)}.get(name, (*products, 0))
     assert not ALLOCATES.search(built_anew(getattr(machine, name), *tables, unit, *rest))
@@ -51,7 +51,6 @@ KERNELS = """
 import sys
 from gridc.cells import CELLS, Options
 from gridc.fusion import gemm, kernels
-from gridc.fusion.native import OPTIONS
 made = [gemm.panel_product("float32"), gemm.panel_pack("float32")]
 for name, cell in CELLS.items():
     if cell.rule is not None:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from gridc.benchmarks.cases import Case
 from gridc.fusion import sweep, threads
 
 
@@ -82,5 +83,18 @@ def test_what_one_thread_cannot_be_given_does_not_leave_the_others_running(monke
     assert slow.ended.is_set()
 
 
-def test_the_sweep_waits_by_the_same_rule():
-    assert sweep.ended is threads.ended
+def test_ctrl_c_while_the_follower_is_waited_for_is_raised_when_it_has_ended(monkeypatch):
+    case = Case("small", "grid", (5, 3), 8, 4)
+    grid, (x, y) = case.grid(), case.data()
+    slow, follow = Slow(), sweep._run_follow
+
+    def late(*arguments):
+        slow()
+        follow(*arguments)
+
+    monkeypatch.setattr(sweep, "_threads", lambda lanes: 2)
+    monkeypatch.setattr(sweep, "_run_follow", late)
+    interrupted_waits(monkeypatch, slow, 2)
+    with pytest.raises(KeyboardInterrupt):
+        grid.gradients({"x": x}, {"y": y})
+    assert slow.ended.is_set()

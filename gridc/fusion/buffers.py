@@ -51,7 +51,7 @@ def lent(size: int, dtype: Any) -> Generator[Array]:
     try:
         yield whole[GUARD : GUARD + size]
     finally:
-        _look(whole, size)
+        _check_guards(whole, size)
         _poison(whole)
         with _lock:
             _idle[:] = [*_idle[1 - KEPT :], whole]
@@ -63,7 +63,7 @@ def again(made: dict[Any, tuple[Array, int]], purpose: Hashable, shape: tuple[in
     kept = made.pop(purpose, None)  # from now on no other thread finds it
     if kept is not None and kept[0].dtype == dtype and _fits(kept[0], size) and sys.getrefcount(kept[0]) <= UNHELD:
         whole = kept[0]
-        _look(*kept)
+        _check_guards(*kept)
         _poison(whole)
     else:
         whole = fresh(size + 2 * GUARD, dtype)
@@ -80,7 +80,7 @@ def _poison(array: Array) -> None:
         array.view(f"u{array.itemsize}")[...] = POISON[array.itemsize]
 
 
-def _look(whole: Array, size: int) -> None:
+def _check_guards(whole: Array, size: int) -> None:
     """Raises where something wrote outside of the numbers that were handed out."""
     if POISONED:
         numbers = whole.view(f"u{whole.itemsize}")

@@ -52,9 +52,9 @@ def room(rows: int, columns: int, dtype: Any) -> int:
     return -(-columns // panel(dtype)) * rows * panel(dtype)
 
 
-def line(dtype: Any) -> int:
+def panel_room(dtype: Any) -> int:
     """Numbers of the panel that ``accumulate`` packs, and what it takes to start at a line of the cache."""
-    return DEPTH * panel(dtype) + ALIGNMENT // np.dtype(dtype).itemsize
+    return room(DEPTH, panel(dtype), dtype) + ALIGNMENT // np.dtype(dtype).itemsize
 
 
 @intrinsic(prefer_literal=True)

@@ -5,7 +5,7 @@ So this is compiled once a type, whatever the grid.
 
 Nothing is allocated here: Numba frees an array after its last use in the code, and knows nothing of an address that is used
 later.  What is worked in comes from Python, which holds it during the call.  ``unit`` is an array that gives the type, and room
-to work in: the adjoint's for one product, that of the weights' gradients (``gemm.line``) for one panel.
+to work in: the adjoint's for one product, that of the weights' gradients (``gemm.panel_room``) for one panel.
 """
 
 # pyright: basic

@@ -18,7 +18,7 @@ import numpy as np
 from gridc import cells
 from gridc.fusion import blas, gemm, kernels, machine
 from gridc.fusion.buffers import lent
-from gridc.fusion.threads import ended, together, workers
+from gridc.fusion.threads import together, wait_for, workers
 from gridc.fusion.workspace import Parameters, Tables, Workspace, address, aligned
 from gridc.scheduling.program import Array, Program, TransformProgram
 
@@ -48,13 +48,13 @@ def backward(
     back = [functools.partial(_run_backward, lane, table) for lane, table in zip(lanes, tables, strict=True)]
     threads = _threads(lanes) if threads is None else threads
     followed = len(lanes) == 1 and threads > 1
-    line = gemm.line(lanes[0].dtype)
-    with lent(line if followed else line * threads, lanes[0].dtype) as lines:
+    count, size = 1 if followed else threads, gemm.panel_room(lanes[0].dtype)
+    with lent(count * size, lanes[0].dtype) as panels:
+        rooms = [aligned(panels[k * size : (k + 1) * size]) for k in range(count)]
         if followed:
-            _followed(lanes[0], tables[0], back[0], aligned(lines))
+            _followed(lanes[0], tables[0], back[0], rooms[0])
             return found
         together(back)
-        rooms = [aligned(lines[k * line : (k + 1) * line]) for k in range(threads)]
         together([functools.partial(_run_weights, tables, room, k, threads) for k, room in enumerate(rooms)])
     for total in totals[1:]:
         for mine, theirs in zip((*found.b, *found.p), (*total.b, *total.p), strict=True):
@@ -73,7 +73,7 @@ def _followed(lane: Workspace, tables: Tables, back: Callable[[Array], None], ro
             back(progress)
         finally:
             progress[0] = -1  # also where it was interrupted: the other thread must not wait for ever
-            ended(followers)
+            wait_for(followers)
     followers[0].result()
 
 
@@ -97,7 +97,7 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
     dtype = np.dtype(dtype)
     for cell, options, dimensions in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name)
-    empty, unit = np.zeros((0, 8), np.int64), np.zeros(gemm.line(dtype), dtype)
+    empty, unit = np.zeros((0, 8), np.int64), np.zeros(gemm.panel_room(dtype), dtype)
     ahead, back, weights, follow = machine.compiled()
     ahead(empty, empty, empty, unit, *machine.products(dtype.name), 0)
     back(empty, empty, empty, unit, *machine.products(dtype.name), 0)

@@ -34,12 +34,12 @@ def together(tasks: Sequence[Callable[[], None]]) -> None:
                 others.append(workers().submit(task))
             tasks[0]()
         finally:
-            ended(others)
+            wait_for(others)
     for other in others:
         other.result()
 
 
-def ended(futures: Sequence[Future[None]]) -> None:
+def wait_for(futures: Sequence[Future[None]]) -> None:
     """Waits until all have ended; what interrupts it is raised then: they work on memory that whoever waits takes away."""
     interruption: BaseException | None = None
     for future in futures:
