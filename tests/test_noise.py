@@ -136,8 +136,9 @@ inputs:
 outputs:
   y: {{binary: true, reads: [plane]}}
 """
-    with pytest.raises(gridc.GridcError, match=sentence):
-        gridc.compile(page)
+    with pytest.raises(gridc.SpecError, match=sentence) as refused:
+        gridc.read(page)
+    assert str(refused.value).startswith("<spec>:5:"), "at its place, when the page is read"
 
 
 def test_a_fused_sweep_draws_no_masks_and_says_so() -> None:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gridc.errors import UsageError
 from gridc.language.lattice import Ints
 from gridc.language.parameters import Array, own_rows
 from gridc.language.spec import GridSpec, Transform
@@ -29,18 +28,17 @@ def noisy(spec: GridSpec) -> bool:
     return any(t.dropout or t.zoneout for t in spec.transforms.values())
 
 
-def check(spec: GridSpec) -> None:
-    """UsageError where a transform has no single old value that zoneout could keep."""
-    for name, t in spec.transforms.items():
-        if not t.zoneout:
-            continue
-        if len(t.along) > 1:
-            raise UsageError(f"transform '{name}' travels along {len(t.along)} dimensions, so no one old value enters that "
-                             "zoneout could keep; leave 'zoneout' out")  # fmt: skip
-        sees_itself = t.has_memory or t.mechanism.uses_hidden or bool(own_rows(spec, t).any())
-        if t.cell == "memory" or not sees_itself:
-            raise UsageError(f"transform '{name}' does not carry its vector from cell to cell, so zoneout has nothing to keep; "
-                             "leave 'zoneout' out")  # fmt: skip
+def refusal(spec: GridSpec, t: Transform) -> str | None:
+    """Why zoneout has no single old value of a transform to keep; None where it has one, or where there is no zoneout."""
+    if not t.zoneout:
+        return None
+    if len(t.along) > 1:
+        return (f"transform '{t.name}' travels along {len(t.along)} dimensions, so no one old value enters that zoneout could "
+                "keep; leave 'zoneout' out")  # fmt: skip
+    if t.cell == "memory" or not (t.has_memory or t.mechanism.uses_hidden or own_rows(spec, t).any()):
+        return (f"transform '{t.name}' does not carry its vector from cell to cell, so zoneout has nothing to keep; leave "
+                "'zoneout' out")  # fmt: skip
+    return None
 
 
 def places(spec: GridSpec, t: Transform) -> tuple[int, ...]:

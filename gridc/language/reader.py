@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from gridc.errors import listed
-from gridc.language import parameters
+from gridc.language import noise, parameters
 from gridc.language.page import Path_, fetch, parse
 from gridc.language.ports import PortReading
 from gridc.language.spec import Dimension, GridSpec
@@ -41,6 +41,7 @@ class _Reading(TransformReading, PortReading):
         spec = GridSpec(page.name, dimensions, transforms, priority, inputs, outputs, page.training, self.source)
         self.bound(spec)
         self.shared(spec)
+        self.kept(spec)
         self.acyclic(spec)
         return spec
 
@@ -100,6 +101,13 @@ class _Reading(TransformReading, PortReading):
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
                           f"{_untied(theirs[2])}")  # fmt: skip
+
+    def kept(self, spec: GridSpec) -> None:
+        """Zoneout keeps an old value, so there must be one."""
+        for name, transform in spec.transforms.items():
+            why = noise.refusal(spec, transform)
+            if why is not None:
+                self.fail(("transforms", name, "zoneout"), why, key=True)
 
     def acyclic(self, spec: GridSpec) -> None:
         """Look for steps that wait for each other, on a grid large enough for every offset to take part."""

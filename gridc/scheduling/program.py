@@ -172,10 +172,12 @@ def _unfold(program: Program) -> list[tuple[int, ...]]:
     done = {t: np.zeros(shape, bool) for t, shape in shapes.items()}
     steps: list[tuple[int, ...]] = []
     h = w = 0
-    for index, (t, first, end, weight) in enumerate(batches):
+    for index, (t, first, end, weight) in enumerate([*batches, (0, 0, 0, 0)]):  # after the last batch, too, something may wrap
         while w < len(wraps) and wraps[w][0] < index:
             steps.append((WRAP, wraps[w][1], wraps[w][2], wraps[w][3], 0, 0, 0, 0))
             w += 1
+        if index == len(batches):
+            break
         while h < len(hoists) and hoists[h][0] <= index:
             _, u, block, a, e, hoisted_weight = hoists[h]
             reads, last = len(program.transforms[u].sources), starts[u + 1]

@@ -111,7 +111,6 @@ def lower(
     extent = _extent(spec, given_inputs) if extent is None else extent
     if lengths is None:
         lengths = _full(spec, extent)
-    noise.check(spec)
     masks = {name: pt.TensorType(dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
     wired = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static)
     wiring = replace(wired, masks=masks, recompute=recompute)
@@ -247,8 +246,12 @@ def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str
 def _facts(x: Input, variable: Variable, name: str, p: Mapping[str, Variable]) -> dict[str, Variable]:
     """A memory's facts embedded by each of its matrices: ``[batch, facts, hidden]``, for adjacent hops one axis before."""
 
+    real = x.kind == "features"
+    if x.embed is not None:
+        variable, real = take(p[f"{x.name}.embed"], variable).sum(axis=2), True
+
     def embed(w: Variable) -> Variable:
-        if x.kind == "features":
+        if real:
             return variable @ (w if w.ndim == 2 else w[:, None])
         return w[variable].sum(axis=2) if w.ndim == 2 else w[:, variable].sum(axis=3)
 
