@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import gridc
-from gridc.cells import CELLS
 from gridc.cli import COMMANDS
-from gridc.data.tasks import TASKS
-from gridc.language.document import Document, InputPage, OutputPage, TransformPage
+from gridc.insight import report
+from gridc.language.grammar import Document, InputPage, OutputPage, TransformPage
 from gridc.options import Option
-from gridc.scheduling import report
-from gridc.training.experiment import Budget, Data, Every, Stop, Training
-from gridc.training.learning_rates import SCHEDULES
-from gridc.training.update_rules import OPTIMIZERS
+from gridc.tables.cells import CELLS
+from gridc.tables.learning_rates import SCHEDULES
+from gridc.tables.tasks import TASKS
+from gridc.tables.training_block import Budget, Data, Every, Stop, Training
+from gridc.tables.update_rules import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "docs" / "language.md", ROOT / "docs" / "schedules.md", ROOT / "README.md")

@@ -19,10 +19,10 @@ import numpy as np
 import texts
 
 import gridc
-from gridc.data import tasks
-from gridc.data.datasets import Dataset
-from gridc.language import parameters
-from gridc.training import runner
+from gridc import experiment
+from gridc.arrays.dataset import Dataset
+from gridc.language import shapes
+from gridc.tables import tasks
 from gridc.training.fit import fit
 
 SPECS = Path(__file__).parent.parent / "specs"
@@ -102,7 +102,7 @@ def result(
     plan = gridc.schedule(spec, **sizes)
     shape = " × ".join(f"{d.size if isinstance(d.size, int) else sizes[d.size]}" for d in spec.dimensions)
     scheduled = f"{shape}: {plan.work:,} steps in {plan.span:,} wavefronts, parallelism {plan.parallelism:.1f}"
-    count = sum(int(np.prod(s)) for s in parameters.shapes(spec).values())
+    count = sum(int(np.prod(s)) for s in shapes.shapes(spec).values())
     return Result(spec.name, seed, measure, value, count, history.samples, history.seconds, history.compile_seconds, curve,
                   scheduled, [len(wave) for wave in plan.wavefronts], notes)  # fmt: skip
 
@@ -193,9 +193,9 @@ def block(measure: Callable[[gridc.Grid, Dataset], tuple[str, float]], **changes
     """The spec's own training block, with these changes; what it holds out is the validation part."""
 
     def do(spec: gridc.GridSpec, seed: int) -> Result:
-        spec = runner.changed(spec, {"seed": seed, **changes})
-        train, validation, test = parts(together(*runner.examples(spec)), seed)
-        b = runner.block_of(spec)
+        spec = experiment.changed(spec, {"seed": seed, **changes})
+        train, validation, test = parts(together(*experiment.examples(spec)), seed)
+        b = experiment.block_of(spec)
         limits = {**b.budget.model_dump(exclude_none=True), **LIMIT}
         grid, history = trained(
             spec, train, validation, seed, optimizer={b.optimizer.name: b.optimizer.options}, batch=b.batch, budget=limits,

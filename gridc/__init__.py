@@ -11,8 +11,8 @@ from gridc.errors import DataError, GridcError, NumbersError, ResourceError, Spe
 
 __version__ = "0.1.0"
 _LATE = {
-    "read": "language.reader", "schedule": "scheduling.schedule", "compile": "compiler", "lower": "compiler", "load": "compiler",
-    "Schedule": "scheduling.schedule", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "data.datasets",
+    "read": "scheduling.check", "schedule": "scheduler", "compile": "compiler", "lower": "compiler", "load": "compiler",
+    "Schedule": "scheduler", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "arrays.dataset",
 }  # fmt: skip
 __all__ = [
     "DataError", "Dataset", "Grid", "GridSpec", "GridcError", "NumbersError", "ResourceError", "Schedule", "SpecError",
@@ -20,12 +20,12 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from gridc.arrays.dataset import Dataset
     from gridc.compiler import compile, load, lower
-    from gridc.data.datasets import Dataset
     from gridc.grid import Grid
-    from gridc.language.reader import read
     from gridc.language.spec import GridSpec
-    from gridc.scheduling.schedule import Schedule, schedule
+    from gridc.scheduler import Schedule, schedule
+    from gridc.scheduling.check import read
 
 
 def __getattr__(name: str) -> Any:

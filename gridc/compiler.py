@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from gridc.errors import DataError, UsageError
-from gridc.language.reader import read
 from gridc.language.spec import GridSpec
+from gridc.scheduling.check import parse, read
 from gridc.symbolic import backends
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
     from gridc import model_file
 
     model = model_file.load(path)
-    spec = read(model.spec if "\n" in model.spec else model.spec + "\n")
+    spec = parse(model.spec)
     dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
     grid = compile(spec, backend, lowering, "float64" if dtype == "float64" else "float32", eager=False)
     if set(model.parameters) != set(grid.parameters):

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridc.data.datasets import MASKS
+from gridc import parameters
+from gridc.arrays.dataset import MASKS
+from gridc.data import calls
+from gridc.data.calls import Array, Call
 from gridc.errors import DataError, NumbersError, ResourceError, UsageError
-from gridc.language import arrays, noise, parameters
-from gridc.language.arrays import Array, Call
+from gridc.language import noise
 from gridc.language.spec import GridSpec
 from gridc.scheduling import graph
 from gridc.symbolic import fused, lowering, splitting
@@ -27,8 +29,8 @@ from gridc.symbolic.indices import Sizes, extents, recall
 from gridc.symbolic.lowering import Symbols
 
 if TYPE_CHECKING:
+    from gridc.insight.summary import Summary
     from gridc.stream import Stream
-    from gridc.summary import Summary
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
 
@@ -73,7 +75,7 @@ class Grid:
 
         ``inputs`` maps names to arrays ``[batch, *over, features]`` or ids ``[batch, *over]``; ``lengths`` maps a symbol to one
         length for each example.  Raises DataError."""
-        call = arrays.check(self.spec, inputs, lengths, self.dtype)
+        call = calls.check(self.spec, inputs, lengths, self.dtype)
         size = max(1, min(call.batch, CHUNK // self._numbers(call)))
         parts: list[list[Array]] = []
         for first in range(0, call.batch, size):
@@ -87,7 +89,7 @@ class Grid:
 
     def loss(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
         """The sum of the outputs' losses, each a mean over examples and positions.  Raises DataError."""
-        call = arrays.check(self.spec, inputs, lengths, self.dtype)
+        call = calls.check(self.spec, inputs, lengths, self.dtype)
         return float(self._run("loss", call, self._targets(targets, call, None))[0])
 
     def gradients(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
@@ -103,7 +105,7 @@ class Grid:
 
         ``weights`` maps an output to what its loss counts: a number, or one for each position of its target.  With dropout or
         zoneout every call draws new masks, which all three are computed under; ``random_state`` says which come next."""
-        call = arrays.check(self.spec, inputs, lengths, self.dtype)
+        call = calls.check(self.spec, inputs, lengths, self.dtype)
         told = self._targets(targets, call, weights)
         with self._lock:
             loss, *rest = self._run("gradients", call, [*told, *self._drawn(call)])
@@ -155,7 +157,7 @@ class Grid:
 
     def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
         """For each output its accuracy (classes, binary) or R² (features, raw) over existing positions."""
-        from gridc.data.datasets import for_spec, from_arrays
+        from gridc.data.fitting import for_spec, from_arrays
         from gridc.training.metrics import score
 
         return score(self, for_spec(from_arrays(self.spec, inputs, targets, lengths), self.spec))
@@ -175,7 +177,7 @@ class Grid:
 
     def summary(self, batch: int = 1, **sizes: int) -> Summary:
         """Parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
-        from gridc.summary import summarise
+        from gridc.insight.summary import summarise
 
         return summarise(self.spec, self.dtype, self.lowering, self.backend.name, batch, sizes, dict(self.compile_seconds),
                          self.recompute)  # fmt: skip
@@ -192,8 +194,8 @@ class Grid:
         return notebook(self)
 
     def _targets(self, targets: Arrays, call: Call, weights: Arrays | None) -> list[Array]:
-        checked = arrays.check_targets(self.spec, targets, call, self.dtype)
-        return [*checked.values(), *arrays.check_weights(self.spec, weights or {}, call, self.dtype)]
+        checked = calls.check_targets(self.spec, targets, call, self.dtype)
+        return [*checked.values(), *calls.check_weights(self.spec, weights or {}, call, self.dtype)]
 
     def ready(self) -> Grid:
         """Build every function now, before the first call needs it; where shapes are static only a call tells them."""
@@ -292,7 +294,8 @@ class Grid:
         like = (name, call.extent.tobytes(), call.lengths.tobytes())
         if like == self._last:  # the arrays of that call are there to be used again
             return
-        from gridc import resources, summary
+        from gridc import resources
+        from gridc.insight import summary
 
         sizes = tuple(int(n) for n in call.extent[1:])
         own = extents(self.spec, sizes, call.lengths)

@@ -8,8 +8,6 @@ renamed: at any moment the place holds the old file or the new one, whole.
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,26 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from gridc.errors import DataError, ResourceError
+from gridc.errors import DataError
+from gridc.files import little_endian, read_bytes, sha256_of, write_atomically
 
 Array = NDArray[Any]
 
 FORMAT = 1
 """The version of the format that is written; every older one can be read."""
 KEY = "gridc"
-TEMPORARY = ".part"
-
-
-
-class DiskFull(ResourceError):
-    """The disk had no room for a file."""
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,7 @@ def save(path: str | os.PathLike[str], model: Model) -> str:
     """Writes the model whole or not at all, and returns its sha256; ResourceError where the disk will not have it."""
     tensors = {f"parameters/{name}": array for name, array in model.parameters.items()}
     tensors |= {f"arrays/{name}": array for name, array in model.arrays.items()}
-    tensors = {name: _little(array) for name, array in tensors.items()}
+    tensors = {name: little_endian(array) for name, array in tensors.items()}
     manifest = {
         "format": FORMAT,
         "kind": model.kind,
@@ -74,7 +62,7 @@ def save(path: str | os.PathLike[str], model: Model) -> str:
         "record": model.record,
         "vocabularies": {name: list(words) for name, words in model.vocabularies.items()},
     }
-    digest = _sha256(_canonical(manifest), tensors)
+    digest = sha256_of(_canonical(manifest), tensors)
     from safetensors.numpy import save as encoded
 
     # One key: safetensors writes several in any order, and equal models are to be equal files.
@@ -100,7 +88,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     if isinstance(version, int) and version > FORMAT:
         raise DataError(f"{path} was written by gridc {manifest.get('gridc')} in format {version}; this gridc "
                         f"({_version()}) reads formats up to {FORMAT}: upgrade gridc.")  # fmt: skip
-    if _sha256(_canonical(manifest), tensors) != digest:
+    if sha256_of(_canonical(manifest), tensors) != digest:
         raise DataError(f"{path} is damaged: its content does not match its sha256 {digest[:12]}…; take another copy.")
     return Model(
         parameters=_named(tensors, "parameters/"), arrays=_named(tensors, "arrays/"), spec=manifest["spec"],
@@ -109,70 +97,9 @@ def load(path: str | os.PathLike[str]) -> Model:
         format=manifest["format"], sha256=digest)  # fmt: skip
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Puts the content at that path, whole or not at all, and on the disk before it returns.
-
-    ResourceError, as a sentence, where the disk is full or the folder cannot be written; the old file is then as it was.
-    """
-    path = Path(path)
-    content = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise trouble(error, path, "written") from error
-
-
-def read_bytes(path: Path) -> bytes:
-    """The file's bytes; DataError where there is none to read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def trouble(error: OSError, path: Path, done: str) -> ResourceError:
-    """What the system said, as a sentence about the path."""
-    if error.errno in FULL:
-        return DiskFull(f"{path} could not be {done}: the disk is full; what was there before is untouched.")
-    if error.errno in DENIED:
-        return ResourceError(f"{path} could not be {done}: the folder {path.parent} is read-only for this user.")
-    return ResourceError(f"{path} could not be {done}: {error.strerror or error}.")
-
-
-def hash_of(parameters: Mapping[str, Array]) -> str:
-    """The sha256 of parameters: equal for equal names, types, shapes and bits."""
-    return _sha256("", {name: _little(array) for name, array in parameters.items()})
-
-
 def _canonical(manifest: Mapping[str, Any]) -> str:
     """The manifest as text, the same for the same content."""
     return json.dumps(manifest, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def _sha256(text: str, tensors: Mapping[str, Array]) -> str:
-    total = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        total.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        total.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
-    return total.hexdigest()
-
-
-def _little(array: Array) -> Array:
-    """C order and little-endian: the same bytes on every machine."""
-    # asarray keeps a single number's shape (), which ascontiguousarray would make (1,).
-    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
 def _named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
@@ -190,17 +117,6 @@ def _damage(raw: bytes, error: Exception) -> str:
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         size += max(one["data_offsets"][1] for name, one in json.loads(raw[8:size]).items() if name != "__metadata__")
     return "it ends too early" if size > len(raw) or "Incomplete" in str(error) else "its header is damaged"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut; Windows neither can nor need."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _version() -> str:

@@ -21,10 +21,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from gridc.compiler import compile
-from gridc.data.datasets import input_axes
 from gridc.errors import DataError, UsageError, listed
-from gridc.language.reader import read
+from gridc.language.shapes import input_axes
 from gridc.language.spec import GridSpec
+from gridc.scheduling.check import read
 
 if TYPE_CHECKING:
     from gridc.grid import Grid

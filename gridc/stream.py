@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from gridc.data.conversion import named
+from gridc import parameters
+from gridc.arrays.conversion import named
+from gridc.data.calls import Array
 from gridc.errors import DataError, UsageError, listed, nearest
-from gridc.language import parameters
-from gridc.language.arrays import Array
+from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec, Input, Output, Selection, Tap
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Stream:
         grid = self.grid
         made = Grid(spec, grid.backend, grid.lowering, grid.dtype, grid.seed)
         held: dict[str, Fixed] = {}
-        for name, shape in parameters.shapes(spec).items():
+        for name, shape in parameter_shapes(spec).items():
             if name in grid.parameters:
                 held[name] = Fixed(grid.parameters[name])
                 continue

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gridc
+from gridc import resources
 from gridc.benchmarks.cases import Case
 from gridc.fusion import sweep
 from gridc.symbolic import backends, indices, splitting
@@ -38,7 +39,7 @@ Gradients = dict[str, np.ndarray]
 
 def share(patch: pytest.MonkeyPatch, lanes: int, threads: int) -> None:
     """From now on so many lanes sweep, and so many threads make the weights' gradients."""
-    patch.setattr(indices, "_memory", indices.Memory())  # what was planned for other lanes is forgotten
+    patch.setattr(indices, "_memory", resources.Memory())  # what was planned for other lanes is forgotten
     patch.setattr(splitting, "lanes", lambda spec, batch, sizes: min(lanes, batch))
     patch.setattr(sweep, "_threads", lambda spaces: threads)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gridc.data.datasets import input_axes, output_axes
+from gridc.language.shapes import input_axes, output_axes
 from gridc.training.metrics import valid
 
 
@@ -123,7 +123,7 @@ outputs:
 
 def spec_of(features=4, name="small", **outputs):
     """A spec of one vector in, and these outputs: ``label="classes: 2"``."""
-    from gridc.language.reader import read
+    from gridc.scheduling.check import read
 
     rows = "\n".join(f"  {k}: {{{v}, reads: [depth], at: {{depth: last}}}}" for k, v in outputs.items())
     return read(DEPTH.format(name=name, features=features, outputs=rows))

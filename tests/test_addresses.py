@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gridc.cells import CELLS, Options
 from gridc.fusion import gemm, kernels, machine, native, workspace
 from gridc.fusion.workspace import Parameters, Workspace
-from gridc.language.reader import read
 from gridc.scheduling import layout
+from gridc.scheduling.check import read
+from gridc.tables.cells import CELLS, Options
 from strategies import grids
 
 ALLOCATES = re.compile(r"NRT_(?:MemInfo_\w*alloc\w*|Allocate\w*)|\bmalloc\b|\bcalloc\b")

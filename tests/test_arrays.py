@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import gridc
+from gridc.data import calls
 from gridc.errors import DataError
-from gridc.language import arrays
 
 SPEC = gridc.read("""
 name: everything
@@ -43,20 +43,20 @@ def spoilt(shape, at, value, dtype="float64"):
 
 def refused(given=None, lengths=None, wanted=None, weights=None):
     with pytest.raises(DataError) as caught:  # noqa: PT012  # any of the three may be what refuses
-        call = arrays.check(SPEC, inputs() if given is None else given, lengths, "float32")
-        arrays.check_targets(SPEC, targets() if wanted is None else wanted, call, "float32")
-        arrays.check_weights(SPEC, weights or {}, call, "float32")
+        call = calls.check(SPEC, inputs() if given is None else given, lengths, "float32")
+        calls.check_targets(SPEC, targets() if wanted is None else wanted, call, "float32")
+        calls.check_weights(SPEC, weights or {}, call, "float32")
     assert caught.value.exit_code == 3
     return str(caught.value)
 
 
 def test_what_fits_passes_and_is_converted():
-    call = arrays.check(SPEC, inputs(ids=[[0.0] * 6] * 4, weather=np.zeros((4, 6, 3), "int8")), {"T": [1, 2, 3, 6]}, "float32")
+    call = calls.check(SPEC, inputs(ids=[[0.0] * 6] * 4, weather=np.zeros((4, 6, 3), "int8")), {"T": [1, 2, 3, 6]}, "float32")
     assert call.inputs["ids"].dtype == np.int64
     assert call.inputs["weather"].dtype == np.float32
     assert call.extent.tolist() == [4, 6, 2]
     assert call.lengths.tolist() == [[1], [2], [3], [6]]
-    assert set(arrays.check_targets(SPEC, targets(), call, "float32")) == {"label", "rain", "degrees"}
+    assert set(calls.check_targets(SPEC, targets(), call, "float32")) == {"label", "rain", "degrees"}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from gridc.symbolic import backends
 
 backends.prepare()
 
-from gridc.benchmarks import bench, cases  # noqa: E402
+from gridc.benchmarks import cases  # noqa: E402
 from gridc.benchmarks.cases import CASES, Case, limit, products, program  # noqa: E402
+from gridc.commands import bench  # noqa: E402
 from gridc.errors import NumbersError  # noqa: E402
 
 TINY = [

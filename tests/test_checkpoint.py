@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gridc import model_file
+from gridc import files, model_file
 from gridc.errors import DataError, ResourceError, UsageError
-from gridc.model_file import Model, hash_of, load, save, write_atomically
+from gridc.files import hash_of, write_atomically
+from gridc.model_file import Model, load, save
 from gridc.training.checkpoint import CHECKPOINTS, METRICS, MODEL, Folder, free_folder, last_folder
 from small_grid import SmallGrid, spec_of
 
@@ -129,12 +130,12 @@ def test_a_full_disk_gives_up_old_checkpoints_first(tmp_path, monkeypatch):
     with Folder(tmp_path, keep=5) as folder:
         for step in (1, 2, 3):
             folder.save(step, model())
-        real = model_file.write_atomically
+        real = files.write_atomically
         room = {"full": 1}
 
         def limited(path, content):
             if len(folder.checkpoints()) > room["full"]:
-                raise model_file.DiskFull(f"{path} could not be written: the disk is full; what was there is untouched.")
+                raise files.DiskFull(f"{path} could not be written: the disk is full; what was there is untouched.")
             real(path, content)
 
         monkeypatch.setattr(model_file, "write_atomically", limited)
@@ -180,7 +181,7 @@ def test_the_last_few_are_kept_and_stale_temporaries_go(tmp_path):
         for step in (9, 10, 100):
             folder.save(step, model(record={"step": step}))
         assert [int(p.stem[5:]) for p in folder.checkpoints()] == [100, 10]
-        stale = tmp_path / CHECKPOINTS / f".step-1.grid.123{model_file.TEMPORARY}"
+        stale = tmp_path / CHECKPOINTS / f".step-1.grid.123{files.TEMPORARY}"
         stale.write_bytes(b"half")
     with Folder(tmp_path) as folder:
         assert not stale.exists()
@@ -266,7 +267,7 @@ def test_killed_at_random_moments_it_goes_on_bit_for_bit(unbroken, tmp_path, kil
         assert found == unbroken
         assert steps_in(place) == [step for step, _, _ in unbroken["losses"]]
         assert hash_of(load(place / MODEL).parameters) == unbroken["weights"]
-        assert not list(place.rglob(f"*{model_file.TEMPORARY}"))
+        assert not list(place.rglob(f"*{files.TEMPORARY}"))
 
 
 def test_ctrl_c_finishes_the_step_saves_and_goes_on(unbroken, tmp_path):

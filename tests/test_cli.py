@@ -18,6 +18,7 @@ import pytest
 
 from gridc import cli
 from gridc.commands.start import KINDS, schema_text
+from gridc.scheduling import check
 
 ROOT = Path(__file__).parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
@@ -148,12 +149,11 @@ def test_an_error_is_told_to_programs_too(gridc, there):
 
 
 def test_a_mistake_of_ours_says_so(gridc, monkeypatch, there):
-    from gridc.language import reader
 
     def broken(where):
         raise RuntimeError("a wheel came off")
 
-    monkeypatch.setattr(reader, "read", broken)
+    monkeypatch.setattr(check, "read", broken)
     code, _, err = gridc("check", "small.yaml")
     assert code == 1
     assert "a wheel came off" in err

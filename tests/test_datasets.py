@@ -8,12 +8,14 @@ import pickle
 import numpy as np
 import pytest
 
-from gridc.data.datasets import Dataset, for_spec, padded
-from gridc.data.files import Reading, read
+from gridc.arrays.dataset import Dataset, padded
+from gridc.data.files import read
+from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled, Streamed
+from gridc.data.reading import Reading
 from gridc.data.text import ids, joined, symbols, vocabulary
 from gridc.errors import DataError, UsageError
-from gridc.language.reader import read as read_spec
+from gridc.scheduling.check import read as read_spec
 from gridc.training.fit import fit
 from small_grid import spec_of
 

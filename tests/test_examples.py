@@ -18,7 +18,7 @@ import page  # noqa: E402
 import runs  # noqa: E402
 import texts  # noqa: E402
 
-from gridc.data.datasets import Dataset  # noqa: E402
+from gridc.arrays.dataset import Dataset  # noqa: E402
 
 
 def test_the_three_parts_share_no_inputs() -> None:

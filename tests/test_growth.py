@@ -65,8 +65,8 @@ def test_larger_grids_build_no_kernels():
 
 
 def test_the_program_of_a_uniform_grid_grows_with_its_wavefronts_only():
-    from gridc.language.reader import read
     from gridc.scheduling import layout
+    from gridc.scheduling.check import read
 
     spec = read(TEXT.format(depth=10, hidden=4, cell="lstm", tied="all"))
     plans = [layout.plan(spec, (time, 10), batch, None, 1) for time, batch in ((20, 4), (40, 4), (40, 64))]

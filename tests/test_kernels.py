@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gridc.cells import ACTIVATIONS, CELLS, Options
 from gridc.fusion import blas, kernels, native, sweep, threads, tracer, workspace
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.resources import cache_folder
 from gridc.scheduling.program import Program, TransformProgram
+from gridc.tables.cells import ACTIVATIONS, CELLS, Options
 
 DTYPES = ("float32", "float64")
 

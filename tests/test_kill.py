@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gridc.model_file import hash_of, load
+from gridc.files import hash_of
+from gridc.model_file import load
 from gridc.training.checkpoint import CHECKPOINTS
 
 ROOT = Path(__file__).parent.parent

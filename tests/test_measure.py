@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc.benchmarks import measure
+from gridc.insight import measure
 
 SPEC = """
 name: small

@@ -16,7 +16,8 @@ import pytest
 from ruamel.yaml import YAML
 
 import gridc
-from gridc.language import parameters
+from gridc import parameters
+from gridc.language.shapes import parameter_shapes
 from gridc.scheduling import graph
 from gridc.symbolic import backends
 
@@ -434,7 +435,7 @@ def test_peepholes_along_two_dimensions(lowering: str) -> None:
 
 def test_the_papers_count_of_parameters() -> None:
     """A tied 2-LSTM of 1,000 units over 205 symbols: 16.8 million, with six levels as with one."""
-    shapes = parameters.shapes(gridc.read(SPECS / "wikipedia.yaml"))
+    shapes = parameter_shapes(gridc.read(SPECS / "wikipedia.yaml"))
     assert round(sum(int(np.prod(shape)) for shape in shapes.values()) / 1e6, 1) == 16.8
 
 

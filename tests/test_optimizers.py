@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gridc.errors import DataError, UsageError
-from gridc.training.learning_rates import SCHEDULES, schedule
+from gridc.tables.learning_rates import SCHEDULES, schedule
+from gridc.tables.update_rules import OPTIMIZERS
 from gridc.training.optimizers import BLOCK, global_norm, optimizer
-from gridc.training.update_rules import OPTIMIZERS
 
 SHAPES = {"large": (BLOCK + 7, 2), "W": (12, 7), "b": (7,), "one": (1,)}
 

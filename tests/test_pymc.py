@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLA
 pm: Any = pytest.importorskip("pymc")
 
 import gridc  # noqa: E402
-from gridc.language import parameters  # noqa: E402
+from gridc.language.shapes import parameter_shapes  # noqa: E402
 
 PAGE = """
 name: small
@@ -30,7 +30,7 @@ def test_a_grid_is_a_part_of_a_model(lowering: Any) -> None:
     x = rng.normal(size=(20, 4, 1))
     y = np.tanh(x.sum(axis=(1, 2)))
     with pm.Model() as model:
-        weights = {name: pm.Normal(name.replace(".", "_"), 0, 1, shape=shape) for name, shape in parameters.shapes(spec).items()}
+        weights = {name: pm.Normal(name.replace(".", "_"), 0, 1, shape=shape) for name, shape in parameter_shapes(spec).items()}
         symbols = gridc.lower(spec, inputs={"x": pm.Data("x", x)}, parameters=weights, lowering=lowering, dtype="float64")
         pm.Normal("y", symbols.outputs["y"][:, 0], 0.1, observed=y)
     point = model.initial_point()
@@ -49,7 +49,7 @@ def test_a_grid_is_sampled() -> None:
     spec = gridc.read(PAGE)
     x = np.random.default_rng(0).normal(size=(20, 4, 1))
     with pm.Model():
-        weights = {name: pm.Normal(name.replace(".", "_"), 0, 1, shape=shape) for name, shape in parameters.shapes(spec).items()}
+        weights = {name: pm.Normal(name.replace(".", "_"), 0, 1, shape=shape) for name, shape in parameter_shapes(spec).items()}
         found = gridc.lower(spec, inputs={"x": pm.Data("x", x)}, parameters=weights, lowering="fused", dtype="float64").outputs[
             "y"
         ]

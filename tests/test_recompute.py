@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 import gridc
 from gridc import resources
 from gridc.errors import ResourceError, UsageError
-from gridc.fusion import segments, workspace
+from gridc.fusion import workspace
+from gridc.resources import Memory
+from gridc.scheduling import segments
 from gridc.symbolic import backends, splitting
-from gridc.symbolic.indices import Memory
 from strategies import Case, grids
 
 backends.prepare()

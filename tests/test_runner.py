@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import gridc
+from gridc import experiment
 from gridc.errors import DataError, SpecError, UsageError
-from gridc.model_file import hash_of, load
-from gridc.training import runner
+from gridc.files import hash_of
+from gridc.model_file import load
 
 PARITY = """
 # whether a string of bits has an odd sum
@@ -36,7 +37,7 @@ def spec():
 
 
 def test_changes_land_where_they_belong():
-    found = runner.changed(spec(), {"bits": 5, "epochs": 4, "learning_rate": 0.1, "patience": 3, "seed": 7})
+    found = experiment.changed(spec(), {"bits": 5, "epochs": 4, "learning_rate": 0.1, "patience": 3, "seed": 7})
     block = found.training
     assert block.task.options["bits"] == 5
     assert found.inputs["bits"].size == 5
@@ -47,8 +48,8 @@ def test_changes_land_where_they_belong():
     assert "# whether a string" in found.source.text
     assert "# one weight matrix" in found.source.text
     assert gridc.read(found.source.text).digest == found.digest
-    assert runner.changed(spec(), {"task.samples": 9}).training.task.options["samples"] == 9
-    assert runner.changed(spec(), {}).digest == spec().digest
+    assert experiment.changed(spec(), {"task.samples": 9}).training.task.options["samples"] == 9
+    assert experiment.changed(spec(), {}).digest == spec().digest
 
 
 @pytest.mark.parametrize(
@@ -62,17 +63,17 @@ def test_changes_land_where_they_belong():
 )
 def test_changes_that_mean_nothing(changes, error, words):
     with pytest.raises(error, match=words):
-        runner.changed(spec(), changes)
+        experiment.changed(spec(), changes)
 
 
 def test_a_spec_without_a_training_block():
     with pytest.raises(UsageError, match="'parity' has no training block"):
-        runner.run(gridc.read(PARITY.split("training:")[0]))
+        experiment.run(gridc.read(PARITY.split("training:")[0]))
 
 
 def test_an_experiment_resumes_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    whole = runner.run(spec(), SMALL, progress="none")
+    whole = experiment.run(spec(), SMALL, progress="none")
     assert whole.folder.as_posix() == "runs/parity"
     assert whole.history.steps == 12
     assert whole.history.compile_seconds > 0
@@ -83,16 +84,16 @@ def test_an_experiment_resumes_bit_for_bit(tmp_path, monkeypatch):
     def stop(record):
         return record.epoch >= 2
 
-    half = runner.run(spec(), SMALL, progress="none", callbacks=[stop])
+    half = experiment.run(spec(), SMALL, progress="none", callbacks=[stop])
     assert half.folder.as_posix() == "runs/parity-2"
     assert half.history.steps == 6
-    rest = runner.run(spec(), SMALL, progress="none", resume=True)
+    rest = experiment.run(spec(), SMALL, progress="none", resume=True)
     assert rest.folder == half.folder
     assert hash_of(rest.grid.parameters) == hash_of(whole.grid.parameters) != hash_of(half.grid.parameters)
     lines = [json.loads(line) for line in (rest.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6, 9, 12]
     with pytest.raises(DataError, match="other settings: 'batch' was 10 and is now 11"):
-        runner.run(spec(), SMALL | {"batch": 11}, progress="none", resume=True)
+        experiment.run(spec(), SMALL | {"batch": 11}, progress="none", resume=True)
 
 
 def test_data_from_files_beside_the_spec(tmp_path, monkeypatch):
@@ -105,7 +106,7 @@ def test_data_from_files_beside_the_spec(tmp_path, monkeypatch):
         text + "training: {data: {file: pets.csv, outputs: {odd: kind}}, budget: {epochs: 2}}"
     )
     monkeypatch.chdir(tmp_path)
-    done = runner.run(gridc.read("specs/pets.yaml"), {"batch": 8}, progress="none", folder="here")
+    done = experiment.run(gridc.read("specs/pets.yaml"), {"batch": 8}, progress="none", folder="here")
     assert load("here/model.grid").vocabularies == {"odd": ("cat", "dog")}
     assert len(done.train) == 24
     assert len(done.held_out) == 6

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import gridc
+from gridc.insight import arithmetic, changes, critical_path, report, simulation
 from gridc.pictures import exports
-from gridc.scheduling import changes, costs, critical_path, report
 from gridc.scheduling.graph import Step
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
@@ -98,13 +98,13 @@ def test_four_corners_by_their_order(order: list[tuple[str, str]], span: int):
 def test_golden(path: Path, golden):
     spec = gridc.read(path)
     plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 6))
-    sums = costs.arithmetic(plan)
+    sums = arithmetic.arithmetic(plan)
     golden(path.stem, {
         "sizes": dict(zip(spec.names(range(len(spec.dimensions))), plan.sizes, strict=True)),
         "work": plan.work, "span": plan.span, "widths": plan.widths,
         "cells": plan.cells and {"span": plan.cells.span, "widths": plan.cells.widths},
         "critical_path": [str(step) for step in plan.critical_path], "products": changes.products(plan),
-        "flops": sums.flops, "training_bytes": sums.training_bytes, "alive": costs.lifetimes(plan).vectors.tolist(),
+        "flops": sums.flops, "training_bytes": sums.training_bytes, "alive": arithmetic.lifetimes(plan).vectors.tolist(),
     })  # fmt: skip
 
 
@@ -195,7 +195,7 @@ def test_what_people_read_of_a_schedule(name: str, golden_text):
     spec = gridc.read(SPECS[0].with_name(f"{name}.yaml"))
     plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 12))
     # Costs of its own, and without the table of changes: the cost model's constants are measured, and may be again.
-    model = costs.Model(steps={name: 1e-5 * (i + 1) for i, name in enumerate(spec.transforms)}, move=2e-6)
+    model = simulation.Model(steps={name: 1e-5 * (i + 1) for i, name in enumerate(spec.transforms)}, move=2e-6)
     text, limits, rest = report.report(plan, 4, model).partition("limits it most")
     golden_text(f"{name}.report", text + limits + rest.partition(".")[0] + ".")
     golden_text(f"{name}.path", report.path_table(plan))
@@ -204,7 +204,7 @@ def test_what_people_read_of_a_schedule(name: str, golden_text):
 def test_specs_side_by_side(golden_text):
     specs = [SPECS[0].with_name(f"{name}.yaml") for name in ("two-grid", "two-grid-time-prioritised", "stacked-lstm")]
     plans = [gridc.schedule(spec, T=20) for spec in specs]
-    golden_text("comparison", report.comparison(plans, 4, costs.Model(steps={"time": 1e-5, "depth": 2e-5}, move=2e-6)))
+    golden_text("comparison", report.comparison(plans, 4, simulation.Model(steps={"time": 1e-5, "depth": 2e-5}, move=2e-6)))
     assert "two (1)" in report.comparison([gridc.schedule(two_grid(), T=3), gridc.schedule(two_grid(), T=4)]).splitlines()[0]
 
 
@@ -294,7 +294,7 @@ def test_no_pytensor_is_imported():
 
 def test_bounds_hold_for_the_simulation():
     plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=30)
-    even = costs.Model(steps={"time": 1.0, "depth": 1.0}, move=0.0)
+    even = simulation.Model(steps={"time": 1.0, "depth": 1.0}, move=0.0)
     for workers in (1, 2, 3, 8):
         fast = plan.speedup(workers, even)
         assert fast.simulated is not None
@@ -312,7 +312,7 @@ def test_no_simulation_beats_the_longest_path_in_time(path: Path):
     plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 4))
     made = plan.simulate(3)
     assert made.speedup <= made.most + 1e-9
-    cost = costs.Model()
+    cost = simulation.Model()
     graph = plan.graph
     for before, after in graph.edges:
         graph.edges[before, after]["seconds"] = cost.step_seconds(spec, after.transform)
@@ -323,7 +323,7 @@ def test_no_simulation_beats_the_longest_path_in_time(path: Path):
 
 def test_a_simulation_runs_every_step_once_after_what_it_reads():
     plan = gridc.schedule(two_grid(), T=6)
-    model = costs.Model(steps={"time": 2.0, "depth": 1.0}, move=0.5)
+    model = simulation.Model(steps={"time": 2.0, "depth": 1.0}, move=0.5)
     made = plan.simulate(3, model)
     ends = {plan.step(run.step): run for run in made.runs}
     assert len(ends) == plan.work
@@ -339,7 +339,7 @@ def test_a_simulation_runs_every_step_once_after_what_it_reads():
 
 def test_a_dear_move_is_avoided():
     plan = gridc.schedule(two_grid(), T=6)
-    cheap, dear = (plan.simulate(4, costs.Model(move=move)) for move in (0.0, 1.0))
+    cheap, dear = (plan.simulate(4, simulation.Model(move=move)) for move in (0.0, 1.0))
     assert dear.seconds > cheap.seconds
 
 
@@ -349,7 +349,7 @@ def test_lifetimes_count_vectors_that_are_still_to_be_read():
         "name: one\ndimensions: {time: 4}\ntransforms:\n  time: {cell: lstm, hidden: 5}\n"
         "inputs: {x: {features: 3, enters: time}}\noutputs: {y: {classes: 2, reads: [time], at: {time: last}}}\n"
     )
-    alive = costs.lifetimes(gridc.schedule(spec))
+    alive = arithmetic.lifetimes(gridc.schedule(spec))
     # A vector lives from its own wavefront to that of its last reader, where both are there.
     assert alive.vectors.tolist() == [2, 4, 4, 4]
     assert alive.numbers.tolist() == [10, 20, 20, 20]
@@ -357,9 +357,9 @@ def test_lifetimes_count_vectors_that_are_still_to_be_read():
 
 def test_flops_of_an_lstm_step():
     spec = two_grid(4, 3)
-    assert costs.step_flops(spec, "time") == (2 * 16 + costs.POINTWISE) * 32
-    sums = costs.arithmetic(gridc.schedule(spec), batch=2)
-    assert sums.flops == 2 * 12 * 2 * costs.step_flops(spec, "time")
+    assert arithmetic.step_flops(spec, "time") == (2 * 16 + arithmetic.POINTWISE) * 32
+    sums = arithmetic.arithmetic(gridc.schedule(spec), batch=2)
+    assert sums.flops == 2 * 12 * 2 * arithmetic.step_flops(spec, "time")
     assert sums.peak_forward_bytes is not None
     assert sums.peak_forward_bytes < sums.training_bytes
 
@@ -418,8 +418,8 @@ def test_no_json_at_all():
 def test_json_says_costs_and_speed_up():
     plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=9)
     page = json.loads(plan.to_json(steps=False, workers=3, batch=2))
-    assert page["costs"]["flops"] == costs.arithmetic(plan, 2).flops
-    assert page["costs"]["alive"] == costs.lifetimes(plan).vectors.tolist()
+    assert page["costs"]["flops"] == arithmetic.arithmetic(plan, 2).flops
+    assert page["costs"]["alive"] == arithmetic.lifetimes(plan).vectors.tolist()
     assert page["speedup"]["workers"] == 3
     assert page["speedup"]["most"] >= page["speedup"]["simulated"] >= 1
 
@@ -435,7 +435,7 @@ def test_the_graph_says_what_each_node_is_and_goes_into_other_formats(tmp_path: 
     graph = plan.graph
     assert graph.nodes["time", (3, 2)] == {
         "transform": "time", "cell": "lstm", "hidden": 8, "weights": "time", "index": 2, "wavefront": plan.levels["time", (3, 2)],
-        "flops": costs.step_flops(plan.spec, "time"), "critical": ("time", (3, 2)) in plan.critical_path,
+        "flops": arithmetic.step_flops(plan.spec, "time"), "critical": ("time", (3, 2)) in plan.critical_path,
     }  # fmt: skip
     assert graph.edges[("time", (1, 1)), ("depth", (1, 1))] == {"kind": "read", "read": "time[here]"}
     assert graph.edges[("time", (0, 1)), ("time", (1, 1))]["kind"] == "carry"

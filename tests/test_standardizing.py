@@ -9,7 +9,7 @@ import pytest
 
 import gridc
 from gridc import cli
-from gridc.data.datasets import for_spec, from_arrays
+from gridc.data.fitting import for_spec, from_arrays
 from gridc.errors import UsageError
 from gridc.training.standardizing import far_off, measured
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gridc.data.datasets import for_spec
-from gridc.data.tasks import DIGITS, TASKS, make
+from gridc.data.fitting import for_spec
 from gridc.errors import UsageError
-from gridc.language.reader import read
+from gridc.scheduling.check import read
+from gridc.tables.tasks import DIGITS, TASKS, make
 from small_grid import spec_of
 
 SMALL = {"addition": {"samples": 50}, "memorisation": {"samples": 50}, "reverse": {"samples": 50},

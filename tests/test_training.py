@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from gridc.data.datasets import Dataset, padded
+from gridc.arrays.dataset import Dataset, padded
 from gridc.errors import DataError, NumbersError, UsageError
-from gridc.language.reader import read
-from gridc.model_file import hash_of, load
-from gridc.training.experiment import Training
+from gridc.files import hash_of
+from gridc.model_file import load
+from gridc.scheduling.check import read
+from gridc.tables.training_block import Training
 from gridc.training.fit import fit
 from gridc.training.interrupts import Interrupts
 from gridc.training.metrics import confusion, evaluate, score
@@ -99,7 +100,7 @@ def test_early_stopping_gives_back_the_best_weights():
 
 
 def held_out_ready(part):
-    from gridc.data.datasets import for_spec
+    from gridc.data.fitting import for_spec
 
     return for_spec(part, spec_of(label="classes: 2"))
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from gridc import cli
-from gridc.model_file import hash_of, load
+from gridc.files import hash_of
+from gridc.model_file import load
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}

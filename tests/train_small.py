@@ -9,9 +9,9 @@ import signal
 import sys
 import time
 
-from gridc.data import tasks
 from gridc.errors import GridcError
-from gridc.model_file import hash_of
+from gridc.files import hash_of
+from gridc.tables import tasks
 from gridc.training.fit import fit
 from small_grid import SmallGrid, spec_of
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from gridc.compiler import compile
 from gridc.grid import Grid
-from gridc.language.reader import read
 from gridc.language.spec import GridSpec
 from gridc.scheduling import layout, order
+from gridc.scheduling.check import read
 from gridc.scheduling.graph import build
 from gridc.scheduling.program import PRODUCT, Program
 

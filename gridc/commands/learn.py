@@ -12,8 +12,8 @@ from gridc.commands.output import as_json, extra_options, print_json, say, setti
 from gridc.errors import UsageError
 
 if TYPE_CHECKING:
+    from gridc.experiment import Trained
     from gridc.language.spec import GridSpec
-    from gridc.training.runner import Trained
 
 DRAWN = 3_000
 """Steps beyond which a schedule is not drawn into the training's folder: the page would take minutes to open."""
@@ -51,18 +51,18 @@ def train(
         changes["seed"] = seed
     if resume and overwrite:
         raise UsageError("--resume goes on with a training and --overwrite replaces it; give one of them.")
-    from gridc.language import reader
-    from gridc.training import runner
+    from gridc import experiment
+    from gridc.scheduling import check
 
-    read = runner.changed(reader.read(spec), changes)
-    block = runner.block_of(read)
+    read = experiment.changed(check.read(spec), changes)
+    block = experiment.block_of(read)
     what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
     say(f"gridc: '{read.name}' learns {what}{_told(changes)}; building its functions (longer the first time) …")
     import numpy as np
 
     # The loop itself says where a number became infinite; NumPy's warning would come first, and say less.
     with np.errstate(over="ignore", invalid="ignore"):
-        done = runner.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
+        done = experiment.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
                           dtype=dtype, progress=progress, tensorboard=tensorboard)  # fmt: skip
     files = _files(done)
     if json_:
@@ -87,7 +87,7 @@ def _sizes(done: Trained) -> dict[str, int]:
 def _files(done: Trained) -> dict[str, str]:
     """What lies in the folder, by what it is; draws the schedule there."""
     from gridc.commands.look import draw_into
-    from gridc.scheduling.schedule import schedule
+    from gridc.scheduler import schedule
 
     plan = schedule(done.spec, **_sizes(done))
     if plan.work <= DRAWN:
@@ -129,8 +129,8 @@ def _figure(name: str, figures: Mapping[str, float]) -> str:
 
 def next_commands(folder: Path, spec: GridSpec) -> list[str]:
     """What to try after a training."""
+    from gridc.experiment import beside
     from gridc.training.checkpoint import MODEL
-    from gridc.training.runner import beside
 
     model, data = folder / MODEL, None if spec.training is None else spec.training.data
     lines = [f"gridc score {model}", f"gridc inspect {model}", f"gridc show {spec.source.path}"]

@@ -14,8 +14,8 @@ from gridc.errors import GridcError, SpecError, UsageError, listed
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
+    from gridc.scheduler import Schedule
     from gridc.scheduling.graph import Step
-    from gridc.scheduling.schedule import Schedule
 
 FORMATS = ("table", "json", "dot", "svg", "png", "html", "trace")
 PICTURES = ("grid", "cell", "wavefronts", "widths", "alive", "workers")
@@ -28,13 +28,13 @@ LISTED = 40
 @as_json
 def check(specs: tuple[str, ...], json_: bool) -> None:
     """Say whether specs mean something, and what."""
-    from gridc.language import reader
+    from gridc.scheduling import check
 
     found: list[dict[str, Any]] = []
     wrong: list[SpecError] = []
     for path in specs:
         try:
-            spec = reader.read(path)
+            spec = check.read(path)
         except SpecError as error:
             wrong.append(error)
             found.append({"spec": path, "ok": False, "error": error.sentence, "line": error.line, "column": error.column})
@@ -52,7 +52,7 @@ def check(specs: tuple[str, ...], json_: bool) -> None:
 def _meaning(spec: GridSpec) -> dict[str, Any]:
     from math import prod
 
-    from gridc.language import parameters
+    from gridc.language.shapes import parameter_shapes
 
     return {
         "name": spec.name,
@@ -61,7 +61,7 @@ def _meaning(spec: GridSpec) -> dict[str, Any]:
         "priority": spec.priority,
         "inputs": list(spec.inputs),
         "outputs": list(spec.outputs),
-        "parameters": sum(prod(shape) for shape in parameters.shapes(spec).values()),
+        "parameters": sum(prod(shape) for shape in parameter_shapes(spec).values()),
         "digest": spec.digest,
     }
 
@@ -81,25 +81,25 @@ def _sentence(spec: GridSpec) -> str:
 @as_json
 def show(spec: str, stage: str, sizes: tuple[str, ...], json_: bool) -> None:
     """Show a spec on its way through the compiler: spec, graph, schedule or program."""
-    from gridc.language import reader
+    from gridc.scheduling import check
 
-    read = reader.read(spec)
+    read = check.read(spec)
     bound = sizes_of(sizes)
     if stage == "spec":
         _show_spec(read, json_)
     elif stage == "program":
         _show_program(read, json_)
     else:
-        from gridc.scheduling.schedule import schedule as scheduled
+        from gridc.scheduler import schedule as scheduled
 
         plan = scheduled(read, **bound)
         (_show_graph if stage == "graph" else _show_schedule)(plan, json_)
 
 
 def _show_spec(spec: GridSpec, json_: bool) -> None:
-    from gridc.language import parameters
+    from gridc.language.shapes import parameter_shapes
 
-    shapes = parameters.shapes(spec)
+    shapes = parameter_shapes(spec)
     if json_:
         import dataclasses
 
@@ -110,7 +110,7 @@ def _show_spec(spec: GridSpec, json_: bool) -> None:
         parts["training"] = spec.training.model_dump(mode="json", exclude_unset=True) if spec.training else None
         print_json(parts)
         return
-    from gridc.scheduling.tables import table
+    from gridc.plain_text import table
 
     click.echo(str(spec))
     click.echo("\n" + table(("parameter", "shape"), [(name, " × ".join(map(str, shape))) for name, shape in shapes.items()]))
@@ -219,10 +219,10 @@ def schedule(
 
 def _plans(specs: Sequence[str], bound: Mapping[str, int]) -> list[Schedule]:
     """The schedules of one spec or several; a size is given to those that have its symbol."""
-    from gridc.language import reader
-    from gridc.scheduling.schedule import schedule as scheduled
+    from gridc.scheduler import schedule as scheduled
+    from gridc.scheduling import check
 
-    read = [reader.read(path) for path in specs]
+    read = [check.read(path) for path in specs]
     if len(read) == 1:
         return [scheduled(read[0], **bound)]
     known = {symbol for spec in read for symbol in spec.symbols}
@@ -243,8 +243,8 @@ def _by_name(output: str | None) -> str:
 
 
 def _made(plans: Sequence[Schedule], chosen: str, workers: int, batch: int, picture: str, path: bool) -> str:
-    from gridc.scheduling import report
-    from gridc.scheduling.costs import Model
+    from gridc.insight import report
+    from gridc.insight.simulation import Model
 
     plan, model = plans[0], Model(batch=batch)
     if len(plans) > 1:
@@ -262,7 +262,7 @@ def _made(plans: Sequence[Schedule], chosen: str, workers: int, batch: int, pict
 
 
 def _measured(plan: Schedule, batch: int, as_json: bool) -> str:
-    from gridc.benchmarks import measure
+    from gridc.insight import measure
 
     made = measure.measure(plan, batch)
     return json.dumps(made.plain(), indent=2, ensure_ascii=False) if as_json else str(made)

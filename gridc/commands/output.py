@@ -63,7 +63,7 @@ def write(content: str | bytes, path: str | None) -> None:
         else:
             click.echo(content, nl=not content.endswith("\n"))
         return
-    from gridc.model_file import write_atomically
+    from gridc.files import write_atomically
 
     place = Path(path)
     if not place.parent.is_dir():

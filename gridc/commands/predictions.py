@@ -14,7 +14,7 @@ import numpy as np
 from gridc.errors import DataError, UsageError, listed
 
 if TYPE_CHECKING:
-    from gridc.data.datasets import Array, Dataset
+    from gridc.arrays.dataset import Array, Dataset
     from gridc.grid import Grid
     from gridc.language.spec import GridSpec, Output
 
@@ -92,8 +92,8 @@ def _labelled(ids: Array, labels: tuple[str, ...]) -> Any:
 
 def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: float, seed: int) -> str:
     """The prompt, and as many symbols more, each drawn from what the grid predicts after all before it."""
+    from gridc import experiment
     from gridc.data import text
-    from gridc.training import runner
 
     spec = grid.spec
     given = next(iter(spec.inputs.values()))
@@ -103,7 +103,7 @@ def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: flo
     known = words.get(given.name)
     if not known:
         raise DataError("The model holds no vocabulary, so its ids stand for no text; train it from a text file.")
-    by = runner.reading(spec, targets=False).by
+    by = experiment.reading(spec, targets=False).by
     start = text.symbols(prompt, by) or [known[0] if "\n" not in known else "\n"]
     sequence: list[int] = text.ids(start, known, "The prompt").tolist()
     rng = np.random.default_rng(seed)

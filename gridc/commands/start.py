@@ -30,7 +30,7 @@ def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
     """
     from importlib.resources import files
 
-    from gridc.model_file import write_atomically
+    from gridc.files import write_atomically
 
     spec = Path(output or f"{kind}.yaml")
     content = {spec: files("gridc").joinpath("templates", f"{kind}.yaml").read_text(encoding="utf-8")}
@@ -71,7 +71,7 @@ def schema_text() -> str:
     """The schema as the file that lies in ``specs/``."""
     import json
 
-    from gridc.language.document import json_schema
+    from gridc.language.grammar import json_schema
 
     return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
 
@@ -83,12 +83,10 @@ def completion(shell: str, json_: bool) -> None:
     """Print what makes a shell complete gridc's commands: eval "$(gridc completion bash)"."""
     from click.shell_completion import get_completion_class
 
-    from gridc.cli import cli
-
     made = get_completion_class(shell)
     if made is None:
         raise UsageError(f"There is no completion for {shell}.")
-    text = made(cli, {}, "gridc", "_GRIDC_COMPLETE")
+    text = made(click.get_current_context().find_root().command, {}, "gridc", "_GRIDC_COMPLETE")
     # Asking bash for its version would start a shell; the script itself is what is wanted.
     source = text.source_template % text.source_vars()
     if json_:

@@ -11,7 +11,7 @@ from gridc.commands.output import as_json, print_json, say, settings_of, shorten
 from gridc.errors import DataError, UsageError, listed
 
 if TYPE_CHECKING:
-    from gridc.data.datasets import Dataset
+    from gridc.arrays.dataset import Dataset
     from gridc.language.spec import GridSpec
     from gridc.model_file import Model
 
@@ -66,10 +66,10 @@ def compile_(
 def _opened(path: str) -> tuple[GridSpec, Model]:
     """What a model file holds; the grid is built once the examples for it are there."""
     from gridc import model_file
-    from gridc.language import reader
+    from gridc.scheduling import check
 
     model = model_file.load(path)
-    return reader.read(model.spec if "\n" in model.spec else model.spec + "\n"), model
+    return check.parse(model.spec), model
 
 
 @click.command(no_args_is_help=True)
@@ -81,13 +81,13 @@ def _opened(path: str) -> tuple[GridSpec, Model]:
 def predict(model: str, file: str, output: str | None, backend: str, json_: bool) -> None:
     """Predict from a file with a trained model: for classes the class and every probability."""
     import gridc
+    from gridc import experiment
     from gridc.commands import predictions
     from gridc.data import files
-    from gridc.training import runner
 
     kind = predictions.kind_of(output, json_)
     spec, held = _opened(model)
-    data = files.read(file, runner.reading(spec, vocabularies=held.vocabularies, targets=False))
+    data = files.read(file, experiment.reading(spec, vocabularies=held.vocabularies, targets=False))
     grid = gridc.load(model, backend=backend)
     data = data.ready(grid.dtype)
     found = grid.predict(data.inputs, data.lengths or None)
@@ -140,9 +140,10 @@ def _confused(table: Any) -> str:
 
 
 def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple[str, ...], seed: int) -> tuple[Dataset, str]:
-    from gridc.data import files, tasks
-    from gridc.data.datasets import for_spec
-    from gridc.training import runner
+    from gridc import experiment
+    from gridc.data import files
+    from gridc.data.fitting import for_spec
+    from gridc.tables import tasks
 
     options = settings_of(settings)
     if examples is None:
@@ -151,7 +152,7 @@ def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple
         if spec.training is None:
             raise UsageError(f"'{spec.name}' has no training block to take examples from; "
                              f"name a file or a task: {listed(tasks.TASKS)}.")  # fmt: skip
-        train, kept = runner.examples(spec)
+        train, kept = experiment.examples(spec)
         return (kept, "what was held out of its training") if kept is not None else (train, "what it was trained on")
     if examples in tasks.TASKS and not Path(examples).exists():
         block = spec.training
@@ -167,7 +168,7 @@ def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple
 
         raise UsageError(f"There is neither a file nor a task '{examples}'; tasks are {listed(tasks.TASKS, 'and')}"
                          f"{nearest(examples, tasks.TASKS)}")  # fmt: skip
-    return files.read(examples, runner.reading(spec, vocabularies=held.vocabularies)), examples
+    return files.read(examples, experiment.reading(spec, vocabularies=held.vocabularies)), examples
 
 
 @click.command(no_args_is_help=True)
@@ -218,7 +219,7 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
             "vocabularies": held.vocabularies,
         })  # fmt: skip
         return
-    from gridc.scheduling.tables import table
+    from gridc.plain_text import table
 
     size = Path(model).stat().st_size
     click.echo(f"{model}: a {held.kind} of '{read.name}', written by gridc {held.gridc_version}, {size:,} bytes")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridc.data.datasets import Array, Axes, Dataset, input_axes, output_axes
+from gridc.arrays.dataset import Array, Axes, Dataset
 from gridc.data.text import ids, symbols, vocabulary
 from gridc.errors import DataError, listed, nearest
+from gridc.language.shapes import input_axes, output_axes
 
 if TYPE_CHECKING:
-    from gridc.data.files import Reading
+    from gridc.data.reading import Reading
 
 Columns = Mapping[str, Sequence[Any]]
 

@@ -8,46 +8,22 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridc.data.datasets import Array, Dataset, for_spec
-from gridc.data.text import By, ids, symbols, vocabulary
-from gridc.errors import DataError, ResourceError, UsageError, listed, nearest
+from gridc.arrays.dataset import Array, Dataset
+from gridc.data.columns import from_columns
+from gridc.data.fitting import for_spec
+from gridc.data.reading import Reading
+from gridc.data.text import ids, symbols, vocabulary
+from gridc.errors import DataError, ResourceError, listed, nearest
 
 if TYPE_CHECKING:
-    from gridc.language.spec import GridSpec
+    pass
 
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-Names = Mapping[str, str | list[str]]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a file is read; what a spec's ``data`` block says, and the vocabularies of a model that was trained before."""
-
-    spec: GridSpec
-    inputs: Names = field(default_factory=dict[str, "str | list[str]"])
-    outputs: Names = field(default_factory=dict[str, "str | list[str]"])
-    lengths: Mapping[str, str] = field(default_factory=dict[str, str])
-    by: By = "character"
-    window: int = 64
-    size: tuple[int, int] | None = None
-    colour: bool = False
-    vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    targets: bool = True
-    """Whether targets must be there: not so for predictions."""
-
-    def __post_init__(self) -> None:
-        for what, given, known in (("input", self.inputs, self.spec.inputs), ("output", self.outputs, self.spec.outputs),
-                                   ("symbol", self.lengths, self.spec.symbols)):  # fmt: skip
-            for name in given:
-                if name not in known:
-                    raise UsageError(f"The data names '{name}', which is no {what} of '{self.spec.name}', expected "
-                                     f"{listed(known) or 'none'}{nearest(name, known)}")  # fmt: skip
 
 
 def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
@@ -134,8 +110,6 @@ def _numpys(path: Path) -> bool:
 def _csv(path: Path, how: Reading) -> Dataset:
     import csv
 
-    from gridc.data.columns import from_columns
-
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
@@ -162,8 +136,6 @@ def _not_text(path: Path, error: UnicodeDecodeError) -> DataError:
 
 
 def _parquet(path: Path, how: Reading) -> Dataset:
-    from gridc.data.columns import from_columns
-
     try:
         import importlib
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from gridc.data.datasets import SHUFFLE, Array, Dataset, as_dataset, for_spec
+from gridc.arrays.dataset import SHUFFLE, Array, Dataset
+from gridc.data.fitting import as_dataset, for_spec
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from gridc.data.datasets import Array
+from gridc.arrays.dataset import Array
 from gridc.errors import DataError
 
 By = Literal["character", "byte", "word"]

@@ -23,10 +23,10 @@ from typing import Any
 import numba  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
-from gridc import cells
 from gridc.fusion import gemm, native, tracer
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
 from gridc.resources import cache_folder
+from gridc.tables import cells
 
 _lock = threading.RLock()
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from gridc import cells
 from gridc.fusion import blas, gemm, kernels, machine
 from gridc.fusion.buffers import lent
 from gridc.fusion.threads import together, wait_for, workers
 from gridc.fusion.workspace import Parameters, Tables, Workspace, address, aligned
 from gridc.scheduling.program import Array, Program, TransformProgram
+from gridc.tables import cells
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
 

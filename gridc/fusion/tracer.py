@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gridc.cells import CELLS, Options
+from gridc.tables.cells import CELLS, Options
 
 UNARY = ("tanh", "sigmoid", "relu")
 

@@ -10,13 +10,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gridc import cells
 from gridc.fusion import gemm, kernels, native
 from gridc.fusion.buffers import fresh
-from gridc.scheduling.program import Array, Program
+from gridc.scheduling.program import Array, Program, Shapes, total
+from gridc.tables import cells
 
 ENOUGH_ROWS = 4  # that use one weight, from which packing it pays
-Shapes = list[tuple[int, int]]
 BLOCK = ("column", "width", "source", "index", "gradient")
 """Words of a block, one read or joined input of one transform."""
 HOLDERS = ("", "tape", "slopes", "packed", "held")
@@ -101,25 +100,6 @@ class Tables:
     owners: tuple[Any, ...]
 
 
-def _shapes(program: Program) -> tuple[Shapes, Shapes, Shapes, Shapes]:
-    hidden = [(p.rows + p.boundary, p.hidden) for p in program.transforms]
-    memory = [(h[0] if cells.CELLS[p.cell].memory else 0, h[1]) for p, h in zip(program.transforms, hidden, strict=True)]
-    inputs = [(p.rows if p.gates else 0, sum(program.widths(t))) for t, p in enumerate(program.transforms)]
-    return hidden, memory, inputs, [(p.rows, p.width) for p in program.transforms]
-
-
-def sizes(program: Program) -> tuple[int, int]:
-    """How many numbers the tape and the slopes hold."""
-    hidden, memory, *rest = _shapes(program)
-    states = _total(hidden, memory)
-    room = max((p.hidden * p.dimensions for p in program.transforms), default=0)
-    return states + _total(*rest), states + program.scratch + room
-
-
-def _total(*shapes: Shapes) -> int:
-    return sum(rows * columns for group in shapes for rows, columns in group)
-
-
 def _packed(program: Program, dtype: np.dtype[Any]) -> list[int]:
     """Per transform the numbers of its packed weights, forward or backward; 0 where too few rows use each."""
     found: list[int] = []
@@ -139,7 +119,7 @@ def _starts(sizes: list[int]) -> list[int]:
 
 
 def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
-    shapes, size = _shapes(program), dtype.itemsize
+    shapes, size = program.shapes, dtype.itemsize
     count = len(program.transforms)
     flat = [rows * columns for group in shapes for rows, columns in group]
     starts, packed = _starts(flat), _packed(program, dtype)
@@ -188,7 +168,7 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
     gated = [t for t, own in enumerate(program.transforms) if own.gates]
     products = sum(rows * inputs * columns for (rows, inputs), (_, columns) in zip(*shapes[2:], strict=True))
     return Places(
-        shapes, *sizes(program), states, packs[-1] + gemm.ALIGNMENT // size, slots[-1], records,
+        shapes, *program.sizes, states, packs[-1] + gemm.ALIGNMENT // size, slots[-1], records,
         np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), products,
         tuple(joined), tuple(addresses.owners),
     )  # fmt: skip
@@ -254,7 +234,7 @@ class Workspace:
 
     def _views(self, buffer: Array, kind: int) -> list[Array]:
         shapes = self.places.shapes
-        used = _total(*shapes[:kind])
+        used = total(*shapes[:kind])
         views: list[Array] = []
         for rows, columns in shapes[kind]:
             views.append(buffer[used : used + rows * columns].reshape(rows, columns))

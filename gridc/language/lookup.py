@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gridc.errors import listed, nearest
 from gridc.language import mistakes
-from gridc.language.document import Document, Normal, Uniform
+from gridc.language.grammar import Document, Normal, Uniform
 from gridc.language.mistakes import shown, thing
 from gridc.language.page import Path_
 from gridc.language.spec import Selection, Source

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from gridc.errors import SpecError, listed, nearest
-from gridc.language.document import Document
+from gridc.language.grammar import Document
 from gridc.language.page import Path_
 from gridc.language.spec import Source
 

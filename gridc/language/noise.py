@@ -15,11 +15,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from gridc.language.lattice import Ints
-from gridc.language.parameters import Array, own_rows
+from gridc.language.shapes import own_rows
 from gridc.language.spec import GridSpec, Transform
 
+Array = npt.NDArray[np.floating]
 Shape = tuple[int, ...]
 
 

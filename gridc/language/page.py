@@ -31,7 +31,7 @@ Path_ = tuple[str | int, ...]
 def fetch(where: str | os.PathLike[str]) -> tuple[str, str]:
     """The text of a spec and the name to call it by; ``where`` is a file's path or the YAML itself."""
     if isinstance(where, str) and ("\n" in where or re.search(r":\s|[{}]|:$", where)):
-        return _decoded(where.encode("utf-8", "surrogatepass"), "<spec>"), "<spec>"
+        return checked(where, "<spec>"), "<spec>"
     path = Path(where)
     try:
         with path.open("rb") as file:
@@ -43,6 +43,11 @@ def fetch(where: str | os.PathLike[str]) -> tuple[str, str]:
     except OSError as error:
         raise SpecError(f"cannot be read: {error.strerror}", path=str(path)) from None
     return _decoded(raw, str(path)), str(path)
+
+
+def checked(text: str, name: str) -> str:
+    """Text that was given as such, refused as a file's would be."""
+    return _decoded(text.encode("utf-8", "surrogatepass"), name)
 
 
 def _decoded(raw: bytes, name: str) -> str:

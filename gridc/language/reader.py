@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
-from gridc.errors import listed
-from gridc.language import noise, parameters
-from gridc.language.page import Path_, fetch, parse
-from gridc.language.ports import PortReading
+from gridc.language import page as pages
+from gridc.language import shapes
+from gridc.language.ends import PortReading
 from gridc.language.spec import Dimension, GridSpec
 from gridc.language.transforms import TransformReading
-from gridc.scheduling import graph
 
 
-def read(where: str | os.PathLike[str]) -> GridSpec:
-    """Read a spec from a file, or from YAML text.
+def parse(text: str, name: str) -> GridSpec:
+    """What YAML text means; ``name`` is what mistakes call it by.
 
-    Raises SpecError, with file, line and column, for whatever the language cannot make sense of."""
-    text, name = fetch(where)
-    values, source = parse(text, name)
+    Raises SpecError, with line and column, for whatever the language cannot make sense of."""
+    values, source = pages.parse(text, name)
     return _Reading(values, source).spec()
-
 
 
 class _Reading(TransformReading, PortReading):
@@ -41,8 +35,6 @@ class _Reading(TransformReading, PortReading):
         spec = GridSpec(page.name, dimensions, transforms, priority, inputs, outputs, page.training, self.source)
         self.bound(spec)
         self.shared(spec)
-        self.kept(spec)
-        self.acyclic(spec)
         return spec
 
     def distinct(self) -> None:
@@ -92,7 +84,7 @@ class _Reading(TransformReading, PortReading):
                 (len(t.gates) * t.hidden, spec.rows(t.name), tuple(spec.dimensions[d].size for d in t.untied), t.bias)
                 for t in (transform, other)
             )
-            masks = [parameters.effective_blocks(spec, t) for t in (transform, other)]
+            masks = [shapes.effective_blocks(spec, t) for t in (transform, other)]
             alike = (masks[0] is None) == (masks[1] is None) and (masks[0] is None or bool((masks[0] == masks[1]).all()))
             if ours == theirs and not alike:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' and '{other.name}' read their own vectors in "
@@ -101,30 +93,6 @@ class _Reading(TransformReading, PortReading):
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
                           f"{_untied(theirs[2])}")  # fmt: skip
-
-    def kept(self, spec: GridSpec) -> None:
-        """Zoneout keeps an old value, so there must be one."""
-        for name, transform in spec.transforms.items():
-            why = noise.refusal(spec, transform)
-            if why is not None:
-                self.fail(("transforms", name, "zoneout"), why, key=True)
-
-    def acyclic(self, spec: GridSpec) -> None:
-        """Look for steps that wait for each other, on a grid large enough for every offset to take part."""
-        reach = [abs(o) for t in spec.transforms.values() for r in t.reads for o in (*r.offset, *t.wrap)]
-        turns = [len(d.cycle) for t in spec.transforms.values() for d in t.direction]
-        largest = max(2, *reach, *turns, 0) + 1
-        while largest > 2 and largest ** len(spec.dimensions) > 4096:
-            largest -= 1
-        sizes = tuple(min(d.size, largest) if isinstance(d.size, int) else largest for d in spec.dimensions)
-        try:
-            _ = graph.build(spec, sizes).levels
-        except graph.Cycle as cycle:
-            path: Path_ = ("transforms", cycle.steps[0].transform)
-            if "reads" in self.page.transforms[cycle.steps[0].transform].model_fields_set:
-                path = (*path, "reads")
-            shown = str(cycle) if len(cycle.steps) < 9 else f"{listed(cycle.steps[:8], 'and')} …"
-            self.fail(path, f"these steps wait for each other: {shown} ('←' is 'waits for')", key=True)
 
 
 def _untied(sizes: tuple[object, ...]) -> str:

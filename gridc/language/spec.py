@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from gridc.cells import CELLS, Cell, Options
+from gridc.tables.cells import CELLS, Cell, Options
 
 if TYPE_CHECKING:
-    from gridc.training.experiment import Training
+    from gridc.tables.training_block import Training
 
 Selection = Literal["all", "first", "last"] | tuple[int, ...]
 """Which indices of a dimension: by name, or the indices themselves."""
@@ -216,7 +216,7 @@ class GridSpec:
         return reads + sum(i.width for i in self.joined(name))
 
     def __str__(self) -> str:
-        from gridc.scheduling.tables import spec_table
+        from gridc.language.printing import spec_table
 
         return spec_table(self)
 

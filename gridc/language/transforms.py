@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from gridc.cells import CELLS, Options
 from gridc.errors import listed
-from gridc.language.document import Alternating, ReadAt, TransformPage, Wrap
+from gridc.language.grammar import Alternating, ReadAt, TransformPage, Wrap
 from gridc.language.lookup import Reading, initialiser
 from gridc.language.page import Path_
 from gridc.language.spec import Direction, Input, Read, Transform
+from gridc.tables.cells import CELLS, Options
 
 
 class TransformReading(Reading):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from gridc.insight.timing import Timing
+from gridc.language import printing
 from gridc.language.spec import GridSpec
 from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
-from gridc.scheduling import tables
-from gridc.scheduling.schedule import Schedule
 
 PALETTE = ("#2f6fce", "#3aa76d", "#7a52c7", "#45b0bd", "#8a5a2b", "#cf7590", "#6b7a1f", "#7d8ca0")
 """Colours of the transforms, in the order of declaration: neighbours differ in hue and in lightness, and none is the orange
@@ -19,7 +19,7 @@ def colours(spec: GridSpec) -> dict[str, str]:
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(spec.transforms)}
 
 
-def cell_scene(plan: Schedule) -> Scene:
+def cell_scene(plan: Timing) -> Scene:
     """What happens inside a cell, from left to right in the order of computation: what enters, each transform, what leaves."""
     spec, colour = plan.spec, colours(plan.spec)
     result = Scene(f"{spec.name}: inside a cell")
@@ -31,7 +31,7 @@ def cell_scene(plan: Schedule) -> Scene:
             if read.via is None and not any(read.offset) and read.of != name:
                 wires.append((read.of, name, False))
                 continue
-            label = "h " + tables.read_text(spec, read)
+            label = "h " + printing.read_text(spec, read)
             ports.append((label, read.of))
             wires.append((label, name, False))
         if t.has_memory or t.mechanism.uses_hidden:

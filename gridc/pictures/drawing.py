@@ -13,28 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from gridc.errors import UsageError, listed, nearest
+from gridc.insight import arithmetic
+from gridc.insight.simulation import simulate
+from gridc.insight.timing import Timing
 from gridc.language.spec import GridSpec
 from gridc.pictures.cell_drawing import cell_scene, colours
 from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
 from gridc.pictures.unrolled_drawing import caption, columns_of, cut, example, grid_scene
-from gridc.scheduling import costs
-from gridc.scheduling.schedule import Schedule
 
 
-def scene(thing: GridSpec | Schedule, picture: str = "grid", workers: int = 4) -> Scene:
+def scene(thing: GridSpec | Timing, picture: str = "grid", workers: int = 4) -> Scene:
     """A picture by name, ``workers`` of so many.  Raises UsageError for a name that is none of ``PICTURES``."""
     if picture not in PICTURES:
         raise UsageError(f"there is no picture '{picture}'; expected {listed(PICTURES)}{nearest(picture, PICTURES)}")
-    plan = thing if isinstance(thing, Schedule) else example(thing)
+    plan = thing if isinstance(thing, Timing) else example(thing)
     return workers_scene(plan, workers) if picture == "workers" else PICTURES[picture](plan)
 
 
-def svg(thing: GridSpec | Schedule, picture: str = "grid", workers: int = 4) -> str:
+def svg(thing: GridSpec | Timing, picture: str = "grid", workers: int = 4) -> str:
     """A picture as an SVG document."""
     return scene(thing, picture, workers).svg()
 
 
-def png(thing: GridSpec | Schedule, path: str | Path, picture: str = "grid", workers: int = 4, dpi: int = 200) -> None:
+def png(thing: GridSpec | Timing, path: str | Path, picture: str = "grid", workers: int = 4, dpi: int = 200) -> None:
     """Write a picture as PNG.  Raises ResourceError where matplotlib is not installed."""
     scene(thing, picture, workers).png(path, dpi)
 
@@ -51,7 +52,7 @@ def _shade(p: float) -> str:
     return "#" + "".join(f"{value:02x}" for value in mixed)
 
 
-def wavefront_scene(plan: Schedule) -> Scene:
+def wavefront_scene(plan: Timing) -> Scene:
     """Every step with the number of its wavefront; a third dimension as planes side by side."""
     spec = plan.spec
     small = cut(plan, (24, 16, 4))
@@ -105,7 +106,7 @@ BARS = 280
 """Bars that a chart of wavefronts has at most."""
 
 
-def widths_scene(plan: Schedule) -> Scene:
+def widths_scene(plan: Timing) -> Scene:
     """The steps of every wavefront as bars, and their mean."""
     result = Scene(f"{plan.spec.name}: steps of each of {plan.span} wavefronts")
     wide, high = _bars(result, plan.widths, "#3789bb", "steps")
@@ -116,22 +117,22 @@ def widths_scene(plan: Schedule) -> Scene:
     return result
 
 
-def alive_scene(plan: Schedule) -> Scene:
+def alive_scene(plan: Timing) -> Scene:
     """The vectors alive at every wavefront of a forward sweep as bars."""
     result = Scene(f"{plan.spec.name}: vectors alive at each of {plan.span} wavefronts")
-    vectors = costs.lifetimes(plan).vectors.tolist()
+    vectors = arithmetic.lifetimes(plan).vectors.tolist()
     _bars(result, vectors, "#5b8c5a", "vectors")
     said = f"{plan.spec.name}: at most {max(vectors):,} vectors alive, going forward"
     result.add(Text(0, -20, said, 13, INK, "start", bold=True))
     return result
 
 
-def workers_scene(plan: Schedule, workers: int = 4) -> Scene:
+def workers_scene(plan: Timing, workers: int = 4) -> Scene:
     """What each simulated worker does when: a bar a step, in the colour of its transform."""
     if plan.work > MOST_BARS:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and a drawing of workers shows at most "
                          f"{MOST_BARS:,}; the page (html) and the trace show more")  # fmt: skip
-    made, colour = plan.simulate(workers), colours(plan.spec)
+    made, colour = simulate(plan, workers), colours(plan.spec)
     result = Scene(f"{plan.spec.name}: the steps of {workers} simulated workers")
     wide, high = 640.0, 26.0
     for worker, line in enumerate(made.timeline):
@@ -158,7 +159,7 @@ MOST_BARS = 5_000
 """Steps beyond which the workers' bars would be hairs."""
 
 
-PICTURES: Mapping[str, Callable[[Schedule], Scene]] = {
+PICTURES: Mapping[str, Callable[[Timing], Scene]] = {
     "grid": grid_scene, "cell": cell_scene, "wavefronts": wavefront_scene, "widths": widths_scene,
     "alive": alive_scene, "workers": workers_scene,
 }  # fmt: skip
@@ -170,7 +171,7 @@ PICTURES: Mapping[str, Callable[[Schedule], Scene]] = {
 def notebook(thing: Any) -> str:
     """What a notebook shows: a spec its unrolled grid, the inside of a cell and its table, a schedule its figures and pictures, a
     compiled grid the same as its spec, and its own description first."""
-    if isinstance(thing, Schedule):
+    if isinstance(thing, Timing):
         return _figure(svg(thing, "wavefronts")) + _figure(svg(thing, "widths")) + _pre(str(thing))
     if isinstance(thing, GridSpec):
         return _figure(svg(thing, "grid")) + _figure(svg(thing, "cell")) + _pre(str(thing))

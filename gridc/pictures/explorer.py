@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from gridc.errors import UsageError
+from gridc.insight import report
+from gridc.insight.simulation import MOST_SIMULATED, Model, simulate
+from gridc.insight.timing import Timing
+from gridc.language import printing
 from gridc.language.lattice import Ints, carried, far_end, locate, points, source
 from gridc.language.spec import Transform
 from gridc.pictures.cell_drawing import colours
 from gridc.pictures.unrolled_drawing import entering, joined, tapped
-from gridc.scheduling import report, tables
-from gridc.scheduling.costs import MOST_SIMULATED, Model
-from gridc.scheduling.schedule import Schedule
 
 MOST_EXPLORED = 400_000
 """Steps beyond which the page would be tens of megabytes."""
@@ -28,7 +29,7 @@ START, ENTRY = -1, -2
 """In place of a step: a read that finds the start alone, or what enters the grid there."""
 
 
-def page(plan: Schedule, workers: int = 4, model: Model | None = None) -> str:
+def page(plan: Timing, workers: int = 4, model: Model | None = None) -> str:
     """The page as text.  Raises UsageError for a grid of more than ``MOST_EXPLORED`` steps."""
     if plan.work > MOST_EXPLORED:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and the page shows at most {MOST_EXPLORED:,}; "
@@ -40,7 +41,7 @@ def page(plan: Schedule, workers: int = 4, model: Model | None = None) -> str:
     return head + text + tail
 
 
-def data(plan: Schedule, workers: int, model: Model) -> dict[str, Any]:
+def data(plan: Timing, workers: int, model: Model) -> dict[str, Any]:
     """What the page knows."""
     spec, colour = plan.spec, colours(plan.spec)
     steps = [plan.number(step) for step in plan.critical_path]
@@ -73,7 +74,7 @@ def data(plan: Schedule, workers: int, model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _flat(plan: Schedule, cells: Ints) -> Ints:
+def _flat(plan: Timing, cells: Ints) -> Ints:
     """The numbers of cells, row-major."""
     return np.asarray(np.ravel_multi_index(tuple(cells.T), plan.sizes), np.int64)
 
@@ -83,10 +84,10 @@ def _packed(values: Any, kind: Any) -> str:
     return base64.b64encode(np.asarray(values).astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()
 
 
-def _transform(plan: Schedule, t: Transform) -> dict[str, Any]:
+def _transform(plan: Timing, t: Transform) -> dict[str, Any]:
     spec = plan.spec
     owner = spec.weight_owner(t.name)
-    reads = ", ".join(tables.read_text(spec, read) for read in t.reads)
+    reads = ", ".join(printing.read_text(spec, read) for read in t.reads)
     joining = [i.name for i in spec.joined(t.name)]
     columns = len(t.gates) * t.hidden
     return {
@@ -98,15 +99,15 @@ def _transform(plan: Schedule, t: Transform) -> dict[str, Any]:
         "equation": [*([f"z = concat({', '.join([reads, *joining])})"] if reads else []),
                      *([f"gates {', '.join(t.gates)} from zW + b"] if len(t.gates) > 1 else []),
                      *map(str.strip, t.mechanism.equation.split(";"))],
-        "about": f"{t.cell}, {t.hidden} units, along {' and '.join(spec.names(t.along))}, {tables.direction_text(spec, t)}, "
-                 f"tied {tables.tied_text(spec, t)}; reads {reads}",
+        "about": f"{t.cell}, {t.hidden} units, along {' and '.join(spec.names(t.along))}, {printing.direction_text(spec, t)}, "
+                 f"tied {printing.tied_text(spec, t)}; reads {reads}",
     }  # fmt: skip
 
 
-def _blocks(plan: Schedule, t: Transform) -> list[dict[str, Any]]:
+def _blocks(plan: Timing, t: Transform) -> list[dict[str, Any]]:
     """For every read, and every memory that is carried, which step each cell finds."""
     spec, at = plan.spec, points(plan.sizes)
-    looked = [(spec.transforms[r.of], source(spec, r, at), tables.read_text(spec, r)) for r in t.reads]
+    looked = [(spec.transforms[r.of], source(spec, r, at), printing.read_text(spec, r)) for r in t.reads]
     if t.has_memory or t.mechanism.uses_hidden:
         kind = "memory" if t.has_memory else "own vector"
         for axis, point in zip(t.along, carried(t, at), strict=True):
@@ -114,13 +115,13 @@ def _blocks(plan: Schedule, t: Transform) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     for of, point, text in looked:
         inputs = [i.name for i in spec.entering(of.name)]
-        start = f"start: {tables.start_text(spec, of)}"
+        start = f"start: {printing.start_text(spec, of)}"
         found = _packed(_found(plan, of, point), np.int32)
         blocks.append({"text": text, "start": start, "entry": " + ".join([start, *inputs]), "found": found})
     return blocks
 
 
-def _found(plan: Schedule, of: Transform, point: Ints) -> Ints:
+def _found(plan: Timing, of: Transform, point: Ints) -> Ints:
     extent = np.asarray(plan.sizes, np.int64)
     found = locate(of, point, extent)
     base = list(plan.spec.transforms).index(of.name) * plan.cell_count
@@ -133,14 +134,14 @@ def _found(plan: Schedule, of: Transform, point: Ints) -> Ints:
     return result
 
 
-def _lanes(plan: Schedule, workers: int, model: Model) -> list[dict[str, Any]]:
+def _lanes(plan: Timing, workers: int, model: Model) -> list[dict[str, Any]]:
     """The workers' timelines: on a small grid for several numbers of workers, on a large one for the one asked for."""
     if plan.work > MOST_SIMULATED:
         return []
     several = sorted({2, workers, 8, 16}) if plan.work <= 5000 else [workers]
     lanes: list[dict[str, Any]] = []
     for many in several:
-        made = plan.simulate(many, model)
+        made = simulate(plan, many, model)
         lanes.append({
             "workers": many, "seconds": made.seconds,
             "text": f"simulated, batch of {model.batch}: {made.speedup:.2f} times as fast as one worker, {made.busy:.0%} busy, "

@@ -33,26 +33,29 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from gridc.errors import DataError, GridcError, UsageError
+from gridc.insight import arithmetic
+from gridc.insight.report import sizes_text
+from gridc.insight.simulation import Model, simulate, speedup
+from gridc.insight.timing import Timing
+from gridc.language.printing import read_text
+from gridc.language.spec import GridSpec
+from gridc.pictures.cell_drawing import colours
+from gridc.scheduling.check import parse
+from gridc.scheduling.graph import Step
 
 if TYPE_CHECKING:
     import networkx as nx
-
-    from gridc.scheduling.costs import Model
-    from gridc.scheduling.graph import Step
-    from gridc.scheduling.schedule import Schedule
 
 FORMAT, VERSION = "gridc.schedule", 1
 MOST_DRAWN = 20_000
 """Steps beyond which Graphviz would not lay the graph out in any reasonable time."""
 
 
-def figures(plan: Schedule, workers: int = 8, batch: int = 16) -> dict[str, Any]:
+def figures(plan: Timing, workers: int = 8, batch: int = 16) -> dict[str, Any]:
     """The figures of a schedule as plain data: what ``to_json`` writes but the spec, the steps and the path."""
-    from gridc.scheduling import costs
-
-    model = costs.Model(batch=batch)
-    fast, sums = costs.speedup(plan, workers, model), costs.arithmetic(plan, batch)
-    alive = costs.lifetimes(plan).vectors.tolist() if plan.work <= costs.MOST_COUNTED else None
+    model = Model(batch=batch)
+    fast, sums = speedup(plan, workers, model), arithmetic.arithmetic(plan, batch)
+    alive = arithmetic.lifetimes(plan).vectors.tolist() if plan.work <= arithmetic.MOST_COUNTED else None
     spec, cells, plane = plan.spec, plan.cells, plan.plane
     return {
         "name": spec.name,
@@ -62,7 +65,7 @@ def figures(plan: Schedule, workers: int = 8, batch: int = 16) -> dict[str, Any]
         ],
         "transforms": [
             {"name": t.name, "cell": t.cell, "hidden": t.hidden, "along": list(spec.names(t.along)),
-             "flops": costs.step_flops(spec, t.name)}
+             "flops": arithmetic.step_flops(spec, t.name)}
             for t in spec.transforms.values()
         ],
         "work": plan.work, "span": plan.span, "width": plan.width, "parallelism": plan.parallelism,
@@ -77,7 +80,7 @@ def figures(plan: Schedule, workers: int = 8, batch: int = 16) -> dict[str, Any]
     }  # fmt: skip
 
 
-def to_json(plan: Schedule, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
+def to_json(plan: Timing, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
     """The schedule in the format above, a line of JSON."""
     if not plan.spec.source.text:
         raise UsageError(f"grid '{plan.spec.name}' was not read from a text; only a spec that was can be written to JSON")
@@ -93,11 +96,8 @@ def to_json(plan: Schedule, *, steps: bool = True, workers: int = 8, batch: int 
     return json.dumps(page, ensure_ascii=False)
 
 
-def from_json(text: str) -> Schedule:
-    """Read back what ``to_json`` wrote, and check that it still says what its spec says.  Raises DataError."""
-    from gridc.language.reader import read
-    from gridc.scheduling.schedule import Schedule
-
+def from_json(text: str) -> tuple[GridSpec, tuple[int, ...]]:
+    """Read back spec and sizes of what ``to_json`` wrote, and check that it still says what they say.  Raises DataError."""
     try:
         page: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -108,7 +108,7 @@ def from_json(text: str) -> Schedule:
     if page.get("version") != VERSION:
         raise DataError(f"found version {page.get('version')!r} of the schedule format; expected {VERSION}")
     try:
-        spec = read(page["spec"] + "\n")
+        spec = parse(page["spec"])
         sizes = tuple(int(d["size"]) for d in list[Any](page["dimensions"]))
         fixed = [d.size if isinstance(d.size, int) else n for d, n in zip(spec.dimensions, sizes, strict=True)]
     except GridcError as error:
@@ -117,14 +117,14 @@ def from_json(text: str) -> Schedule:
         raise DataError("the schedule lacks its spec or the sizes of its dimensions") from None
     if list(sizes) != fixed or min(sizes) < 1:
         raise DataError(f"the schedule's sizes {list(sizes)} are not those that its spec fixes, {fixed}")
-    plan = Schedule(spec, sizes)
+    plan = Timing(spec, sizes)
     for key, ours in (("work", plan.work), ("span", plan.span), ("widths", list(plan.widths))):
         if page.get(key) != ours:
             raise DataError(f"the schedule's {key} is not that of its spec; the file was changed, or another gridc wrote it")
-    return plan
+    return spec, sizes
 
 
-def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
+def to_networkx(plan: Timing) -> nx.DiGraph[Step]:
     """The dependency DAG, its nodes ``Step``s (tuples of transform and coordinate).
 
     A node's attributes: ``transform``, ``wavefront``, ``cell`` (the mechanism), ``hidden`` units, ``weights`` (the transform
@@ -133,10 +133,6 @@ def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
     tables write it.  All are strings, integers or booleans, so that GraphML, GEXF and JSON take the graph as it is."""
     import networkx as nx
 
-    from gridc.scheduling import costs
-    from gridc.scheduling.report import sizes_text
-    from gridc.scheduling.tables import read_text
-
     spec, steps = plan.spec, plan.steps.steps
     levels: list[int] = plan.level_numbers.tolist()
     untyped: Any = nx  # its stubs leave the type of nodes open
@@ -144,7 +140,7 @@ def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
     critical = set(plan.critical_path)
     alike = {
         name: {"transform": name, "cell": t.cell, "hidden": t.hidden, "weights": spec.weight_owner(name),
-               "flops": costs.step_flops(spec, name)}
+               "flops": arithmetic.step_flops(spec, name)}
         for name, t in spec.transforms.items()
     }  # fmt: skip
     graph.add_nodes_from(
@@ -165,30 +161,28 @@ def to_networkx(plan: Schedule) -> nx.DiGraph[Step]:
     return graph
 
 
-def to_dot(plan: Schedule) -> str:
+def to_dot(plan: Timing) -> str:
     """The dependency DAG for Graphviz: a rank a wavefront, a colour a transform, carried states dashed.
 
     Raises UsageError where it has more than ``MOST_DRAWN`` steps."""
     if plan.work > MOST_DRAWN:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and Graphviz draws at most {MOST_DRAWN:,}; "
                          "use smaller sizes, or the HTML page")  # fmt: skip
-    from gridc.pictures.cell_drawing import colours
-
     colour = colours(plan.spec)
     lines = [f"digraph {json.dumps(plan.spec.name)} {{", "  rankdir=LR; node [shape=box, style=filled, fontname=Helvetica];"]
     for k, steps in enumerate(plan.wavefronts):
         nodes = " ".join(f'"{step}" [fillcolor="{colour[step.transform]}"];' for step in steps)
         lines.append(f"  subgraph wavefront_{k} {{ rank=same; {nodes} }}")
-    edges: Any = plan.graph.edges(data=True)
+    edges: Any = to_networkx(plan).edges(data=True)
     for before, after, data in edges:
         style = " [style=dashed]" if data["kind"] == "carry" else ""
         lines.append(f'  "{before}" -> "{after}"{style};')
     return "\n".join([*lines, "}", ""])
 
 
-def to_trace(plan: Schedule, workers: int = 4, model: Model | None = None) -> str:
+def to_trace(plan: Timing, workers: int = 4, model: Model | None = None) -> str:
     """A list schedule on so many workers as Chrome trace events: one track a worker, one slice a step, microseconds."""
-    simulation = plan.simulate(workers, model)
+    simulation = simulate(plan, workers, model)
     events: list[dict[str, Any]] = [
         {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{plan.spec.name}, simulated"}},
     ]

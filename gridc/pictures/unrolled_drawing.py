@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from gridc.insight.timing import Timing
+from gridc.language import lattice, printing
 from gridc.language.lattice import Ints, carried, points, source
 from gridc.language.spec import GridSpec, Input, Output, Selection, Transform
 from gridc.pictures.cell_drawing import INPUT, colours
 from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
-from gridc.scheduling import layout, tables
-from gridc.scheduling.schedule import Schedule
 
 SMALL, SOLID = (6, 4), (4, 3, 2)
 """How many cells of each dimension the unrolled grid shows, in two dimensions and in three."""
@@ -21,10 +21,10 @@ CELL, PITCH, WIDE_PITCH = 46.0, 86.0, 118.0
 """A cell's side, and from one cell to the next: in three dimensions there must be room for the next plane's cells between."""
 
 
-def example(spec: GridSpec) -> Schedule:
+def example(spec: GridSpec) -> Timing:
     """A schedule to draw where only a spec is given: symbols are as large as the picture has room for."""
     room = _room(spec)
-    return Schedule(spec, tuple(room[min(i, len(room) - 1)] if isinstance(d.size, str) else d.size
+    return Timing(spec, tuple(room[min(i, len(room) - 1)] if isinstance(d.size, str) else d.size
                                 for i, d in enumerate(spec.dimensions)))  # fmt: skip
 
 
@@ -32,13 +32,13 @@ def _room(spec: GridSpec) -> tuple[int, ...]:
     return SMALL if len(spec.dimensions) < 3 else SOLID
 
 
-def cut(plan: Schedule, most: tuple[int, ...]) -> Schedule:
+def cut(plan: Timing, most: tuple[int, ...]) -> Timing:
     """The same grid, no larger than there is room for; dimensions after the third at one cell."""
     room = [most[d] if d < len(most) else 1 for d in range(len(plan.sizes))]
-    return Schedule(plan.spec, tuple(min(n, r) for n, r in zip(plan.sizes, room, strict=True)))
+    return Timing(plan.spec, tuple(min(n, r) for n, r in zip(plan.sizes, room, strict=True)))
 
 
-def caption(plan: Schedule, shown: Schedule) -> str:
+def caption(plan: Timing, shown: Timing) -> str:
     parts: list[str] = []
     for d, n, m in zip(plan.spec.dimensions, plan.sizes, shown.sizes, strict=True):
         size = f"{d.size} = {n}" if isinstance(d.size, str) else str(n)
@@ -49,7 +49,7 @@ def caption(plan: Schedule, shown: Schedule) -> str:
 # -- the unrolled grid ---------------------------------------------------------------------------------------------------
 
 
-def grid_scene(plan: Schedule) -> Scene:
+def grid_scene(plan: Timing) -> Scene:
     """The grid unrolled: a box a cell, an arrow a state that travels (double where a memory goes with it), explicit reads from
     other cells dashed, inputs where they enter or join, outputs where they are read."""
     spec, small = plan.spec, cut(plan, _room(plan.spec))
@@ -110,7 +110,7 @@ def _lane(spec: GridSpec, t: Transform) -> float:
     return 9.0 * (peers.index(t.name) - (len(peers) - 1) / 2)
 
 
-def _states(scene: Scene, plan: Schedule, t: Transform, colour: str) -> None:
+def _states(scene: Scene, plan: Timing, t: Transform, colour: str) -> None:
     at = points(plan.sizes)
     extent = np.asarray(plan.sizes)
     lane = _lane(plan.spec, t)
@@ -137,7 +137,7 @@ def _double(scene: Scene, start: tuple[float, float], end: tuple[float, float], 
         scene.add(Line(((start[0] + side * nx, start[1] + side * ny), (end[0] + side * nx, end[1] + side * ny)), colour, 1.2))
 
 
-def _far_reads(scene: Scene, plan: Schedule, t: Transform, colour: str) -> None:
+def _far_reads(scene: Scene, plan: Timing, t: Transform, colour: str) -> None:
     at, extent = points(plan.sizes), np.asarray(plan.sizes)
     names = list(plan.spec.transforms)
     aside = 20.0 * (names.index(t.name) - (len(names) - 1) / 2)
@@ -164,7 +164,7 @@ def _inside(scene: Scene, spec: GridSpec, x: float, y: float) -> None:
         scene.add(rectangle(left + 1.5, top + 1.5, w - 3, h - 3, fill=colour[name], stroke="none", radius=2.5, note=name))
 
 
-def entering(plan: Schedule, i: Input) -> tuple[Ints, Ints]:
+def entering(plan: Timing, i: Input) -> tuple[Ints, Ints]:
     """The cells where an input enters a transform, and the points off the grid that it comes from: [cells, dimensions]."""
     at, extent = points(plan.sizes), np.asarray([plan.sizes])
     if not i.enters:
@@ -173,29 +173,29 @@ def entering(plan: Schedule, i: Input) -> tuple[Ints, Ints]:
     before = carried(t, at)[0]
     # What ``at`` says along the dimension that an input enters along is not asked: it enters before its first cell.
     free: tuple[Selection, ...] = tuple("all" if d in t.along else s for d, s in enumerate(i.at))
-    enters = ~((before >= 0) & (before < extent)).all(axis=1) & layout.selected(plan.spec, free, plan.sizes, at, extent)
+    enters = ~((before >= 0) & (before < extent)).all(axis=1) & lattice.selected(plan.spec, free, plan.sizes, at, extent)
     return at[enters], before[enters]
 
 
-def joined(plan: Schedule, i: Input) -> Ints:
+def joined(plan: Timing, i: Input) -> Ints:
     """The cells where an input joins what transforms read, or a memory attends to it: [cells, dimensions]."""
     at = points(plan.sizes)
     if not i.joins and not any(t.attends == i.name for t in plan.spec.transforms.values()):
         return at[:0]
-    return at[layout.selected(plan.spec, i.at, plan.sizes, at, np.asarray([plan.sizes]))]
+    return at[lattice.selected(plan.spec, i.at, plan.sizes, at, np.asarray([plan.sizes]))]
 
 
-def tapped(plan: Schedule, o: Output) -> dict[str, Ints]:
+def tapped(plan: Timing, o: Output) -> dict[str, Ints]:
     """The cells that an output reads, by transform: [cells, dimensions]."""
     extents = np.asarray([plan.sizes], np.int64)
     found: dict[str, Ints] = {}
     for tap in o.reads:
-        where, exists = layout.output_points(plan.spec, o, plan.spec.transforms[tap.transform], plan.sizes, extents)
+        where, exists = lattice.output_points(plan.spec, o, plan.spec.transforms[tap.transform], plan.sizes, extents)
         found[tap.transform] = np.unique(where[exists], axis=0)
     return found
 
 
-def _inputs(scene: Scene, plan: Schedule) -> None:
+def _inputs(scene: Scene, plan: Timing) -> None:
     for k, i in enumerate(plan.spec.inputs.values()):
         below = joined(plan, i).tolist()
         for here, there in zip(*(one.tolist() for one in entering(plan, i)), strict=True):
@@ -212,7 +212,7 @@ def _inputs(scene: Scene, plan: Schedule) -> None:
                 _tag(scene, x - 18, y + CELL + 22 + 16 * k, i.name, INPUT)
 
 
-def _outputs(scene: Scene, plan: Schedule) -> None:
+def _outputs(scene: Scene, plan: Timing) -> None:
     for k, o in enumerate(plan.spec.outputs.values()):
         cells = {tuple(cell) for own in tapped(plan, o).values() for cell in own.tolist()}
         few = len(plan.sizes) < 3 or len(cells) < 5
@@ -233,7 +233,7 @@ def _legend(scene: Scene, spec: GridSpec, x: float, y: float) -> None:
     for t in spec.transforms.values():
         scene.add(rectangle(x, y - 5, 10, 10, fill=colours(spec)[t.name], stroke="none", radius=2))
         text = f"{t.name}: {t.cell}, {t.hidden} units, along {' and '.join(spec.names(t.along))}"
-        text += "" if tables.direction_text(spec, t) == "forward" else f", {tables.direction_text(spec, t)}"
+        text += "" if printing.direction_text(spec, t) == "forward" else f", {printing.direction_text(spec, t)}"
         scene.add(Text(x + 16, y, text, 11, SOFT, "start"))
         y += 17
     if any(t.has_memory for t in spec.transforms.values()):

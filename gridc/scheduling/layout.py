@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gridc.language.lattice import Ints, carried, far_end, locate, points, source
-from gridc.language.spec import GridSpec, Input, Output, Selection, Transform
+from gridc.language.lattice import Ints, carried, far_end, locate, output_points, points, selected, source, weights
+from gridc.language.spec import GridSpec, Input, Output, Transform
 from gridc.scheduling import graph, order
 from gridc.scheduling.program import Program, TransformProgram
 
@@ -64,58 +64,6 @@ class Layout:
     batch: int
     order: str
     lanes: tuple[Lane, ...]
-
-
-def weights(spec: GridSpec, transform: Transform, at: Ints, sizes: tuple[int, ...]) -> Ints:
-    """Which of a transform's weights each of the points ``at`` uses: the flat index over its untied dimensions."""
-    if not transform.untied:
-        return np.zeros(len(at), np.int64)
-    return np.ravel_multi_index([at[:, d] for d in transform.untied], [sizes[d] for d in transform.untied])
-
-
-def selected(spec: GridSpec, at: tuple[Selection, ...], sizes: tuple[int, ...], where: Ints, extent: Ints) -> np.ndarray:
-    """Which of the points an input's ``at`` reaches: first and last in the order of the index."""
-    chosen = np.ones(len(where), bool)
-    extent = np.broadcast_to(extent, where.shape)
-    for d, selection in enumerate(at):
-        if selection == "first":
-            chosen &= where[:, d] == 0
-        elif selection == "last":
-            chosen &= where[:, d] == extent[:, d] - 1
-        elif selection != "all":
-            chosen &= np.isin(where[:, d], selection)
-    return chosen
-
-
-def output_points(
-    spec: GridSpec, output: Output, transform: Transform, sizes: tuple[int, ...], extents: Ints
-) -> tuple[Ints, np.ndarray]:
-    """The cells that an output reads of a transform: points ``[batch, *axes, cells, dimensions]`` and which of them exist.
-
-    ``first`` and ``last`` are in the transform's own direction, and an example's own."""
-    axes, batch, count = output.axes, len(extents), len(sizes)
-    ranges: list[Ints] = [np.arange(sizes[d]) for d in axes]
-    picked = [d for d in range(count) if isinstance(output.at[d], tuple)]
-    ranges += [np.asarray(output.at[d], np.int64) for d in picked]
-    mesh = np.meshgrid(*ranges, indexing="ij") if ranges else ()
-    shape = tuple(len(r) for r in ranges)
-    where = np.zeros((batch, *shape, count), np.int64)
-    for d, values in zip((*axes, *picked), mesh, strict=True):
-        where[..., d] = values
-    extent = extents.reshape(batch, *(1,) * len(shape), count)
-    # The indices chosen by number come first: an alternating direction depends on another dimension's index.
-    named = [d for d in range(count) if output.at[d] in ("first", "last")]
-    for d in sorted(named, key=lambda d: d in transform.along and transform.direction[transform.along.index(d)].over is not None):
-        last: np.ndarray | bool = output.at[d] == "last"
-        if d in transform.along:
-            direction = transform.direction[transform.along.index(d)]
-            cycle = np.asarray(direction.cycle)
-            way = cycle[where[..., direction.over] % len(cycle)] if direction.over is not None else cycle[0]
-            last = (way > 0) == last
-        where[..., d] = np.where(last, extent[..., d] - 1, 0)
-    exists = (where < extent).all(axis=-1)
-    lead = (batch, *(sizes[d] for d in axes))
-    return where.reshape(*lead, -1, count), exists.reshape(*lead, -1)
 
 
 def plan(

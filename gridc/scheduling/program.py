@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gridc import cells
+from gridc.tables import cells
 
 Array = np.ndarray[Any, Any]
+Shapes = list[tuple[int, int]]
 PRODUCT, CELL, COPY, WRAP = range(4)  # kinds of step: kind, transform, first row, end row, weight, first block, end block, beta
 CHUNKS = (64, 256)  # rows of a chunk, at least and at most
 
@@ -128,10 +129,31 @@ class Program:
         products = [step for step in self.steps.tolist() if step[0] == PRODUCT]
         return max(((end - first) * sum(widths[low:high]) for _, _, first, end, _, low, high, _ in products), default=0)
 
+    @property
+    def shapes(self) -> tuple[Shapes, Shapes, Shapes, Shapes]:
+        """Those of hidden vectors, memories, inputs and pre-activations, ``[rows, numbers]`` for each transform."""
+        hidden = [(p.rows + p.boundary, p.hidden) for p in self.transforms]
+        memory = [(h[0] if cells.CELLS[p.cell].memory else 0, h[1]) for p, h in zip(self.transforms, hidden, strict=True)]
+        inputs = [(p.rows if p.gates else 0, sum(self.widths(t))) for t, p in enumerate(self.transforms)]
+        return hidden, memory, inputs, [(p.rows, p.width) for p in self.transforms]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many numbers its tape and its slopes hold."""
+        hidden, memory, *rest = self.shapes
+        states = total(hidden, memory)
+        room = max((p.hidden * p.dimensions for p in self.transforms), default=0)
+        return states + total(*rest), states + self.scratch + room
+
     @functools.cached_property
     def joined_extents(self) -> tuple[tuple[int, ...], ...]:
         """Per transform and joined input, how many rows it must have."""
         return tuple(tuple(int(index.max(initial=-1)) + 1 for index in p.joined_rows) for p in self.transforms)
+
+
+def total(*shapes: Shapes) -> int:
+    """How many numbers arrays of these shapes hold."""
+    return sum(rows * columns for group in shapes for rows, columns in group)
 
 
 def _check(program: Program) -> None:

@@ -23,12 +23,13 @@ from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.type import TensorType
 
 from gridc.errors import UsageError
-from gridc.fusion import recompute, segments, workspace
+from gridc.fusion import run, workspace
 from gridc.fusion import sweep as engine
 from gridc.fusion.buffers import again, lent
 from gridc.fusion.sweep import backward, forward
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.language.spec import GridSpec
+from gridc.scheduling import segments
 from gridc.scheduling.layout import Boundary, Lane, Tap
 from gridc.scheduling.program import Array
 from gridc.symbolic import splitting
@@ -212,7 +213,7 @@ class Sweep(_SweepOp):
         hidden = [self.spec.transforms[tap.transform].hidden for o in self.spec.outputs.values() for tap in o.reads]
         for cell, (_, *shape, cells), n in zip(storage, arrays.layout.lanes[0].taps, hidden, strict=True):
             cell[0] = np.zeros((arrays.layout.batch, *shape, cells * n), self.dtype)
-        recompute.forward(arrays, tape, [cell[0] for cell in storage])
+        run.forward(arrays, tape, [cell[0] for cell in storage])
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         tape, *taps = outputs
@@ -287,7 +288,7 @@ class Adjoint(_SweepOp):
 
         if self.recompute:
             taps = [np.ascontiguousarray(gradient) for gradient in given]
-            recompute.backward(arrays, tape, scratch, taps, attach, Parameters(*letters), out)
+            run.backward(arrays, tape, scratch, taps, attach, Parameters(*letters), out)
             return
         lanes = list(zip(arrays.layout.lanes, arrays.workspaces(tape, packed, scratch), strict=True))
         for lane, space in lanes:

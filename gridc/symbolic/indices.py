@@ -6,9 +6,7 @@ cannot run it (JAX, whose shapes are static) takes its outputs as inputs of the 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -19,28 +17,10 @@ from pytensor.tensor.type import TensorType
 
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
+from gridc.resources import Memory
 
 Arrays = tuple[np.ndarray, ...]
 Plan = Callable[[GridSpec, tuple[int, ...], int, Ints | None], Any]
-
-
-class Memory:
-    """What was worked out for the last few sizes and lengths; safe to use from several threads."""
-
-    def __init__(self, keep: int = 16):
-        self._keep, self._kept, self._lock = keep, OrderedDict[Any, Any](), Lock()
-
-    def get(self, key: Any, make: Callable[[], Any]) -> Any:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = make()
-        with self._lock:
-            self._kept[key] = made
-            while len(self._kept) > self._keep:
-                self._kept.popitem(last=False)
-        return made
 
 
 _memory = Memory()

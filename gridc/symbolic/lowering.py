@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from gridc.errors import UsageError, nearest
-from gridc.language import noise, parameters
+from gridc.language import lattice, noise
 from gridc.language.lattice import Ints, points
+from gridc.language.shapes import effective_blocks, parameter_shapes
 from gridc.language.spec import GridSpec, Input, Output, Selection
-from gridc.scheduling import layout
 from gridc.symbolic import fused, plain
 from gridc.symbolic.indices import Sizes, index_arrays
 from gridc.symbolic.wiring import Wiring, take
@@ -142,7 +142,7 @@ def resolve(spec: GridSpec, lowering: str, recompute: bool = False) -> str:
 
 
 def parameter_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:
-    return {name: pt.TensorType(dtype, shape)(name) for name, shape in parameters.shapes(spec).items()}
+    return {name: pt.TensorType(dtype, shape)(name) for name, shape in parameter_shapes(spec).items()}
 
 
 def _named(kind: str, made: dict[str, Variable], given: Mapping[str, Variable] | None) -> dict[str, Variable]:
@@ -218,7 +218,7 @@ def _wire(
     for name, t in spec.transforms.items():
         owner = spec.weight_owner(name)
         w = p.get(f"{owner}.W")
-        mask = parameters.effective_blocks(spec, t)
+        mask = effective_blocks(spec, t)
         if mask is not None and w is not None:
             w = w * mask.astype(dtype)
         weights[name] = (w, p.get(f"{owner}.b"), p.get(f"{owner}.p"))
@@ -279,7 +279,7 @@ def entry_indices(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: I
         for d in x.over:
             row = row * sizes[d] + where[:, d]
         chosen: tuple[Selection, ...] = tuple("all" if d == own else s for d, s in enumerate(x.at))
-        result.append(np.where(layout.selected(spec, chosen, sizes, where, extents[example]), row, -1))
+        result.append(np.where(lattice.selected(spec, chosen, sizes, where, extents[example]), row, -1))
     return tuple(result)
 
 
@@ -313,7 +313,7 @@ def output_masks(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: In
     masks: list[np.ndarray] = []
     for o in spec.outputs.values():
         if _can_end(spec, o):
-            found = [layout.output_points(spec, o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
+            found = [lattice.output_points(spec, o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
             masks.append(np.logical_and.reduce([exists.all(axis=-1) for exists in found]))
     return tuple(masks)
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gridc.language import noise
+from gridc.language import lattice, noise
 from gridc.language.lattice import Ints, carried, far_end, locate, points, source
 from gridc.language.spec import GridSpec, Transform
-from gridc.scheduling import graph, layout
+from gridc.scheduling import graph
 
 ZERO, TRASH, FIRST = 0, 1, 2  # slots: always zero; written and never read; the first that is given out
 
@@ -157,17 +157,17 @@ class _Planner:
                 row = self.example.copy()
                 for d in x.over:
                     row = row * self.sizes[d] + self.everywhere[:, d]
-                reached = layout.selected(self.spec, x.at, self.sizes, self.everywhere, self.extent) & self.exists
+                reached = lattice.selected(self.spec, x.at, self.sizes, self.everywhere, self.extent) & self.exists
                 result.append(lay(np.where(reached, row, -1), -1))
             result.append(lay(np.repeat(slots[name], self.batch) * self.batch + self.example, TRASH * self.batch + lane))
             chosen = np.zeros((self.waves, width), np.int64)
             hops = t.cell == "memory" and not t.untied
-            chosen[levels, place] = self.at[:, t.along[0]] if hops else layout.weights(self.spec, t, self.at, self.sizes)
+            chosen[levels, place] = self.at[:, t.along[0]] if hops else lattice.weights(self.spec, t, self.at, self.sizes)
             result.append(chosen)
             result.append(np.zeros(counts[name] * self.batch, dtype))
         for o in self.spec.outputs.values():
             for tap in o.reads:
-                where, exists = layout.output_points(self.spec, o, self.spec.transforms[tap.transform], self.sizes, self.extents)
+                where, exists = lattice.output_points(self.spec, o, self.spec.transforms[tap.transform], self.sizes, self.extents)
                 flat, _ = position[self.names.index(tap.transform)]
                 example = np.broadcast_to(np.arange(self.batch).reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
                 rows = np.full(exists.shape, -1)

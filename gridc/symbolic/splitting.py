@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from gridc.fusion import blas, recompute, segments
+from gridc.fusion import blas, run
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
-from gridc.scheduling import layout
+from gridc.scheduling import layout, segments
 
 TWO_LANES = 32_000_000
 """Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: 34 million gain a sixth, 4 million lose
@@ -37,4 +37,4 @@ def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | Non
 
 
 def plan_segments(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> segments.Layout:
-    return recompute.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))
+    return run.plan(spec, sizes, batch, extents, lanes(spec, batch, sizes))

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from gridc.errors import DataError, ResourceError, UsageError
-from gridc.model_file import TEMPORARY, DiskFull, Model, load, save, trouble, write_atomically
+from gridc.files import TEMPORARY, DiskFull, trouble, write_atomically
+from gridc.model_file import Model, load, save
 
 MODEL, METRICS, CURVE, LOCK = "model.grid", "metrics.jsonl", "curve.png", "lock"
 CHECKPOINTS, BEST = "checkpoints", "best.grid"

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gridc.data.datasets import as_dataset, for_spec
+from gridc.data.fitting import as_dataset, for_spec
 from gridc.data.mini_batches import Shuffled
 from gridc.errors import UsageError, listed, nearest
+from gridc.tables.training_block import Budget, Every, Stop
 from gridc.training.checkpoint import Folder
-from gridc.training.experiment import Budget, Every, Stop
 from gridc.training.history import History
 from gridc.training.loop import Callback, Run
 from gridc.training.optimizers import Optimizer

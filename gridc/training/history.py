@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gridc.errors import ResourceError
-from gridc.model_file import write_atomically
+from gridc.files import write_atomically
 
 Figures = Mapping[str, Mapping[str, float]]
 """Output → loss and accuracy (or r2)."""

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from gridc.data.datasets import Array, Dataset
+from gridc.arrays.dataset import Array, Dataset
 from gridc.data.mini_batches import Batch, Batches
 from gridc.errors import NumbersError, ResourceError
 from gridc.model_file import Model
+from gridc.tables.training_block import Budget, Every, Stop
 from gridc.training.checkpoint import BEST, CURVE, METRICS, MODEL, Folder
-from gridc.training.experiment import Budget, Every, Stop
 from gridc.training.history import History, Record, curve
 from gridc.training.interrupts import Interrupts
 from gridc.training.metrics import evaluate as evaluate_on

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from gridc.data.datasets import Array, Axes, Dataset, for_spec
+from gridc.arrays.dataset import Array, Axes, Dataset
+from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled
 from gridc.errors import DataError, UsageError, listed, nearest
 
@@ -116,7 +117,7 @@ class Meter:
 
 def meters(spec: GridSpec) -> dict[str, Meter]:
     """A meter for every output."""
-    from gridc.data.datasets import output_axes
+    from gridc.language.shapes import output_axes
 
     axes = output_axes(spec)
     return {name: Meter(output, axes[name]) for name, output in spec.outputs.items()}

@@ -18,8 +18,8 @@ from gridc.fusion import blas
 from gridc.fusion.buffers import fresh
 from gridc.fusion.threads import together
 from gridc.options import checked
-from gridc.training.learning_rates import Schedule
-from gridc.training.update_rules import OPTIMIZERS, Array, Block, Rule
+from gridc.tables.learning_rates import Schedule
+from gridc.tables.update_rules import OPTIMIZERS, Array, Block, Rule
 
 BLOCK = 131072
 """Elements updated at a time: the block, its state and the scratch stay in the cache over all passes."""

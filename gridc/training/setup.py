@@ -9,12 +9,13 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from gridc.data.datasets import Array, Dataset, as_dataset, for_spec
+from gridc.arrays.dataset import Array, Dataset
+from gridc.data.fitting import as_dataset, for_spec
 from gridc.data.mini_batches import Batches, Shuffled, Streamed
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
-from gridc.training.experiment import Budget, Training
-from gridc.training.learning_rates import schedule as schedule_of
+from gridc.tables.learning_rates import schedule as schedule_of
+from gridc.tables.training_block import Budget, Training
 from gridc.training.optimizers import Optimizer
 from gridc.training.optimizers import optimizer as optimizer_of
 

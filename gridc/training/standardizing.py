@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gridc.data.datasets import Array, Axes, Dataset
+from gridc.arrays.dataset import Array, Axes, Dataset
 from gridc.errors import UsageError
 from gridc.language.spec import GridSpec
 from gridc.training.metrics import valid

@@ -129,10 +129,10 @@ def check_spec(model: Model, spec: GridSpec) -> None:
         return
     # Another version of gridc may hash the same meaning otherwise: its text decides.
     from gridc.errors import SpecError
-    from gridc.language.reader import read
+    from gridc.scheduling.check import parse
 
     try:
-        if read(model.spec).digest == spec.digest:
+        if parse(model.spec).digest == spec.digest:
             return
     except SpecError:
         pass

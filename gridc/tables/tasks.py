@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gridc.data.datasets import SAMPLE, Array, Dataset
+from gridc.arrays.dataset import SAMPLE, Array, Dataset
 from gridc.errors import ResourceError, UsageError, listed, nearest
 from gridc.options import Option, checked
 

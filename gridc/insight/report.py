@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from gridc.scheduling import changes, costs, critical_path
-from gridc.scheduling.tables import amount, sparkline, table
-
-if TYPE_CHECKING:
-    from gridc.scheduling.changes import Change
-    from gridc.scheduling.costs import Model, SpeedUp
-    from gridc.scheduling.graph import Step
-    from gridc.scheduling.schedule import Schedule
+from gridc.insight import arithmetic, changes, simulation
+from gridc.insight.changes import Change
+from gridc.insight.simulation import Model, SpeedUp
+from gridc.insight.timing import Timing
+from gridc.language.printing import read_text
+from gridc.plain_text import amount, sparkline, table
+from gridc.scheduling.graph import Step
 
 LISTED = 200
 """Steps of a critical path that are listed one by one; of a longer one, those in the middle are left out."""
@@ -21,7 +20,7 @@ LEGS = 8
 """Stretches of a critical path that its summary names."""
 
 
-def sizes_text(plan: Schedule) -> str:
+def sizes_text(plan: Timing) -> str:
     """``time 50 × depth 3``."""
     return " × ".join(f"{d.name} {n}" for d, n in zip(plan.spec.dimensions, plan.sizes, strict=True))
 
@@ -41,7 +40,7 @@ def _rows(rows: Sequence[Row]) -> list[str]:
 # -- the figures -------------------------------------------------------------------------------------------------------
 
 
-def figures(plan: Schedule) -> str:
+def figures(plan: Timing) -> str:
     """The figures of a schedule, the width of each wavefront in numbers and as bars, and the critical path."""
     many = len(plan.spec.transforms)
     rows = [
@@ -62,7 +61,7 @@ def figures(plan: Schedule) -> str:
     ])  # fmt: skip
 
 
-def _vector(plan: Schedule) -> Row:
+def _vector(plan: Timing) -> Row:
     """The schedule vector as a sum over dimensions: which wavefront a step is in."""
     names = [d.name for d in plan.spec.dimensions]
     if plan.vectors:
@@ -145,9 +144,9 @@ def legs(path: Sequence[Step], longest: int = 6) -> list[str]:
     return result
 
 
-def path_table(plan: Schedule) -> str:
+def path_table(plan: Timing) -> str:
     """The critical path step by step: the wavefront, the step, and why it waits for the one before."""
-    path, why = plan.critical_path, ("waits for nothing", *critical_path.reasons(plan))
+    path, why = plan.critical_path, ("waits for nothing", *reasons(plan))
     rows = [(f"{i:,}", str(step), reason) for i, (step, reason) in enumerate(zip(path, why, strict=True))]
     if len(rows) > LISTED:
         left_out = len(rows) - 2 * (LISTED // 2)
@@ -158,30 +157,30 @@ def path_table(plan: Schedule) -> str:
 # -- the report --------------------------------------------------------------------------------------------------------
 
 
-def report(plan: Schedule, workers: int = 8, model: Model | None = None) -> str:
+def report(plan: Timing, workers: int = 8, model: Model | None = None) -> str:
     """Everything that the command line prints of one schedule: figures, costs, workers, and what would change them."""
-    model = model or costs.Model()
-    fast = costs.speedup(plan, workers, model)
+    model = model or Model()
+    fast = simulation.speedup(plan, workers, model)
     parts = [figures(plan), _costs(plan, model), _workers(fast)]
     bare = changes.without_priority(plan.spec)
     if bare is not None:
         other = type(plan)(bare, plan.sizes)
-        parts.append(_priority(plan, fast, other, costs.speedup(other, workers, model)))
+        parts.append(_priority(plan, fast, other, simulation.speedup(other, workers, model)))
     parts.append(_advice(plan, workers, model))
     return "\n\n".join(part for part in parts if part)
 
 
-def _costs(plan: Schedule, model: Model) -> str:
-    sums = costs.arithmetic(plan, model.batch, model.itemsize)
+def _costs(plan: Timing, model: Model) -> str:
+    sums = arithmetic.arithmetic(plan, model.batch, model.itemsize)
     rows = [
         Row("forward", f"{amount(sums.flops)}FLOP", f"{amount(sums.forward_bytes)}B touched, {sums.intensity:.1f} FLOP a byte"),
         Row("training step", f"{amount(sums.training_flops)}FLOP", f"{amount(sums.training_bytes)}B kept at the peak"),
     ]
     lines = [f"  one mini-batch of {model.batch}"]
     if sums.peak_forward_bytes is None:
-        rows.append(Row("alive, forward", "not counted", f"on a grid of more than {costs.MOST_COUNTED:,} steps"))
+        rows.append(Row("alive, forward", "not counted", f"on a grid of more than {arithmetic.MOST_COUNTED:,} steps"))
         return "\n".join([*lines, *_rows(rows)])
-    alive = costs.lifetimes(plan).vectors.tolist()
+    alive = arithmetic.lifetimes(plan).vectors.tolist()
     note = f"at most; {amount(sums.peak_forward_bytes)}B at the peak, weights included"
     rows.append(Row("alive, forward", f"{max(alive):,} vectors", note))
     return "\n".join([
@@ -197,7 +196,7 @@ def _workers(fast: SpeedUp) -> str:
         Row("any list schedule", f"{fast.graham:.2f}", "at least; Graham 1966"),
     ]
     if fast.simulated is None or fast.moved is None or fast.most_in_time is None:
-        rows.append(Row("simulated", "not simulated", f"on a grid of more than {costs.MOST_SIMULATED:,} steps"))
+        rows.append(Row("simulated", "not simulated", f"on a grid of more than {simulation.MOST_SIMULATED:,} steps"))
     else:
         rows.append(Row("at most, in time", f"{fast.most_in_time:.2f}", "the longest path takes what its steps cost"))
         note = f"a list schedule that pays for steps and for the {fast.moved:,} vectors that change workers"
@@ -205,10 +204,10 @@ def _workers(fast: SpeedUp) -> str:
     return "\n".join([f"  {fast.workers} worker{'s' * (fast.workers > 1)}, times as fast as one", *_rows(rows)])
 
 
-def _priority(plan: Schedule, fast: SpeedUp, bare: Schedule, fast_bare: SpeedUp) -> str:
+def _priority(plan: Timing, fast: SpeedUp, bare: Timing, fast_bare: SpeedUp) -> str:
     """The same grid with its priority and without."""
 
-    def column(one: Schedule, speed: SpeedUp) -> list[str]:
+    def column(one: Timing, speed: SpeedUp) -> list[str]:
         cells = [f"{one.span:,}", f"{one.width:,}", f"{one.parallelism:,.1f}"]
         if speed.seconds is not None and speed.simulated is not None:
             cells += [f"{speed.seconds * 1e3:.3f}", f"{speed.simulated:.2f}"]
@@ -219,12 +218,12 @@ def _priority(plan: Schedule, fast: SpeedUp, bare: Schedule, fast_bare: SpeedUp)
     return table(("what priority costs", "with", "without"), rows)
 
 
-def _advice(plan: Schedule, workers: int, model: Model) -> str:
+def _advice(plan: Timing, workers: int, model: Model) -> str:
     lines: list[str] = []
     name, gone = changes.limiting(plan)
     if gone:
         lines.append(f"  {name} limits it most: half of it would save {gone:,} of {plan.span:,} wavefronts.")
-    found = changes.changes(plan, workers, model) if plan.work <= costs.MOST_SIMULATED else []
+    found = changes.changes(plan, workers, model) if plan.work <= simulation.MOST_SIMULATED else []
     same = [change for change in found if change.kind != "dimension"]
     if same and same[0].gain >= 1.02:
         best = same[0]
@@ -253,13 +252,14 @@ def _in_time(fast: SpeedUp) -> list[str]:
     return [f"{fast.most_in_time:.2f}", f"{fast.simulated:.2f}", f"{fast.seconds * 1e3:.3f}"]
 
 
-def comparison(plans: Sequence[Schedule], workers: int = 8, model: Model | None = None) -> str:
+def comparison(plans: Sequence[Timing], workers: int = 8, model: Model | None = None) -> str:
     """Schedules side by side, one a column."""
-    model = model or costs.Model()
+    model = model or Model()
     columns: list[list[str]] = []
     for plan in plans:
-        sums, fast, cells = costs.arithmetic(plan, model.batch, model.itemsize), costs.speedup(plan, workers, model), plan.cells
-        alive = f"{int(costs.lifetimes(plan).vectors.max()):,}" if plan.work <= costs.MOST_COUNTED else "–"
+        sums, fast = arithmetic.arithmetic(plan, model.batch, model.itemsize), simulation.speedup(plan, workers, model)
+        cells = plan.cells
+        alive = f"{int(arithmetic.lifetimes(plan).vectors.max()):,}" if plan.work <= arithmetic.MOST_COUNTED else "–"
         columns.append([
             sizes_text(plan), f"{plan.work:,}", f"{plan.span:,}", f"{cells.span:,}" if cells else "–", f"{plan.width:,}",
             f"{plan.parallelism:,.1f}", changes.limiting(plan)[0], f"{amount(sums.flops)}FLOP", f"{amount(sums.training_bytes)}B",
@@ -273,3 +273,15 @@ def comparison(plans: Sequence[Schedule], workers: int = 8, model: Model | None 
     names = [plan.spec.name for plan in plans]
     heads = [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
     return table(("", *heads), zip(labels, *columns, strict=True))
+
+
+def reasons(timing: Timing) -> tuple[str, ...]:
+    """Why each step of the critical path but the first waits for the one before: it ``carries its memory`` or ``reads
+    time[here]``."""
+    told: list[str] = []
+    for before, after in itertools.pairwise(timing.critical_path):
+        t = timing.spec.transforms[after.transform]
+        by = next(by for step, by in timing.predecessors(after) if step == before)
+        carries = f"carries its {'memory' if t.has_memory else 'vector'}"
+        told.append(carries if by < 0 else f"reads {read_text(timing.spec, t.reads[by])}")
+    return tuple(told)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gridc.errors import UsageError, nearest
-from gridc.language import parameters
+from gridc.insight.timing import Timing
+from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec
-from gridc.symbolic.indices import Memory
+from gridc.resources import Memory
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,13 @@ def summarise(
     compile_seconds: Mapping[str, float], recompute: bool = False,
 ) -> Summary:  # fmt: skip
     """Count on paper.  Symbols without a size count as 1; raises UsageError for a name that is no symbol."""
-    from gridc.scheduling.schedule import schedule
-
     for name in sizes:
         if name not in spec.symbols:
             raise UsageError(f"there is no symbol '{name}'{nearest(name, spec.symbols)}")
     bound = {symbol: int(sizes.get(symbol, 1)) for symbol in spec.symbols}
     extent = spec.sizes(bound)
-    plan = schedule(spec, **bound)
-    shapes = parameters.shapes(spec)
+    plan = Timing(spec, extent)
+    shapes = parameter_shapes(spec)
     flops = stored(spec, extent, batch)[2]
     forward, training = (needed(spec, dtype, extent, batch, both, recompute) for both in (False, True))
     return Summary(
@@ -83,7 +82,7 @@ def needed(
 
     To recompute also takes the index arrays; where these alone are above the ``limit``, the rest is not counted."""
     item = np.dtype(dtype).itemsize
-    learnt = sum(math.prod(shape) for shape in parameters.shapes(spec).values())
+    learnt = sum(math.prod(shape) for shape in parameter_shapes(spec).values())
     if not recompute:
         tape, slopes, _ = stored(spec, sizes, batch)
         return item * (tape + slopes * training + (1 + training) * learnt)
@@ -91,7 +90,7 @@ def needed(
     indices = 8 * reads * math.prod(sizes) * batch
     if indices > limit:
         return indices
-    from gridc.fusion.recompute import stored as recomputed
+    from gridc.fusion.run import stored as recomputed
     from gridc.symbolic import splitting
 
     lanes = splitting.lanes(spec, batch, sizes)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from gridc.data.tasks import TASKS
 from gridc.errors import listed, nearest
 from gridc.options import STRICT, Option, model
-from gridc.training.learning_rates import SCHEDULES
-from gridc.training.update_rules import OPTIMIZERS
+from gridc.tables.learning_rates import SCHEDULES
+from gridc.tables.tasks import TASKS
+from gridc.tables.update_rules import OPTIMIZERS
 
 Strings = str | list[str]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gridc.errors import listed
-from gridc.language.document import InputPage, OutputPage
+from gridc.language.grammar import InputPage, OutputPage
 from gridc.language.lookup import Reading, initialiser
 from gridc.language.page import Path_
 from gridc.language.spec import Input, Output, Tap, Transform

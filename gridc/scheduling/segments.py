@@ -15,12 +15,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gridc import cells
-from gridc.fusion.workspace import sizes
 from gridc.language.lattice import Ints
 from gridc.scheduling import layout
 from gridc.scheduling.layout import Boundary
 from gridc.scheduling.program import Array, Program, TransformProgram
+from gridc.tables import cells
 
 Range: TypeAlias = "slice[int, int, None]"
 FEWER = 3.0
@@ -122,7 +121,7 @@ def cut(lane: layout.Lane) -> Lane:
 
 def room(lane: Lane) -> tuple[int, int]:
     """How many numbers the tape and the slopes of a lane hold."""
-    each = [sizes(segment.program) for segment in lane.segments]
+    each = [segment.program.sizes for segment in lane.segments]
     kept = sum(n * _state(p) for s in lane.segments for n, p in zip(s.live, s.program.transforms, strict=True))
     return kept + max(a for a, _ in each), max(b for _, b in each)
 

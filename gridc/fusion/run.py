@@ -8,15 +8,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gridc import cells
-from gridc.fusion import segments, sweep, workspace
-from gridc.fusion.segments import Entrance, Lane, Segment
+from gridc.fusion import sweep
 from gridc.fusion.threads import together
 from gridc.fusion.workspace import Parameters, Workspace
+from gridc.language import lattice
 from gridc.language.lattice import Ints, points
 from gridc.language.spec import GridSpec
-from gridc.scheduling import graph, layout, order
+from gridc.scheduling import graph, layout, order, segments
 from gridc.scheduling.program import Array
+from gridc.scheduling.segments import Entrance, Lane, Segment
+from gridc.tables import cells
 
 Role = tuple[str, str, str]
 Totals = dict[Role, Array]
@@ -55,7 +56,7 @@ def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> tu
 def frugal(spec: GridSpec, sizes: tuple[int, ...], batch: float, extents: Ints | None = None) -> order.Order:
     """Of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
     steps, at = graph.build(spec, sizes, extents), points(sizes)
-    weight = tuple(layout.weights(spec, t, at, sizes) for t in spec.transforms.values())
+    weight = tuple(lattice.weights(spec, t, at, sizes) for t in spec.transforms.values())
     timed = [(order.seconds(spec, one, weight, batch), one) for one in order.orders(steps)]
     limit = SLOWER * min(seconds for seconds, _ in timed)
     able = [one for seconds, one in sorted(timed, key=lambda pair: pair[0]) if seconds <= limit]
@@ -123,7 +124,7 @@ def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
 
 
 def _workspace(given: Given, lane: Lane, segment: Segment, tape: Array, slopes: Array | None) -> Workspace:
-    size, more = workspace.sizes(segment.program)
+    size, more = segment.program.sizes
     space = Workspace(segment.program, given.dtype, tape[:size], None if slopes is None else slopes[:more])
     given.join(lane, space)
     return space

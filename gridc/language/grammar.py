@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gridc.cells import ACTIVATIONS, CELLS
-from gridc.training.experiment import Training
+from gridc.tables.cells import ACTIVATIONS, CELLS
+from gridc.tables.training_block import Training
 
 if TYPE_CHECKING:
     CellName = Activation = str

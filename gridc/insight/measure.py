@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gridc import plain_text
 from gridc.errors import UsageError
 from gridc.fusion import blas, machine, sweep
+from gridc.insight.timing import Timing
+from gridc.language import lattice
 from gridc.language.lattice import points
 from gridc.language.spec import GridSpec
-from gridc.scheduling import layout, order, tables
+from gridc.scheduling import layout, order
 from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Program
-from gridc.scheduling.schedule import Schedule
 
 Floats = npt.NDArray[np.float64]
 MOST_MEASURED = 200_000
@@ -85,20 +87,20 @@ class Measurement:
         totals = [sum(getattr(turn, key) for turn in self.turns) * 1e3 for key in ("predicted", "measured")]
         return "\n".join([
             f"{self.name}: forward, batch of {self.batch}, one thread, {self.order}; the least of {self.rounds} sweeps", "",
-            tables.table(("wavefront", "rows", "predicted µs", "measured µs", "error"), lines), "",
+            plain_text.table(("wavefront", "rows", "predicted µs", "measured µs", "error"), lines), "",
             f"  whole sweep: predicted {totals[0]:.2f} ms, measured {totals[1]:.2f} ms, {self.total_error:.0%} off; "
             f"a wavefront is {self.median_error:.0%} off in the median",
         ])  # fmt: skip
 
 
-def measure(plan: Schedule, batch: int = 16, rounds: int = 9) -> Measurement:
+def measure(plan: Timing, batch: int = 16, rounds: int = 9) -> Measurement:
     """Run a grid's forward sweep and time every turn of it.
 
     Raises UsageError for a grid with memory cells, which have no fused sweep."""
     if any(t.cell == "memory" for t in plan.spec.transforms.values()):
         raise UsageError(f"grid '{plan.spec.name}' has memory cells; only the fused sweep is measured, and it has none of them")
     sweep.prepare([(t.cell, t.options, len(t.along)) for t in plan.spec.transforms.values() if t.gates], "float32")
-    known = [_Runs(Schedule(plan.spec, sizes), b) for sizes, b in _others(plan, batch)]
+    known = [_Runs(Timing(plan.spec, sizes), b) for sizes, b in _others(plan, batch)]
     with blas.single_threaded():
         weights = _fit(np.concatenate([run.features for run in known]), np.concatenate([run.seconds(5) for run in known]))
         own = _Runs(plan, batch)
@@ -108,7 +110,7 @@ def measure(plan: Schedule, batch: int = 16, rounds: int = 9) -> Measurement:
     return Measurement(plan.spec.name, own.order, batch, rounds, turns)
 
 
-def _others(plan: Schedule, batch: int) -> list[tuple[tuple[int, ...], int]]:
+def _others(plan: Timing, batch: int) -> list[tuple[tuple[int, ...], int]]:
     """Sizes and batches to calibrate on: near those asked for, and not they."""
 
     def part(share: float) -> tuple[int, ...]:
@@ -129,7 +131,7 @@ def _untied(spec: GridSpec, axis: int) -> bool:
 class _Runs:
     """A sweep that can be run turn by turn."""
 
-    def __init__(self, plan: Schedule, batch: int):
+    def __init__(self, plan: Timing, batch: int):
         spec = plan.spec
         made = layout.plan(spec, plan.sizes, batch, None, 1)
         self.order = made.order
@@ -154,10 +156,10 @@ class _Runs:
         # The tables of addresses are the engine's own; running a sweep piece by piece is nobody's business but this module's.
         self._tables = self._space.tables(parameters)
 
-    def _cut(self, plan: Schedule, program: Program, batch: int) -> None:
+    def _cut(self, plan: Timing, program: Program, batch: int) -> None:
         """The program's steps by turns, and what each turn does."""
         spec, at = plan.spec, points(plan.sizes)
-        weight = tuple(layout.weights(spec, t, at, plan.sizes) for t in spec.transforms.values())
+        weight = tuple(lattice.weights(spec, t, at, plan.sizes) for t in spec.transforms.values())
         chosen = next(way for way in order.orders(plan.steps) if way.name == self.order)
         # A transform's rows stand in order of weight, turn, cell and example (see ``layout``).
         cells = [np.lexsort((np.arange(len(at)), chosen.time[i], weight[i])) for i in range(len(weight))]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gridc.data.datasets import Array
+from gridc.arrays.dataset import Array
 from gridc.errors import UsageError
 from gridc.language.spec import GridSpec
 

@@ -1,77 +1,31 @@
-"""The schedule of a grid: its steps in wavefronts, batched by the weights that they share, and what follows from them.
+"""When the steps of a grid can run: its wavefronts, batched by the weights that they share, and its longest path.
 
 A *step* is the update of one transform at one cell; a *wavefront* is all steps whose longest path of predecessors is
 equally long (levels of a longest path, Kahn 1962).  ``work`` counts steps, ``span`` wavefronts, ``parallelism`` is work / span
 (Brent 1974).  Where every dependence is one constant vector the wavefronts follow from a hyperplane (Lamport 1974) without
-visiting a cell: see ``hyperplane``.  The explicit graph is the check, and the way for all other grids.
+visiting a cell: see ``gridc.scheduling.hyperplane``.  The explicit graph is the check, and the way for all other grids.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from gridc.errors import ResourceError, UsageError, listed, nearest
+from gridc.errors import ResourceError
 from gridc.language.lattice import Ints, carried, far_end, locate, source
 from gridc.language.spec import GridSpec, Transform
 from gridc.scheduling import graph, hyperplane
 from gridc.scheduling.graph import Step, StepGraph
-from gridc.scheduling.wavefronts import Levels, Wavefronts
-
-if TYPE_CHECKING:
-    import networkx as nx
-
-    from gridc.scheduling.costs import Model, Simulation, SpeedUp
 
 MOST_STEPS = 6_000_000
 """Steps beyond which the explicit graph would take gigabytes, and is refused."""
 MOST_WAVEFRONTS = 20_000_000
 """Wavefronts beyond which their widths alone would take gigabytes."""
 
-
-def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
-    """The schedule of a grid; ``spec`` may be a file or YAML text, and every keyword is the size of a symbol.
-
-    Raises SpecError for a text that means nothing, and UsageError for a size that is missing, unknown or not positive."""
-    if not isinstance(spec, GridSpec):
-        from gridc.language.reader import read
-
-        spec = read(spec)
-    for word, size in sizes.items():
-        if word not in spec.symbols:
-            raise UsageError(_no_symbol(spec, word))
-        if not _is_size(size):
-            raise UsageError(f"size '{word}': found {size!r}; expected a positive integer")
-    missing = [symbol for symbol in spec.symbols if symbol not in sizes]
-    if missing:
-        names = listed([f"'{symbol}'" for symbol in missing], "and")
-        example = ", ".join(f"{symbol}=20" for symbol in missing)
-        raise UsageError(
-            f"grid '{spec.name}' needs the size{'s' * (len(missing) > 1)} of {names}: gridc.schedule(spec, {example}), or "
-            + " ".join(f"--size {symbol}=20" for symbol in missing)
-        )
-    return Schedule(spec, spec.sizes({word: int(size) for word, size in sizes.items()}))
-
-
-def _is_size(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | np.integer) and bool(value >= 1)
-
-
-def _no_symbol(spec: GridSpec, word: str) -> str:
-    own = {d.name: d.size for d in spec.dimensions}
-    if word in own:
-        size = own[word]
-        if isinstance(size, str):
-            return f"'{word}' is a dimension; its size is the symbol '{size}' — give {size}=… instead"
-        return f"dimension '{word}' has the fixed size {size}; only symbols are given at the call"
-    known = spec.symbols
-    expected = f"expected {listed(known)}" if known else "every dimension of it has a fixed size"
-    return f"grid '{spec.name}' has no symbol '{word}'; {expected}{nearest(word, known)}"
 
 
 @dataclass(frozen=True)
@@ -102,9 +56,10 @@ class CellFigures:
         return self.work / self.span
 
 
+
 @dataclass(frozen=True, repr=False)
-class Schedule:
-    """A grid of given sizes, in wavefronts.  Made by ``gridc.schedule``; everything is worked out when first asked for."""
+class Timing:
+    """When the steps of a grid of given sizes can run; everything is worked out when first asked for."""
 
     spec: GridSpec
     sizes: tuple[int, ...]
@@ -200,14 +155,6 @@ class Schedule:
         return self.steps.levels
 
     @cached_property
-    def graph(self) -> nx.DiGraph[Step]:
-        """The dependency DAG: nodes ``(transform, coordinate)`` with their wavefront, weights and more, edges with the read that
-        they are (``exports.to_networkx`` says which attributes)."""
-        from gridc.pictures import exports
-
-        return exports.to_networkx(self)
-
-    @cached_property
     def levels(self) -> Mapping[Step, int]:
         """The wavefront of each step, looked up when asked for; keys may be plain tuples."""
         return Levels(self)
@@ -264,9 +211,7 @@ class Schedule:
     def critical_path(self) -> tuple[Step, ...]:
         """One of the longest paths, first step first: at every step the predecessor of the wavefront before it, that of the
         same transform where there is one."""
-        from gridc.scheduling import critical_path
-
-        return critical_path.find(self)
+        return tuple(reversed(list(_by_planes(self) if self.plane is not None else _by_graph(self))))
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
@@ -298,75 +243,121 @@ class Schedule:
             return "wavefronts of steps"  # comparing the orders would take longer than the question is worth
         steps = self.steps
         at = np.indices(self.sizes, dtype=np.int64).reshape(len(self.sizes), -1).T
-        from gridc.scheduling.layout import weights
+        from gridc.language.lattice import weights
 
         owned = tuple(weights(self.spec, t, at, self.sizes) for t in self.spec.transforms.values())
         return order.cheapest(steps, owned, batch).name
 
-    # -- costs ---------------------------------------------------------------------------------------------------------
-
-    def speedup(self, workers: int, model: Model | None = None) -> SpeedUp:
-        """Bounds of the speed-up on so many workers, and that of a simulated list schedule."""
-        from gridc.scheduling import costs
-
-        return costs.speedup(self, workers, model)
-
-    def simulate(self, workers: int, model: Model | None = None) -> Simulation:
-        """A list schedule on so many workers, step by step."""
-        from gridc.scheduling import costs
-
-        return costs.simulate(self, workers, model)
-
-    # -- other doors ---------------------------------------------------------------------------------------------------
-
-    def to_json(self, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
-        """The schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone.  Costs are those of a
-        mini-batch of ``batch`` examples, the speed-up that on so many ``workers``."""
-        from gridc.pictures import exports
-
-        return exports.to_json(self, steps=steps, workers=workers, batch=batch)
-
-    @staticmethod
-    def from_json(text: str) -> Schedule:
-        """The schedule that ``to_json`` wrote; DataError where the text is no schedule, or says what its spec does not."""
-        from gridc.pictures import exports
-
-        return exports.from_json(text)
-
-    def to_dot(self) -> str:
-        """The dependency DAG in Graphviz's language, a rank a wavefront."""
-        from gridc.pictures import exports
-
-        return exports.to_dot(self)
-
-    def to_trace(self, workers: int = 4, model: Model | None = None) -> str:
-        """The simulated workers as Chrome trace events (JSON), which Perfetto and chrome://tracing open."""
-        from gridc.pictures import exports
-
-        return exports.to_trace(self, workers, model)
-
-    def to_svg(self, picture: str = "grid", workers: int = 4) -> str:
-        """A picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive``, or so many simulated ``workers``."""
-        from gridc.pictures import drawing
-
-        return drawing.svg(self, picture, workers)
-
-    def to_html(self, workers: int = 4, model: Model | None = None) -> str:
-        """One self-contained page to explore the schedule in, with the timeline of so many simulated workers."""
-        from gridc.pictures import explorer
-
-        return explorer.page(self, workers, model)
-
-    def __str__(self) -> str:
-        from gridc.scheduling import report
-
-        return report.figures(self)
-
     def __repr__(self) -> str:
         sizes = " × ".join(f"{d.name} {n}" for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
-        return f"<Schedule of {self.spec.name}, {sizes}: {self.work} steps in {self.span} wavefronts>"
+        return f"<{type(self).__name__} of {self.spec.name}, {sizes}: {self.work} steps in {self.span} wavefronts>"
 
-    def _repr_html_(self) -> str:
-        from gridc.pictures import drawing
 
-        return drawing.notebook(self)
+# -- one step after the other -----------------------------------------------------------------------------------------
+
+
+MOST_SORTED = 6_000_000
+"""Steps beyond which a wavefront is found by its hyperplane rather than by sorting all steps by level."""
+
+
+class Levels(Mapping[Step, int]):
+    """The wavefront of each step, looked up; iterating goes over all steps by their number."""
+
+    def __init__(self, timing: Timing):
+        self._timing = timing
+
+    def __getitem__(self, step: Any) -> int:
+        number, plane = self._timing.number(step), self._timing.plane
+        return plane.level(step[0], step[1]) if plane is not None else int(self._timing.level_numbers[number])
+
+    def __iter__(self) -> Iterator[Step]:
+        return (self._timing.step(i) for i in range(self._timing.work))
+
+    def __len__(self) -> int:
+        return self._timing.work
+
+
+class Wavefronts(Sequence[tuple[Step, ...]]):
+    """The steps of each wavefront: transforms in the order of declaration, and of each its cells row by row."""
+
+    def __init__(self, timing: Timing):
+        self._timing = timing
+
+    @cached_property
+    def _sorted(self) -> tuple[Ints, Ints]:
+        levels = self._timing.level_numbers
+        order = np.argsort(levels, kind="stable")
+        return order, np.searchsorted(levels[order], np.arange(self._timing.span + 1))
+
+    def numbers(self, wavefront: int) -> Ints:
+        """The numbers of a wavefront's steps."""
+        if self._timing.plane is not None and self._timing.work > MOST_SORTED:
+            return self._timing.plane.wavefront(wavefront)
+        order, ends = self._sorted
+        return order[ends[wavefront] : ends[wavefront + 1]]
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> tuple[Step, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[Step, ...]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        k = int(index)
+        if not -len(self) <= k < len(self):
+            raise IndexError(f"there are {len(self)} wavefronts, 0 to {len(self) - 1}; found {k}")
+        timing = self._timing
+        numbers = self.numbers(k % len(self))
+        names = list(timing.spec.transforms)
+        cells = np.stack(np.unravel_index(numbers % timing.cell_count, timing.sizes), axis=1).tolist()
+        return tuple(
+            Step(names[t], tuple(cell)) for t, cell in zip((numbers // timing.cell_count).tolist(), cells, strict=True)
+        )
+
+    def __len__(self) -> int:
+        return self._timing.span
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} wavefronts of 1 to {self._timing.width} steps>"
+
+
+# -- the longest path --------------------------------------------------------------------------------------------------
+
+
+def _by_planes(timing: Timing) -> Iterator[Step]:
+    """Backwards on a uniform grid, by its constant vectors: as many steps as there are wavefronts, whatever its size."""
+    plane, names = timing.plane, list(timing.spec.transforms)
+    assert plane is not None
+    needs: tuple[hyperplane.Dependence, ...] = hyperplane.dependences(timing.spec) or ()
+    # The carried state comes first among a transform's dependences, then its reads in order; the sort keeps that order.
+    own = [sorted((d for d in needs if d.after == t), key=lambda d: d.before != d.after) for t in range(len(names))]
+    step = timing.wavefronts[timing.span - 1][0]
+    t, level = names.index(step.transform), timing.span - 1
+    cell: tuple[int, ...] = step.cell
+    yield step
+    while level:
+        level -= 1
+        for need in own[t]:
+            point: tuple[int, ...] = tuple(x + o for x, o in zip(cell, need.offset, strict=True))
+            inside = all(0 <= x < n for x, n in zip(point, timing.sizes, strict=True))
+            if inside and plane.level(names[need.before], point) == level:
+                t, cell = need.before, point
+                break
+        yield Step(names[t], cell)
+
+
+def _by_graph(timing: Timing) -> Iterator[Step]:
+    """The same path, by way of the explicit graph's arrays: all steps' late predecessors at once."""
+    levels, steps = timing.level_numbers, timing.steps
+    late = levels[steps.before] == levels[steps.after] - 1
+    before, after, block = steps.before[late], steps.after[late], steps.block[late]
+    other = before // timing.cell_count != after // timing.cell_count
+    # Written last wins: the first of the reads, and before all of them those of the same transform.
+    order = np.lexsort((block, other))[::-1]
+    chosen = np.full(timing.work, -1, np.int64)
+    chosen[after[order]] = before[order]
+    number = int(np.flatnonzero(levels == timing.span - 1)[0])
+    yield timing.step(number)
+    while levels[number]:
+        number = int(chosen[number])
+        yield timing.step(number)

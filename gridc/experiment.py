@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from gridc.data import tasks
-from gridc.data.datasets import Dataset, for_spec
-from gridc.data.files import Reading
+from gridc.arrays.dataset import Dataset
 from gridc.data.files import read as read_data
+from gridc.data.fitting import for_spec
+from gridc.data.reading import Reading
 from gridc.errors import SpecError, UsageError, listed, nearest
-from gridc.language.reader import read
 from gridc.language.spec import GridSpec
 from gridc.options import Option
+from gridc.scheduling.check import parse
+from gridc.tables import tasks
+from gridc.tables.training_block import Budget, Data, Stop, Training
+from gridc.tables.update_rules import OPTIMIZERS
 from gridc.training import checkpoint
 from gridc.training.board import Board
-from gridc.training.experiment import Budget, Data, Stop, Training
 from gridc.training.progress import Style
-from gridc.training.update_rules import OPTIMIZERS
 
 if TYPE_CHECKING:
     from gridc.grid import Grid
@@ -164,7 +165,7 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
     text = io.StringIO()
     yaml.dump(page, text)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
     try:
-        found = read(text.getvalue())
+        found = parse(text.getvalue())
     except SpecError as error:
         place = f"{spec.source.path} (as changed)"
         raise SpecError(error.sentence, path=place, line=error.line, column=error.column, text=error.text,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gridc.insight import simulation
+from gridc.insight.simulation import Model
+from gridc.insight.timing import Timing
 from gridc.language.lattice import points
 from gridc.language.spec import GridSpec, Read, Transform
-from gridc.scheduling import costs, graph, order
-from gridc.scheduling.costs import Model
-from gridc.scheduling.schedule import Schedule
+from gridc.scheduling import graph, order
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,17 @@ def tied(spec: GridSpec, along: int, tie: bool) -> GridSpec | None:
     return dataclasses.replace(spec, transforms=transforms)
 
 
-def shorter(plan: Schedule, axis: int) -> Schedule | None:
+def shorter(plan: Timing, axis: int) -> Timing | None:
     """The same grid with one dimension half as long (its other dimensions of the same symbol stay as they are)."""
     n = plan.sizes[axis]
-    return Schedule(plan.spec, tuple((n + 1) // 2 if d == axis else m for d, m in enumerate(plan.sizes))) if n > 1 else None
+    return Timing(plan.spec, tuple((n + 1) // 2 if d == axis else m for d, m in enumerate(plan.sizes))) if n > 1 else None
 
 
-def products(plan: Schedule) -> int | None:
+def products(plan: Timing) -> int | None:
     """Matrix products of a sweep that goes over wavefronts of steps: batches of equal weights."""
     if plan.work > 500_000:
         return None
-    from gridc.scheduling.layout import weights
+    from gridc.language.lattice import weights
 
     at, total = points(plan.sizes), 0
     owners = [plan.spec.weight_owner(name) for name in plan.spec.transforms]
@@ -105,16 +106,16 @@ def products(plan: Schedule) -> int | None:
     return total
 
 
-def sweep_seconds(plan: Schedule, batch: int) -> float:
+def sweep_seconds(plan: Timing, batch: int) -> float:
     """The cost model's time of one forward sweep on one core in its cheapest order of execution."""
-    from gridc.scheduling.layout import weights
+    from gridc.language.lattice import weights
 
     at = points(plan.sizes)
     owned = tuple(weights(plan.spec, t, at, plan.sizes) for t in plan.spec.transforms.values())
     return min(order.seconds(plan.spec, way, owned, batch) for way in order.orders(plan.steps))
 
 
-def tiles(plan: Schedule, edge: int, workers: int, model: Model) -> tuple[int, int, float] | None:
+def tiles(plan: Timing, edge: int, workers: int, model: Model) -> tuple[int, int, float] | None:
     """Cells in blocks of ``edge`` on every dimension, each block on one worker: blocks, wavefronts of blocks, and the simulated
     time, in which a block takes as long as its steps together and sends its vectors in one message.  None where blocks would
     wait for each other."""
@@ -139,31 +140,31 @@ def tiles(plan: Schedule, edge: int, workers: int, model: Model) -> tuple[int, i
     cost = np.bincount(node, weights=own, minlength=total).astype(np.float64)
     # One message a block: its latency once, its vectors' bytes together.
     moves = np.bincount(node[leaves], weights=np.maximum(move[leaves], 0), minlength=total).astype(np.float64) + model.latency
-    runs, *_ = costs.list_schedule(workers, cost, moves, before[apart], after[apart], levels)
+    runs, *_ = simulation.list_schedule(workers, cost, moves, before[apart], after[apart], levels)
     return total, int(levels.max()) + 1, max(run.end for run in runs)
 
 
-def changes(plan: Schedule, workers: int = 8, model: Model | None = None) -> list[Change]:
+def changes(plan: Timing, workers: int = 8, model: Model | None = None) -> list[Change]:
     """Every single change that the grid allows, the one that helps most on so many workers first."""
     model = model or Model()
-    now = costs.seconds(plan, workers, model)
+    now = simulation.seconds(plan, workers, model)
     found: list[Change] = []
 
-    def add(kind: str, name: str, other: Schedule | None) -> None:
+    def add(kind: str, name: str, other: Timing | None) -> None:
         if other is None:
             return
         try:
-            time = costs.seconds(other, workers, model)
+            time = simulation.seconds(other, workers, model)
         except graph.Cycle:
             return
         found.append(Change(kind, name, other.work, other.span, products(other), time, now / time))
 
     bare = without_priority(plan.spec)
-    add("priority", "no priority", bare and Schedule(bare, plan.sizes))
+    add("priority", "no priority", bare and Timing(bare, plan.sizes))
     if bare is None:
         for name in plan.spec.transforms:
             other = prioritised(plan.spec, name)
-            add("priority", f"priority: {name} last", other and Schedule(other, plan.sizes))
+            add("priority", f"priority: {name} last", other and Timing(other, plan.sizes))
     for axis, dimension in enumerate(plan.spec.dimensions):
         other = shorter(plan, axis)
         add("dimension", f"{dimension.name} {plan.sizes[axis]} → {(plan.sizes[axis] + 1) // 2}", other)
@@ -174,7 +175,7 @@ def changes(plan: Schedule, workers: int = 8, model: Model | None = None) -> lis
                 other = tied(plan.spec, axis, tie)
                 if other is None or (not tie and isinstance(dimension.size, str)):
                     continue
-                twin = Schedule(other, plan.sizes)
+                twin = Timing(other, plan.sizes)
                 time = sweep_seconds(twin, model.batch)
                 name = f"{'tied' if tie else 'untied'} along {dimension.name}"
                 found.append(Change("tying", name, twin.work, twin.span, products(twin), now * time / sweep, sweep / time))
@@ -186,7 +187,7 @@ def changes(plan: Schedule, workers: int = 8, model: Model | None = None) -> lis
     return sorted(found, key=lambda change: -change.gain)
 
 
-def limiting(plan: Schedule) -> tuple[str, int]:
+def limiting(plan: Timing) -> tuple[str, int]:
     """The dimension that limits the parallelism, and how many wavefronts would go with half of it."""
     gone = [(plan.span - other.span if other is not None else 0) for other in (shorter(plan, d) for d in range(len(plan.sizes)))]
     axis = int(np.argmax(gone))

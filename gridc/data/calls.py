@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gridc.data.conversion import Array, Part, as_array, held, length_vector, named, ragged, real, shown, whole
-from gridc.data.datasets import from_arrays
+from gridc.arrays.conversion import Array, Part, as_array, held, length_vector, named, ragged, real, shown, whole
+from gridc.data.fitting import from_arrays
 from gridc.errors import DataError, nearest
 from gridc.language.spec import GridSpec, Output
 

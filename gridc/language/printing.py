@@ -1,33 +1,11 @@
-"""Plain-text tables: columns, bars, amounts, and what ``print`` shows of a spec."""
+"""What ``print`` shows of a spec: every default spelled out."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gridc.language.spec import Direction, GridSpec, Input, Output, Read, Selection, Transform
-
-BARS = " ▁▂▃▄▅▆▇█"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 2) -> str:
-    """Columns two spaces apart; a column of numbers stands to the right."""
-    lines = [[str(entry) for entry in row] for row in rows]
-    widths = [max(len(line[i]) for line in (list(head), *lines)) for i in range(len(head))]
-    right = [bool(lines) and all(_is_number(line[i]) for line in lines) for i in range(len(head))]
-
-    def line(entries: Sequence[str]) -> str:
-        cells = [e.rjust(w) if r else e.ljust(w) for e, w, r in zip(entries, widths, right, strict=True)]
-        return (" " * indent + "  ".join(cells)).rstrip()
-
-    return "\n".join([line(head), *(line(entries) for entries in lines)])
-
-
-def _is_number(text: str) -> bool:
-    return text == "–" or text.replace(",", "").replace(".", "").isdigit()
-
-
-# -- specs -------------------------------------------------------------------------------------------------------------
+from gridc.plain_text import table
 
 
 def spec_table(spec: GridSpec) -> str:
@@ -111,23 +89,3 @@ def _input_row(spec: GridSpec, i: Input) -> tuple[str, ...]:
 def _output_row(spec: GridSpec, o: Output) -> tuple[str, ...]:
     kind = {"binary": "binary", "raw": "raw"}.get(o.kind, f"{o.size} {o.kind}")
     return o.name, kind, " ".join(map(str, o.reads)), at_text(spec, o.at), o.loss.replace("_", " ")
-
-
-# -- numbers -----------------------------------------------------------------------------------------------------------
-
-
-def sparkline(values: Sequence[float], length: int = 60) -> str:
-    """The values as bars, the largest of each stretch where there are more than ``length``."""
-    if len(values) > length:
-        ends = [i * len(values) // length for i in range(length + 1)]
-        values = [max(values[a:e]) for a, e in itertools.pairwise(ends)]
-    top = max(values, default=1) or 1
-    return "".join(BARS[max(1, round(8 * v / top)) if v else 0] for v in values)
-
-
-def amount(value: float) -> str:
-    """Three digits and a prefix: ``1.23 M`` (thousands, not 1,024s)."""
-    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {prefix}"
-    return f"{value:.3g} "

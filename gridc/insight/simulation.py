@@ -21,131 +21,20 @@ import numpy as np
 import numpy.typing as npt
 
 from gridc.errors import UsageError
+from gridc.insight.arithmetic import step_numbers
+from gridc.insight.timing import Timing
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
-from gridc.scheduling import layout, order
+from gridc.scheduling import order
 from gridc.scheduling.graph import Step
-from gridc.scheduling.schedule import Schedule
 
 Floats = npt.NDArray[np.float64]
 
-POINTWISE = 10
-"""Floating-point operations that a pre-activation costs besides its product: a squashing function is about eight."""
 MOST_SIMULATED = 300_000
 """Steps beyond which a list schedule is not simulated."""
-MOST_COUNTED = 3_000_000
-"""Steps beyond which lifetimes are not counted."""
 
 
 # -- arithmetic and memory ---------------------------------------------------------------------------------------------
-
-
-def step_flops(spec: GridSpec, name: str) -> int:
-    """Floating-point operations of one step for one example, forward; a multiply-add counts two.
-
-    A memory cell's attention is left out: it depends on the number of facts."""
-    transform = spec.transforms[name]
-    if transform.cell == "memory":
-        return 2 * transform.hidden**2
-    columns = len(transform.gates) * transform.hidden
-    return (2 * spec.rows(name) + POINTWISE) * columns
-
-
-def step_numbers(spec: GridSpec, name: str) -> tuple[int, int]:
-    """Numbers that one step makes for one example: its new vectors, and all that training keeps of it besides
-    (what it read and its pre-activations, and the gradients of its vectors)."""
-    transform = spec.transforms[name]
-    vectors = transform.hidden * (2 if transform.has_memory else 1)
-    if transform.cell == "pass":
-        return vectors, vectors
-    return vectors, spec.rows(name) + len(transform.gates) * transform.hidden + vectors
-
-
-def weight_numbers(plan: Schedule) -> int:
-    """How many parameters the grid has."""
-    from gridc.language import parameters
-
-    return sum(int(np.prod(shape)) for shape in parameters.shapes(plan.spec).values())
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Of one mini-batch: floating-point operations and bytes.  ``forward_bytes`` are read or written by the steps and their
-    weights; ``training_bytes`` is what a training step keeps at its peak, parameters and their gradients included."""
-
-    flops: int
-    training_flops: int
-    forward_bytes: int
-    peak_forward_bytes: int | None
-    training_bytes: int
-
-    @property
-    def intensity(self) -> float:
-        """Floating-point operations a byte."""
-        return self.flops / self.forward_bytes
-
-
-def arithmetic(plan: Schedule, batch: int = 16, itemsize: int = 4) -> Arithmetic:
-    """FLOPs and bytes of one mini-batch of numbers of ``itemsize`` bytes; training takes two more products a product."""
-    spec, cells = plan.spec, plan.cell_count * batch
-    flops = sum(step_flops(spec, name) for name in spec.transforms) * cells
-    touched = kept = 0
-    for name, transform in spec.transforms.items():
-        vectors, beside = step_numbers(spec, name)
-        kept += vectors + beside
-        touched += vectors + spec.rows(name) + 2 * len(transform.gates) * transform.hidden
-    weights = weight_numbers(plan)
-    alive = lifetimes(plan) if plan.work <= MOST_COUNTED else None
-    return Arithmetic(
-        flops, 3 * flops, (touched * cells + weights) * itemsize,
-        None if alive is None else int(alive.numbers.max()) * batch * itemsize + weights * itemsize,
-        (kept * cells + 2 * weights) * itemsize,
-    )  # fmt: skip
-
-
-class Alive(NamedTuple):
-    """By wavefront: how many vectors are still to be read once it is done, and how many numbers they hold per example."""
-
-    vectors: Ints
-    numbers: Ints
-
-
-def lifetimes(plan: Schedule) -> Alive:
-    """How many vectors are alive at each wavefront of a forward sweep: made, and not yet read for the last time.
-
-    A vector that an output reads lives to the end.  Raises ResourceError where the explicit graph is too large."""
-    steps, levels = plan.steps, plan.level_numbers
-    span = plan.span
-    vectors, numbers = np.zeros(span + 1, np.int64), np.zeros(span + 1, np.int64)
-    reads = steps.block >= 0
-    taps = _tapped(plan)
-    for i, (name, transform) in enumerate(plan.spec.transforms.items()):
-        mine = slice(i * plan.cell_count, (i + 1) * plan.cell_count)
-        for memory in (False, True)[: 1 + transform.has_memory]:
-            last = levels.copy()
-            by = ~reads if memory else reads | (not transform.has_memory)
-            np.maximum.at(last, steps.before[by], levels[steps.after[by]])
-            born, dies = levels[mine], last[mine]
-            if (name, memory) in taps:
-                dies = dies.copy()
-                dies[taps[name, memory]] = span - 1
-            change = np.bincount(born, minlength=span + 1) - np.bincount(dies + 1, minlength=span + 1)[: span + 1]
-            vectors += change
-            numbers += change * transform.hidden
-    return Alive(np.cumsum(vectors)[:span], np.cumsum(numbers)[:span])
-
-
-def _tapped(plan: Schedule) -> dict[tuple[str, bool], Ints]:
-    """The cells whose vectors outputs read."""
-    found: dict[tuple[str, bool], list[Ints]] = {}
-    extents = np.asarray([plan.sizes], np.int64)
-    for output in plan.spec.outputs.values():
-        for tap in output.reads:
-            transform = plan.spec.transforms[tap.transform]
-            where, exists = layout.output_points(plan.spec, output, transform, plan.sizes, extents)
-            flat = np.ravel_multi_index(tuple(where[exists].T), plan.sizes)
-            found.setdefault((tap.transform, tap.memory), []).append(np.asarray(flat, np.int64))
-    return {key: np.unique(np.concatenate(cells)) for key, cells in found.items()}
 
 
 # -- a model of time ---------------------------------------------------------------------------------------------------
@@ -199,7 +88,7 @@ class Simulation:
     """A list schedule: ``runs`` in the order in which they start, of nodes by number; ``moved`` vectors changed workers.
     One worker takes ``serial`` seconds; the longest path alone takes ``longest``."""
 
-    plan: Schedule
+    plan: Timing
     workers: int
     seconds: float
     serial: float
@@ -233,7 +122,7 @@ class Simulation:
         return f"<Simulation on {self.workers} workers: {self.seconds:.3g} s, {self.speedup:.2f} times as fast as one>"
 
 
-def simulate(plan: Schedule, workers: int, model: Model | None = None) -> Simulation:
+def simulate(plan: Timing, workers: int, model: Model | None = None) -> Simulation:
     """List scheduling by the longest path that is still to go (Hu 1961), a step to the worker that can start it first.
 
     Raises UsageError for fewer than one worker, ResourceError where the explicit graph is too large."""
@@ -352,7 +241,7 @@ class SpeedUp:
         )
 
 
-def speedup(plan: Schedule, workers: int, model: Model | None = None) -> SpeedUp:
+def speedup(plan: Timing, workers: int, model: Model | None = None) -> SpeedUp:
     """Bounds of the speed-up and a simulated list schedule.  Raises UsageError for fewer than one worker."""
     _positive(workers)
     least = max(plan.work / workers, plan.span)
@@ -365,7 +254,7 @@ def speedup(plan: Schedule, workers: int, model: Model | None = None) -> SpeedUp
     )  # fmt: skip
 
 
-def seconds(plan: Schedule, workers: int, model: Model) -> float:
+def seconds(plan: Timing, workers: int, model: Model) -> float:
     """The model's time on so many workers: simulated on a grid of moderate size, else wavefront by wavefront."""
     if plan.work <= 30_000:
         return simulate(plan, workers, model).seconds

@@ -1,0 +1,1 @@
+"""An array of examples, knowing no spec."""

@@ -1,0 +1,152 @@
+"""Examples as arrays: split by seed, padded and cut to their longest, fitted to a spec's inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gridc.arrays.conversion import Array, as_array, real
+from gridc.errors import DataError, listed
+
+if TYPE_CHECKING:
+    pass
+
+SPLIT, SHUFFLE, SAMPLE, MASKS = 1, 2, 3, 4
+"""Second words of the seeds, so that one seed gives independent streams for splitting, shuffling and sampling."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a spec says of one array: its axes after the batch (a size, a symbol, or None for any), whether it holds
+    real numbers, and where it holds ids the number that they are ``below``."""
+
+    axes: tuple[int | str | None, ...]
+    real: bool
+    below: int | None = None
+
+    def __str__(self) -> str:
+        return f"[{', '.join(['examples', *('any' if axis is None else str(axis) for axis in self.axes)])}]"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples: arrays by the name of the input or output, batch first, and each example's own lengths.
+
+    ``inputs`` and ``targets`` hold ``[examples, ...]``; ``lengths`` maps a symbol to ``[examples]`` integers;
+    ``vocabularies`` maps an input or output to what its ids stand for, in order; the axes are known once the data
+    set is fitted to a spec (``for_spec``).
+    """
+
+    inputs: Mapping[str, Array]
+    targets: Mapping[str, Array]
+    lengths: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    input_axes: Mapping[str, Axes] = field(default_factory=dict[str, Axes], repr=False)
+    target_axes: Mapping[str, Axes] = field(default_factory=dict[str, Axes], repr=False)
+
+    def __post_init__(self) -> None:
+        counts: dict[str, int] = {}
+        for part, what in (("inputs", "input '{}'"), ("targets", "target '{}'"), ("lengths", "lengths of '{}'")):
+            given: Mapping[str, Any] = getattr(self, part)
+            if any(type(value) not in (np.ndarray, np.memmap) for value in given.values()):
+                given = {name: as_array(what.format(name), value) for name, value in given.items()}
+                object.__setattr__(self, part, given)
+            for name, array in given.items():
+                if not array.ndim:
+                    raise DataError(f"{what.format(name)}: found a single value; expected an array with an entry for each "
+                                    "example")  # fmt: skip
+                counts[name] = len(array)
+        if len(set(counts.values())) > 1:
+            told = listed((f"{count} of '{name}'" for name, count in counts.items()), "and")
+            raise DataError(f"The arrays hold different numbers of examples: {told}.")
+
+    def __len__(self) -> int:
+        """How many examples."""
+        return len(next(iter([*self.inputs.values(), *self.targets.values()]), ()))
+
+    def take(self, rows: Array | slice) -> Dataset:
+        """The examples at these rows; from a memory-mapped file only those are read."""
+        parts = (self.inputs, self.targets, self.lengths)
+        inputs, targets, lengths = ({name: array[rows] for name, array in part.items()} for part in parts)
+        return replace(self, inputs=inputs, targets=targets, lengths=lengths)
+
+    def split(self, held_out: float, seed: int = 0) -> tuple[Dataset, Dataset | None]:
+        """Two data sets, the second with that share of the examples, drawn by seed; None where that is none of them."""
+        count = round(len(self) * held_out)
+        if not count:
+            return self, None
+        if count >= len(self):
+            raise DataError(f"Holding out {held_out:g} of {len(self)} examples leaves none to train on.")
+        order = np.random.default_rng([seed, SPLIT]).permutation(len(self))
+        return self.take(np.sort(order[count:])), self.take(np.sort(order[:count]))
+
+    def ready(self, dtype: str = "float32") -> Dataset:
+        """The same examples as a grid takes them: cut to the longest of them, numbers in its type."""
+        longest = {symbol: int(lengths.max()) for symbol, lengths in self.lengths.items() if len(lengths)}
+
+        def made(what: str, array: Array, axes: Axes | None) -> Array:
+            array = np.asarray(array)
+            if axes is None:
+                return array
+            if longest:
+                cut = tuple(slice(longest.get(axis)) if isinstance(axis, str) else slice(None) for axis in axes.axes)
+                array = array[(slice(None), *cut)]
+            return np.ascontiguousarray(real(what, array, dtype) if axes.real else array)
+
+        return replace(
+            self,
+            inputs={name: made(f"input '{name}'", array, self.input_axes.get(name)) for name, array in self.inputs.items()},
+            targets={name: made(f"target '{name}'", array, self.target_axes.get(name)) for name, array in self.targets.items()},
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash that tells this data set from others: shapes, types, and up to 64 examples spread over it."""
+        from gridc.files import hash_of
+
+        rows = np.unique(np.linspace(0, max(len(self) - 1, 0), 64).astype(np.int64))
+        parts = {"inputs": self.inputs, "targets": self.targets, "lengths": self.lengths}
+        return hash_of({f"{part} {name} {array.shape}": np.asarray(array[rows if len(self) else slice(0)])
+                        for part, arrays in parts.items() for name, array in arrays.items()})  # fmt: skip
+
+
+def padded(
+    inputs: Mapping[str, Sequence[Any] | Array], targets: Mapping[str, Sequence[Any] | Array], symbol: str
+) -> Dataset:
+    """A data set from sequences of different lengths, filled up with zeros behind each one's end.
+
+    Every input and target is an array ``[examples, ...]``, or a list of one array an example, ``[length, ...]``; all
+    the lists of one example are equally long.  ``symbol`` is the spec's name for the length.
+    """
+    lengths: Array | None = None
+    whose = ""
+
+    def filled(name: str, value: Sequence[Any] | Array) -> Array:
+        nonlocal lengths, whose
+        if isinstance(value, np.ndarray):
+            return value
+        items = [as_array(f"'{name}'", item) for item in value]
+        if not items or any(item.ndim == 0 for item in items):
+            return as_array(f"'{name}'", value)
+        shapes = {item.shape[1:] for item in items}
+        if len(shapes) > 1:
+            raise DataError(f"'{name}': the sequences' steps have different shapes, {listed(sorted(shapes), 'and')}.")
+        own = np.array([len(item) for item in items], np.int64)
+        if lengths is None:
+            lengths, whose = own, name
+        elif len(own) == len(lengths) and (odd := np.flatnonzero(own != lengths)).size:
+            raise DataError(f"Example {odd[0]} has {own[odd[0]]} steps in '{name}' and {lengths[odd[0]]} in '{whose}'.")
+        whole = np.zeros((len(items), int(own.max()), *items[0].shape[1:]), np.result_type(*{i.dtype for i in items}))
+        for row, item in enumerate(items):
+            whole[row, : len(item)] = item
+        return whole
+
+    given = {name: filled(name, value) for name, value in inputs.items()}
+    wanted = {name: filled(name, value) for name, value in targets.items()}
+    return Dataset(given, wanted, {} if lengths is None else {symbol: lengths})
+
+

@@ -1,0 +1,113 @@
+"""Every shape that a spec implies: of parameters, inputs and targets; and which blocks of a weight may be other than zero."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from gridc.arrays.dataset import Axes
+from gridc.language.spec import GridSpec, Transform
+
+Shape = tuple[int, ...]
+
+def parameter_shapes(spec: GridSpec) -> dict[str, Shape]:
+    """The name and shape of every parameter, transforms first, in the order of declaration."""
+    result: dict[str, Shape] = {}
+    for name, t in spec.transforms.items():
+        if t.shares is None:
+            result.update(_transform(spec, t))
+        if t.start == "learned":
+            result[f"{name}.start.h"] = (t.hidden,)
+            if t.has_memory:
+                result[f"{name}.start.m"] = (t.hidden,)
+    for name, i in spec.inputs.items():
+        if i.embed is not None:
+            result[f"{name}.embed"] = (i.size, i.embed)
+        for vector in i.into:
+            hidden = spec.transforms[i.enters or ""].hidden
+            result[f"{name}.{vector}.W"] = (i.width, hidden)
+            result[f"{name}.{vector}.b"] = (hidden,)
+    for name, o in spec.outputs.items():
+        if o.kind != "raw":
+            read = sum(spec.transforms[tap.transform].hidden for tap in o.reads)
+            cells = math.prod(len(s) for s in o.at if isinstance(s, tuple))
+            result[f"{name}.W"], result[f"{name}.b"] = (read * cells, o.size), (o.size,)
+    return result
+
+
+def _transform(spec: GridSpec, t: Transform) -> dict[str, Shape]:
+    untied = tuple(int(spec.dimensions[d].size) for d in t.untied)
+    if t.cell == "memory":
+        facts = spec.inputs[t.attends or ""].width
+        if t.embeddings == "adjacent":
+            return {f"{t.name}.E": (int(spec.dimensions[t.along[0]].size) + 1, facts, t.hidden)}
+        result: dict[str, Shape] = {f"{t.name}.W": (*untied, t.hidden, t.hidden)}
+        if t.bias:
+            result[f"{t.name}.b"] = (*untied, t.hidden)
+        return {**result, f"{t.name}.A": (facts, t.hidden), f"{t.name}.C": (facts, t.hidden)}
+    if not t.gates:
+        return {}
+    columns = len(t.gates) * t.hidden
+    result = {f"{t.name}.W": (*untied, spec.rows(t.name), columns)}
+    if t.bias:
+        result[f"{t.name}.b"] = (*untied, columns)
+    if t.options.peepholes:
+        result[f"{t.name}.p"] = (*untied, len(t.peephole_names()) * t.hidden)
+    return result
+
+
+def own_rows(spec: GridSpec, t: Transform) -> npt.NDArray[np.bool_]:
+    """Which rows of ``W`` multiply the transform's own entering hidden vector."""
+    mask: list[bool] = []
+    for read in t.reads:
+        entering = read.of == t.name and (read.via is not None or _is_entering(t, read.offset))
+        mask += [entering] * spec.transforms[read.of].hidden
+    return np.array(mask + [False] * (spec.rows(t.name) - len(mask)))
+
+
+def _is_entering(t: Transform, offset: tuple[int, ...]) -> bool:
+    """Whether an explicit offset is that of the entering vector, wherever the cell lies."""
+    if len(t.along) != 1 or len(set(t.direction[0].cycle)) != 1:
+        return False
+    return all(o == (-t.direction[0].cycle[0] if d == t.along[0] else 0) for d, o in enumerate(offset))
+
+
+def effective_blocks(spec: GridSpec, t: Transform) -> npt.NDArray[np.float64] | None:
+    """1 where ``W`` may be other than zero and 0 elsewhere, ``[rows, columns]``; None where all of it may.
+
+    A gru's gate ``s`` takes the own entering vector alone and gate ``c`` everything else, as in cuDNN."""
+    split = t.mechanism.split_recurrent
+    if split is None:
+        return None
+    mask, own = np.ones((spec.rows(t.name), len(t.gates), t.hidden)), own_rows(spec, t)
+    mask[own, t.gates.index(split[0])] = 0
+    mask[~own, t.gates.index(split[1])] = 0
+    return mask.reshape(len(mask), -1)
+
+
+
+
+def input_axes(spec: GridSpec) -> dict[str, Axes]:
+    """The axes of every input's array."""
+    axes: dict[str, Axes] = {}
+    for name, one in spec.inputs.items():
+        real = one.kind == "features"
+        if one.facts:
+            axes[name] = Axes((None, one.size if real else None), real, None if real else one.size)
+        else:
+            sizes = tuple(spec.dimensions[d].size for d in one.over)
+            axes[name] = Axes((*sizes, one.size) if real else sizes, real, None if real else one.size)
+    return axes
+
+
+def output_axes(spec: GridSpec) -> dict[str, Axes]:
+    """The axes of every output's target."""
+    axes: dict[str, Axes] = {}
+    for name, one in spec.outputs.items():
+        real = one.kind in ("features", "raw")
+        sizes = tuple(spec.dimensions[d].size for d in one.axes)
+        classes = {"classes": one.size, "binary": 2}.get(one.kind)
+        axes[name] = Axes((*sizes, one.size) if real else sizes, real, classes)
+    return axes

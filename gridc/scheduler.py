@@ -1,0 +1,137 @@
+"""``gridc.schedule``: the schedule of a grid, and every door that leads on from it: costs, simulations, pictures, formats."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gridc.errors import UsageError, listed, nearest
+from gridc.insight.timing import Timing
+from gridc.language.spec import GridSpec
+from gridc.scheduling.graph import Step
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from gridc.insight.simulation import Model, Simulation, SpeedUp
+
+
+def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
+    """The schedule of a grid; ``spec`` may be a file or YAML text, and every keyword is the size of a symbol.
+
+    Raises SpecError for a text that means nothing, and UsageError for a size that is missing, unknown or not positive."""
+    if not isinstance(spec, GridSpec):
+        from gridc.scheduling.check import read
+
+        spec = read(spec)
+    for word, size in sizes.items():
+        if word not in spec.symbols:
+            raise UsageError(_no_symbol(spec, word))
+        if not _is_size(size):
+            raise UsageError(f"size '{word}': found {size!r}; expected a positive integer")
+    missing = [symbol for symbol in spec.symbols if symbol not in sizes]
+    if missing:
+        names = listed([f"'{symbol}'" for symbol in missing], "and")
+        example = ", ".join(f"{symbol}=20" for symbol in missing)
+        raise UsageError(
+            f"grid '{spec.name}' needs the size{'s' * (len(missing) > 1)} of {names}: gridc.schedule(spec, {example}), or "
+            + " ".join(f"--size {symbol}=20" for symbol in missing)
+        )
+    return Schedule(spec, spec.sizes({word: int(size) for word, size in sizes.items()}))
+
+
+def _is_size(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | np.integer) and bool(value >= 1)
+
+
+def _no_symbol(spec: GridSpec, word: str) -> str:
+    own = {d.name: d.size for d in spec.dimensions}
+    if word in own:
+        size = own[word]
+        if isinstance(size, str):
+            return f"'{word}' is a dimension; its size is the symbol '{size}' — give {size}=… instead"
+        return f"dimension '{word}' has the fixed size {size}; only symbols are given at the call"
+    known = spec.symbols
+    expected = f"expected {listed(known)}" if known else "every dimension of it has a fixed size"
+    return f"grid '{spec.name}' has no symbol '{word}'; {expected}{nearest(word, known)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Schedule(Timing):
+    """A grid of given sizes, in wavefronts.  Made by ``gridc.schedule``; everything is worked out when first asked for."""
+
+    @cached_property
+    def graph(self) -> nx.DiGraph[Step]:
+        """The dependency DAG: nodes ``(transform, coordinate)`` with their wavefront, weights and more, edges with the read that
+        they are (``exports.to_networkx`` says which attributes)."""
+        from gridc.pictures import exports
+
+        return exports.to_networkx(self)
+
+    # -- costs ---------------------------------------------------------------------------------------------------------
+
+    def speedup(self, workers: int, model: Model | None = None) -> SpeedUp:
+        """Bounds of the speed-up on so many workers, and that of a simulated list schedule."""
+        from gridc.insight import simulation
+
+        return simulation.speedup(self, workers, model)
+
+    def simulate(self, workers: int, model: Model | None = None) -> Simulation:
+        """A list schedule on so many workers, step by step."""
+        from gridc.insight import simulation
+
+        return simulation.simulate(self, workers, model)
+
+    # -- other doors ---------------------------------------------------------------------------------------------------
+
+    def to_json(self, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
+        """The schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone.  Costs are those of a
+        mini-batch of ``batch`` examples, the speed-up that on so many ``workers``."""
+        from gridc.pictures import exports
+
+        return exports.to_json(self, steps=steps, workers=workers, batch=batch)
+
+    @staticmethod
+    def from_json(text: str) -> Schedule:
+        """The schedule that ``to_json`` wrote; DataError where the text is no schedule, or says what its spec does not."""
+        from gridc.pictures import exports
+
+        return Schedule(*exports.from_json(text))
+
+    def to_dot(self) -> str:
+        """The dependency DAG in Graphviz's language, a rank a wavefront."""
+        from gridc.pictures import exports
+
+        return exports.to_dot(self)
+
+    def to_trace(self, workers: int = 4, model: Model | None = None) -> str:
+        """The simulated workers as Chrome trace events (JSON), which Perfetto and chrome://tracing open."""
+        from gridc.pictures import exports
+
+        return exports.to_trace(self, workers, model)
+
+    def to_svg(self, picture: str = "grid", workers: int = 4) -> str:
+        """A picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive``, or so many simulated ``workers``."""
+        from gridc.pictures import drawing
+
+        return drawing.svg(self, picture, workers)
+
+    def to_html(self, workers: int = 4, model: Model | None = None) -> str:
+        """One self-contained page to explore the schedule in, with the timeline of so many simulated workers."""
+        from gridc.pictures import explorer
+
+        return explorer.page(self, workers, model)
+
+    def __str__(self) -> str:
+        from gridc.insight import report
+
+        return report.figures(self)
+
+    def _repr_html_(self) -> str:
+        from gridc.pictures import drawing
+
+        return drawing.notebook(self)

@@ -1,0 +1,59 @@
+"""A page is read and checked: what no section can tell alone, such as steps that wait for each other."""
+
+from __future__ import annotations
+
+import os
+
+from gridc.errors import listed
+from gridc.language import noise, reader
+from gridc.language.mistakes import fail
+from gridc.language.page import Path_, checked, fetch
+from gridc.language.spec import GridSpec
+from gridc.scheduling import graph
+
+MOST = 4096
+"""Cells of the grid on which steps that wait for each other are looked for."""
+
+
+def read(where: str | os.PathLike[str]) -> GridSpec:
+    """Read a spec from a file, or from YAML text.
+
+    Raises SpecError, with file, line and column, for whatever the language cannot make sense of."""
+    text, name = fetch(where)
+    return check(reader.parse(text, name))
+
+
+def parse(text: str, name: str = "<spec>") -> GridSpec:
+    """Read a spec from YAML text, even where it is one line that might be a path.
+
+    Raises SpecError, as ``read``."""
+    return check(reader.parse(checked(text, name), name))
+
+
+def check(spec: GridSpec) -> GridSpec:
+    """Give a spec back that can be scheduled and compiled.
+
+    Raises SpecError where zoneout has no old value to keep, or where steps wait for each other."""
+    for name, transform in spec.transforms.items():
+        why = noise.refusal(spec, transform)
+        if why is not None:
+            fail(spec.source, ("transforms", name, "zoneout"), why, key=True)
+    try:
+        _ = graph.build(spec, _large_enough(spec)).levels
+    except graph.Cycle as cycle:
+        name = cycle.steps[0].transform
+        path: Path_ = ("transforms", name, "reads")
+        path = path if path in spec.source.positions else path[:2]
+        shown = str(cycle) if len(cycle.steps) < 9 else f"{listed(cycle.steps[:8], 'and')} …"
+        fail(spec.source, path, f"these steps wait for each other: {shown} ('←' is 'waits for')", key=True)
+    return spec
+
+
+def _large_enough(spec: GridSpec) -> tuple[int, ...]:
+    """Sizes at which every offset takes part, as far as there is room."""
+    reach = [abs(o) for t in spec.transforms.values() for r in t.reads for o in (*r.offset, *t.wrap)]
+    turns = [len(d.cycle) for t in spec.transforms.values() for d in t.direction]
+    largest = max(2, *reach, *turns, 0) + 1
+    while largest > 2 and largest ** len(spec.dimensions) > MOST:
+        largest -= 1
+    return tuple(min(d.size, largest) if isinstance(d.size, int) else largest for d in spec.dimensions)
