@@ -305,7 +305,7 @@ class Grid:
             first = name not in self._called
             self._called.add(name)
             timed = self._timed(f"{name}, first call") if first else contextlib.nullcontext()
-            with timed, self.target.lowering.threads(self.spec, call.extent), np.errstate(all="ignore"):
+            with timed, self.target.lowering.threads(self.spec, call.extent, call.lengths), np.errstate(all="ignore"):
                 return [np.asarray(result) for result in function(*given)]
 
     def _check_sizes(self, name: str, call: Call) -> None:

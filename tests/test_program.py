@@ -77,7 +77,7 @@ def interpreted(inputs: Inputs) -> list[np.ndarray]:
 
 
 def run_forward(inputs: Inputs) -> list[np.ndarray]:
-    tape, _, packed = map(sum, zip(*inputs.rooms(), strict=True))
+    tape, _, packed = map(sum, zip(*inputs.rooms, strict=True))
     return runs.forward(inputs, np.full(tape, np.nan), np.zeros(packed))
 
 

@@ -52,9 +52,10 @@ class Inputs:
 
         return Parameters(each("W"), each("b"), each("p"))
 
+    @functools.cached_property
     def rooms(self) -> list[tuple[int, int, int]]:
         """How many numbers each lane's tape, slopes and packed weights hold."""
-        return [(*lane.room(), max(workspace.places(s.program, self.dtype).packed for s in lane.segments))
+        return [(*lane.room, max(workspace.places(s.program, self.dtype).packed for s in lane.segments))
                 for lane in self.plan.lanes]  # fmt: skip
 
     def rows(self, lane: Lane, array: Array) -> Array:
@@ -125,7 +126,7 @@ def _taps(inputs: Inputs) -> list[Array]:
 
 def _parts(inputs: Inputs, tape: Array, slopes: Array, packed: Array) -> Iterator[tuple[Lane, Array, Array, Array]]:
     """Every lane with its part of the tape, of the slopes and of the room for packed weights."""
-    for lane, (kept, more, room) in zip(inputs.plan.lanes, inputs.rooms(), strict=True):
+    for lane, (kept, more, room) in zip(inputs.plan.lanes, inputs.rooms, strict=True):
         yield lane, tape[:kept], slopes[:more], packed[:room]
         tape, slopes, packed = tape[kept:], slopes[more:], packed[room:]
 
@@ -175,13 +176,10 @@ class _Run:
 
     def enter(self, s: int, space: Workspace) -> None:
         """Fill the boundary rows with what the segment lives on and with what enters the grid."""
-        segment = self.lane.segments[s]
-        for own, states, kept in zip(segment.program.transforms, zip(space.h, space.m, strict=True), self.kept[s], strict=True):
-            for state, rows in zip(states, kept, strict=True):
-                if state is not None and rows is not None and len(rows):
-                    state[own.rows : own.rows + len(rows)] = rows
+        for state, rows in self.lives_on(s, space.h, space.m):
+            state[:] = rows
         given = self.inputs.by_role
-        for entrance in segment.entrances:
+        for entrance in self.lane.segments[s].entrances:
             for vector, states in zip(VECTORS, (space.h, space.m), strict=True):
                 state = states[entrance.storage]
                 if state is None:
@@ -195,6 +193,14 @@ class _Run:
                 else:
                     shift = given.get((entrance.transform, "shift", vector), 0)
                     np.add(self.inputs.rows(self.lane, entry)[entrance.places], shift, out=state[entrance.rows])
+
+    def lives_on(self, s: int, hidden: list[Array], memories: list[Array | None]) -> Iterator[tuple[Array, Array]]:
+        """The rows among a segment's arrays that come from earlier ones, and where they are kept."""
+        for own, states, kept in zip(self.lane.segments[s].program.transforms, zip(hidden, memories, strict=True), self.kept[s],
+                                     strict=False):  # fmt: skip
+            for state, rows in zip(states, kept, strict=True):
+                if state is not None and rows is not None:
+                    yield state[own.rows : own.rows + len(rows)], rows
 
     def give(self, segment: Segment, space: Workspace, taps: Sequence[Array]) -> None:
         """Copy what outputs read."""
@@ -218,7 +224,9 @@ def _state(tap: Tap, hidden: Sequence[Array], memories: Sequence[Array | None]) 
 
 
 def _kept(lane: Lane, tape: Array) -> tuple[list[States], Array]:
-    """The states on which each segment lives, and the workspace, as views of the tape."""
+    """The states on which each segment lives, none where there is one segment, and the workspace, as views of the tape."""
+    if lane.whole:
+        return [[]], tape
     used = 0
     found: list[States] = []
     for segment in lane.segments:
@@ -293,12 +301,10 @@ class _Backward(_Run):
 
     def leave(self, s: int) -> None:
         """Hand back the gradients of what the segment lived on and of what entered the grid."""
-        segment, space = self.lane.segments[s], self.spaces[s]
-        for own, states, kept in zip(segment.program.transforms, zip(space.dh, space.dm, strict=True), self.kept[s], strict=True):
-            for slopes, rows in zip(states, kept, strict=True):
-                if slopes is not None and rows is not None and len(rows):
-                    rows[:] = slopes[own.rows : own.rows + len(rows)]
-        for entrance in segment.entrances:
+        space = self.spaces[s]
+        for slopes, rows in self.lives_on(s, space.dh, space.dm):
+            rows[:] = slopes
+        for entrance in self.lane.segments[s].entrances:
             for vector, states in zip(VECTORS, (space.dh, space.dm), strict=True):
                 slopes = states[entrance.storage]
                 if slopes is not None:

@@ -135,7 +135,7 @@ def call_bytes(
 def segmented(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> Kept:
     """What a sweep in segments keeps, counted on one example."""
     steps = graph.build(spec, sizes)
-    tape, slopes = plan.single(steps, plan.frugal(steps, batch / lanes)).room()
+    tape, slopes = plan.single(steps, plan.frugal(steps, batch / lanes)).room
     return Kept(batch * tape, batch * slopes)
 
 

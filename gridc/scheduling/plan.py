@@ -50,7 +50,7 @@ class Plan:
         sizes = " × ".join(f"{d.name} {n}" for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
         lines = [f"{self.spec.name}: {sizes}, batch {self.batch}, {self.order.name}"]
         for lane in self.lanes:
-            tape, slopes = lane.room()
+            tape, slopes = lane.room
             lines.append(f"examples {lane.examples.start}:{lane.examples.stop}: {tape:,} numbers kept, {slopes:,} more backward")
             for n, segment in enumerate(lane.segments):
                 kinds = np.bincount(segment.program.instructions["kind"], minlength=len(KINDS))
@@ -103,7 +103,7 @@ def frugal(steps: graph.StepGraph, batch: float) -> order.Order:
     timed = [(order.seconds(steps, each, batch), each) for each in order.orders(steps)]
     limit = SLOWER * min(seconds for seconds, _ in timed)
     able = [each for seconds, each in sorted(timed, key=lambda pair: pair[0]) if seconds <= limit]
-    return able[0] if len(able) == 1 else min(able, key=lambda each: sum(single(steps, each).room()))
+    return able[0] if len(able) == 1 else min(able, key=lambda each: sum(single(steps, each).room))
 
 
 def single(steps: graph.StepGraph, chosen: order.Order) -> Lane:

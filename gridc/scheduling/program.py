@@ -199,7 +199,7 @@ class Program:
         made = self.instructions[self.instructions["kind"] == PRODUCT]
         return int(((made["end"] - made["first"]) * (ends[made["high"]] - ends[made["low"]])).max(initial=0))
 
-    @property
+    @functools.cached_property
     def shapes(self) -> tuple[Shapes, Shapes, Shapes, Shapes]:
         """Those of hidden vectors, memories, inputs and pre-activations, ``[rows, numbers]`` for each transform."""
         hidden = [(p.extent, p.hidden) for p in self.transforms]
@@ -207,7 +207,7 @@ class Program:
         inputs = [(p.rows if p.gates else 0, sum(self.widths(t))) for t, p in enumerate(self.transforms)]
         return hidden, memory, inputs, [(p.rows, p.width) for p in self.transforms]
 
-    @property
+    @functools.cached_property
     def sizes(self) -> tuple[int, int]:
         """How many numbers its tape and its slopes hold."""
         hidden, memory, *rest = self.shapes

@@ -8,6 +8,7 @@ back their gradients take their places.  A sweep that keeps everything is one se
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ class Lane:
         """Whether it keeps everything."""
         return len(self.segments) == 1
 
+    @functools.cached_property
     def room(self) -> tuple[int, int]:
         """How many numbers its tape and its slopes hold: what all segments live on, and the largest segment."""
         each = [segment.program.sizes for segment in self.segments]

@@ -111,7 +111,7 @@ class Sweep(_SweepOp):
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         """Run the plan forward."""
         given = self.inputs(inputs)
-        tape, _, packed = map(sum, zip(*given.rooms(), strict=True))
+        tape, _, packed = map(sum, zip(*given.rooms, strict=True))
         output_storage[0][0] = None  # what PyTensor still holds of the last call
         output_storage[0][0] = again(self.made, "tape", (tape,), self.dtype)
         with lent(packed, self.dtype) as room:
@@ -164,7 +164,7 @@ class Adjoint(_SweepOp):
         for storage, (role, array) in zip(output_storage, given.by_role.items(), strict=True):
             storage[0] = None  # what PyTensor still held of the last call
             storage[0] = out[role] = again(self.made, role, array.shape, self.dtype)
-        _, slopes, packed = map(sum, zip(*given.rooms(), strict=True))
+        _, slopes, packed = map(sum, zip(*given.rooms, strict=True))
         with lent(slopes, self.dtype) as scratch, lent(packed, self.dtype) as room:
             run.backward(given, tape if self.inplace else tape.copy(), scratch, room, taps, out,
                          lambda name: (name, "joined", "") not in self.unasked)  # fmt: skip

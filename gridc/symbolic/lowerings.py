@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import gridc.symbolic.ufuncs  # noqa: F401  # it registers the rewrites of the backend 'python'
 from gridc.errors import UsageError
 from gridc.fusion import blas
 from gridc.language import noise
@@ -32,8 +33,8 @@ class Lowering:
     """Why a spec cannot be lowered so, to recompute or not; None where it can."""
     prepare: Callable[[GridSpec, str], None] | None
     """Build what a spec's sweep calls in numbers of a dtype, where there is anything."""
-    threads: Callable[[GridSpec, np.ndarray], contextlib.AbstractContextManager[None]]
-    """How BLAS's threads are held during a call of these extents."""
+    threads: Callable[[GridSpec, np.ndarray, np.ndarray], contextlib.AbstractContextManager[None]]
+    """How BLAS's threads are held during a call of this extent and these lengths."""
 
 
 def _no_kernel(spec: GridSpec, recompute: bool) -> str | None:
@@ -48,8 +49,8 @@ def _keeps_all(spec: GridSpec, recompute: bool) -> str | None:
     return "the plain lowering keeps every step for the way back; recompute=True needs the fused lowering" if recompute else None
 
 
-def _held(spec: GridSpec, extent: np.ndarray) -> contextlib.AbstractContextManager[None]:
-    return blas.single_threaded() if plans.one_blas_thread(spec, extent) else contextlib.nullcontext()
+def _held(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib.AbstractContextManager[None]:
+    return blas.single_threaded() if plans.one_blas_thread(spec, extent, lengths) else contextlib.nullcontext()
 
 
 LOWERINGS: Mapping[str, Lowering] = {
@@ -57,7 +58,7 @@ LOWERINGS: Mapping[str, Lowering] = {
     for row in (
         Lowering("fused", "one Op for the whole sweep, and one for its adjoint", fused.sweep, _no_kernel, fused.prepare, _held),
         Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None,
-                 lambda spec, extent: contextlib.nullcontext()),
+                 lambda spec, extent, lengths: contextlib.nullcontext()),
     )
 }  # fmt: skip
 """The first that a spec and a backend can have is what ``auto`` means."""
