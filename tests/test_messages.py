@@ -89,6 +89,8 @@ BROKEN = {
         "needs its own"),
     "shared weights of another shape": ("hidden: 4}", "hidden: 4, shares: time}", "4:42",
         "transform 'depth' needs weights of 8 rows × 16 columns, and 'time' has 8 × 16 (untied 2)"),
+    "shared peepholes of another number": ("hidden: 4}", "hidden: 4, tied: [time], peepholes: true, shares: time}", "4:73",
+        "transform 'depth' has 12 numbers in its peepholes and 'time' has 0, so they cannot be shared"),
     "a cell along too many dimensions": ("depth: {cell: lstm, hidden: 4}",
         "depth: {cell: gru, hidden: 4, along: [time, depth]}", "4:40",
         "transform 'depth': a gru cell travels along 1 dimension, not along 2"),
