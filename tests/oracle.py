@@ -887,3 +887,15 @@ def steps(spec: SpecDict, sizes: Mapping[str, int]) -> dict[Step, list[Step]]:
 def levels(spec: SpecDict, sizes: Mapping[str, int]) -> dict[Step, int]:
     """The length of the longest path to every step; ValueError where steps wait for each other."""
     return longest_paths(steps(spec, sizes))
+
+
+def levels_of_cells(spec: SpecDict, sizes: Mapping[str, int]) -> dict[Coordinate, int] | None:
+    """As ``levels``, cell by cell: a cell waits for those of the steps that its own steps wait for, but not
+    for itself.  None where cells wait for each other."""
+    waits: dict[Step, set[Step]] = {}
+    for (_, p), needed in steps(spec, sizes).items():
+        waits.setdefault(("", p), set()).update(("", q) for _, q in needed if q != p)
+    try:
+        return {p: level for (_, p), level in longest_paths({c: list(w) for c, w in waits.items()}).items()}
+    except ValueError:
+        return None
