@@ -265,7 +265,7 @@ def draw_transforms(
             result[f"t{k}b"] = twin
     result = dict(list(result.items())[:4])
     wide = [d for d, e in dimensions.items() if (sizes[e] if isinstance(e, str) else e) > 1]
-    if wide and len(axes) > 1 and len(result) < 4 and chance(draw, 4):
+    if wide and len(axes) > 1 and len(result) < 4 and chance(draw, 5):
         result |= draw_what_a_pass_wraps(draw, dimensions, one_of(draw, wide))
     return result
 
@@ -386,7 +386,7 @@ def fill_reads(draw: Draw, spec: dict[str, Any], sizes: Sizes) -> None:
         back = -1 if transforms[WRAPS].get("direction") != "backward" else 1
         behind = {"of": WRAPS, "offset": {transforms[WRAPS]["along"]: back}}
         attempt(PASSES, [one_of(draw, [WRAPS, behind])])
-        if chance(draw, 7):
+        if chance(draw, 8):
             rest, unseen = before, (WRAPS, PASSES)
     for name in draw(st.permutations(rest)):
         if transforms[name]["cell"] == "pass":
