@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -12,11 +13,20 @@ import pytest
 
 os.environ.setdefault("GRIDC_VERIFY", "1")  # every plan that a test makes is verified
 
+from gridc.symbolic import backends
+
 GOLDEN = Path(__file__).with_name("golden")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what tests compare with, instead of comparing")
+
+
+def pytest_configure() -> None:
+    """Import PyTensor before the first test: it warns of what is installed here, which tests take for errors, and raises the
+    recursion limit, which hypothesis would notice in the middle of a test."""
+    backends.prepare()
+    importlib.import_module("pytensor")
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ Nothing here comes from gridc, and nothing is clever.  A spec is the plain dict 
 default is filled in here a second time, on purpose.  Every example is computed alone, as a grid of its own
 sizes, one step after another; a *step*, ``(transform, coordinate)``, is one transform's update at one cell.
 
+Dropout and zoneout are those of a prediction: nothing is hidden, and a kept value is an expected one.
+
 The only trick is that parameters carry a leading axis of *variants*, one for a prediction and one for each
 shifted entry in a finite difference, so that many nearly equal grids are swept at once.  Every vector is
 ``[variants, units]``.
@@ -47,6 +49,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 WITH_MEMORY = ("lstm", "lstm-paper", "leaky-lstm")
 WITH_OWN_STATE = (*WITH_MEMORY, "gru", "highway", "memory")
 WITHOUT_WEIGHTED_READS = ("pass", "memory")
+WITH_PEEPHOLES = ("lstm", "lstm-paper")
 
 
 def number_of_gates(cell: str, dimensions: int) -> int:
@@ -56,12 +59,28 @@ def number_of_gates(cell: str, dimensions: int) -> int:
     return {"gru": 4, "dense": 1, "highway": 2, "leaky-lstm": 5, "memory": 1}[cell]
 
 
-def lstm(a: Array, m: list[Array], paper: bool) -> State:
-    """``u f_1 … f_n o c``, with a forget gate for each of the memories that enter."""
-    u, *fs, o, c = np.split(a, 3 + len(m), axis=-1)
+def number_of_peepholes(dimensions: int) -> int:
+    """How many vectors ``p`` has: ``u_1 … u_n f_1 … f_n o``."""
+    return 2 * dimensions + 1
+
+
+def lstm(a: Array, m: list[Array], paper: bool, peepholes: Array | None = None) -> State:
+    """``u f_1 … f_n o c``, with a forget gate for each of the memories that enter.
+
+    Through its peepholes the input gate sees all the memories that enter, each forget gate its own, and the
+    output gate the new one (Graves, Fernández and Schmidhuber 2007).
+    """
+    n = len(m)
+    u, *fs, o, c = np.split(a, 3 + n, axis=-1)
+    if peepholes is not None:
+        *holes, o_hole = np.split(peepholes, number_of_peepholes(n), axis=-1)
+        u = u + sum(hole * m_d for hole, m_d in zip(holes[:n], m, strict=True))
+        fs = [f + hole * m_d for f, hole, m_d in zip(fs, holes[n:], m, strict=True)]
     new = sigmoid(u) * np.tanh(c)
     for f, m_d in zip(fs, m, strict=True):
         new = new + sigmoid(f) * m_d
+    if peepholes is not None:
+        o = o + o_hole * new
     return (np.tanh(sigmoid(o) * new) if paper else sigmoid(o) * np.tanh(new)), new
 
 
@@ -125,15 +144,22 @@ class Transform:
     reads: tuple[Read, ...]
     start: str
     wrap: Coordinate
-    weights: str  # whose W and b it uses
+    weights: str  # whose W, b and p it uses
     bias: bool
     activation: str
+    peepholes: bool
     attends: str | None
     embeddings: str
+    zoneout: float
 
     @property
     def keeps_memory(self) -> bool:
         return self.cell in WITH_MEMORY
+
+    @property
+    def carries(self) -> bool:
+        """Whether a step needs what enters along its own dimensions, be it read or not."""
+        return self.cell in WITH_OWN_STATE or self.zoneout > 0
 
 
 @dataclass(frozen=True)
@@ -176,7 +202,7 @@ class Source:
 
 KEYS = {
     "transforms": "cell hidden along direction tied shares reads start bias forget_bias init activation"
-    " attends embeddings",
+    " peepholes attends embeddings dropout zoneout",
     "inputs": "features vocabulary embed enters into joins at over facts init",
     "outputs": "reads at classes binary features raw loss init",
 }
@@ -254,8 +280,10 @@ class Grid:
             weights=entry.get("shares", name),
             bias=entry.get("bias", True),
             activation=entry.get("activation", "tanh"),
+            peepholes=entry.get("peepholes", False),
             attends=entry.get("attends"),
             embeddings=entry.get("embeddings", "layerwise"),
+            zoneout=entry.get("zoneout", 0.0),
         )
 
     def _way(self, direction: Any, axis: int) -> tuple[tuple[int, ...], int | None]:
@@ -342,8 +370,10 @@ class Grid:
                 result[f"{name}.W"] = (*untied, self.rows(t), columns)
                 if t.bias:
                     result[f"{name}.b"] = (*untied, columns)
+                if t.peepholes:
+                    result[f"{name}.p"] = (*untied, number_of_peepholes(len(t.along)) * t.hidden)
             if t.cell == "memory":
-                facts = self.inputs[str(t.attends)].size
+                facts = self.inputs[str(t.attends)].width
                 if adjacent:
                     result[f"{name}.E"] = (extent(t.along[0]) + 1, facts, t.hidden)
                 else:
@@ -416,7 +446,7 @@ class Grid:
 
     def dependencies(self, t: Transform, p: Coordinate, sizes: Coordinate) -> list[Step]:
         sources = [self.found(read, p, sizes) for read in t.reads]
-        if t.cell in WITH_OWN_STATE:
+        if t.carries:
             sources += self.carried(t, p, sizes)
         return list(dict.fromkeys((s.of, s.step) for s in sources if s.step is not None))
 
@@ -559,8 +589,17 @@ class Example:
         if t.cell == "pass":
             return z, None
         own: list[State] = []
-        if t.cell in WITH_OWN_STATE:
+        if t.carries:
             own = [self.value(source) for source in self.grid.carried(t, p, self.sizes)]
+        h, m = self.updated(t, p, z, own)
+        if t.zoneout > 0:  # a prediction takes the mean of what would be kept and what is new
+            ((old_h, old_m),) = own
+            h = t.zoneout * old_h + (1 - t.zoneout) * h
+            m = None if m is None else t.zoneout * old_m + (1 - t.zoneout) * m
+        return h, m
+
+    def updated(self, t: Transform, p: Coordinate, z: Array, own: list[State]) -> State:
+        """The cell: from what is read, and what enters along the transform's own dimensions."""
         if t.cell == "memory":
             return self.memory(t, p, own[0][0]), None
         place = (slice(None), *(p[d] for d in t.untied))
@@ -576,10 +615,11 @@ class Example:
         memories = [m for _, m in own if m is not None]
         if t.cell == "leaky-lstm":
             return leaky_lstm(a, memories)
-        return lstm(a, memories, paper=t.cell == "lstm-paper")
+        peepholes = self.parameters[f"{t.weights}.p"][place] if t.peepholes else None
+        return lstm(a, memories, t.cell == "lstm-paper", peepholes)
 
     def memory(self, t: Transform, p: Coordinate, h: Array) -> Array:
-        """A hop of a memory network."""
+        """A hop of a memory network; words of a vocabulary that is embedded are, before a fact sums them."""
         i = self.grid.inputs[str(t.attends)]
         facts = np.asarray(self.inputs[i.name])
         if i.vocabulary:  # a fact is a bag of words
@@ -587,7 +627,7 @@ class Example:
             for fact, words in enumerate(facts):
                 for word in words:
                     counts[fact, int(word)] += 1
-            facts = counts
+            facts = counts if i.embed is None else counts @ self.parameters[f"{i.name}.embed"]
         if t.embeddings == "adjacent":
             k = p[t.along[0]]
             tables = self.parameters[f"{t.name}.E"]
@@ -847,3 +887,15 @@ def steps(spec: SpecDict, sizes: Mapping[str, int]) -> dict[Step, list[Step]]:
 def levels(spec: SpecDict, sizes: Mapping[str, int]) -> dict[Step, int]:
     """The length of the longest path to every step; ValueError where steps wait for each other."""
     return longest_paths(steps(spec, sizes))
+
+
+def levels_of_cells(spec: SpecDict, sizes: Mapping[str, int]) -> dict[Coordinate, int] | None:
+    """As ``levels``, cell by cell: a cell waits for those of the steps that its own steps wait for, but not
+    for itself.  None where cells wait for each other."""
+    waits: dict[Step, set[Step]] = {}
+    for (_, p), needed in steps(spec, sizes).items():
+        waits.setdefault(("", p), set()).update(("", q) for _, q in needed if q != p)
+    try:
+        return {p: level for (_, p), level in longest_paths({c: list(w) for c, w in waits.items()}).items()}
+    except ValueError:
+        return None

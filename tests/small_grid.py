@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from gridc.language.shapes import input_axes, output_axes
-from gridc.training.metrics import valid
-
 
 class SmallGrid:
     """The part of a Grid that training sees, with an optional random number of its own (``noise``)."""
@@ -33,9 +30,21 @@ class SmallGrid:
     def _add(self, name, value):
         self.parameters[name] = value.astype(self.dtype)
 
+    def _axes(self, name):
+        """The sizes of an input's array after the batch: numbers and symbols, and of a real vector its features."""
+        one = self.spec.inputs[name]
+        return [*(self.spec.dimensions[d].size for d in one.over), *([one.size] if one.kind == "features" else [])]
+
     def _width(self, name):
-        sizes = [1 if isinstance(axis, str) else axis for axis in input_axes(self.spec)[name].axes]
-        return int(np.prod(sizes))
+        return int(np.prod([1 if isinstance(size, str) else size for size in self._axes(name)]))
+
+    def _within(self, name, positions, lengths):
+        """1 at an output's positions within their example's end, 0 past it."""
+        mask = np.ones(positions, self.dtype)
+        for axis, d in enumerate(self.spec.outputs[name].axes, 1):
+            for example, n in enumerate(lengths.get(self.spec.dimensions[d].size, ())):
+                np.moveaxis(mask, axis, 1)[example, n:] = 0
+        return mask
 
     @property
     def random_state(self):
@@ -49,7 +58,7 @@ class SmallGrid:
         parts = []
         for name in self.spec.inputs:
             array = np.asarray(inputs[name], self.dtype)
-            if any(isinstance(axis, str) for axis in input_axes(self.spec)[name].axes):
+            if any(isinstance(size, str) for size in self._axes(name)):
                 array = array.sum(axis=1)
             parts.append(array.reshape(len(array), -1))
         x = np.concatenate(parts, axis=1)
@@ -82,10 +91,8 @@ class SmallGrid:
         for name, output in self.spec.outputs.items():
             y, t = found[name], targets[name]
             weight = np.asarray((weights or {}).get(name, 1.0), y.dtype)
-            axes = output_axes(self.spec)[name]
-            shown = valid(axes, t, lengths or {})
             positions = y.shape[:-1] if output.kind != "binary" else y.shape
-            mask = np.ones(positions, self.dtype) if shown is None else shown.astype(self.dtype)
+            mask = self._within(name, positions, lengths or {})
             share = np.broadcast_to(weight, positions) * mask / mask.sum()
             with np.errstate(all="ignore"):
                 if output.kind == "classes":

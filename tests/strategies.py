@@ -3,6 +3,7 @@
 ``grids()`` draws a ``Case``: a spec, sizes for its symbols, parameters, inputs, targets and perhaps lengths.
 What is drawn is valid by construction: reads are added one by one, and one that would close a cycle is left
 out.  The oracle says which those are, what shapes the arrays have and which blocks of the weights are zero.
+``memory`` and ``noise`` add what the plain lowering alone takes.
 
 Left out on purpose, where ``language.md`` leaves room: shared weights that are untied along different
 dimensions, or whose `gru` blocks differ, and a `gru` that alternates and reads itself by an explicit offset.
@@ -29,6 +30,8 @@ LARGEST = 64  # cells
 NAMES = ("time", "depth", "rows", "cols")
 SINGLE = ("lstm", "lstm-paper", "gru", "dense", "highway", "pass")
 JOINT = ("lstm", "lstm-paper", "dense")
+WRAPS, PASSES = "w", "p"
+"""A transform that wraps and does not read itself, and a `pass` that reads it: nothing else need ever see what wraps."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -223,12 +226,16 @@ def draw_transform(
             entry["tied"] = tied
         if chance(draw, 2):
             entry["bias"] = False
+    if cell in oracle.WITH_PEEPHOLES and chance(draw, 3):
+        entry["peepholes"] = True
     if cell == "dense" and chance(draw, 7):
         entry["activation"] = one_of(draw, ["tanh", "relu", "sigmoid", "identity"])
     return entry
 
 
-def draw_transforms(draw: Draw, dimensions: Mapping[str, int | str], memory: bool) -> dict[str, Any]:
+def draw_transforms(
+    draw: Draw, dimensions: Mapping[str, int | str], sizes: Sizes, memory: bool
+) -> dict[str, Any]:
     axes = list(dimensions)
     result: dict[str, Any] = {}
     common = draw(st.integers(1, 3)) if chance(draw, 4) else None
@@ -256,7 +263,19 @@ def draw_transforms(draw: Draw, dimensions: Mapping[str, int | str], memory: boo
             if not isinstance(entry.get("direction"), Mapping) and chance(draw, 7):
                 twin["direction"] = "forward" if entry.get("direction") == "backward" else "backward"
             result[f"t{k}b"] = twin
-    return dict(list(result.items())[:4])
+    result = dict(list(result.items())[:4])
+    wide = [d for d, e in dimensions.items() if (sizes[e] if isinstance(e, str) else e) > 1]
+    if wide and len(axes) > 1 and len(result) < 4 and chance(draw, 5):
+        result |= draw_what_a_pass_wraps(draw, dimensions, one_of(draw, wide))
+    return result
+
+
+def draw_what_a_pass_wraps(draw: Draw, dimensions: Mapping[str, int | str], over: str) -> dict[str, Any]:
+    """``over`` a dimension, from one index to the next."""
+    along = one_of(draw, [d for d in dimensions if d != over])
+    entry = draw_transform(draw, dimensions, [along], "dense", draw(st.integers(1, 3)))
+    entry["start"] = {"wrap": {over: one_of(draw, [-1, -1, 1])}}
+    return {WRAPS: entry, PASSES: draw_transform(draw, dimensions, [along], "pass", entry["hidden"])}
 
 
 def draw_priority(draw: Draw, names: Sequence[str]) -> list[str | list[str]] | None:
@@ -284,12 +303,12 @@ def draw_offset(draw: Draw, spec: Mapping[str, Any], of: str) -> dict[str, int]:
     return {d: one_of(draw, [-1, -1, -1, 1, -2, 2, 0]) for d in some_of(draw, axes, 1, 2)}
 
 
-def draw_read(draw: Draw, spec: Mapping[str, Any], name: str) -> Any:
+def draw_read(draw: Draw, spec: Mapping[str, Any], name: str, unseen: Iterable[str] = ()) -> Any:
     entry = spec["transforms"][name]
     passes = entry["cell"] == "pass"
-    names = list(spec["transforms"])
+    names = [n for n in spec["transforms"] if n not in unseen]
     if passes:  # its width follows: from a transform that has one of its own
-        before = names[: names.index(name)]
+        before = names[: names.index(name)] if name in names else names
         names = [n for n in names if spec["transforms"][n]["cell"] != "pass" or n in before] or [name]
     of = one_of(draw, names)
     joint = len(own_axes(spec, of)) > 1
@@ -359,15 +378,25 @@ def fill_reads(draw: Draw, spec: dict[str, Any], sizes: Sizes) -> None:
             entry["reads"] = before
         return False
 
-    for name in draw(st.permutations([n for n, e in transforms.items() if e["cell"] != "memory"])):
+    unseen: tuple[str, ...] = ()
+    rest = [n for n, e in transforms.items() if e["cell"] != "memory"]
+    if WRAPS in transforms:
+        before = [n for n in rest if n not in (WRAPS, PASSES)]
+        attempt(WRAPS, [{"of": one_of(draw, before), "offset": {}}] if before else None)
+        back = -1 if transforms[WRAPS].get("direction") != "backward" else 1
+        behind = {"of": WRAPS, "offset": {transforms[WRAPS]["along"]: back}}
+        attempt(PASSES, [one_of(draw, [WRAPS, behind])])
+        if chance(draw, 8):
+            rest, unseen = before, (WRAPS, PASSES)
+    for name in draw(st.permutations(rest)):
         if transforms[name]["cell"] == "pass":
-            attempt(name, [draw_read(draw, spec, name)])
+            attempt(name, [draw_read(draw, spec, name, unseen)])
             continue
-        if chance(draw, 4) and attempt(name, None):
+        if not unseen and chance(draw, 4) and attempt(name, None):
             continue
         kept: list[Any] = []
         for _ in range(draw(st.integers(1, 3))):
-            read = draw_read(draw, spec, name)
+            read = draw_read(draw, spec, name, unseen)
             if attempt(name, [*kept, read]):
                 kept.append(read)
     for name, twin in twins(transforms):
@@ -399,7 +428,7 @@ def draw_sharing(draw: Draw, spec: dict[str, Any]) -> None:
         def kind(u: oracle.Transform, grid: oracle.Grid = grid) -> Any:
             own = tuple(grid.own_rows(u)) if u.cell == "gru" else None
             columns = oracle.number_of_gates(u.cell, len(u.along)) * u.hidden
-            return own, grid.rows(u), columns, u.untied, u.bias
+            return own, grid.rows(u), columns, u.untied, u.bias, u.peepholes
 
         owners = [
             u.name
@@ -411,6 +440,22 @@ def draw_sharing(draw: Draw, spec: dict[str, Any]) -> None:
         ]
         if owners and chance(draw, 8):
             spec["transforms"][name]["shares"] = one_of(draw, owners)
+
+
+def draw_noise(draw: Draw, spec: dict[str, Any]) -> None:
+    """Dropout or zoneout on at least one transform; zoneout where a single old value enters that it can keep."""
+    transforms = {n: e for n, e in spec["transforms"].items() if e["cell"] != "pass"}
+    grid = oracle.Grid(spec)
+
+    def keeps(t: oracle.Transform) -> bool:
+        return len(t.along) == 1 and (t.carries or bool(grid.own_rows(t).any()))
+
+    able = [n for n, e in transforms.items() if e["cell"] != "memory" and keeps(grid.transforms[n])]
+    for name in some_of(draw, able, 1):
+        transforms[name]["zoneout"] = one_of(draw, [0.3, 0.1, 0.75])
+    if transforms:
+        for name in some_of(draw, list(transforms), 0 if able else 1):
+            transforms[name]["dropout"] = 0.5
 
 
 # -- inputs and outputs --------------------------------------------------------------------------------------
@@ -482,6 +527,8 @@ def draw_output(draw: Draw, spec: Mapping[str, Any], sizes: Sizes) -> dict[str, 
         for tap in ([name, f"{name}.memory"] if entry["cell"] in oracle.WITH_MEMORY else [name])
     ]
     result: dict[str, Any] = {"reads": some_of(draw, taps, 1, 3)}
+    if PASSES in transforms and PASSES not in result["reads"] and chance(draw, 9):
+        result["reads"][-1] = PASSES
     at = {d: selection(draw, n) for d, n in extents(spec, sizes).items() if chance(draw, 6)}
     if at:
         result["at"] = at
@@ -506,13 +553,13 @@ def draw_lengths(draw: Draw, sizes: Sizes, batch: int) -> dict[str, list[int]] |
 
 
 @st.composite
-def specs(draw: Draw, memory: bool = False) -> tuple[dict[str, Any], Sizes]:
-    """A valid spec, and sizes for its symbols.  ``memory`` adds cells that attend to facts."""
+def specs(draw: Draw, memory: bool = False, noise: bool = False) -> tuple[dict[str, Any], Sizes]:
+    """A valid spec, and sizes for its symbols.  ``memory`` adds cells that attend to facts, ``noise`` dropout and zoneout."""
     dimensions, sizes = draw_dimensions(draw)
     spec: dict[str, Any] = {
         "name": "random",
         "dimensions": dimensions,
-        "transforms": draw_transforms(draw, dimensions, memory),
+        "transforms": draw_transforms(draw, dimensions, sizes, memory),
     }
     priority = draw_priority(draw, list(spec["transforms"]))
     if priority is not None:
@@ -520,22 +567,21 @@ def specs(draw: Draw, memory: bool = False) -> tuple[dict[str, Any], Sizes]:
     fill_reads(draw, spec, sizes)
     spec["inputs"] = {}
     if memory:
-        spec["inputs"]["story"] = {
-            one_of(draw, ["features", "vocabulary"]): draw(st.integers(1, 3)),
-            "facts": True,
-        }
+        spec["inputs"]["story"] = {**draw_width(draw), "facts": True}
     for k in range(draw(st.integers(1, 3))):
         spec["inputs"][f"x{k}"] = draw_input(draw, spec, sizes)
     bind_symbols(draw, spec, sizes)
     draw_sharing(draw, spec)
+    if noise:
+        draw_noise(draw, spec)
     spec["outputs"] = {f"y{k}": draw_output(draw, spec, sizes) for k in range(draw(st.integers(1, 3)))}
     return spec, sizes
 
 
 @st.composite
-def grids(draw: Draw, memory: bool = False) -> Case:
+def grids(draw: Draw, memory: bool = False, noise: bool = False) -> Case:
     """A random grid of at most 64 cells, with one call of it."""
-    spec, sizes = draw(specs(memory=memory))
+    spec, sizes = draw(specs(memory, noise))
     batch = one_of(draw, [2, 1, 3, 2, 3])
     lengths = draw_lengths(draw, sizes, batch)
     facts, words = (draw(st.integers(1, 3)), draw(st.integers(1, 2))) if memory else (2, 2)

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytensor
+import pytensor.tensor as pt
 import pytest
 
 import gridc
 from gridc.symbolic import backends
 from gridc.symbolic.backends import BACKENDS
-
-backends.prepare()
-import pytensor  # noqa: E402
-import pytensor.tensor as pt  # noqa: E402
 
 SPEC = """
 name: backends

@@ -6,14 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from gridc.symbolic import backends
-
-backends.prepare()
-
-from gridc.benchmarks import cases  # noqa: E402
-from gridc.benchmarks.cases import CASES, Case, limit, products, program  # noqa: E402
-from gridc.commands import bench  # noqa: E402
-from gridc.errors import NumbersError  # noqa: E402
+from gridc.benchmarks import cases
+from gridc.benchmarks.cases import CASES, Case, limit, products, program
+from gridc.commands import bench
+from gridc.errors import NumbersError
 
 TINY = [
     Case("grid", "grid", (5, 3), 8, 3), Case("grid-untied", "grid", (3, 5), 8, 4, True),

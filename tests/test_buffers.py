@@ -30,14 +30,16 @@ def test_an_array_that_is_held_is_left_alone_and_so_is_one_whose_view_is():
     assert not np.shares_memory(view, again(made, "W", (5,), "float64"))
 
 
-def test_sizes_that_do_not_fit_and_other_types_are_made_anew():
+@pytest.mark.parametrize(("shape", "dtype"), [((5,), "float32"), ((1,), "float32"), ((4,), "float64"), ((4,), "int32")])
+def test_sizes_that_do_not_fit_and_other_types_are_made_anew(shape, dtype):
+    """Larger, less than half as large, and of another type even where it would take as many bytes."""
     made = {}
-    for shape, dtype in (((4,), "float32"), ((5,), "float32"), ((2,), "float32"), ((2,), "float64")):
-        array = again(made, "b", shape, dtype)
-        assert array.shape == shape
-        assert array.dtype == dtype
-        array[:] = 1
-        del array
+    again(made, "b", (4,), "float32")[:] = 1
+    ((first, _),) = made.values()  # held, so that no new array can lie where it lay
+    array = again(made, "b", shape, dtype)
+    assert array.shape == shape
+    assert array.dtype == dtype
+    assert not np.shares_memory(array, first)
 
 
 def test_two_that_are_lent_at_once_are_apart():

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 
 from gridc import cli
 from gridc.commands.start import KINDS, schema_text
+from gridc.model_file import load
 from gridc.scheduling import check
 
 ROOT = Path(__file__).parent.parent
@@ -79,18 +79,20 @@ def python(code, **options):
 # -- cheap and quiet ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["import gridc", "from gridc.cli import run; raise SystemExit(run(['--help']))"])
-def test_importing_and_asking_for_help_cost_nothing(code):
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = python(code)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.returncode == 0
-        assert done.stderr == ""
-        # The processor's time: other programs on this machine do not count.
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 0.3
+@pytest.mark.parametrize("code", ["import gridc", "from gridc.cli import run; assert run(['--help']) == 0"])
+def test_importing_and_asking_for_help_load_next_to_nothing(code):
+    done = python(f"""
+import sys
+before = set(sys.modules)
+{code}
+loaded = set(sys.modules) - before
+heavy = {{"numpy", "pydantic", "ruamel", "networkx", "pytensor", "numba", "scipy", "safetensors"}} & loaded
+assert not heavy, heavy
+own = [name for name in loaded if name.startswith("gridc")]
+assert len(own) < 10 and len(loaded) < 150, (own, len(loaded))
+""")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
 
 
 def test_looking_at_a_spec_never_imports_pytensor():
@@ -375,17 +377,32 @@ def test_resume_equals_an_unbroken_training(gridc, there):
     code, out, err = gridc(*words, "--epochs", "6", "--folder", "half", "--resume", "--json")
     assert code == 0, err
     assert json.loads(out)["steps"] == 12
-    hashes = [json.loads(gridc("inspect", f"{folder}/model.grid", "--json")[1])["sha256"] for folder in ("whole", "half")]
-    records = [json.loads(gridc("inspect", f"{folder}/model.grid", "--json")[1])["parameters"] for folder in ("whole", "half")]
-    assert records[0] == records[1]
-    assert all(len(one) == 64 for one in hashes)
+    whole, half = (load(f"{folder}/model.grid") for folder in ("whole", "half"))
+    assert {name: array.tobytes() for name, array in half.parameters.items()} == \
+           {name: array.tobytes() for name, array in whole.parameters.items()}  # fmt: skip
+    # Their hashes differ, since each file says how long its training took; all else that they say is the same.
+    assert without_seconds(half.record) == without_seconds(whole.record)
+    assert (half.spec, half.vocabularies, half.kind) == (whole.spec, whole.vocabularies, whole.kind)
+
+
+def without_seconds(record):
+    if not isinstance(record, dict):
+        return record
+    return {key: without_seconds(value) for key, value in record.items() if "seconds" not in key}
 
 
 def test_inspect(gridc, model):
     code, out, err = gridc("inspect", model)
     assert (code, err) == (0, "")
-    for words in ("a model of 'small'", "(checked)", "depth.W", "training", "adam"):
-        assert words in out
+    first, second, *rest = out.splitlines()
+    found = load(model)
+    assert first.startswith(f"{model}: a model of 'small', written by gridc {found.gridc_version}, ")
+    assert second == f"  sha256 {found.sha256} (checked)"
+    w = found.parameters["depth.W"]
+    figures = [f"{number:.4f}" for number in (w.mean(), w.std(), abs(w).max())]
+    assert ["depth.W", "6", "×", "24", "float32", *figures] in [line.split() for line in rest]
+    assert f"  {sum(array.size for array in found.parameters.values())} numbers" in rest
+    assert any(line.startswith("  training   adam(learning_rate=0.05, ") for line in rest)
     code, out, _ = gridc("inspect", model, "--spec")
     assert out == SPEC
     told = json.loads(gridc("inspect", model, "--json")[1])

@@ -11,11 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gridc.symbolic import backends
 from gridc.symbolic.backends import BACKENDS
-
-backends.prepare()
-import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -1,7 +1,9 @@
 """Random grids three ways, against the oracle, plain and fused: outputs, losses and gradients, in both precisions.
 
-The plain lowering is run as it stands, before PyTensor rewrites it: rewriting takes ten times as long as everything else
-here and its rules are PyTensor's own.  ``test_plain_as_compiled`` has fewer grids, each the way that a user compiles it.
+The plain lowering is run as it stands, before PyTensor rewrites it and with what ``plain_shapes`` saves: rewriting takes ten
+times as long as everything else here and its rules are PyTensor's own.  So the plain lowering *as shipped* is compared on few
+random grids: ``test_plain_as_compiled`` has five of them, each the way that a user compiles it, and two hundred where
+GRIDC_EXAMPLES asks for two thousand of the others (``make thorough``).
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ def plain_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytensor.config, "traceback__limit", 0)
 
 
-def compiled(case: Case, lowering: Any, dtype: Any) -> gridc.Grid:
-    grid = gridc.compile(case.text, lowering=lowering, dtype=dtype, eager=False)
+def compiled(case: Case, lowering: Any, dtype: Any, recompute: bool = False) -> gridc.Grid:
+    grid = gridc.compile(case.text, lowering=lowering, dtype=dtype, eager=False, recompute=recompute)
     assert {name: array.shape for name, array in grid.parameters.items()} == {n: a.shape for n, a in case.parameters.items()}
     for name, array in case.parameters.items():
         grid.parameters[name] = array
@@ -105,21 +107,30 @@ def attends(case: Case) -> bool:
     return any(t["cell"] == "memory" for t in case.spec["transforms"].values())
 
 
-def some_with_memory() -> st.SearchStrategy[Case]:
-    """One in six attends to facts, which the plain lowering alone does."""
-    return st.integers(0, 5).flatmap(lambda k: grids(memory=k == 5))
+def noisy(case: Case) -> bool:
+    return any("dropout" in t or "zoneout" in t for t in case.spec["transforms"].values())
+
+
+def plain_alone(case: Case) -> bool:
+    """Whether the fused lowering refuses it."""
+    return attends(case) or noisy(case)
+
+
+def all_kinds() -> st.SearchStrategy[Case]:
+    """One in ten attends to facts, one in ten has noise: those the plain lowering alone takes."""
+    return st.integers(0, 9).flatmap(lambda k: grids(memory=k == 9, noise=k == 8))
 
 
 @IN_PARTS
 @pytest.mark.usefixtures("plain_shapes")
 @settings(ROOM, max_examples=EACH)
-@given(case=some_with_memory(), seed=st.integers(0, 2**32 - 1))
+@given(case=all_kinds(), seed=st.integers(0, 2**32 - 1))
 def test_three_ways(case: Case, seed: int, part: int) -> None:
-    event("attends to facts" if attends(case) else "three ways")
+    event("attends to facts" if attends(case) else "noise" if noisy(case) else "three ways")
     plain = run_unchanged(case, "float64")
     equal_to_the_oracle(case, plain, TOLERANCE["float64"])
     equal_to_differences(case, plain[2], seed)
-    if not attends(case):
+    if not plain_alone(case):
         grid = compiled(case, "fused", "float64")
         loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
         equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
@@ -130,23 +141,29 @@ def test_three_ways(case: Case, seed: int, part: int) -> None:
 @IN_PARTS
 @pytest.mark.usefixtures("plain_shapes")
 @settings(ROOM, max_examples=max(10, EACH // 10))
-@given(case=some_with_memory())
+@given(case=all_kinds())
 def test_three_ways_in_single_precision(case: Case, part: int) -> None:
     exact = run_unchanged(case, "float64")[2]
-    ways = [run_unchanged(case, "float32")] + ([] if attends(case) else [run(case, "fused", "float32")])
+    ways = [run_unchanged(case, "float32")] + ([] if plain_alone(case) else [run(case, "fused", "float32")])
     for found in ways:
         equal_to_the_oracle(case, found, TOLERANCE["float32"])
         equal_gradients(found[2], exact, rtol=2e-3, atol=2e-4)
 
 
 @IN_PARTS
-@settings(ROOM, max_examples=max(5, EACH // 40))
-@given(case=some_with_memory())
+@settings(ROOM, max_examples=5 if EXAMPLES <= 200 else 20)
+@given(case=all_kinds())
 def test_plain_as_compiled(case: Case, part: int) -> None:
     grid = compiled(case, "plain", "float64")
+    predicted, loss = grid.predict(case.inputs, case.lengths), grid.loss(case.inputs, case.targets, case.lengths)
+    equal_to_the_oracle(case, (loss, predicted, {}), TOLERANCE["float64"])
+    if not noisy(case):  # gradients are those of a training step, which draws masks: test_noise is about these
+        equal_in_training(case, grid)
+
+
+def equal_in_training(case: Case, grid: gridc.Grid) -> None:
     loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
     equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
-    equal_to_the_oracle(case, (loss, grid.predict(case.inputs, case.lengths), gradients), TOLERANCE["float64"])
     equal_to_differences(case, gradients, 0)
 
 
@@ -192,6 +209,61 @@ def test_a_prediction_keeps_what_products_of_other_weights_come_before(dtype: st
     predicted = grid.predict(case.inputs)
     loss, gradients, _ = grid.loss_and_gradients(case.inputs, case.targets)
     equal_to_the_oracle(case, (loss, predicted, gradients), TOLERANCE[dtype])
+
+
+WRAPS_LAST = {
+    "name": "wraps-last",
+    "dimensions": {"rows": 3, "columns": "C"},
+    "transforms": {
+        "b": {"cell": "lstm", "hidden": 2, "along": "columns", "reads": ["b"]},
+        "a": {"cell": "dense", "hidden": 2, "along": "rows", "start": {"wrap": {"columns": -1}},
+              "reads": [{"of": "b", "offset": {}}]},
+        "p": {"cell": "pass", "along": "rows", "reads": ["a"]},
+    },
+    "inputs": {"x": {"features": 1, "joins": ["a", "b"]}},
+    "outputs": {"y": {"raw": True, "reads": ["p"]}, "z": {"features": 1, "reads": ["p"], "at": {"rows": "first"}}},
+}  # fmt: skip
+"""The cells of ``a``, which does not read itself, are the last product of a sweep; what of them wraps is seen by an output."""
+
+
+@pytest.mark.parametrize("lengths", [None, {"C": [2, 4, 1]}])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_what_wraps_after_the_last_product_is_there(recompute: bool, lengths: Any) -> None:
+    case = case_of(WRAPS_LAST, {"C": 4}, batch=3, lengths=lengths)
+    assert oracle.predict(case.spec, case.parameters, case.inputs, case.lengths)["y"][0, 0, 1].any(), "something wraps"
+    grid = compiled(case, "fused", "float64", recompute)
+    predicted, loss = grid.predict(case.inputs, case.lengths), grid.loss(case.inputs, case.targets, case.lengths)
+    equal_to_the_oracle(case, (loss, predicted, {}), TOLERANCE["float64"])
+    equal_in_training(case, grid)
+
+
+@pytest.mark.usefixtures("plain_shapes")
+def test_the_plain_lowering_has_it_too() -> None:
+    case = case_of(WRAPS_LAST, {"C": 4}, batch=3, lengths={"C": [2, 4, 1]})
+    plain = run_unchanged(case, "float64")
+    equal_to_the_oracle(case, plain, TOLERANCE["float64"])
+    equal_to_differences(case, plain[2], 0)
+
+
+@pytest.mark.usefixtures("plain_shapes")
+@pytest.mark.parametrize("embeddings", ["layerwise", "adjacent"])
+def test_facts_of_words_that_are_embedded(embeddings: str) -> None:
+    """There are ids above the size of an embedding, and every word of a fact counts."""
+    spec = {
+        "name": "embedded",
+        "dimensions": {"hops": 2},
+        "transforms": {"hops": {"cell": "memory", "hidden": 3, "attends": "story", "embeddings": embeddings}},
+        "inputs": {"story": {"vocabulary": 10, "embed": 4, "facts": True}, "question": {"vocabulary": 10, "enters": "hops"}},
+        "outputs": {"y": {"reads": ["hops"], "classes": 3, "at": {"hops": "last"}}},
+    }
+    case = case_of(spec, batch=3, facts=4, words=2)
+    assert case.inputs["story"].max() > 4
+    plain = run_unchanged(case, "float64")
+    equal_to_the_oracle(case, plain, TOLERANCE["float64"])
+    equal_to_differences(case, plain[2], 0)
+    assert abs(plain[2]["story.embed"]).max() > 1e-3
+    predicted = compiled(case, "auto", "float64").predict(case.inputs)
+    equal_to_the_oracle(case, (plain[0], predicted, {}), TOLERANCE["float64"])
 
 
 def test_sizes_at_which_steps_wait_for_each_other_are_refused() -> None:

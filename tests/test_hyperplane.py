@@ -1,18 +1,21 @@
-"""Hyperplanes agree with the explicit graph on small grids, and are quick and small on large ones."""
+"""Hyperplanes agree with the oracle's longest paths on small grids; on large ones they take few calls and little memory."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
-import time
+from collections import Counter
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 import gridc
+import oracle
 from gridc.scheduling import graph, hyperplane
 from gridc.scheduling.hyperplane import Dependence
 
@@ -20,44 +23,51 @@ AXES = ("x", "y", "z")
 
 
 @st.composite
-def uniform_grids(draw) -> tuple[str, tuple[int, ...]]:
-    """A spec of one to three dimensions with directions, a priority and explicit offsets, and its sizes."""
+def uniform_grids(draw) -> dict[str, Any]:
+    """A spec of one to three dimensions with directions, a priority and explicit offsets; some have cycles."""
     count = draw(st.integers(1, 3))
-    sizes = tuple(draw(st.lists(st.integers(1, 5), min_size=count, max_size=count)))
+    sizes = draw(st.lists(st.integers(1, 5), min_size=count, max_size=count))
     names = [f"t{i}" for i in range(draw(st.integers(1, 3)))]
-    lines = ["name: g", f"dimensions: {{{', '.join(f'{a}: {n}' for a, n in zip(AXES, sizes, strict=False))}}}", "transforms:"]
+    transforms: dict[str, Any] = {}
     for name in names:
-        along = draw(st.sampled_from(AXES[:count]))
         way = draw(st.sampled_from(["forward", "forward", "forward", "backward"]))
         cell = draw(st.sampled_from(["lstm", "dense", "gru"]))
-        reads = ""
+        transforms[name] = {"cell": cell, "hidden": 2, "along": draw(st.sampled_from(AXES[:count])), "direction": way}
         if draw(st.integers(0, 2)) == 0:
-            chosen = draw(st.lists(st.sampled_from(names), min_size=1, max_size=2))
-            entries = []
-            for of in chosen:
-                offset = {a: draw(st.sampled_from([-1, 0, -1, -2, 1])) for a in AXES[:count]}
-                entries.append(f"{{of: {of}, offset: {{{', '.join(f'{a}: {o}' for a, o in offset.items())}}}}}")
-            reads = f", reads: [{', '.join(entries)}]"
-        lines.append(f"  {name}: {{cell: {cell}, hidden: 2, along: {along}, direction: {way}{reads}}}")
-    if draw(st.booleans()):
-        lines.append(f"priority: [{', '.join(draw(st.permutations(names)))}]")
-    lines.append("inputs: {i: {features: 1, joins: [t0]}}")
-    lines.append("outputs: {o: {classes: 2, reads: [t0], at: {x: last}}}")
-    return "\n".join(lines) + "\n", sizes
+            transforms[name]["reads"] = [
+                {"of": of, "offset": {a: draw(st.sampled_from([-1, 0, -1, -2, 1])) for a in AXES[:count]}}
+                for of in draw(st.lists(st.sampled_from(names), min_size=1, max_size=2))
+            ]
+    return {
+        "name": "g",
+        "dimensions": dict(zip(AXES, sizes, strict=False)),
+        "transforms": transforms,
+        "inputs": {"i": {"features": 1, "joins": ["t0"]}},
+        "outputs": {"o": {"classes": 2, "reads": ["t0"], "at": {"x": "last"}}},
+    } | ({"priority": draw(st.permutations(names))} if draw(st.booleans()) else {})
 
 
-@settings(max_examples=250, deadline=None)
-@given(uniform_grids())
-def test_planes_are_the_longest_paths(drawn: tuple[str, tuple[int, ...]]):
-    text, sizes = drawn
+def test_planes_are_the_longest_paths():
+    proven: list[bool] = []
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+    @given(uniform_grids())
+    def look(spec: dict[str, Any]):
+        proven.append(_equal_to_the_oracle(spec))
+
+    look()
+    assert sum(proven) > 0.5 * len(proven) > 50, "a uniform grid whose longest paths are planes is found to be one"
+
+
+def _equal_to_the_oracle(page: dict[str, Any]) -> bool:
+    """Whether a spec's wavefronts were proven to be planes; compared they are in any case."""
     try:
-        spec = gridc.read(text)
+        spec = gridc.read(json.dumps(page))
     except gridc.SpecError:
-        return  # steps that wait for each other
-    try:
-        explicit = graph.build(spec, sizes).levels
-    except graph.Cycle:
-        return
+        assume(False)  # steps that wait for each other
+        raise
+    sizes, known = spec.sizes({}), oracle.levels(page, {})
+    explicit = np.array([known[step] for step in graph.build(spec, sizes).steps])
     planes = hyperplane.of_steps(spec, sizes)
     if planes is not None:
         assert np.array_equal(planes.levels(), explicit)
@@ -74,6 +84,11 @@ def test_planes_are_the_longest_paths(drawn: tuple[str, tuple[int, ...]]):
     for vector in hyperplane.optimal_vectors(needs, len(spec.transforms), sizes)[:3]:
         assert vector.span >= plan.span
         _valid(vector, needs, sizes)
+    by_cell = oracle.levels_of_cells(page, {})
+    assert (plan.cells is None) == (by_cell is None)
+    if plan.cells is not None and by_cell is not None:
+        assert list(plan.cells.widths) == np.bincount(list(by_cell.values())).tolist()
+    return planes is not None
 
 
 def _valid(vector: hyperplane.Vector, needs: tuple[Dependence, ...], sizes: tuple[int, ...]) -> None:
@@ -82,23 +97,6 @@ def _valid(vector: hyperplane.Vector, needs: tuple[Dependence, ...], sizes: tupl
             continue
         shift = sum(a * o for a, o in zip(vector.direction, need.offset, strict=True))
         assert vector.delays[need.after] - vector.delays[need.before] - shift >= 1
-
-
-@settings(max_examples=120, deadline=None)
-@given(uniform_grids())
-def test_cells_too(drawn: tuple[str, tuple[int, ...]]):
-    text, _ = drawn
-    try:
-        spec = gridc.read(text)
-        plan = gridc.schedule(spec)
-        steps = plan.steps
-        before, after = steps.before % steps.cells, steps.after % steps.cells
-        apart = before != after
-        explicit = graph.longest_paths(steps.cells, before[apart], after[apart], steps)
-    except (gridc.SpecError, graph.Cycle):
-        return
-    assert plan.cells is not None
-    assert list(plan.cells.widths) == np.bincount(explicit).tolist()
 
 
 def _ordinary(dimensions: str, priority: str = "") -> gridc.GridSpec:
@@ -172,8 +170,9 @@ def test_irregular_grids_have_none():
 
 def test_a_thousand_by_a_thousand_by_four():
     code = textwrap.dedent("""
-        import time
+        from collections import Counter
         from pathlib import Path
+        import sys
         import gridc
         spec = gridc.read('''
         name: large
@@ -186,25 +185,31 @@ def test_a_thousand_by_a_thousand_by_four():
         inputs: {i: {features: 1, enters: depth}}
         outputs: {o: {classes: 2, reads: [depth]}}
         ''')
-        start = time.process_time()
+        calls = Counter()
+        sys.setprofile(lambda frame, event, argument: calls.update([event]))
         plan = gridc.schedule(spec)
         print(plan.work, plan.span, sum(plan.widths), plan.cells.span, "steps" in vars(plan))
-        print(time.process_time() - start)
+        sys.setprofile(None)
+        print(calls["call"] + calls["c_call"])
         # The peak of this process alone: getrusage's counts that of the process that started it, too.
         print(*[line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")])
     """)
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert out[0] == out[2] == str(12_000_000)
     assert (int(out[3]), out[4]) == (2002, "False")
-    assert float(out[5]) <= 1.0
+    assert int(out[5]) <= 20_000, "calls, for 12 million steps"
     assert all(int(peak) <= 200 * 1024 for peak in out[6:])
 
 
-def test_an_explicit_graph_of_a_hundred_thousand_steps():
-    spec = _ordinary("x: 1000, y: 50", "priority: [x, y]")
-    start = time.process_time()
-    steps = graph.build(spec, (1000, 50))
-    levels = steps.levels
-    assert time.process_time() - start <= 3.0
+def test_an_explicit_graph_of_a_hundred_thousand_steps_is_levelled_without_a_loop_over_them():
+    spec, calls = _ordinary("x: 1000, y: 50", "priority: [x, y]"), Counter[str]()
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, argument: calls.update([event]))
+    try:
+        steps = graph.build(spec, (1000, 50))
+        levels = steps.levels
+    finally:
+        sys.setprofile(before)
     assert steps.count == 100_000
     assert int(levels.max()) + 1 == gridc.schedule(spec).span
+    assert calls["call"] + calls["c_call"] < steps.count

@@ -19,10 +19,6 @@ import gridc
 from gridc import parameters
 from gridc.language.shapes import parameter_shapes
 from gridc.scheduling import graph
-from gridc.symbolic import backends
-
-backends.prepare()
-import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here
 
 SPECS = Path(__file__).parent.parent / "specs"
 Array = np.ndarray

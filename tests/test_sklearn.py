@@ -10,19 +10,15 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from gridc.symbolic import backends
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_classification
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
-backends.prepare()
-import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here
-from sklearn.base import clone  # noqa: E402
-from sklearn.datasets import load_digits, make_classification  # noqa: E402
-from sklearn.model_selection import GridSearchCV  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
-from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
-
-from gridc.errors import DataError, UsageError  # noqa: E402
-from gridc.sklearn import GridClassifier, GridRegressor  # noqa: E402
+from gridc.errors import DataError, UsageError
+from gridc.sklearn import GridClassifier, GridRegressor
 
 SMALL: dict[str, Any] = {"hidden": 10, "depth": 1, "epochs": 15, "learning_rate": 0.04, "random_state": 0}
 

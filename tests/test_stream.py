@@ -10,10 +10,6 @@ import pytest
 
 import gridc
 from gridc.errors import DataError, UsageError
-from gridc.symbolic import backends
-
-backends.prepare()
-import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here
 
 SPECS = Path(__file__).parent.parent / "specs"
 TWO_GRID = """

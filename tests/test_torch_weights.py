@@ -10,13 +10,9 @@ import pytest
 
 import gridc
 from gridc.errors import UsageError
-from gridc.symbolic import backends
+from gridc.torch_weights import from_torch, load_torch, stack, to_torch
 
 torch: Any = pytest.importorskip("torch")
-backends.prepare()
-import pytensor  # noqa: E402, F401  # now: its first import warns of what is installed here
-
-from gridc.torch_weights import from_torch, load_torch, stack, to_torch  # noqa: E402
 
 STACKED = Path(__file__).parent.parent / "specs" / "stacked-lstm.yaml"
 X = np.random.default_rng(0).normal(size=(3, 7, 5))

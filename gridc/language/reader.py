@@ -89,7 +89,11 @@ class _Reading(TransformReading, PortReading):
             if ours == theirs and not alike:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' and '{other.name}' read their own vectors in "
                           "different places, so a gru's weights are zero in different places and cannot be shared")  # fmt: skip
-            if ours != theirs or transform.cell in ("pass", "memory") or transform.options.peepholes != other.options.peepholes:
+            holes, others = (len(t.peephole_names()) * t.hidden for t in (transform, other))
+            if ours == theirs and holes != others:
+                self.fail(("transforms", name, "shares"), f"transform '{name}' has {holes} numbers in its peepholes and "
+                          f"'{other.name}' has {others}, so they cannot be shared")  # fmt: skip
+            if ours != theirs or transform.cell in ("pass", "memory"):
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
                           f"{_untied(theirs[2])}")  # fmt: skip
