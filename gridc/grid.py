@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gridc import parameters
+from gridc.arrays.conversion import Array
 from gridc.arrays.dataset import MASKS
-from gridc.data import calls
-from gridc.data.calls import Array, Call
+from gridc.data import fitting
+from gridc.data.fitting import Call
 from gridc.errors import DataError, NumbersError, ResourceError, UsageError
 from gridc.language import noise
 from gridc.language.spec import GridSpec
@@ -75,7 +76,7 @@ class Grid:
 
         ``inputs`` maps names to arrays ``[batch, *over, features]`` or ids ``[batch, *over]``; ``lengths`` maps a symbol to one
         length for each example.  Raises DataError."""
-        call = calls.check(self.spec, inputs, lengths, self.dtype)
+        call = fitting.check(self.spec, inputs, lengths, self.dtype)
         size = max(1, min(call.batch, CHUNK // self._numbers(call)))
         parts: list[list[Array]] = []
         for first in range(0, call.batch, size):
@@ -89,7 +90,7 @@ class Grid:
 
     def loss(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
         """The sum of the outputs' losses, each a mean over examples and positions.  Raises DataError."""
-        call = calls.check(self.spec, inputs, lengths, self.dtype)
+        call = fitting.check(self.spec, inputs, lengths, self.dtype)
         return float(self._run("loss", call, self._targets(targets, call, None))[0])
 
     def gradients(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
@@ -105,7 +106,7 @@ class Grid:
 
         ``weights`` maps an output to what its loss counts: a number, or one for each position of its target.  With dropout or
         zoneout every call draws new masks, which all three are computed under; ``random_state`` says which come next."""
-        call = calls.check(self.spec, inputs, lengths, self.dtype)
+        call = fitting.check(self.spec, inputs, lengths, self.dtype)
         told = self._targets(targets, call, weights)
         with self._lock:
             loss, *rest = self._run("gradients", call, [*told, *self._drawn(call)])
@@ -194,8 +195,8 @@ class Grid:
         return notebook(self)
 
     def _targets(self, targets: Arrays, call: Call, weights: Arrays | None) -> list[Array]:
-        checked = calls.check_targets(self.spec, targets, call, self.dtype)
-        return [*checked.values(), *calls.check_weights(self.spec, weights or {}, call, self.dtype)]
+        checked = fitting.check_targets(self.spec, targets, call, self.dtype)
+        return [*checked.values(), *fitting.check_weights(self.spec, weights or {}, call, self.dtype)]
 
     def ready(self) -> Grid:
         """Build every function now, before the first call needs it; where shapes are static only a call tells them."""

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from gridc import parameters
-from gridc.arrays.conversion import named
-from gridc.data.calls import Array
+from gridc.arrays.conversion import Array, named
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec, Input, Output, Selection, Tap

@@ -44,12 +44,34 @@ def whole(what: str, array: Array) -> Array:
     """The array, in the type that it has; DataError where something in it is no whole number."""
     if array.dtype.kind not in "iubf":
         raise DataError(f"{what}: found an array of {held(array)}; expected integers")
-    if array.dtype.kind == "f":
-        odd = ~np.isfinite(array) | (array != np.floor(array))
-        if odd.any():
-            at = tuple(int(i) for i in np.argwhere(odd)[0])
-            raise DataError(f"{what}: found {shown(array[at])} at {list(at)}; expected integers")
+    at = not_whole(array)
+    if at is not None:
+        raise DataError(f"{what}: found {shown(array[at])} at {list(at)}; expected integers")
     return array
+
+
+def not_finite(array: Array) -> tuple[int, ...] | None:
+    """Where the first NaN or infinity stands; None where every number is finite."""
+    if array.dtype.kind != "f":
+        return None
+    # A sum is finite unless something in it is not (or it overflows, which the second look settles).
+    with np.errstate(over="ignore", invalid="ignore"):
+        return None if np.isfinite(array.sum()) else _first(~np.isfinite(array))
+
+
+def not_whole(array: Array) -> tuple[int, ...] | None:
+    """Where the first number stands that is no integer; None where there is none."""
+    return _first(~np.isfinite(array) | (array != np.floor(array))) if array.dtype.kind == "f" else None
+
+
+def not_below(array: Array, size: int) -> tuple[int, ...] | None:
+    """Where the first number stands that is not from 0 to below ``size``; None where there is none."""
+    within = not array.size or (array.min() >= 0 and array.max() < size)
+    return None if within else _first((array < 0) | (array >= size))
+
+
+def _first(odd: NDArray[np.bool_]) -> tuple[int, ...] | None:
+    return tuple(int(i) for i in np.unravel_index(int(odd.argmax()), odd.shape)) if odd.any() else None
 
 
 def real(what: str, array: Array, dtype: str) -> Array:

@@ -5,31 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gridc.arrays.axes import Axes
 from gridc.arrays.conversion import Array, as_array, real
 from gridc.errors import DataError, listed
 
-if TYPE_CHECKING:
-    pass
-
 SPLIT, SHUFFLE, SAMPLE, MASKS = 1, 2, 3, 4
 """Second words of the seeds, so that one seed gives independent streams for splitting, shuffling and sampling."""
-
-
-@dataclass(frozen=True)
-class Axes:
-    """What a spec says of one array: its axes after the batch (a size, a symbol, or None for any), whether it holds
-    real numbers, and where it holds ids the number that they are ``below``."""
-
-    axes: tuple[int | str | None, ...]
-    real: bool
-    below: int | None = None
-
-    def __str__(self) -> str:
-        return f"[{', '.join(['examples', *('any' if axis is None else str(axis) for axis in self.axes)])}]"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridc.arrays.dataset import Array, Axes, Dataset
+from gridc.arrays.axes import Axes
+from gridc.arrays.dataset import Array, Dataset
 from gridc.data.text import ids, symbols, vocabulary
 from gridc.errors import DataError, listed, nearest
 from gridc.language.shapes import input_axes, output_axes

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from gridc.arrays.dataset import Array, Axes, Dataset
+from gridc.arrays.axes import Axes
+from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled
 from gridc.errors import DataError, UsageError, listed, nearest

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gridc.arrays.dataset import Array, Axes, Dataset
+from gridc.arrays.axes import Axes
+from gridc.arrays.dataset import Array, Dataset
 from gridc.errors import UsageError
 from gridc.language.spec import GridSpec
 from gridc.training.metrics import valid
