@@ -20,7 +20,7 @@ from gridc.arrays.conversion import Array
 from gridc.arrays.dataset import MASKS
 from gridc.data import fitting
 from gridc.data.fitting import Call
-from gridc.errors import DataError, NumbersError, ResourceError, UsageError
+from gridc.errors import DataError, ResourceError, UsageError
 from gridc.language import noise
 from gridc.language.spec import GridSpec
 from gridc.scheduling import graph
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gridc.stream import Stream
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
+    from gridc.training.step import TrainingStep
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
@@ -149,6 +150,7 @@ class Grid:
         ``optimizer`` is a row of ``gridc.training.optimizers`` and the options are its own (``learning_rate=1e-3``)."""
         from gridc.training.optimizers import Optimizer
         from gridc.training.optimizers import optimizer as made
+        from gridc.training.step import TrainingStep
 
         if isinstance(optimizer, str):
             optimizer = made(optimizer, clip=clip, **options)
@@ -357,22 +359,3 @@ class Grid:
         cells = int(np.prod(call.extent[1:]))
         each = sum(self.spec.rows(n) + (len(t.gates) + 2) * t.hidden for n, t in self.spec.transforms.items())
         return max(1, cells * each)
-
-
-class TrainingStep:
-    """One update of every parameter per call; keeps the optimiser's state.  Made by ``Grid.training_step``."""
-
-    def __init__(self, grid: Grid, optimizer: Optimizer):
-        self.grid, self.optimizer = grid, optimizer
-
-    def __call__(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
-        """The loss before the update.  Raises DataError, and NumbersError where loss or gradients are not finite."""
-        from gridc.training.optimizers import global_norm
-
-        loss, gradients, _ = self.grid.loss_and_gradients(inputs, targets, lengths)
-        norm = global_norm(gradients)
-        if not np.isfinite(loss) or not np.isfinite(norm):
-            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss:g} and the gradients' norm {norm:g}; "
-                               "a smaller learning rate or clip=1.0 may help")  # fmt: skip
-        self.optimizer.update(self.grid.parameters, gradients, norm=norm)
-        return loss
