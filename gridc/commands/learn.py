@@ -10,6 +10,7 @@ import click
 
 from gridc.commands.output import as_json, extra_options, print_json, say, settings_of, shortened
 from gridc.errors import UsageError
+from gridc.plain_text import figure
 
 if TYPE_CHECKING:
     from gridc.experiment import Trained
@@ -105,7 +106,7 @@ def _report(done: Trained, files: Mapping[str, str]) -> str:
         kept = f" The best weights, of step {final.step:,}, were kept."
     held = final.held_out or final.outputs
     where = f"{len(done.held_out):,} held-out examples" if done.held_out is not None else "the examples that it was trained on"
-    figures = ", ".join(_figure(name, one) for name, one in held.items())
+    figures = ", ".join(f"{name} {figure(one)}" for name, one in held.items())
     rate = history.samples / history.seconds if history.seconds else 0.0
     lines = [
         "",
@@ -119,12 +120,6 @@ def _report(done: Trained, files: Mapping[str, str]) -> str:
         *(f"  {line}" for line in next_commands(done.folder, spec)),
     ]
     return "\n".join(lines)
-
-
-def _figure(name: str, figures: Mapping[str, float]) -> str:
-    if "accuracy" in figures:
-        return f"{name} {100 * figures['accuracy']:.2f} % right"
-    return f"{name} R² {figures['r2']:.4f}"
 
 
 def next_commands(folder: Path, spec: GridSpec) -> list[str]:

@@ -13,6 +13,8 @@ from gridc.files import write_atomically
 
 Figures = Mapping[str, Mapping[str, float]]
 """Output → loss and accuracy (or r2)."""
+FIGURES = {"accuracy": "accuracy", "r2": "R²"}
+"""What people call the figures of an output."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Record:
 
 
 def _figures(one: Mapping[str, float]) -> str:
-    return " ".join(f"{'accuracy' if k == 'accuracy' else 'R²'} {v:.4f}" for k, v in one.items() if k != "loss")
+    return " ".join(f"{FIGURES[k]} {v:.4f}" for k, v in one.items() if k != "loss")
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,11 @@ def curve(name: str, records: tuple[Record, ...]) -> bytes:
     top.set(ylabel="loss", title=name)
     for number, output in enumerate(records[-1].outputs if records else ()):
         kind = next(k for k in records[-1].outputs[output] if k != "loss")
-        word = "accuracy" if kind == "accuracy" else "R²"
         bottom.plot(samples, [r.outputs[output][kind] for r in records], color=f"C{number}", alpha=0.4,
                     label=f"{output}, training")  # fmt: skip
         if all(r.held_out for r in records):
             bottom.plot(samples, [r.held_out[output][kind] for r in records], color=f"C{number}", label=f"{output}, held out")
-        bottom.set(ylabel=word)
+        bottom.set(ylabel=FIGURES[kind])
     bottom.set(xlabel="samples")
     for axes in (top, bottom):
         axes.grid(alpha=0.3)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from gridc.errors import UsageError, nearest
-from gridc.training.history import Record
+from gridc.training.history import FIGURES, Record
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -148,7 +148,7 @@ class Bar(Display):
 
     def record(self, record: Record) -> None:
         kinds = {key for figures in record.shown.values() for key in figures}
-        self._figures = f"  {'R²' if 'r2' in kinds else 'accuracy'} {record.accuracy():.4f}"
+        self._figures = f"  {FIGURES['r2' if 'r2' in kinds else 'accuracy']} {record.accuracy():.4f}"
 
     def say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)
