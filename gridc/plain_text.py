@@ -26,7 +26,7 @@ def _is_number(text: str) -> bool:
 
 
 def sparkline(values: Sequence[float], length: int = 60) -> str:
-    """The values as bars, the largest of each stretch where there are more than ``length``."""
+    """Draw the values as bars, the largest of each stretch where there are more than ``length``."""
     if len(values) > length:
         ends = [i * len(values) // length for i in range(length + 1)]
         values = [max(values[a:e]) for a, e in itertools.pairwise(ends)]
@@ -43,7 +43,7 @@ def amount(value: float) -> str:
 
 
 def sizes(of: Iterable[tuple[str, int]]) -> str:
-    """The sizes of a grid's dimensions: ``time 50 × depth 3``."""
+    """Write the sizes of a grid's dimensions: ``time 50 × depth 3``."""
     return " × ".join(f"{name} {size}" for name, size in of)
 
 

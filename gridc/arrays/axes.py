@@ -35,7 +35,7 @@ class Axes:
         return ("batch", *self.names)
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """The shape that an array has where the symbols have these sizes, ``BATCH`` among them."""
+        """Give the shape that an array has where the symbols have these sizes, ``BATCH`` among them."""
         return (sizes[BATCH], *(sizes[axis] if isinstance(axis, str) else axis or 0 for axis in self.axes))
 
 
@@ -47,7 +47,7 @@ class Misfit(NamedTuple):
 
 
 def misshapen(what: str, array: Array, axes: Axes, bound: Bound, ragged: Collection[str] = ()) -> Misfit | None:
-    """What is wrong with an array's type or shape; None where nothing is.
+    """Find what is wrong with an array's type or shape; None where nothing is.
 
     Binds the symbols of its axes: the first array says how long one is, unless it is ``ragged``, then the shortest does."""
     if array.dtype.kind not in "iubf":
@@ -68,7 +68,7 @@ def misshapen(what: str, array: Array, axes: Axes, bound: Bound, ragged: Collect
 
 
 def odd_number(array: Array, axes: Axes) -> Misfit | None:
-    """The first number that an array of real numbers or of ids must not hold; None where there is none."""
+    """Find the first number that an array of real numbers or of ids must not hold; None where there is none."""
     if axes.below is None:
         at = not_finite(array)
         return None if at is None else Misfit("infinite", at)

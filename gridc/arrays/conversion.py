@@ -15,7 +15,7 @@ Part = Literal["inputs", "targets", "lengths"]
 
 
 def as_array(what: str, value: Any) -> Array:
-    """What a caller gave, as an array; DataError, which ``what`` begins, where it is none."""
+    """Make an array of what a caller gave; DataError, which ``what`` begins, where it makes none."""
     masked: Any = np.ma  # its stubs leave the types of what they hold open
     if isinstance(value, masked.MaskedArray) and masked.is_masked(value):
         raise DataError(f"{what}: found masked numbers; expected a number at every place (lengths say where a sequence ends)")
@@ -31,7 +31,7 @@ def as_array(what: str, value: Any) -> Array:
 
 
 def held(array: Array) -> str:
-    """What an array holds, as words: ``text``, ``Python objects``, ``complex128``."""
+    """Say what an array holds: ``text``, ``Python objects``, ``complex128``."""
     return {"U": "text", "S": "text", "T": "text", "O": "Python objects"}.get(array.dtype.kind, str(array.dtype))
 
 
@@ -41,7 +41,7 @@ def shown(number: Any) -> str:
 
 
 def whole(what: str, array: Array) -> Array:
-    """The array, in the type that it has; DataError where something in it is no whole number."""
+    """Return the array, in the type that it has; DataError where something in it is no whole number."""
     if array.dtype.kind not in "iubf":
         raise DataError(f"{what}: found an array of {held(array)}; expected integers")
     at = not_whole(array)
@@ -101,7 +101,7 @@ def length_vector(symbol: str, value: Array, batch: int, size: int) -> NDArray[n
 
 
 def named(part: Part, given: Any, known: Iterable[str]) -> Mapping[str, Any]:
-    """The mapping of names to arrays that was given as one part of a call; DataError where it is none, or names something
+    """Return the mapping of names to arrays that is one part of a call; DataError where it is none, or names something
     that there is not."""
     known = list(known)
     if not isinstance(given, Mapping):

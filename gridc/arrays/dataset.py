@@ -54,7 +54,7 @@ class Dataset:
         return len(next(iter([*self.inputs.values(), *self.targets.values()]), ()))
 
     def take(self, rows: Array | slice) -> Dataset:
-        """The examples at these rows; from a memory-mapped file only those are read."""
+        """Take the examples at these rows; from a memory-mapped file only those are read."""
         parts = (self.inputs, self.targets, self.lengths)
         inputs, targets, lengths = ({name: array[rows] for name, array in part.items()} for part in parts)
         return replace(self, inputs=inputs, targets=targets, lengths=lengths)
@@ -70,7 +70,7 @@ class Dataset:
         return self.take(np.sort(order[count:])), self.take(np.sort(order[:count]))
 
     def ready(self, dtype: str = "float32") -> Dataset:
-        """The same examples as a grid takes them: cut to the longest of them, numbers in its type."""
+        """Make the examples what a grid takes: cut to the longest of them, numbers in its type."""
         longest = {symbol: int(lengths.max()) for symbol, lengths in self.lengths.items() if len(lengths)}
 
         def made(what: str, array: Array, axes: Axes | None) -> Array:
@@ -102,7 +102,7 @@ class Dataset:
 def padded(
     inputs: Mapping[str, Sequence[Any] | Array], targets: Mapping[str, Sequence[Any] | Array], symbol: str
 ) -> Dataset:
-    """A data set from sequences of different lengths, filled up with zeros behind each one's end.
+    """Make a data set of sequences of different lengths, filled up with zeros behind each one's end.
 
     Every input and target is an array ``[examples, ...]``, or a list of one array an example, ``[length, ...]``; all
     the lists of one example are equally long.  ``symbol`` is the spec's name for the length.

@@ -77,7 +77,7 @@ def _told(changes: Mapping[str, Any]) -> str:
 
 
 def _sizes(done: Trained) -> dict[str, int]:
-    """The size of every symbol in the training data: the longest example's."""
+    """Find the size of every symbol in the training data: the longest example's."""
     found: dict[str, int] = {}
     for name, axes in done.train.input_axes.items():
         shape = done.train.inputs[name].shape[1:]
@@ -86,7 +86,7 @@ def _sizes(done: Trained) -> dict[str, int]:
 
 
 def _files(done: Trained) -> dict[str, str]:
-    """What lies in the folder, by what it is; draws the schedule there."""
+    """Draw the schedule into the folder; returns what lies there, by what it is."""
     from gridc.commands.look import draw_into
     from gridc.scheduler import schedule
 
@@ -123,7 +123,7 @@ def _report(done: Trained, files: Mapping[str, str]) -> str:
 
 
 def next_commands(folder: Path, spec: GridSpec) -> list[str]:
-    """What to try after a training."""
+    """Suggest what to try after a training."""
     from gridc.experiment import beside
     from gridc.training.checkpoint import MODEL
 

@@ -218,7 +218,7 @@ def schedule(
 
 
 def _plans(specs: Sequence[str], bound: Mapping[str, int]) -> list[Schedule]:
-    """The schedules of one spec or several; a size is given to those that have its symbol."""
+    """Make the schedules of one spec or several; a size is given to those that have its symbol."""
     from gridc.scheduler import schedule as scheduled
     from gridc.scheduling import check
 

@@ -33,7 +33,7 @@ def kind_of(output: str | None, json_: bool) -> str:
 
 
 def written(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Words, kind: str) -> str | bytes:
-    """The predictions of every example in that format."""
+    """Write the predictions of every example in that format: bytes for ``npz``, else text."""
     if kind == "npz":
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(found)
@@ -91,7 +91,7 @@ def _labelled(ids: Array, labels: tuple[str, ...]) -> Any:
 
 
 def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: float, seed: int) -> str:
-    """The prompt, and as many symbols more, each drawn from what the grid predicts after those before it.
+    """Write the prompt, and as many symbols more, each drawn from what the grid predicts after those before it.
 
     Raises UsageError where the grid is no language model, DataError where ``words`` says nothing of its ids."""
     from gridc import experiment

@@ -65,7 +65,7 @@ def compile_(
 
 
 def _opened(path: str) -> tuple[GridSpec, Model]:
-    """What a model file holds; the grid is built once the examples for it are there."""
+    """Read what a model file holds; the grid is built once the examples for it are there."""
     from gridc import model_file
     from gridc.scheduling import check
 
@@ -130,7 +130,7 @@ def score(
 
 
 def _confused(table: Any) -> str:
-    """The pairs of classes most often taken for each other."""
+    """List the pairs of classes most often taken for each other."""
     counts = table.counts.copy()
     size = len(counts)
     counts[range(size), range(size)] = 0

@@ -103,7 +103,7 @@ def _shaped(what: str, array: Array, axes: Axes, bound: Bound, lengths: Mapping[
 
 
 def _of_examples(array: Array, axes: Axes, misfit: Misfit, bound: Bound) -> str:
-    """What is wrong with an array of a data set, which is told by its examples."""
+    """Say what is wrong with an array of a data set, by its examples."""
     fault, at = misfit
     wanted = "numbers" if axes.below is None else f"ids from 0 to {axes.below - 1}"
     shape = f"has the shape {list(array.shape)}"
@@ -138,7 +138,7 @@ class Call(NamedTuple):
         return int(self.extent[0])
 
     def sizes(self, spec: GridSpec) -> dict[str, int]:
-        """The size of every symbol, and of ``BATCH``."""
+        """Look up the size of every symbol, and of ``BATCH``."""
         pairs = zip(spec.dimensions, self.extent[1:].tolist(), strict=True)
         return {BATCH: self.batch, **{d.size: size for d, size in pairs if isinstance(d.size, str)}}
 
@@ -190,9 +190,10 @@ def check_targets(spec: GridSpec, targets: Mapping[str, Any], call: Call, dtype:
 
 
 def check_weights(spec: GridSpec, weights: Mapping[str, Any], call: Call, dtype: str) -> list[Array]:
-    """What each position of each output counts in the loss, ``[batch, *axes]`` in the grid's ``dtype``; 1 where nothing is said.
+    """Check what each position of each output counts in the loss; 1 where nothing is said.
 
-    DataError for a name that is no output, and for what is neither a number nor of that shape."""
+    Each array comes back as ``[batch, *axes]`` in the grid's ``dtype``.  DataError for a name that is no output, and for what is
+    neither a number nor of that shape."""
     for name in weights:
         if name not in spec.outputs:
             known = ", ".join(spec.outputs)
@@ -229,12 +230,12 @@ def _complete(part: Part, known: Mapping[str, Any], arrays: Any) -> None:
 
 
 def _converted(what: str, array: Array, dtype: str) -> Array:
-    """The array in that type and in C order; DataError for a real number that is too large for it."""
+    """Convert an array to that type and to C order; DataError for a real number that is too large for it."""
     return np.asarray(array, dtype, order="C") if dtype == "int64" else np.ascontiguousarray(real(what, array, dtype))
 
 
 def _of_call(array: Array, axes: Axes, misfit: Misfit, bound: Bound, things: str = "ids") -> str:
-    """What is wrong with an array of a call, which is told by its axes and places."""
+    """Say what is wrong with an array of a call, by its axes and places."""
     fault, at = misfit
     of_shape = f"of shape {array.shape}"
     if fault == "type":

@@ -17,13 +17,17 @@ class Predicts(Protocol):
 
     spec: GridSpec
 
-    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Array]: ...
+    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """``Grid.predict``."""
+        ...
 
-    def stream(self, along: str | None = None) -> Callable[[Mapping[str, Any]], dict[str, Array]]: ...
+    def stream(self, along: str | None = None) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
+        """``Grid.stream``: UsageError where the grid cannot be run piece by piece."""
+        ...
 
 
 def ends(spec: GridSpec) -> tuple[Input, Output]:
-    """The input and the output of a language model: one sequence of ids, and a class for each of them; UsageError for others."""
+    """Find a language model's input and output: one sequence of ids, and a class for each of them; UsageError for others."""
     inputs = [x for x in spec.inputs.values() if x.kind == "vocabulary" and len(x.over) == 1]
     outputs = [o for o in spec.outputs.values() if o.kind == "classes" and inputs and o.axes == inputs[0].over]
     if len(spec.inputs) != 1 or not outputs:
@@ -53,7 +57,7 @@ def write(
 
 
 def _stream(grid: Predicts, x: Input) -> Callable[[Mapping[str, Any]], dict[str, Array]] | None:
-    """A function that reads the next symbols after all that it has read; None where the grid must see all of them at once."""
+    """Make a function that reads the next symbols after all that it has read; None where the grid must see all at once."""
     try:
         return grid.stream(grid.spec.dimensions[x.over[0]].name)
     except UsageError:

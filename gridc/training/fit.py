@@ -128,7 +128,7 @@ def fit(
 
 
 def _folder(path: Any, keep: int, resume: bool) -> Folder | None:
-    """The folder of the training, where it has one; UsageError where there is none to resume."""
+    """Check the folder of the training, where it has one; UsageError where there is none to resume."""
     if not isinstance(path, str | os.PathLike | None):
         raise UsageError(f"'folder' is {path!r}, expected a path.")
     if resume and path is None:
@@ -137,7 +137,7 @@ def _folder(path: Any, keep: int, resume: bool) -> Folder | None:
 
 
 def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    """The functions to call after every evaluation; UsageError where something else was given."""
+    """Check the functions to call after every evaluation; UsageError where something else was given."""
     if not isinstance(callbacks, Iterable) or not all(map(callable, callbacks := tuple(callbacks))):  # pyright: ignore
         raise UsageError(f"'callbacks' is {callbacks!r}, expected functions that take a Record.")
     return callbacks
@@ -146,7 +146,7 @@ def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
 def _examples(
     spec: GridSpec, train: Examples, held_out: Examples | float | None, batch: int, seed: int, shuffle: bool
 ) -> tuple[Batches, Dataset | None]:
-    """The mini-batches to train on, and what is held out, fitted to the spec."""
+    """Make the mini-batches to train on, and what is held out, fitted to the spec."""
     if isinstance(held_out, int | float):
         if not 0 <= held_out < 1:
             raise UsageError(f"'held_out' is {held_out!r}, expected examples or a number from 0 to below 1.")
@@ -156,7 +156,7 @@ def _examples(
 
 
 def _standardized(spec: GridSpec, source: Batches, held: Dataset | None) -> tuple[Standard, Batches, Dataset | None]:
-    """What is known of the numbers, and the examples with mean 0 and deviation 1; UsageError where they cannot be measured."""
+    """Measure the numbers, and shift and scale the examples to mean 0 and deviation 1; UsageError where that cannot be done."""
     if not isinstance(source, Shuffled):
         raise UsageError("'standardize' needs a data set, whose numbers can be measured; scale those of an iterator before.")
     standard = measured(source.data, spec)

@@ -47,12 +47,12 @@ class Record:
         return self.loss if self.held_out_loss is None else self.held_out_loss
 
     def accuracy(self, output: str | None = None) -> float:
-        """The accuracy (or R²) that counts: an output's, or the worst over all of them."""
+        """Return the accuracy (or R²) that counts: an output's, or the worst over all of them."""
         figures = {name: next(v for k, v in one.items() if k != "loss") for name, one in self.shown.items()}
         return figures[output] if output else min(figures.values(), default=float("nan"))
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping, one line of ``metrics.jsonl``."""
+        """Make a plain mapping, one line of ``metrics.jsonl``."""
         return asdict(self)
 
     def line(self) -> str:
@@ -100,7 +100,7 @@ class History:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping with every record."""
+        """Make a plain mapping with every record."""
         return {
             "name": self.name, "reason": self.reason, "steps": self.steps, "samples": self.samples,
             "seconds": self.seconds, "compile_seconds": self.compile_seconds,
@@ -110,7 +110,7 @@ class History:
         }  # fmt: skip
 
     def to_png(self, path: str | os.PathLike[str] | None = None) -> bytes:
-        """The learning curve as a picture, also written to ``path``; ResourceError where matplotlib is missing."""
+        """Draw the learning curve as a PNG, also written to ``path``; ResourceError where matplotlib is missing."""
         content = curve(self.name, self.records)
         if path is not None:
             write_atomically(path, content)

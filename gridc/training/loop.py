@@ -63,7 +63,7 @@ class Run:
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
 
     def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
-        """The state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
+        """Make the state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
         folder = cast(Folder, self.folder)
         state = State(settings)
         if resume:
@@ -80,7 +80,7 @@ class Run:
         return state
 
     def train(self, state: State, shown: Display) -> History:
-        """Steps until something ends it; whatever that is, the grid is then one for numbers in the units of the data."""
+        """Make steps until something ends it; whatever that is, the grid is then one for numbers in the units of the data."""
         try:
             reason = self._steps(state, shown)
         except BaseException:
@@ -208,7 +208,7 @@ class Run:
             folder.save_model(self._model(state.best_parameters, state, state.best), BEST)
 
     def _model(self, parameters: Mapping[str, Array], state: State, record: Record | None) -> Model:
-        """A model for people to use, with what is known about its training."""
+        """Make a model for people to use, with what is known about its training."""
         spec = self.grid.spec
         told = {
             "settings": dict(state.settings), "steps": state.step, "samples": state.samples, "seconds": state.seconds,
@@ -217,7 +217,7 @@ class Run:
         return Model(self._own(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
 
     def _own(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
-        """The parameters for numbers in the units of the data."""
+        """Return the parameters for numbers in the units of the data."""
         return dict(parameters) if self.standard is None else self.standard.folded(self.grid.spec, parameters)
 
     def _finish(self, state: State, reason: str, shown: Display) -> History:

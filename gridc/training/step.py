@@ -41,7 +41,7 @@ class TrainingStep:
     def __call__(
         self, inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None
     ) -> float:
-        """The loss before the update.  Raises DataError, and NumbersError where loss or gradients are not finite."""
+        """Update the parameters and return the loss before; NumbersError where loss or gradients are not finite, or DataError."""
         return update(self.grid, self.optimizer, inputs, targets, lengths, None, self._refuse)[0]
 
     def _refuse(self, loss: float, norm: float, gradients: Mapping[str, Array]) -> None:
