@@ -1,13 +1,18 @@
-"""The column: YAML text → GridSpec → step graph → schedule → PyTensor graph → compiled functions."""
+"""The column: YAML text → GridSpec → target and numbers → grid; and for given sizes → graph → schedule → plan → program.
+
+``compile`` is the first line of it, four calls; ``STAGES`` are the places where ``gridc show --at`` stops.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from gridc.errors import DataError, UsageError
+from gridc.errors import DataError
 from gridc.language.spec import GridSpec
+from gridc.parameters import initial
+from gridc.scheduler import Schedule
 from gridc.scheduling.check import parse, read
 from gridc.symbolic import backends
 
@@ -36,20 +41,12 @@ def compile(
     Raises SpecError, UsageError, or ResourceError where the backend is not installed."""
     spec = spec if isinstance(spec, GridSpec) else read(spec)
     row = backends.backend(backend)
-    if dtype not in ("float32", "float64"):
-        raise UsageError(f"found the dtype {dtype!r}; expected 'float32' or 'float64'")
-    if lowering not in ("auto", "plain", "fused"):
-        raise UsageError(f"found the lowering {lowering!r}; expected 'auto', 'plain' or 'fused'")
-    if lowering != "auto" and lowering not in row.lowerings:
-        raise UsageError(f"the backend '{row.name}' cannot run the {lowering} lowering; expected lowering='{row.lowerings[0]}'")
-    if not spec.inputs or not spec.outputs:
-        missing = "inputs" if not spec.inputs else "outputs"
-        raise UsageError(f"the spec '{spec.name}' has no {missing}: its schedule can be seen, but there is nothing to compile")
     backends.prepare()
     from gridc.grid import Grid
+    from gridc.symbolic.lowerings import Target
 
-    chosen = lowering if lowering != "auto" or "fused" in row.lowerings else "plain"
-    grid = Grid(spec, row, chosen, dtype, seed, progress, recompute)
+    target = Target.choose(spec, row, lowering, dtype, recompute)
+    grid = Grid(spec, target, initial(spec, seed, dtype), seed, progress)
     return grid.ready() if eager else grid
 
 
@@ -60,9 +57,8 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
     from gridc import model_file
 
     model = model_file.load(path)
-    spec = parse(model.spec)
     dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
-    grid = compile(spec, backend, lowering, "float64" if dtype == "float64" else "float32", eager=False)
+    grid = compile(parse(model.spec), backend, lowering, "float64" if dtype == "float64" else "float32", eager=False)
     if set(model.parameters) != set(grid.parameters):
         odd = sorted(set(model.parameters) ^ set(grid.parameters))[0]
         raise DataError(f"{path}: its parameters are not those of the spec that it holds; they differ in '{odd}'")
@@ -79,3 +75,14 @@ def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | N
     from gridc.symbolic.lowering import lower as lowered
 
     return lowered(spec if isinstance(spec, GridSpec) else read(spec), inputs, parameters, **options)
+
+
+STAGES: Mapping[str, Callable[[Schedule, int], Any]] = {
+    "spec": lambda schedule, batch: schedule.spec,
+    "graph": lambda schedule, batch: schedule.graph,
+    "schedule": lambda schedule, batch: schedule,
+    "plan": lambda schedule, batch: schedule.plan(batch),
+    "program": lambda schedule, batch: schedule.plan(batch).listing(),
+    "pytensor": lambda schedule, batch: lower(schedule.spec),
+}
+"""What there is between a page and its functions: for a grid of given sizes and so many examples."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import os
@@ -15,19 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridc import parameters
 from gridc.arrays.conversion import Array
 from gridc.arrays.dataset import MASKS
 from gridc.data import fitting
 from gridc.data.fitting import Call
 from gridc.errors import DataError, ResourceError, UsageError
+from gridc.fusion import blas
 from gridc.language import noise
 from gridc.language.spec import GridSpec
-from gridc.scheduling import graph
-from gridc.symbolic import fused, lowering, splitting
+from gridc.parameters import Parameters
+from gridc.scheduling import counts, graph
+from gridc.symbolic import lowering
 from gridc.symbolic.backends import Backend
 from gridc.symbolic.indices import Sizes, extents, recall
 from gridc.symbolic.lowering import Symbols
+from gridc.symbolic.lowerings import Target
 
 if TYPE_CHECKING:
     from gridc.insight.summary import Summary
@@ -49,26 +52,41 @@ CHUNK = 1 << 28
 class Grid:
     """A spec compiled to functions.  Made by ``gridc.compile``; its methods may be called from several threads."""
 
-    def __init__(self, spec: GridSpec, backend: Backend, chosen: str, dtype: str, seed: int, progress: bool = False,
-                 recompute: bool = False):  # fmt: skip
-        self.spec, self.backend, self.dtype, self.seed, self.recompute = spec, backend, dtype, seed, recompute
-        self.lowering = lowering.resolve(spec, chosen, recompute)
-        if self.lowering not in backend.lowerings:
-            raise UsageError(f"the backend '{backend.name}' cannot run the {self.lowering} lowering, which this spec needs; "
-                             "expected the backend 'python'")  # fmt: skip
+    def __init__(self, spec: GridSpec, target: Target, numbers: Mapping[str, Array], seed: int, progress: bool = False):
+        self.spec, self.target, self.seed = spec, target, seed
         self._fitted: dict[str, int] = {}
         self._last: tuple[str, bytes, bytes] | None = None
+        self._called: set[str] = set()
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         """What the ids of an input or an output stand for, where that is known."""
         self._masks = np.random.default_rng([seed, MASKS])
         self._progress, self._lock = progress, threading.RLock()
-        start = parameters.initial(spec, seed, dtype)
-        self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in start.items()}
-        self.parameters = parameters.Parameters(self._shared)
-        if self.lowering == "fused":
+        self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in numbers.items()}
+        self.parameters = Parameters(self._shared)
+        if target.lowering.prepare is not None:
             with self._timed("kernels"):
-                fused.prepare(spec, dtype)
+                target.lowering.prepare(spec, target.dtype)
+
+    @property
+    def backend(self) -> Backend:
+        """What runs its functions."""
+        return self.target.backend
+
+    @property
+    def lowering(self) -> str:
+        """``fused`` or ``plain``."""
+        return self.target.lowering.name
+
+    @property
+    def dtype(self) -> str:
+        """Of every number: ``float32`` or ``float64``."""
+        return self.target.dtype
+
+    @property
+    def recompute(self) -> bool:
+        """Whether training keeps little and runs segments twice."""
+        return self.target.recompute
 
     # -- functions ----------------------------------------------------------------------------------------------------
 
@@ -78,7 +96,8 @@ class Grid:
         ``inputs`` maps names to arrays ``[batch, *over, features]`` or ids ``[batch, *over]``; ``lengths`` maps a symbol to one
         length for each example.  Raises DataError."""
         call = fitting.check(self.spec, inputs, lengths, self.dtype)
-        size = max(1, min(call.batch, CHUNK // self._numbers(call)))
+        each = counts.kept(self.spec, tuple(int(n) for n in call.extent[1:]), 1).tape
+        size = max(1, min(call.batch, CHUNK // max(1, each)))
         parts: list[list[Array]] = []
         for first in range(0, call.batch, size):
             some = slice(first, first + size)
@@ -187,7 +206,7 @@ class Grid:
 
     def __str__(self) -> str:
         count = sum(array.size for array in self.parameters.values())
-        return f"Grid '{self.spec.name}': {count:,} parameters, {self.dtype}, {self.lowering} on '{self.backend.name}'"
+        return f"Grid '{self.spec.name}': {count:,} parameters, {self.target}"
 
     __repr__ = __str__
 
@@ -286,9 +305,10 @@ class Grid:
                 given += indices
             else:
                 function = self._function(name)
-            first = f"{name}, first call" not in self.compile_seconds
+            first = name not in self._called
+            self._called.add(name)
             timed = self._timed(f"{name}, first call") if first else contextlib.nullcontext()
-            with timed, self._threads(call), np.errstate(all="ignore"):
+            with timed, self.target.lowering.threads(self.spec, call.extent), np.errstate(all="ignore"):
                 return [np.asarray(result) for result in function(*given)]
 
     def _check_sizes(self, name: str, call: Call) -> None:
@@ -298,7 +318,6 @@ class Grid:
         if like == self._last:  # the arrays of that call are there to be used again
             return
         from gridc import resources
-        from gridc.insight import summary
 
         sizes = tuple(int(n) for n in call.extent[1:])
         own = extents(self.spec, sizes, call.lengths)
@@ -310,13 +329,14 @@ class Grid:
                 raise DataError(f"steps of a grid of {which} wait for each other: {cycle} ('←' is 'waits for')") from None
         batch = call.batch if own is None else math.ceil(own.prod(axis=1).sum() / math.prod(sizes))
         training, before = name == "gradients", self._fitted.get(name, 0)
-        needed = summary.needed(self.spec, self.dtype, sizes, batch, training)
+        count = functools.partial(counts.call_bytes, self.spec, sizes, batch, np.dtype(self.dtype).itemsize, training)
+        needed = count()
         if needed <= before:  # the arrays of that call are there to be used again
             return
         available = resources.available_memory()
         if available is not None and needed > available + before:
             if self.recompute:
-                needed = summary.needed(self.spec, self.dtype, sizes, batch, training, True, available + before)
+                needed = count(True, blas.default_threads(), available + before)
             if needed > available + before:
                 able = training and self.lowering == "fused" and not self.recompute
                 instead = "gridc.compile(…, recompute=True) or " * able
@@ -336,14 +356,6 @@ class Grid:
             result.append(made[variable.owner.outputs.index(variable)])
         return result
 
-    def _threads(self, call: Call) -> contextlib.AbstractContextManager[None]:
-        """One BLAS thread for all products of a call where two pools of threads would get in each other's way."""
-        from gridc.fusion import blas
-
-        if self.lowering == "fused" and recall(splitting.one_blas_thread, self.spec, call.extent, call.lengths):
-            return blas.single_threaded()
-        return contextlib.nullcontext()
-
     @contextlib.contextmanager
     def _timed(self, what: str) -> Any:
         if self._progress:
@@ -353,9 +365,3 @@ class Grid:
         self.compile_seconds[what] = time.perf_counter() - start
         if self._progress:
             print(f"gridc: {what} ready in {self.compile_seconds[what]:.1f} s", file=sys.stderr, flush=True)
-
-    def _numbers(self, call: Call) -> int:
-        """Numbers that one example's sweep keeps."""
-        cells = int(np.prod(call.extent[1:]))
-        each = sum(self.spec.rows(n) + (len(t.gates) + 2) * t.hidden for n, t in self.spec.transforms.items())
-        return max(1, cells * each)

@@ -102,7 +102,7 @@ class Stream:
         from gridc.grid import Grid
 
         grid = self.grid
-        made = Grid(spec, grid.backend, grid.lowering, grid.dtype, grid.seed)
+        made = Grid(spec, grid.target, {}, grid.seed)
         held: dict[str, Fixed] = {}
         for name, shape in parameter_shapes(spec).items():
             if name in grid.parameters:

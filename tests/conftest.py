@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("GRIDC_VERIFY", "1")  # every plan that a test makes is verified
 
 GOLDEN = Path(__file__).with_name("golden")
 

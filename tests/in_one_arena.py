@@ -20,7 +20,8 @@ import gridc
 from gridc import resources
 from gridc.benchmarks.cases import Case
 from gridc.fusion import sweep
-from gridc.symbolic import backends, indices, splitting
+from gridc.scheduling import counts
+from gridc.symbolic import backends, indices
 
 backends.prepare()
 import test_grid  # noqa: E402  # hypothesis notices if PyTensor, which raises the recursion limit, comes in the middle of a test
@@ -40,7 +41,7 @@ Gradients = dict[str, np.ndarray]
 def share(patch: pytest.MonkeyPatch, lanes: int, threads: int) -> None:
     """From now on so many lanes sweep, and so many threads make the weights' gradients."""
     patch.setattr(indices, "_memory", resources.Memory())  # what was planned for other lanes is forgotten
-    patch.setattr(splitting, "lanes", lambda spec, batch, sizes: min(lanes, batch))
+    patch.setattr(counts, "lanes", lambda spec, sizes, batch, threads: min(lanes, batch))
     patch.setattr(sweep, "_threads", lambda spaces: threads)
 
 

@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 
 from gridc.fusion import gemm, kernels, machine, native, workspace
 from gridc.fusion.workspace import Parameters, Workspace
-from gridc.scheduling import layout
 from gridc.scheduling.check import read
+from gridc.scheduling.plan import plan
+from gridc.scheduling.program import CHUNK, INSTRUCTION
 from gridc.tables.cells import CELLS, Options
 from strategies import grids
 
 ALLOCATES = re.compile(r"NRT_(?:MemInfo_\w*alloc\w*|Allocate\w*)|\bmalloc\b|\bcalloc\b")
 """What compiled code calls for an array of its own."""
 TABLES = np.zeros((0, 8), np.int64)
-STEPS = {"forward": (TABLES,) * 3, "backward": (TABLES,) * 3, "weights": (TABLES.reshape(0, 0, 8),), "follow": (TABLES,) * 2}
+STEPS = {"forward": (np.zeros(0, INSTRUCTION), TABLES, TABLES), "backward": (np.zeros(0, INSTRUCTION), TABLES, TABLES),
+         "weights": (TABLES.reshape(0, 0, 8),), "follow": (TABLES, np.zeros(0, CHUNK))}  # fmt: skip
 
 
 def built_anew(function, *arguments):
@@ -49,7 +51,7 @@ def test_the_machine_allocates_nothing(name):
 
 KERNELS = """
 import sys
-from gridc.cells import CELLS, Options
+from gridc.tables.cells import CELLS, Options
 from gridc.fusion import gemm, kernels
 made = [gemm.panel_product("float32"), gemm.panel_pack("float32")]
 for name, cell in CELLS.items():
@@ -85,8 +87,8 @@ WHERE = [native.H, native.M, native.Z, native.G, native.W, native.B, native.P, n
 def test_tables_hold_all_that_their_addresses_lead_to(case, lanes, dtype):
     spec = read(case.text)
     sizes = spec.sizes(case.sizes)
-    for lane in layout.plan(spec, sizes, case.batch, None, min(lanes, case.batch)).lanes:
-        program = lane.program
+    for lane in plan(spec, sizes, case.batch, lanes=min(lanes, case.batch)).lanes:
+        program = lane.segments[0].program
         draw = lambda *shape: np.zeros(shape, dtype)  # noqa: E731
         counts = [len(p.weight_ends) - 1 for p in program.transforms]
         parameters = Parameters(

@@ -211,18 +211,25 @@ def test_check_looks_at_every_spec_and_says_what_is_wrong(gridc, there):
     assert [one["ok"] for one in json.loads(out)] == [True, False]
 
 
-@pytest.mark.parametrize("stage", ["spec", "graph", "schedule"])
+@pytest.mark.parametrize("stage", ["spec", "graph", "schedule", "plan", "program"])
 def test_show_stops_anywhere(gridc, stage):
     words = ("show", ROOT / "specs" / "source-2grid.yaml", "--at", stage, "--size", "T=4")
     code, out, err = gridc(*words)
     assert (code, err) == (0, "")
-    assert "source-2grid" in out
+    assert ("source-2grid" in out) == (stage != "program")
+    assert ("product" in out) == (stage in ("plan", "program"))
     code, out, _ = gridc(*words, "--json")
     assert json.loads(out)["name"] == "source-2grid"
 
 
-def test_show_the_program(gridc, there):
-    code, out, _ = gridc("show", "small.yaml", "--at", "program", "--json")
+def test_what_has_no_plan_says_why(gridc):
+    code, _, err = gridc("show", ROOT / "specs" / "memory-network.yaml", "--at", "plan")
+    assert code == 2
+    assert "a memory cell attends to facts and has no fused kernel" in err
+
+
+def test_show_the_pytensor_graph(gridc, there):
+    code, out, _ = gridc("show", "small.yaml", "--at", "pytensor", "--json")
     assert code == 0
     told = json.loads(out)
     assert told["nodes"] > 3

@@ -65,10 +65,10 @@ def test_larger_grids_build_no_kernels():
 
 
 def test_the_program_of_a_uniform_grid_grows_with_its_wavefronts_only():
-    from gridc.scheduling import layout
     from gridc.scheduling.check import read
+    from gridc.scheduling.plan import plan
 
     spec = read(TEXT.format(depth=10, hidden=4, cell="lstm", tied="all"))
-    plans = [layout.plan(spec, (time, 10), batch, None, 1) for time, batch in ((20, 4), (40, 4), (40, 64))]
-    batches = [len(plan.lanes[0].program.batches) for plan in plans]
+    plans = [plan(spec, (time, 10), batch) for time, batch in ((20, 4), (40, 4), (40, 64))]
+    batches = [len(each.lanes[0].segments[0].program.batches) for each in plans]
     assert batches == [2 * 29, 2 * 49, 2 * 49]

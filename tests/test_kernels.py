@@ -15,7 +15,8 @@ import pytest
 from gridc.fusion import blas, kernels, native, sweep, threads, tracer, workspace
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.resources import cache_folder
-from gridc.scheduling.program import Program, TransformProgram
+from gridc.scheduling import passes
+from gridc.scheduling.program import BATCH, TransformProgram
 from gridc.tables.cells import ACTIVATIONS, CELLS, Options
 
 DTYPES = ("float32", "float64")
@@ -47,6 +48,16 @@ def _variants():
                 yield pytest.param(name, Options(peepholes=True), n, id=f"{name}-{n}-peepholes")
 
 
+def batches_of(rows):
+    """Batches in order, (transform, first row, end, weight)."""
+    return np.array([tuple(map(int, row)) for row in rows], BATCH)
+
+
+def made(transform, rows):
+    """A program of one transform that reads nothing."""
+    return passes.assemble((transform,), batches_of(rows), np.zeros((0, 3), np.int64))
+
+
 def _count_peepholes(cell, options, n):
     return len(CELLS[cell].peepholes(n)) if options.peepholes else 0
 
@@ -65,7 +76,7 @@ def test_cell_equals_its_rule_and_adjoint_its_slope(cell, options, n, dtype):
     entering = tuple(random.integers(rows, rows + boundary, rows) for _ in range(n))
     gates, ends = len(CELLS[cell].gates(n)), np.array([0, 2, rows])
     transform = TransformProgram(cell, options, n, hidden, gates, (), (), rows, boundary, (), entering, (), ends)
-    work = Workspace(Program((transform,), np.array([[0, 0, 2, 0], [0, 2, 4, 1], [0, 4, 6, 1]])), dtype)
+    work = Workspace(made(transform, [[0, 0, 2, 0], [0, 2, 4, 1], [0, 4, 6, 1]]), dtype)
     peepholes = _count_peepholes(cell, options, n)
     memory = CELLS[cell].memory
     draw = lambda *shape: random.normal(size=shape)  # noqa: E731
@@ -129,7 +140,7 @@ def test_tanh_is_as_exact_as_its_type(dtype):
     x = np.concatenate([*(random.normal(size=4000) * scale for scale in (1e-3, 0.1, 1, 10, 100)), special])
     empty = np.zeros(0, np.int64)
     transform = TransformProgram("dense", Options("tanh"), 1, len(x), 1, (), (), 1, 0, (), (empty,), (), np.array([0, 1]))
-    work = Workspace(Program((transform,), np.array([[0, 0, 1, 0]])), dtype)
+    work = Workspace(made(transform, [[0, 0, 1, 0]]), dtype)
     work.g[0][0] = x
     sweep.forward([work], Parameters([np.zeros((1, 0, len(x)), dtype)], [None], [None]))
     rtol, atol = (0, 3e-7) if dtype == "float32" else (1e-14, 0)
@@ -180,24 +191,21 @@ def _grid(batch, untied, hoist, seed=3, t_size=4, d_size=3):
             memory_rows=(entering(t),),
             joined_rows=(joins,) if t != 3 else (),
             weight_ends=ends,
+            stretch=np.repeat(np.arange(d_size), t_size * batch) if hoist else None,
+            early=((False, True), (False, False), (True, False), (False,))[t],
         )
         for t, (cell, options) in enumerate(kinds)
     )
-    batches, hoists = [], []
+    batches = []
     for y in range(d_size):
         w = y if untied else 0
         level = (y * t_size * batch, (y + 1) * t_size * batch)
-        if hoist:
-            hoists += [(len(batches), 0, 1, *level, w), (len(batches), 0, 2, *level, w)]
         for x in range(t_size):
             start = position[x, y] * batch
             batches.append((0, start, start + batch, w))
-        batches += [(1, *level, w), (3, *level, w)]
-        if hoist:
-            hoists.append((len(batches), 2, 0, *level, w))
-        batches.append((2, *level, w))
-    wraps = [(t_size - 1, 0, (t_size - 1) * batch, (steps + 1) * batch)]  # time's last state at depth 0 starts depth 1
-    program = Program(transforms, np.array(batches), np.array(hoists, np.int64).reshape(-1, 6), np.array(wraps))
+        batches += [(1, *level, w), (3, *level, w), (2, *level, w)]
+    wraps = np.array([[0, (t_size - 1) * batch, (steps + 1) * batch]])  # time's last state at depth 0 starts depth 1
+    program = passes.hoist(passes.wrap(passes.assemble(transforms, batches_of(batches), wraps)))
     random = np.random.default_rng(seed)
     draw = lambda *shape: random.normal(size=shape) * 0.7  # noqa: E731
     peepholes = lambda t: draw(weights, 3 * hidden[t]) if kinds[t][1].peepholes else None  # noqa: E731
@@ -218,7 +226,7 @@ def _loop(program, parameters, h0, m0, joined):
         None if x is None else np.concatenate([np.zeros((p.rows, p.hidden)), x])
         for p, x in zip(program.transforms, m0, strict=True)
     ]
-    for index, (t, first, end, w) in enumerate(program.batches):
+    for t, first, end, w in program.batches:
         p = program.transforms[t]
         for r in range(first, end):
             z = [h[u][rows[r]] for u, rows in zip(p.sources, p.read_rows, strict=True)]
@@ -233,8 +241,8 @@ def _loop(program, parameters, h0, m0, joined):
             h[t][r] = new[0]
             if m[t] is not None:
                 m[t][r] = new[1]
-        for after, t_, source, target in program.wraps:
-            if after == index:
+        for t_, source, target in program.wraps:
+            if t_ == t and first <= source < end:
                 h[t_][target] += h[t_][source]
                 m[t_][target] += m[t_][source]
     return h, m
@@ -426,7 +434,7 @@ def test_blas_was_checked_and_its_threads_are_restored():
 PROGRAM = """
 import sys
 from gridc.fusion import kernels, machine, sweep
-from gridc.cells import Options
+from gridc.tables.cells import Options
 sweep.prepare([("lstm", Options(), 1)], "float32")
 modules = [module for name, module in sys.modules.items() if name.startswith("gridc_lstm")]
 print(sum(module.forward.cache_hits + module.adjoint.cache_hits for module in modules),
@@ -475,11 +483,6 @@ def test_what_is_out_of_bounds_is_refused_before_it_is_run():
         _ = replace(program, transforms=(broken, *program.transforms[1:])).steps
     with pytest.raises(ValueError, match="joins an array of 7 rows of 3"):
         sweep.forward([Workspace(program, "float64")], parameters)
-
-
-def test_equal_programs_unfold_to_equal_steps():
-    program, *_ = _grid(2, untied=True, hoist=True)
-    assert np.array_equal(program.steps, replace(program).steps)
 
 
 def test_single_precision_tanh_reaches_one() -> None:

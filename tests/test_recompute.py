@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import gridc
 from gridc import resources
 from gridc.errors import ResourceError, UsageError
-from gridc.fusion import workspace
 from gridc.resources import Memory
-from gridc.scheduling import segments
-from gridc.symbolic import backends, splitting
+from gridc.scheduling import counts, segments
+from gridc.scheduling.plan import plan
+from gridc.symbolic import backends
 from strategies import Case, grids
 
 backends.prepare()
@@ -73,7 +73,7 @@ def test_recomputing_changes_nothing(case: Case, count: int, split: bool) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gridc.symbolic.indices._memory", Memory())  # what was planned otherwise is forgotten
         patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
-        patch.setattr(splitting, "lanes", lambda spec, batch, sizes: 2 if split and batch > 1 else 1)
+        patch.setattr(counts, "lanes", lambda spec, sizes, batch, threads: 2 if split and batch > 1 else 1)
         same(loaded(case, False), loaded(case, True), case.inputs, case.targets, case.lengths)
 
 
@@ -91,7 +91,7 @@ def test_every_step_of_training_agrees(tied: str) -> None:
 def tape(grid: gridc.Grid, time: int) -> int:
     """Numbers that a training step's sweep really keeps, forward and backward."""
     spec = grid.spec
-    return sum(sum(segments.room(lane)) for lane in splitting.plan_segments(spec, spec.sizes({"T": time}), 2, None).lanes)
+    return sum(sum(lane.room()) for lane in plan(spec, spec.sizes({"T": time}), 2, recompute=True).lanes)
 
 
 def test_memory_grows_as_the_square_root() -> None:
@@ -104,8 +104,7 @@ def test_memory_grows_as_the_square_root() -> None:
 
 
 def fused_numbers(grid: gridc.Grid, time: int) -> int:
-    lanes = splitting.plan(grid.spec, grid.spec.sizes({"T": time}), 2, None).lanes
-    return sum(sum(workspace.sizes(lane.program)) for lane in lanes)
+    return sum(sum(lane.room()) for lane in plan(grid.spec, grid.spec.sizes({"T": time}), 2).lanes)
 
 
 ALLOCATES = """

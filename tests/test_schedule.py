@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc.insight import arithmetic, changes, critical_path, report, simulation
+from gridc.insight import arithmetic, changes, report, simulation, timing
 from gridc.pictures import exports
+from gridc.scheduling import counts
 from gridc.scheduling.graph import Step
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
@@ -273,9 +274,9 @@ def test_a_grid_too_large_to_simulate_has_its_figures():
 def test_the_critical_path_is_the_same_by_planes_and_by_the_graph(path: Path):
     spec = gridc.read(path)
     plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 4))
-    by_graph = tuple(reversed(list(critical_path._by_graph(plan))))  # pyright: ignore[reportPrivateUsage]
+    by_graph = tuple(reversed(list(timing._by_graph(plan))))  # pyright: ignore[reportPrivateUsage]
     assert plan.critical_path == by_graph
-    assert len(critical_path.reasons(plan)) == plan.span - 1
+    assert len(report.reasons(plan)) == plan.span - 1
 
 
 def test_no_pytensor_is_imported():
@@ -357,9 +358,9 @@ def test_lifetimes_count_vectors_that_are_still_to_be_read():
 
 def test_flops_of_an_lstm_step():
     spec = two_grid(4, 3)
-    assert arithmetic.step_flops(spec, "time") == (2 * 16 + arithmetic.POINTWISE) * 32
+    assert counts.step_flops(spec, "time") == (2 * 16 + counts.POINTWISE) * 32
     sums = arithmetic.arithmetic(gridc.schedule(spec), batch=2)
-    assert sums.flops == 2 * 12 * 2 * arithmetic.step_flops(spec, "time")
+    assert sums.flops == 2 * 12 * 2 * counts.step_flops(spec, "time")
     assert sums.peak_forward_bytes is not None
     assert sums.peak_forward_bytes < sums.training_bytes
 
@@ -435,7 +436,7 @@ def test_the_graph_says_what_each_node_is_and_goes_into_other_formats(tmp_path: 
     graph = plan.graph
     assert graph.nodes["time", (3, 2)] == {
         "transform": "time", "cell": "lstm", "hidden": 8, "weights": "time", "index": 2, "wavefront": plan.levels["time", (3, 2)],
-        "flops": arithmetic.step_flops(plan.spec, "time"), "critical": ("time", (3, 2)) in plan.critical_path,
+        "flops": counts.step_flops(plan.spec, "time"), "critical": ("time", (3, 2)) in plan.critical_path,
     }  # fmt: skip
     assert graph.edges[("time", (1, 1)), ("depth", (1, 1))] == {"kind": "read", "read": "time[here]"}
     assert graph.edges[("time", (0, 1)), ("time", (1, 1))]["kind"] == "carry"

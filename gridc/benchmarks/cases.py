@@ -12,9 +12,10 @@ import numpy as np
 from gridc.compiler import compile
 from gridc.grid import Grid
 from gridc.language.spec import GridSpec
-from gridc.scheduling import layout, order
+from gridc.scheduling import order
 from gridc.scheduling.check import read
 from gridc.scheduling.graph import build
+from gridc.scheduling.plan import plan
 from gridc.scheduling.program import PRODUCT, Program
 
 Array = np.ndarray[Any, Any]
@@ -139,7 +140,7 @@ def program(case: Case, chosen: int | None = 0) -> Program:
     spec = case.read()
     sizes = spec.sizes(dict.fromkeys(spec.symbols, case.sizes[0]))
     found = None if chosen is None else list(order.orders(build(spec, sizes)))[chosen]
-    return layout.plan(spec, sizes, case.batch, None, 1, found).lanes[0].program
+    return plan(spec, sizes, case.batch, chosen=found).lanes[0].segments[0].program
 
 
 @dataclass(frozen=True)
@@ -162,15 +163,14 @@ def products(of: Program) -> Products:
     backward: list[tuple[int, int, int]] = []
     weights: list[tuple[int, int, int]] = []
     starts = of.block_starts
-    steps: list[list[int]] = of.steps.tolist()
-    for kind, t, first, end, _, low, high, _ in steps:
-        if kind == PRODUCT:
-            own, widths = of.transforms[t], of.widths(t)
-            low, high = low - starts[t], high - starts[t]
-            forward.append((end - first, sum(widths[low:high]), own.width))
-            read = sum(widths[low : min(high, len(own.sources))])
-            if read:
-                backward.append((end - first, own.width, read))
+    for step in of.steps[of.steps["kind"] == PRODUCT]:
+        t, rows = int(step["transform"]), int(step["end"] - step["first"])
+        own, widths = of.transforms[t], of.widths(t)
+        low, high = int(step["low"]) - starts[t], int(step["high"]) - starts[t]
+        forward.append((rows, sum(widths[low:high]), own.width))
+        read = sum(widths[low : min(high, len(own.sources))])
+        if read:
+            backward.append((rows, own.width, read))
     for t, own in enumerate(of.transforms):
         if own.gates:
             weights += [(sum(of.widths(t)), int(rows), own.width) for rows in np.diff(own.weight_ends)]

@@ -184,8 +184,21 @@ def _trial() -> Finding:
         return Finding("a small grid", f"{type(error).__name__}: {error}", "wrong", advice)
 
 
+def _plan() -> Finding:
+    """Verify what the fused sweep would run: everything that is read is there before, and nothing is made twice."""
+    from gridc.scheduler import Schedule
+    from gridc.scheduling.check import parse
+
+    steps = 0
+    spec = parse(TRIAL)
+    for recompute in (False, True):
+        plan = Schedule(spec, spec.sizes(dict.fromkeys(spec.symbols, 9))).plan(4, 2, recompute).verify()
+        steps += sum(len(segment.program.instructions) for lane in plan.lanes for segment in lane.segments)
+    return Finding("plans", f"{steps} instructions in order, whole and in segments")
+
+
 LOOKS: tuple[Callable[[], Finding | list[Finding]], ...] = (
-    _python, _gridc, _load, _memory, _disk, _cache, _blas, _pytensor, _backends, _extras, _trial)  # fmt: skip
+    _python, _gridc, _load, _memory, _disk, _cache, _blas, _pytensor, _backends, _extras, _plan, _trial)  # fmt: skip
 
 
 @click.command()

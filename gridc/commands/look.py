@@ -76,25 +76,47 @@ def _sentence(spec: GridSpec) -> str:
 
 @click.command(no_args_is_help=True)
 @click.argument("spec")
-@click.option("--at", "stage", type=click.Choice(["spec", "graph", "schedule", "program"]), default="spec",
+@click.option("--at", "stage", type=click.Choice(["spec", "graph", "schedule", "plan", "program", "pytensor"]), default="spec",
               show_default=True, help="Where to stop on the way through the compiler.")  # fmt: skip
 @with_sizes
+@click.option("-b", "--batch", type=click.IntRange(1), default=16, show_default=True, help="Examples of a plan or program.")
 @as_json
-def show(spec: str, stage: str, sizes: tuple[str, ...], json_: bool) -> None:
-    """Show a spec on its way through the compiler: spec, graph, schedule or program."""
+def show(spec: str, stage: str, sizes: tuple[str, ...], batch: int, json_: bool) -> None:
+    """Show a spec on its way through the compiler: spec, graph, schedule, plan, program or PyTensor's graph.
+
+    A plan says in which order the fused sweep runs for these sizes and what it keeps; a program is every instruction of it.
+    """
+    from gridc.compiler import STAGES
+    from gridc.scheduler import schedule as scheduled
     from gridc.scheduling import check
 
     read = check.read(spec)
-    bound = sizes_of(sizes)
-    if stage == "spec":
-        _show_spec(read, json_)
-    elif stage == "program":
-        _show_program(read, json_)
+    if stage in ("spec", "pytensor"):
+        (_show_spec if stage == "spec" else _show_pytensor)(read, json_)
+        return
+    timing = scheduled(read, **sizes_of(sizes))
+    if stage in ("graph", "schedule"):
+        (_show_graph if stage == "graph" else _show_schedule)(timing, json_)
+        return
+    why = _unplanned(read)
+    if why is not None:
+        raise UsageError(f"'{read.name}' has no {stage}: {why}")
+    made = STAGES[stage](timing, batch)
+    lines = [str(made)] if stage == "plan" else list(made)
+    if json_:
+        print_json({"name": read.name, "batch": batch, stage: lines})
     else:
-        from gridc.scheduler import schedule as scheduled
+        click.echo("\n".join(lines))
 
-        plan = scheduled(read, **bound)
-        (_show_graph if stage == "graph" else _show_schedule)(plan, json_)
+
+def _unplanned(spec: GridSpec) -> str | None:
+    """Why no fused sweep runs this spec."""
+    from gridc.symbolic import backends
+
+    backends.prepare()
+    from gridc.symbolic.lowerings import LOWERINGS
+
+    return LOWERINGS["fused"].why_not(spec, False)
 
 
 def _show_spec(spec: GridSpec, json_: bool) -> None:
@@ -149,7 +171,7 @@ def _show_schedule(plan: Schedule, json_: bool) -> None:
         click.echo(f"  … and {plan.span - LISTED:,} wavefronts more (--json has all of them)")
 
 
-def _show_program(spec: GridSpec, json_: bool) -> None:
+def _show_pytensor(spec: GridSpec, json_: bool) -> None:
     import gridc
 
     symbols = gridc.lower(spec)

@@ -79,7 +79,7 @@ def _module(text: str, title: str) -> ModuleType:
 def source(cell: str, options: cells.Options, dimensions: int, dtype: str) -> str:
     """The text of the module with the two kernels of a cell: ``forward`` and ``adjoint``."""
     traced = tracer.trace(cell, options, dimensions)
-    title = f'"""{cell} along {dimensions}, {options}, {dtype}: written by gridc.fusion.kernels from the rule in gridc.cells."""'
+    title = f'"""{cell} along {dimensions}, {options}, {dtype}: written from its rule in gridc.tables.cells."""'
     head = [title, "import numba", "import numpy as np", "from gridc.fusion.native import OPTIONS, SIGNATURE, peek, poke, word"]
     head += [f"from gridc.fusion.native import tanh_{dtype} as tanh", "", f"F = np.{dtype}"]
     head += ["", "", "@numba.njit(**OPTIONS)", "def sigmoid(x):", "    return F(0.5) * tanh(F(0.5) * x) + F(0.5)"]

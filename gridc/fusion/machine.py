@@ -111,9 +111,10 @@ def forward(
     Where it ``forgets``, what lies side by side is read where it is instead of copied into ``Z``, and weights that are used one
     after the other have ``Z`` and ``G`` in one place, which stays in the cache."""
     size = unit.itemsize
-    for step in range(steps.shape[0]):
-        kind, t, first, end, weight, low, high, beta = steps[step]
-        record = records[t]
+    for number in range(steps.shape[0]):
+        step = steps[number]
+        kind, first, end, weight, low, high = step.kind, step.first, step.end, step.weight, step.low, step.high
+        record, beta = records[step.transform], step.adds
         inputs, columns = record[INPUTS], record[COLUMNS]
         if forgets and record[TURNS] and kind in (PRODUCT, CELL):
             start = word(record[ENDS], weight)
@@ -144,7 +145,7 @@ def forward(
         elif kind == COPY:
             _gather(unit, blocks[low], record[H], record[HIDDEN], first, end)
         else:
-            _add_state(unit, record, H, M, end, first)
+            _add_state(unit, record, H, M, step.target, step.source)
 
 
 def backward(
@@ -152,15 +153,16 @@ def backward(
 ) -> None:
     """The adjoint of each step, the last first; at ``progress``, an address, it says which cells are done."""
     size, dz = unit.itemsize, unit.ctypes.data
-    for step in range(steps.shape[0] - 1, -1, -1):
-        kind, t, first, end, weight, low, high, _beta = steps[step]
-        record = records[t]
+    for number in range(steps.shape[0] - 1, -1, -1):
+        step = steps[number]
+        kind, first, end, weight, low, high = step.kind, step.first, step.end, step.weight, step.low, step.high
+        record = records[step.transform]
         inputs, columns = record[INPUTS], record[COLUMNS]
         if kind == CELL:
             invoke(record[ADJOINT], (record.ctypes.data, first, end, weight))
-            publish(progress, step)
+            publish(progress, number)
         elif kind == WRAP:
-            _add_state(unit, record, DH, DM, first, end)
+            _add_state(unit, record, DH, DM, step.source, step.target)
         else:
             source, start, width = dz, blocks[low, COLUMN], blocks[low, WIDTH]
             if kind == COPY:
@@ -231,8 +233,8 @@ def follow(records: Array, chunks: Array, unit: Array, panel: int, progress: int
     size = unit.itemsize
     room = unit.ctypes.data
     for chunk in range(chunks.shape[0]):
-        t, weight, first, end, step, added = chunks[chunk]
-        record = records[t]
+        weight, first, end = chunks[chunk].weight, chunks[chunk].first, chunks[chunk].end
+        step, added, record = chunks[chunk].step, chunks[chunk].adds, records[chunks[chunk].transform]
         inputs, columns = record[INPUTS], record[COLUMNS]
         tries = 0
         while observe(progress) > step:

@@ -1,104 +1,220 @@
-"""Runs the segments of a sweep: forward once, and backward with each of them run forward again."""
+"""Runs the lanes of a plan, forward and back: what enters, the programs, what is handed over, what leaves.
+
+Lanes of one segment each, which keep everything, meet once on the way back, where the weights' gradients are shared by all
+threads.  Otherwise each lane goes through its segments alone: forward once, and backward with each of them run again.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gridc.fusion import sweep
+from gridc.fusion import sweep, workspace
 from gridc.fusion.threads import together
 from gridc.fusion.workspace import Parameters, Workspace
-from gridc.language import lattice
-from gridc.language.lattice import Ints, points
-from gridc.language.spec import GridSpec
-from gridc.scheduling import graph, layout, order, segments
+from gridc.scheduling.plan import Plan
 from gridc.scheduling.program import Array
-from gridc.scheduling.segments import Entrance, Lane, Segment
-from gridc.tables import cells
+from gridc.scheduling.segments import Entrance, Lane, Segment, Tap
 
 Role = tuple[str, str, str]
+"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined', 'hidden' |
+'memory' | ''); a shift is added to every entry."""
 Totals = dict[Role, Array]
-SLOWER = 1.1
-"""How much slower than the fastest an order may be, by the cost model, for the sake of memory."""
 States = list[list[Array | None]]
 """Per storage the hidden vectors, and the memories where there are any."""
+VECTORS = ("hidden", "memory")
 
 
-class Given(Protocol):
-    """What the sweep's inputs are; ``fused`` has it."""
+def flat_weights(array: Array, letter: str) -> Array:
+    """Give ``[*untied, …]`` as ``[weights, …]``."""
+    return array.reshape(-1, *array.shape[-2 if letter == "W" else -1 :])
 
-    layout: Any
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arrays of a sweep by their role, and the plan that says how they lie in each lane's memory."""
+
+    plan: Plan
     by_role: Mapping[Role, Array]
-    dtype: Any
+    dtype: np.dtype[Any]
 
-    def parameters(self) -> Parameters: ...
+    def parameters(self, of: Mapping[Role, Array] | None = None) -> Parameters:
+        """The weights by transform, or of other arrays by role."""
+        arrays = self.by_role if of is None else of
 
-    def rows(self, lane: Any, count: int) -> slice: ...
+        def each(letter: str) -> list[Array | None]:
+            found = (arrays.get((name, letter, "")) for name in self.plan.spec.transforms)
+            return [None if array is None else flat_weights(array, letter) for array in found]
 
-    def join(self, lane: Any, space: Workspace) -> None: ...
+        return Parameters(each("W"), each("b"), each("p"))
 
+    def rooms(self) -> list[tuple[int, int, int]]:
+        """How many numbers each lane's tape, slopes and packed weights hold."""
+        return [(*lane.room(), max(workspace.places(s.program, self.dtype).packed for s in lane.segments))
+                for lane in self.plan.lanes]  # fmt: skip
 
-def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, lanes: int) -> segments.Layout:
-    """As ``layout.plan``, in segments."""
-    whole = layout.plan(spec, sizes, batch, extents, lanes, frugal(spec, sizes, batch / lanes, extents))
-    return segments.Layout(sizes, batch, whole.order, tuple(segments.cut(lane) for lane in whole.lanes))
-
-
-def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> tuple[int, int]:
-    """How many numbers such a sweep keeps from forward to backward, and how many more backward, without making its arrays."""
-    tape, slopes = segments.room(_single(spec, sizes, frugal(spec, sizes, batch / lanes)))
-    return batch * tape, batch * slopes
-
-
-def frugal(spec: GridSpec, sizes: tuple[int, ...], batch: float, extents: Ints | None = None) -> order.Order:
-    """Of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
-    steps, at = graph.build(spec, sizes, extents), points(sizes)
-    weight = tuple(lattice.weights(spec, t, at, sizes) for t in spec.transforms.values())
-    timed = [(order.seconds(spec, one, weight, batch), one) for one in order.orders(steps)]
-    limit = SLOWER * min(seconds for seconds, _ in timed)
-    able = [one for seconds, one in sorted(timed, key=lambda pair: pair[0]) if seconds <= limit]
-    return able[0] if len(able) == 1 else min(able, key=lambda one: sum(segments.room(_single(spec, sizes, one))))
+    def rows(self, lane: Lane, array: Array) -> Array:
+        """A lane's part of an array ``[batch × places, …]``: a view."""
+        each = len(array) // self.plan.batch
+        return array[lane.examples.start * each : lane.examples.stop * each]
 
 
-def _single(spec: GridSpec, sizes: tuple[int, ...], chosen: order.Order) -> Lane:
-    """The segments of one example."""
-    return segments.cut(layout.plan(spec, sizes, 1, None, 1, chosen).lanes[0])
-
-
-def forward(given: Given, tape: Array, taps: Sequence[Array]) -> None:
-    """Fills the tape with what ``backward`` needs and ``taps``, ``[batch, *axes, cells × hidden]``, with what outputs read."""
-    together([functools.partial(_forward, given, *part, taps) for part, _ in _parts(given, tape, None)])
+def forward(inputs: Inputs, tape: Array, packed: Array, forgets: bool = False) -> list[Array]:
+    """Fill the tape with what ``backward`` needs, unless it ``forgets``, and give what outputs read, each ``[batch, *axes, cells
+    × hidden]``, 0 where an example has no such cell."""
+    taps = _taps(inputs)
+    runs = [_Run(inputs, *part) for part in _parts(inputs, tape, tape[:0], packed)]
+    if not all(run.lane.whole for run in runs):
+        together([functools.partial(run.forward, taps) for run in runs])
+        return taps
+    spaces = [run.workspace(run.lane.segments[0]) for run in runs]
+    for run, space in zip(runs, spaces, strict=True):
+        run.enter(0, space)
+    sweep.forward(spaces, inputs.parameters(), forgets)
+    for run, space in zip(runs, spaces, strict=True):
+        run.give(run.lane.segments[0], space, taps)
+    return taps
 
 
 def backward(
-    given: Given, tape: Array, slopes: Array, taps: Sequence[Array], attach: Callable[[Lane, Workspace], None],
-    parameters: Parameters, out: Totals,
-) -> None:  # fmt: skip
-    """Given the gradients of ``taps``, fills those of the parameters and adds to ``out`` those of what enters; uses up the tape.
+    inputs: Inputs, tape: Array, slopes: Array, packed: Array, taps: Sequence[Array], out: Totals, asked: Callable[[str], bool]
+) -> None:
+    """Given the gradients of what outputs read, fill ``out`` with those of the arrays of every role; uses up the tape.
 
-    ``attach`` tells a workspace where the gradients of joined inputs go."""
-    runs: list[_Backward] = []
-    for part, lent in _parts(given, tape, slopes):
-        own = parameters if not runs else parameters.empty()
-        runs.append(_Backward(given, *part, lent, taps, attach, own, out))
-    together([run.run for run in runs])
+    The gradients of joined inputs that are not ``asked`` for are not made."""
+    whole = all(lane.whole for lane in inputs.plan.lanes)
+    for role, array in out.items():
+        if role[1] in ("start", "shift", "joined") or (role[1] == "entry" and not whole):
+            array.fill(0)
+    taps = [np.ascontiguousarray(gradient) for gradient in taps]
+    runs = [_Backward(inputs, *part, taps, out, asked) for part in _parts(inputs, tape, slopes, packed)]
+    total = inputs.parameters(out)
+    if whole:
+        for run in runs:
+            run.receive(0)
+        sweep.backward([run.spaces[0] for run in runs], inputs.parameters(), total)
+        for run in runs:
+            run.leave(0)
+    else:
+        totals = [total, *(total.empty() for _ in runs[1:])]
+        together([functools.partial(run.run, each) for run, each in zip(runs, totals, strict=True)])
+        for each in totals[1:]:
+            total.add(each)
     for run in runs:
-        if run is not runs[0]:
-            parameters.add(run.total)
-        for role, total in run.sums.items():
-            out[role] += total
+        for role, part in run.sums.items():
+            out[role] += part
 
 
-def _parts(given: Given, tape: Array, slopes: Array | None) -> Iterator[tuple[tuple[Lane, Array], Any]]:
-    """Every lane with its part of the tape, and of the slopes."""
-    used = lent = 0
-    for lane in given.layout.lanes:
-        size, more = segments.room(lane)
-        yield (lane, tape[used : used + size]), None if slopes is None else slopes[lent : lent + more]
-        used, lent = used + size, lent + more
+def _taps(inputs: Inputs) -> list[Array]:
+    """Room for what every read of every output finds."""
+    spec = inputs.plan.spec
+    taps: list[Array] = []
+    hidden = [spec.transforms[tap.transform].hidden for output in spec.outputs.values() for tap in output.reads]
+    for number, n in enumerate(hidden):
+        *shape, cells = inputs.plan.lanes[0].taps[number][1:]
+        filled = all(any(tap.number == number and isinstance(tap.places, slice) for tap in lane.segments[0].taps)
+                     for lane in inputs.plan.lanes if lane.whole)  # fmt: skip
+        make = np.empty if filled and all(lane.whole for lane in inputs.plan.lanes) else np.zeros
+        taps.append(make((inputs.plan.batch, *shape, cells * n), inputs.dtype))
+    return taps
+
+
+def _parts(inputs: Inputs, tape: Array, slopes: Array, packed: Array) -> Iterator[tuple[Lane, Array, Array, Array]]:
+    """Every lane with its part of the tape, of the slopes and of the room for packed weights."""
+    for lane, (kept, more, room) in zip(inputs.plan.lanes, inputs.rooms(), strict=True):
+        yield lane, tape[:kept], slopes[:more], packed[:room]
+        tape, slopes, packed = tape[kept:], slopes[more:], packed[room:]
+
+
+def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
+    """Those that a segment uses."""
+    letters = (parameters.w, parameters.b, parameters.p)
+    return Parameters(*([None if a is None else a[of] for a, of in zip(each, weights, strict=True)] for each in letters))
+
+
+class _Run:
+    """One lane: its memory, and what goes into and out of a segment's arrays."""
+
+    def __init__(self, inputs: Inputs, lane: Lane, tape: Array, slopes: Array, packed: Array):
+        self.inputs, self.lane, self.slopes, self.packed = inputs, lane, slopes, packed
+        self.kept, self.room = _kept(lane, tape)
+
+    def forward(self, taps: Sequence[Array]) -> None:
+        """Run segment after segment, and keep what later ones live on."""
+        parameters = self.inputs.parameters()
+        for s, segment in enumerate(self.lane.segments):
+            space = self.workspace(segment)
+            self.enter(s, space)
+            sweep.forward([space], _part(parameters, segment.weights))
+            for hand in segment.handovers:
+                for state, later in zip((space.h, space.m), self.kept[hand.later][hand.storage], strict=True):
+                    own = state[hand.storage]
+                    if own is not None and later is not None:
+                        later[hand.places] = own[hand.rows]
+            self.give(segment, space, taps)
+
+    def workspace(self, segment: Segment) -> Workspace:
+        """The segment's arrays in this lane's memory, joined inputs among them."""
+        program = segment.program
+        tape, slopes = program.sizes
+        space = Workspace(program, self.inputs.dtype, self.room[:tape], self.slopes[:slopes], self.packed)
+        for i, j, role in self.joins():
+            space.joined[i][j] = self.inputs.rows(self.lane, self.inputs.by_role[role])
+        return space
+
+    def joins(self) -> Iterator[tuple[int, int, Role]]:
+        """Of every joined input: transform, number, role."""
+        spec = self.inputs.plan.spec
+        for i, name in enumerate(spec.transforms):
+            for j, x in enumerate(spec.joined(name)):
+                yield i, j, (x.name, "joined", "")
+
+    def enter(self, s: int, space: Workspace) -> None:
+        """Fill the boundary rows with what the segment lives on and with what enters the grid."""
+        segment = self.lane.segments[s]
+        for own, states, kept in zip(segment.program.transforms, zip(space.h, space.m, strict=True), self.kept[s], strict=True):
+            for state, rows in zip(states, kept, strict=True):
+                if state is not None and rows is not None and len(rows):
+                    state[own.rows : own.rows + len(rows)] = rows
+        given = self.inputs.by_role
+        for entrance in segment.entrances:
+            for vector, states in zip(VECTORS, (space.h, space.m), strict=True):
+                state = states[entrance.storage]
+                if state is None:
+                    continue
+                start = given.get((entrance.transform, "start", vector), 0)
+                entry = given.get((entrance.transform, "entry", vector))
+                if entrance.start >= 0:
+                    state[entrance.start] = start
+                if entry is None:
+                    state[entrance.rows] = start
+                else:
+                    shift = given.get((entrance.transform, "shift", vector), 0)
+                    np.add(self.inputs.rows(self.lane, entry)[entrance.places], shift, out=state[entrance.rows])
+
+    def give(self, segment: Segment, space: Workspace, taps: Sequence[Array]) -> None:
+        """Copy what outputs read."""
+        for tap in segment.taps:
+            state = _state(tap, space.h, space.m)
+            into = self.tapped(taps, tap, state.shape[1])
+            if isinstance(tap.places, slice):
+                np.take(state, tap.rows, axis=0, out=into, mode="clip")  # every row is there; other modes make a copy
+            else:
+                into[tap.places] = state[tap.rows]
+
+    def tapped(self, taps: Sequence[Array], tap: Tap, hidden: int) -> Array:
+        """One read of the outputs for this lane's examples, ``[places, hidden]``: a view."""
+        return taps[tap.number][self.lane.examples].reshape(-1, hidden)
+
+
+def _state(tap: Tap, hidden: Sequence[Array], memories: Sequence[Array | None]) -> Array:
+    state = (memories if tap.memory else hidden)[tap.storage]
+    assert state is not None
+    return state
 
 
 def _kept(lane: Lane, tape: Array) -> tuple[list[States], Array]:
@@ -109,7 +225,7 @@ def _kept(lane: Lane, tape: Array) -> tuple[list[States], Array]:
         states: States = []
         for count, own in zip(segment.live, segment.program.transforms, strict=True):
             views: list[Array | None] = [None, None]
-            for k in range(1 + cells.CELLS[own.cell].memory):
+            for k in range(1 + own.memory):
                 views[k] = tape[used : used + count * own.hidden].reshape(count, own.hidden)
                 used += count * own.hidden
             states.append(views)
@@ -117,144 +233,90 @@ def _kept(lane: Lane, tape: Array) -> tuple[list[States], Array]:
     return found, tape[used:]
 
 
-def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
-    """Those that a segment uses."""
-    letters = (parameters.w, parameters.b, parameters.p)
-    return Parameters(*([None if a is None else a[of] for a, of in zip(each, weights, strict=True)] for each in letters))
-
-
-def _workspace(given: Given, lane: Lane, segment: Segment, tape: Array, slopes: Array | None) -> Workspace:
-    size, more = segment.program.sizes
-    space = Workspace(segment.program, given.dtype, tape[:size], None if slopes is None else slopes[:more])
-    given.join(lane, space)
-    return space
-
-
-def _run(given: Given, lane: Lane, segment: Segment, live: States, space: Workspace, parameters: Parameters) -> None:
-    """A segment forward, from what it lives on and from what enters."""
-    for u, own in enumerate(segment.program.transforms):
-        for state, kept in zip((space.h[u], space.m[u]), live[u], strict=True):
-            if state is not None and kept is not None:
-                state[own.rows : own.rows + len(kept)] = kept
-    for entrance in segment.entrances:
-        for vector, states in (("hidden", space.h), ("memory", space.m)):
-            state = states[entrance.storage]
-            if state is None:
-                continue
-            start = given.by_role.get((entrance.transform, "start", vector), 0)
-            entry = given.by_role.get((entrance.transform, "entry", vector))
-            if entrance.start >= 0:
-                state[entrance.start] = start
-            if entry is None:
-                state[entrance.rows] = start
-            else:
-                shift = given.by_role.get((entrance.transform, "shift", vector), 0)
-                state[entrance.rows] = entry[given.rows(lane, len(entry))][entrance.places] + shift
-    sweep.forward([space], parameters)
-
-
-def _tapped(lane: Lane, taps: Sequence[Array], number: int, hidden: int) -> Array:
-    """One read of the outputs for a lane's examples, ``[places, hidden]``: a view."""
-    return taps[number][lane.examples].reshape(-1, hidden)
-
-
-def _forward(given: Given, lane: Lane, tape: Array, taps: Sequence[Array]) -> None:
-    parameters = given.parameters()
-    kept, room = _kept(lane, tape)
-    for segment, live in zip(lane.segments, kept, strict=True):
-        space = _workspace(given, lane, segment, room, None)
-        _run(given, lane, segment, live, space, _part(parameters, segment.weights))
-        for hand in segment.handovers:
-            for state, later in zip((space.h, space.m), kept[hand.later][hand.storage], strict=True):
-                own = state[hand.storage]
-                if own is not None and later is not None:
-                    later[hand.places] = own[hand.rows]
-        for tap in segment.taps:
-            own = (space.m if tap.memory else space.h)[tap.storage]
-            assert own is not None
-            _tapped(lane, taps, tap.number, own.shape[1])[tap.places] = own[tap.rows]
-
-
-class _Backward:
-    """One lane's way back; ``total`` are the gradients of the parameters, ``sums`` those of starts and shifts."""
+class _Backward(_Run):
+    """One lane's way back; ``sums`` are its part of the gradients of starts and shifts."""
 
     def __init__(
-        self, given: Given, lane: Lane, tape: Array, slopes: Array, taps: Sequence[Array],
-        attach: Callable[[Lane, Workspace], None], total: Parameters, out: Totals,
+        self, inputs: Inputs, lane: Lane, tape: Array, slopes: Array, packed: Array, taps: Sequence[Array], out: Totals,
+        asked: Callable[[str], bool],
     ):  # fmt: skip
-        self.given, self.lane, self.slopes, self.taps, self.attach = given, lane, slopes, taps, attach
-        self.total, self.out = total, out
+        super().__init__(inputs, lane, tape, slopes, packed)
+        self.taps, self.out, self.asked = taps, out, asked
         self.sums: Totals = {role: np.zeros_like(array) for role, array in out.items() if role[1] in ("start", "shift")}
-        self.kept, self.room = _kept(lane, tape)
-        self.parameters = given.parameters()
+        self.spaces: dict[int, Workspace] = {}
 
-    def run(self) -> None:
-        count = len(self.lane.segments)
-        part = self._scratch() if count > 1 else self.total
-        if count > 1:
-            for array in (*self.total.w, *self.total.b, *self.total.p):
-                if array is not None:
-                    array.fill(0)
-        for s in range(count - 1, -1, -1):
-            self._segment(s, part)
+    def run(self, total: Parameters) -> None:
+        """Go back through the segments, each run forward again first; ``total`` becomes this lane's weights' gradients."""
+        last = len(self.lane.segments) - 1
+        parameters = self.inputs.parameters()
+        # A single segment's gradients are the total; otherwise room for those of the segment that uses most weights.
+        each_uses = zip(*(segment.weights for segment in self.lane.segments), strict=True)
+        most = [slice(0, max(of.stop - of.start for of in weights)) for weights in each_uses]
+        scratch = _part(total, most).empty() if last else total
+        for array in (*total.w, *total.b, *total.p) if last else ():
+            if array is not None:
+                array.fill(0)
+        for s in range(last, -1, -1):
+            segment = self.lane.segments[s]
+            weights = _part(parameters, segment.weights)
+            if s < last:  # the last one's arrays are still as it left them
+                self.enter(s, space := self.workspace(segment))
+                sweep.forward([space], weights)
+            self.receive(s)
+            own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights])
+            sweep.backward([self.spaces[s]], weights, own, threads=1)
+            if last:
+                _part(total, segment.weights).add(own)
+            self.leave(s)
 
-    def _scratch(self) -> Parameters:
-        """Room for the gradients of the weights that a segment uses, for the one that uses most."""
-        most = [slice(0, max(of.stop - of.start for of in each))
-                for each in zip(*(segment.weights for segment in self.lane.segments), strict=True)]  # fmt: skip
-        return _part(self.total, most).empty()
-
-    def _segment(self, s: int, scratch: Parameters) -> None:
-        segment, live = self.lane.segments[s], self.kept[s]
-        space = _workspace(self.given, self.lane, segment, self.room, self.slopes)
-        parameters = _part(self.parameters, segment.weights)
-        if s < len(self.kept) - 1:  # the last one's arrays are still as it left them
-            _run(self.given, self.lane, segment, live, space, parameters)
-        self.attach(self.lane, space)
+    def receive(self, s: int) -> None:
+        """Add up the gradients of what outputs and later segments read."""
+        segment = self.lane.segments[s]
+        self.spaces = {s: self.workspace(segment)}
+        space = self.spaces[s]
+        for i, j, role in self.joins():
+            if self.asked(role[0]):
+                space.djoined[i][j] = self.inputs.rows(self.lane, self.out[role])
         space.clear_gradients()
-        self._receive(segment, space)
-        own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights])
-        sweep.backward([space], parameters, own, threads=1)
-        if scratch is not self.total:
-            _part(self.total, segment.weights).add(own)
-        for u, t in enumerate(segment.program.transforms):
-            for slopes, kept in zip((space.dh[u], space.dm[u]), live[u], strict=True):
-                if slopes is not None and kept is not None:
-                    kept[:] = slopes[t.rows : t.rows + len(kept)]
-        for entrance in segment.entrances:
-            self._leave(entrance, space)
-
-    def _receive(self, segment: Segment, space: Workspace) -> None:
-        """The gradients of what outputs and later segments read."""
         for hand in segment.handovers:
             for slopes, later in zip((space.dh, space.dm), self.kept[hand.later][hand.storage], strict=True):
                 own = slopes[hand.storage]
                 if own is not None and later is not None:
                     own[hand.rows] += later[hand.places]
         for tap in segment.taps:
-            own = (space.dm if tap.memory else space.dh)[tap.storage]
-            assert own is not None
-            gradient = _tapped(self.lane, self.taps, tap.number, own.shape[1])[tap.places]
+            state = _state(tap, space.dh, space.dm)
+            gradient = self.tapped(self.taps, tap, state.shape[1])[tap.places]
             if tap.unique:
-                own[tap.rows] += gradient
+                state[tap.rows] += gradient
             else:
-                np.add.at(own, tap.rows, gradient)
+                np.add.at(state, tap.rows, gradient)
 
-    def _leave(self, entrance: Entrance, space: Workspace) -> None:
-        """The gradients of what entered, from the rows where it did."""
-        for vector, states in (("hidden", space.dh), ("memory", space.dm)):
-            slopes = states[entrance.storage]
-            if slopes is None:
-                continue
-            start, entry, shift = ((entrance.transform, role, vector) for role in ("start", "entry", "shift"))
-            entering = slopes[entrance.rows]
-            if entry in self.out:
-                total = self.out[entry]
-                total[self.given.rows(self.lane, len(total))][entrance.places] += entering
-            if shift in self.sums:
-                self.sums[shift] += entering.sum(axis=0)
-            if start in self.sums:
-                if entrance.start >= 0:
-                    self.sums[start] += slopes[entrance.start]
-                if entry not in self.out:
-                    self.sums[start] += entering.sum(axis=0)
+    def leave(self, s: int) -> None:
+        """Hand back the gradients of what the segment lived on and of what entered the grid."""
+        segment, space = self.lane.segments[s], self.spaces[s]
+        for own, states, kept in zip(segment.program.transforms, zip(space.dh, space.dm, strict=True), self.kept[s], strict=True):
+            for slopes, rows in zip(states, kept, strict=True):
+                if slopes is not None and rows is not None and len(rows):
+                    rows[:] = slopes[own.rows : own.rows + len(rows)]
+        for entrance in segment.entrances:
+            for vector, states in zip(VECTORS, (space.dh, space.dm), strict=True):
+                slopes = states[entrance.storage]
+                if slopes is not None:
+                    self._left(entrance, vector, slopes)
+
+    def _left(self, entrance: Entrance, vector: str, slopes: Array) -> None:
+        start, entry, shift = ((entrance.transform, role, vector) for role in ("start", "entry", "shift"))
+        entering = slopes[entrance.rows]
+        if entry in self.out:
+            total = self.inputs.rows(self.lane, self.out[entry])
+            if self.lane.whole:
+                total[entrance.places] = entering
+            else:
+                total[entrance.places] += entering
+        if shift in self.sums:
+            self.sums[shift] += entering.sum(axis=0)
+        if start in self.sums:
+            if entrance.start >= 0:
+                self.sums[start] += slopes[entrance.start]
+            if entry not in self.out:
+                self.sums[start] += entering.sum(axis=0)

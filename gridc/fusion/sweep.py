@@ -19,7 +19,7 @@ from gridc.fusion import blas, gemm, kernels, machine
 from gridc.fusion.buffers import lent
 from gridc.fusion.threads import together, wait_for, workers
 from gridc.fusion.workspace import Parameters, Tables, Workspace, address, aligned
-from gridc.scheduling.program import Array, Program, TransformProgram
+from gridc.scheduling.program import CHUNK, INSTRUCTION, Array, Program, TransformProgram
 from gridc.tables import cells
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
@@ -97,12 +97,12 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
     dtype = np.dtype(dtype)
     for cell, options, dimensions in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name)
-    empty, unit = np.zeros((0, 8), np.int64), np.zeros(gemm.panel_room(dtype), dtype)
+    empty, unit, steps = np.zeros((0, 8), np.int64), np.zeros(gemm.panel_room(dtype), dtype), np.zeros(0, INSTRUCTION)
     ahead, back, weights, follow = machine.compiled()
-    ahead(empty, empty, empty, unit, *machine.products(dtype.name), 0)
-    back(empty, empty, empty, unit, *machine.products(dtype.name), 0)
+    ahead(steps, empty, empty, unit, *machine.products(dtype.name), 0)
+    back(steps, empty, empty, unit, *machine.products(dtype.name), 0)
     weights(empty.reshape(0, 0, 8), unit, 0, 0, 1)
-    follow(empty, empty, unit, 0, 0)
+    follow(empty, np.zeros(0, CHUNK), unit, 0, 0)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Reads a cell's pointwise rule with symbols in place of numbers, differentiates it, and writes both as straight-line code.
 
-The rule of a cell (``gridc.cells``) is run once on symbols; equal expressions are one node.  Reverse-mode differentiation
+The rule of a cell (``gridc.tables.cells``) is run once on symbols; equal expressions are one node.  Reverse-mode differentiation
 on these nodes gives the adjoint.  Between the two passes each gate keeps one number in its *slot*: the output of the
 nonlinearity where its pre-activation goes nowhere else, otherwise the pre-activation; all else is recomputed.
 """

@@ -13,7 +13,6 @@ import numpy as np
 from gridc.fusion import gemm, kernels, native
 from gridc.fusion.buffers import fresh
 from gridc.scheduling.program import Array, Program, Shapes, total
-from gridc.tables import cells
 
 ENOUGH_ROWS = 4  # that use one weight, from which packing it pays
 BLOCK = ("column", "width", "source", "index", "gradient")
@@ -140,10 +139,10 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
         records[t, native.ROWS], records[t, native.ENDS] = addresses.of(rows), addresses.of(own.weight_ends)
         records[t, native.WEIGHTS] = len(own.weight_ends) - 1 if own.gates else 0
         for k, word in enumerate((native.H, native.M, native.Z, native.G)):
-            if k != 1 or cells.CELLS[own.cell].memory:
+            if k != 1 or own.memory:
                 put(t, "tape", word, starts[k * count + t] * size)
         for k, word in enumerate((native.DH, native.DM)):
-            if k == 0 or cells.CELLS[own.cell].memory:
+            if k == 0 or own.memory:
                 put(t, "slopes", word, starts[k * count + t] * size)
         put(t, "slopes", native.SCRATCH, (states + program.scratch) * size)
         records[t, native.SLOTS], records[t, native.TURNS] = program.slots[t], program.in_turn[t]
@@ -242,7 +241,7 @@ class Workspace:
         return views
 
     def _kept(self, memories: list[Array]) -> list[Array | None]:
-        return [m if cells.CELLS[p.cell].memory else None for p, m in zip(self.program.transforms, memories, strict=True)]
+        return [m if p.memory else None for p, m in zip(self.program.transforms, memories, strict=True)]
 
     @functools.cached_property
     def h(self) -> list[Array]:

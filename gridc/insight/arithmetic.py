@@ -9,40 +9,10 @@ import numpy as np
 
 from gridc.insight.timing import Timing
 from gridc.language.lattice import Ints, output_points
-from gridc.language.spec import GridSpec
-
-POINTWISE = 10
-"""Floating-point operations that a pre-activation costs besides its product: a squashing function is about eight."""
+from gridc.scheduling import counts
 
 MOST_COUNTED = 3_000_000
 """Steps beyond which lifetimes are not counted."""
-
-def step_flops(spec: GridSpec, name: str) -> int:
-    """Floating-point operations of one step for one example, forward; a multiply-add counts two.
-
-    A memory cell's attention is left out: it depends on the number of facts."""
-    transform = spec.transforms[name]
-    if transform.cell == "memory":
-        return 2 * transform.hidden**2
-    columns = len(transform.gates) * transform.hidden
-    return (2 * spec.rows(name) + POINTWISE) * columns
-
-
-def step_numbers(spec: GridSpec, name: str) -> tuple[int, int]:
-    """Numbers that one step makes for one example: its new vectors, and all that training keeps of it besides
-    (what it read and its pre-activations, and the gradients of its vectors)."""
-    transform = spec.transforms[name]
-    vectors = transform.hidden * (2 if transform.has_memory else 1)
-    if transform.cell == "pass":
-        return vectors, vectors
-    return vectors, spec.rows(name) + len(transform.gates) * transform.hidden + vectors
-
-
-def weight_numbers(plan: Timing) -> int:
-    """How many parameters the grid has."""
-    from gridc.language.shapes import parameter_shapes
-
-    return sum(int(np.prod(shape)) for shape in parameter_shapes(plan.spec).values())
 
 
 @dataclass(frozen=True)
@@ -64,19 +34,15 @@ class Arithmetic:
 
 def arithmetic(plan: Timing, batch: int = 16, itemsize: int = 4) -> Arithmetic:
     """FLOPs and bytes of one mini-batch of numbers of ``itemsize`` bytes; training takes two more products a product."""
-    spec, cells = plan.spec, plan.cell_count * batch
-    flops = sum(step_flops(spec, name) for name in spec.transforms) * cells
-    touched = kept = 0
-    for name, transform in spec.transforms.items():
-        vectors, beside = step_numbers(spec, name)
-        kept += vectors + beside
-        touched += vectors + spec.rows(name) + 2 * len(transform.gates) * transform.hidden
-    weights = weight_numbers(plan)
+    spec, flops = plan.spec, counts.flops(plan.spec, plan.sizes, batch)
+    touched = sum(counts.step_numbers(spec, name)[0] + spec.rows(name) + 2 * len(t.gates) * t.hidden
+                  for name, t in spec.transforms.items()) * plan.cell_count * batch  # fmt: skip
+    weights = counts.parameters(spec)
     alive = lifetimes(plan) if plan.work <= MOST_COUNTED else None
     return Arithmetic(
-        flops, 3 * flops, (touched * cells + weights) * itemsize,
+        flops, 3 * flops, (touched + weights) * itemsize,
         None if alive is None else int(alive.numbers.max()) * batch * itemsize + weights * itemsize,
-        (kept * cells + 2 * weights) * itemsize,
+        counts.call_bytes(spec, plan.sizes, batch, itemsize, training=True),
     )  # fmt: skip
 
 

@@ -107,12 +107,8 @@ def products(plan: Timing) -> int | None:
 
 
 def sweep_seconds(plan: Timing, batch: int) -> float:
-    """The cost model's time of one forward sweep on one core in its cheapest order of execution."""
-    from gridc.language.lattice import weights
-
-    at = points(plan.sizes)
-    owned = tuple(weights(plan.spec, t, at, plan.sizes) for t in plan.spec.transforms.values())
-    return min(order.seconds(plan.spec, way, owned, batch) for way in order.orders(plan.steps))
+    """The cost model's time of a whole sweep in its cheapest order."""
+    return min(order.seconds(plan.steps, way, batch) for way in order.orders(plan.steps))
 
 
 def tiles(plan: Timing, edge: int, workers: int, model: Model) -> tuple[int, int, float] | None:

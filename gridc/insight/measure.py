@@ -21,11 +21,10 @@ from gridc import plain_text
 from gridc.errors import UsageError
 from gridc.fusion import blas, machine, sweep
 from gridc.insight.timing import Timing
-from gridc.language import lattice
-from gridc.language.lattice import points
 from gridc.language.spec import GridSpec
-from gridc.scheduling import layout, order
-from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Program
+from gridc.scheduling import graph
+from gridc.scheduling.plan import Plan
+from gridc.scheduling.program import CELL, COPY, INSTRUCTION, PRODUCT, WRAP, Array, Program
 
 Floats = npt.NDArray[np.float64]
 MOST_MEASURED = 200_000
@@ -134,10 +133,10 @@ class _Runs:
 
     def __init__(self, plan: Timing, batch: int):
         spec = plan.spec
-        made = layout.plan(spec, plan.sizes, batch, None, 1)
-        self.order = made.order
-        program = made.lanes[0].program
-        self._cut(plan, program, batch)
+        made = plan.plan(batch)
+        self.order = made.order.name
+        program = made.lanes[0].segments[0].program
+        self._cut(made, program, batch)
         generator = np.random.default_rng(0)
         dtype = np.dtype(np.float32)
         self._space = sweep.Workspace(program, dtype)
@@ -157,40 +156,40 @@ class _Runs:
         # The tables of addresses are the engine's own; running a sweep piece by piece is nobody's business but this module's.
         self._tables = self._space.tables(parameters)
 
-    def _cut(self, plan: Timing, program: Program, batch: int) -> None:
+    def _cut(self, plan: Plan, program: Program, batch: int) -> None:
         """The program's steps by turns, and what each turn does."""
-        spec, at = plan.spec, points(plan.sizes)
-        weight = tuple(lattice.weights(spec, t, at, plan.sizes) for t in spec.transforms.values())
-        chosen = next(way for way in order.orders(plan.steps) if way.name == self.order)
+        weights = graph.build(plan.spec, plan.sizes).weights
         # A transform's rows stand in order of weight, turn, cell and example (see ``layout``).
-        cells = [np.lexsort((np.arange(len(at)), chosen.time[i], weight[i])) for i in range(len(weight))]
+        cells = [np.lexsort((np.arange(len(own)), plan.order.time[i], own)) for i, own in enumerate(weights)]
         pieces: list[list[int]] = []
         turns: list[int] = []
         waiting: list[int] = []
-        steps: list[list[int]] = program.steps.tolist()
-        for number, (kind, t, first, *_) in enumerate(steps):
-            if kind == WRAP:
+        steps = program.steps
+        for number, step in enumerate(steps):
+            if step["kind"] == WRAP:
                 (pieces[-1] if pieces else waiting).append(number)
                 continue
             waiting.append(number)
-            if kind == PRODUCT:
+            if step["kind"] == PRODUCT:
                 continue
-            turn = int(chosen.time[t][cells[t][first // batch]])
+            t = int(step["transform"])
+            turn = int(plan.order.time[t][cells[t][int(step["first"]) // batch]])
             if turns and turns[-1] == turn:
                 pieces[-1] += waiting
             else:
                 pieces.append(waiting)
                 turns.append(turn)
             waiting = []
-        self._pieces = [np.ascontiguousarray(program.steps[piece]) for piece in pieces]
+        self._pieces = [np.ascontiguousarray(steps[piece]) for piece in pieces]
         self.features = np.array([_features(program, piece) for piece in self._pieces])
-        self.rows = [sum(steps[n][3] - steps[n][2] for n in piece if steps[n][0] in (CELL, COPY)) for piece in pieces]
+        made = [piece[np.isin(piece["kind"], (CELL, COPY))] for piece in self._pieces]
+        self.rows = [int((each["end"] - each["first"]).sum()) for each in made]
 
     def seconds(self, rounds: int) -> Floats:
         """The least time of each turn over so many sweeps, the cost of asking taken off."""
         records, blocks = self._tables.records, self._tables.blocks
         run, unit, products = machine.compiled()[0], np.empty(0, np.float32), machine.products("float32")
-        empty = np.zeros((0, 8), np.int64)
+        empty = np.zeros(0, INSTRUCTION)
         times = np.zeros((rounds + 1, len(self._pieces)))
         idle: list[float] = []
         for times_of in times:
@@ -205,12 +204,12 @@ class _Runs:
         return np.maximum(times[1:].min(axis=0) - min(idle), 1e-7)
 
 
-def _features(program: Program, piece: npt.NDArray[np.int64]) -> list[float]:
+def _features(program: Program, piece: Array) -> list[float]:
     """What a turn does: its products, their multiply-adds, the numbers of their weights, numbers gathered, gates computed."""
     calls = adds = weights = gathered = gates = 0.0
-    steps: list[list[int]] = piece.tolist()
-    for kind, t, first, end, _, low, high, _ in steps:
-        own, rows = program.transforms[t], end - first
+    for step in piece:
+        kind, t, low, high = (int(step[name]) for name in ("kind", "transform", "low", "high"))
+        own, rows = program.transforms[t], int(step["end"] - step["first"])
         if kind == PRODUCT:
             start = program.block_starts[t]
             inputs = sum(program.widths(t)[low - start : high - start])

@@ -17,6 +17,8 @@ from gridc.scheduling.graph import Step
 LISTED = 200
 """Steps of a critical path that are listed one by one; of a longer one, those in the middle are left out."""
 LEGS = 8
+MOST_PLANNED = 500_000
+"""Steps beyond which pricing the orders takes longer than the line of the report is worth."""
 """Stretches of a critical path that its summary names."""
 
 
@@ -185,8 +187,14 @@ def _costs(plan: Timing, model: Model) -> str:
     rows.append(Row("alive, forward", f"{max(alive):,} vectors", note))
     return "\n".join([
         *lines, *_rows(rows), f"  vectors alive  {sparkline(alive)}", f"                 {widths_text(alive)}",
-        f"  executed by    {plan.order_for(model.batch)}, the cheapest order of few and wide products",
+        f"  executed by    {_executed(plan, model.batch)}",
     ])  # fmt: skip
+
+
+def _executed(plan: Timing, batch: int) -> str:
+    if plan.work > MOST_PLANNED:
+        return f"not planned on paper: more than {MOST_PLANNED:,} steps"
+    return f"{plan.order_for(batch)}, the cheapest order of few and wide products"
 
 
 def _workers(fast: SpeedUp) -> str:

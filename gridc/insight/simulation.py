@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gridc.errors import UsageError
-from gridc.insight.arithmetic import step_numbers
 from gridc.insight.timing import Timing
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.scheduling import order
+from gridc.scheduling.counts import step_numbers
 from gridc.scheduling.graph import Step
 
 Floats = npt.NDArray[np.float64]

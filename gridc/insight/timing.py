@@ -19,8 +19,9 @@ from gridc import plain_text
 from gridc.errors import ResourceError
 from gridc.language.lattice import Ints, carried, far_end, locate, source
 from gridc.language.spec import GridSpec, Transform
-from gridc.scheduling import graph, hyperplane
+from gridc.scheduling import graph, hyperplane, order
 from gridc.scheduling.graph import Step, StepGraph
+from gridc.scheduling.plan import Plan, frugal, plan
 
 MOST_STEPS = 6_000_000
 """Steps beyond which the explicit graph would take gigabytes, and is refused."""
@@ -236,18 +237,18 @@ class Timing:
         """The order in which the fused sweep executes the steps of a mini-batch of 16, by name: few wide batches."""
         return self.order_for(16)
 
-    def order_for(self, batch: int) -> str:
-        """The order of execution that the cost model of ``gridc.scheduling.order`` prefers for so many examples."""
-        from gridc.scheduling import order
+    def order_for(self, batch: int, recompute: bool = False) -> str:
+        """The order in which the fused sweep executes the steps of so many examples, in one lane, by name.
 
-        if self.work > 500_000:
-            return "wavefronts of steps"  # comparing the orders would take longer than the question is worth
-        steps = self.steps
-        at = np.indices(self.sizes, dtype=np.int64).reshape(len(self.sizes), -1).T
-        from gridc.language.lattice import weights
+        Raises ResourceError where the explicit graph is too large."""
+        return (frugal if recompute else order.cheapest)(self.steps, batch).name
 
-        owned = tuple(weights(self.spec, t, at, self.sizes) for t in self.spec.transforms.values())
-        return order.cheapest(steps, owned, batch).name
+    def plan(self, batch: int, lanes: int = 1, recompute: bool = False) -> Plan:
+        """What the fused sweep runs for so many examples that fill the grid.
+
+        Raises ResourceError where the explicit graph is too large."""
+        _ = self.steps
+        return plan(self.spec, self.sizes, batch, None, lanes, recompute)
 
     def __repr__(self) -> str:
         sizes = plain_text.sizes((d.name, n) for d, n in zip(self.spec.dimensions, self.sizes, strict=True))

@@ -79,6 +79,15 @@ def far_end(transform: Transform, at: Ints, extent: Ints) -> tuple[Ints, Mask]:
     return point, np.all((point >= 0) & (point < extent), axis=1)
 
 
+def home(spec: GridSpec, name: str) -> str:
+    """The transform among whose vectors a transform's lie: its own, or for one that is relayed that of what it hands on."""
+    seen: list[str] = []
+    while spec.transforms[name].relayed and name not in seen:
+        seen.append(name)
+        name = spec.transforms[name].reads[0].of
+    return name
+
+
 def weights(spec: GridSpec, transform: Transform, at: Ints, sizes: tuple[int, ...]) -> Ints:
     """Which of a transform's weights each of the points ``at`` uses: the flat index over its untied dimensions."""
     if not transform.untied:

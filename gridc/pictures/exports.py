@@ -40,6 +40,7 @@ from gridc.insight.timing import Timing
 from gridc.language.printing import read_text
 from gridc.language.spec import GridSpec
 from gridc.pictures.cell_drawing import colours
+from gridc.scheduling import counts
 from gridc.scheduling.check import parse
 from gridc.scheduling.graph import Step
 
@@ -65,7 +66,7 @@ def figures(plan: Timing, workers: int = 8, batch: int = 16) -> dict[str, Any]:
         ],
         "transforms": [
             {"name": t.name, "cell": t.cell, "hidden": t.hidden, "along": list(spec.names(t.along)),
-             "flops": arithmetic.step_flops(spec, t.name)}
+             "flops": counts.step_flops(spec, t.name)}
             for t in spec.transforms.values()
         ],
         "work": plan.work, "span": plan.span, "width": plan.width, "parallelism": plan.parallelism,
@@ -140,7 +141,7 @@ def to_networkx(plan: Timing) -> nx.DiGraph[Step]:
     critical = set(plan.critical_path)
     alike = {
         name: {"transform": name, "cell": t.cell, "hidden": t.hidden, "weights": spec.weight_owner(name),
-               "flops": arithmetic.step_flops(spec, name)}
+               "flops": counts.step_flops(spec, name)}
         for name, t in spec.transforms.items()
     }  # fmt: skip
     graph.add_nodes_from(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 import numpy as np
 
-from gridc.language.lattice import Ints, carried, far_end, locate, points, source
+from gridc.language.lattice import Ints, carried, far_end, locate, points, source, weights
 from gridc.language.spec import GridSpec, Transform
 
 
@@ -69,6 +69,12 @@ class StepGraph:
         """Every step, by its number."""
         cells = [tuple(point) for point in points(self.sizes).tolist()]
         return [Step(name, cell) for name in self.names for cell in cells]
+
+    @cached_property
+    def weights(self) -> tuple[Ints, ...]:
+        """Of each transform the weights that it uses at every cell, by their flat index."""
+        at = points(self.sizes)
+        return tuple(weights(self.spec, t, at, self.sizes) for t in self.spec.transforms.values())
 
     @cached_property
     def levels(self) -> Ints:

@@ -1,4 +1,4 @@
-"""Where every vector lies: index arrays that drive a sweep, for given sizes, batch and lengths.
+"""Where every vector lies: the rows of each transform, and the row that each read finds, for given sizes, batch and lengths.
 
 A *row* is one (step, example) pair.  A transform keeps its rows in order of weights, then of execution, so that a batch is
 one contiguous slice and so are all rows that share weights; after them lie the boundary rows, what enters the grid.
@@ -8,16 +8,15 @@ Examples of different lengths simply have different rows: there is no padding.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from gridc.language.lattice import Ints, carried, far_end, locate, output_points, points, selected, source, weights
-from gridc.language.spec import GridSpec, Input, Output, Transform
-from gridc.scheduling import graph, order
-from gridc.scheduling.program import Program, TransformProgram
+from gridc.language.lattice import Ints, carried, far_end, home, locate, output_points, points, selected, source
+from gridc.language.spec import Input, Transform
+from gridc.scheduling import graph
+from gridc.scheduling.order import Order
+from gridc.scheduling.program import BATCH, Array, TransformProgram
 
 
 @dataclass(frozen=True)
@@ -32,65 +31,22 @@ class Boundary:
     start: int
 
 
-class Tap(NamedTuple):
+@dataclass(frozen=True)
+class Reading:
     """What an output reads of one transform: among the vectors of ``storage``, or its memories, the ``rows``
     ``[examples, *axes, cells]``, -1 where an example has no such cell."""
 
     storage: int
     memory: bool
     rows: Ints
-    everywhere: bool
-    """Whether every example has all these cells."""
-    once: bool
-    """Whether no row is read twice, as a `pass` hands one vector to several cells."""
 
 
-@dataclass(frozen=True)
-class Lane:
-    """The sweep over some of the examples, ``examples`` a slice of the batch."""
-
-    examples: slice
-    program: Program
-    boundaries: tuple[Boundary, ...]
-    taps: Mapping[str, tuple[Tap, ...]]
-    """For each output what each of its reads finds."""
-
-
-@dataclass(frozen=True)
 class Layout:
-    """Everything that a fused sweep needs to know about sizes."""
+    """The rows of one lane: first those of every transform, then, with these known, what each of them reads."""
 
-    sizes: tuple[int, ...]
-    batch: int
-    order: str
-    lanes: tuple[Lane, ...]
-
-
-def plan(
-    spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, lanes: int, chosen: order.Order | None = None
-) -> Layout:
-    """The layout of a fused sweep, in the cheapest order unless one is ``chosen``.
-
-    ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike."""
-    steps = graph.build(spec, sizes, extents)
-    at = points(sizes)
-    weight = tuple(weights(spec, t, at, sizes) for t in spec.transforms.values())
-    chosen = chosen or order.cheapest(steps, weight, batch / lanes)
-    # The first lane starts first, so that an odd example is better there.
-    cuts = -(-batch * np.arange(lanes + 1) // lanes)
-    made: list[Lane] = []
-    for a, e in itertools.pairwise(cuts):
-        own = None if extents is None else extents[a:e]
-        made.append(_LaneBuilder(spec, sizes, int(e - a), own, chosen, weight).lane(slice(int(a), int(e))))
-    return Layout(sizes, batch, chosen.name, tuple(made))
-
-
-class _LaneBuilder:
-    """Builds one lane: first the rows of every transform, then, with those known, what each of them reads."""
-
-    def __init__(self, spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None,
-                 chosen: order.Order, weight: tuple[Ints, ...]):  # fmt: skip
-        self.spec, self.sizes, self.batch, self.order, self.weight = spec, sizes, batch, chosen, weight
+    def __init__(self, steps: graph.StepGraph, batch: int, extents: Ints | None, chosen: Order):
+        self.spec, self.sizes, self.batch, self.order, self.weight = steps.spec, steps.sizes, batch, chosen, steps.weights
+        spec, sizes = self.spec, self.sizes
         self.at = points(sizes)
         self.names = list(spec.transforms)
         self.number = {name: i for i, name in enumerate(self.names)}
@@ -99,7 +55,7 @@ class _LaneBuilder:
         self.exists = np.ones((len(self.at), batch), bool)
         if extents is not None:
             self.exists = (self.at[:, None, :] < extents[None, :, :]).all(axis=2)
-        self.storage = [self._storage(name) for name in self.names]
+        self.storage = [self.number[home(spec, name)] for name in self.names]
         self.rows: list[tuple[Ints, Ints]] = []  # per transform: the cell and the example of each row
         self.row_of: list[Ints] = []  # per transform: [cells, batch] → row
         for i, transform in enumerate(spec.transforms.values()):
@@ -109,14 +65,6 @@ class _LaneBuilder:
             self.rows.append((cell, example))
             self.row_of.append(row_of)
         self._lay_boundaries()
-
-    def _storage(self, name: str) -> int:
-        """The transform among whose rows a transform's vectors lie: its own, or for `pass` that of what it hands on."""
-        seen: list[str] = []
-        while self.spec.transforms[name].relayed and name not in seen:
-            seen.append(name)
-            name = self.spec.transforms[name].reads[0].of
-        return self.number[name]
 
     def _sorted_rows(self, i: int) -> tuple[Ints, Ints]:
         cell, example = np.nonzero(self.exists)
@@ -165,13 +113,17 @@ class _LaneBuilder:
             rows[inside] = self.row_of[i][cell, example[inside]]
         return rows
 
-    def lane(self, examples: slice) -> Lane:
-        programs = tuple(self._program(i) for i in range(len(self.names)))
-        batches, hoists = self._batches(programs)
-        wraps = self._wraps(batches)
-        program = Program(programs, batches, hoists, wraps)
-        taps = {name: self._taps(output) for name, output in self.spec.outputs.items()}
-        return Lane(examples, program, tuple(self.boundaries), taps)
+    def __str__(self) -> str:
+        """What each array holds."""
+        lines = [f"{len(self.at):,} cells × {self.batch:,} examples"]
+        for name, (cell, _), end in zip(self.names, self.rows, self.ends, strict=True):
+            lines.append(f"  {name}: {len(cell):,} computed rows, {end - len(cell):,} of what enters")
+        return "\n".join(lines)
+
+    @property
+    def transforms(self) -> tuple[TransformProgram, ...]:
+        """What each transform computes."""
+        return tuple(self._program(i) for i in range(len(self.names)))
 
     def _program(self, i: int) -> TransformProgram:
         name = self.names[i]
@@ -189,6 +141,7 @@ class _LaneBuilder:
             memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at)) if moving and reads else (),
             joined_rows=tuple(self._joined(x, at, example) for x in self.spec.joined(name)),
             weight_ends=np.searchsorted(self.weight[i][cell], np.arange(count + 1)),
+            stretch=self.order.run[i][cell], early=self.order.hoisted[i] if not transform.relayed else (),
         )  # fmt: skip
 
     def _joined(self, x: Input, at: Ints, example: Ints) -> Ints:
@@ -198,35 +151,23 @@ class _LaneBuilder:
             flat = flat * self.sizes[d] + at[:, d]
         return np.where(selected(self.spec, x.at, self.sizes, at, self.extents[example]), flat, -1)
 
-    def _batches(self, programs: tuple[TransformProgram, ...]) -> tuple[Ints, Ints]:
-        """The batches in order of execution, and the products hoisted out of their recurrences."""
-        found: list[tuple[int, int, int, int, int]] = []
-        stretches: list[tuple[int, int, int, int, int]] = []
-        for i, program in enumerate(programs):
-            if not program.rows:
-                continue
-            cell = self.rows[i][0]
-            time, weight, run = self.order.time[i][cell], self.weight[i][cell], self.order.run[i][cell]
-            for a, e in _slices(weight, time):
-                found.append((int(time[a]), i, a, e, int(weight[a])))
-            for a, e in _slices(weight, run) if program.gates else ():
-                if time[a] != time[e - 1]:
-                    stretches.append((int(time[a]), i, a, e, int(weight[a])))
-        found.sort()
-        batches = np.asarray([entry[1:] for entry in found], np.int64).reshape(-1, 4)
-        turns = np.asarray([entry[0] for entry in found], np.int64)
-        hoists: list[tuple[int, ...]] = []
-        for turn, i, a, e, w in stretches:
-            first = int(np.searchsorted(turns, turn))
-            early = [j for j, can in enumerate(self.order.hoisted[i]) if can]
-            early += [len(programs[i].sources)] * bool(programs[i].joined)
-            # Something must be left for the recurrence, whose batches add to what was hoisted.
-            hoists += [(first, i, j, a, e, w) for j in early]
-        return batches, np.asarray(sorted(hoists), np.int64).reshape(-1, 6)
+    @property
+    def batches(self) -> Array:
+        """The batches in order of execution: rows of one turn that use one weight."""
+        found: list[tuple[int, ...]] = []
+        for i, (cell, _) in enumerate(self.rows):
+            if len(cell):
+                time, weight = self.order.time[i][cell], self.weight[i][cell]
+                found += [(int(time[a]), i, a, e, int(weight[a])) for a, e in _slices(weight, time)]
+        batches = np.zeros(len(found), BATCH)
+        for n, (_, *batch) in enumerate(sorted(found)):
+            batches[n] = tuple(batch)
+        return batches
 
-    def _wraps(self, batches: Ints) -> Ints:
-        """Copies from the far end to the rows of what enters: (after which batch, storage, source row, boundary row)."""
-        found: list[Ints] = []
+    @property
+    def wraps(self) -> Ints:
+        """What is added to what enters: ``[n, 3]`` of (storage, row at the far end, boundary row)."""
+        pairs = [np.zeros((0, 3), np.int64)]
         for name, transform in self.spec.transforms.items():
             if transform.start != "wrap":
                 continue
@@ -238,25 +179,22 @@ class _LaneBuilder:
             exists &= (at < self.extents[example])[:, [d for d in range(len(self.sizes)) if d != axis]].all(axis=1)
             to = self.entry_rows(transform, at, example)[exists]
             rows = self.find(transform, there[exists], example[exists])
-            mine = np.flatnonzero(batches[:, 0] == boundary.storage)
-            by_row = mine[np.argsort(batches[mine, 1])]
-            after = by_row[np.searchsorted(batches[by_row, 2], rows, side="right")]
-            found.append(np.stack([after, np.full(len(rows), boundary.storage), rows, to], axis=1))
-        wraps = np.concatenate(found) if found else np.zeros((0, 4), np.int64)
-        return wraps[np.argsort(wraps[:, 0], kind="stable")]
+            pairs.append(np.stack([np.full(len(rows), boundary.storage), rows, to], axis=1))
+        return np.concatenate(pairs)
 
-    def _taps(self, output: Output) -> tuple[Tap, ...]:
-        taps: list[Tap] = []
-        for tap in output.reads:
-            transform = self.spec.transforms[tap.transform]
-            where, exists = output_points(self.spec, output, transform, self.sizes, self.extents)
-            example = np.broadcast_to(np.arange(self.batch).reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
-            rows = np.full(exists.shape, -1, np.int64)
-            rows[exists] = self.find(transform, where[exists], example[exists])
-            found = rows[rows >= 0]
-            once = len(np.unique(found)) == len(found)
-            taps.append(Tap(self.storage[self.number[tap.transform]], tap.memory, rows, found.size == rows.size, once))
-        return tuple(taps)
+    @property
+    def outputs(self) -> tuple[Reading, ...]:
+        """What every read of every output finds, in the order of declaration."""
+        found: list[Reading] = []
+        for output in self.spec.outputs.values():
+            for tap in output.reads:
+                transform = self.spec.transforms[tap.transform]
+                where, exists = output_points(self.spec, output, transform, self.sizes, self.extents)
+                example = np.broadcast_to(np.arange(self.batch).reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
+                rows = np.full(exists.shape, -1, np.int64)
+                rows[exists] = self.find(transform, where[exists], example[exists])
+                found.append(Reading(self.storage[self.number[tap.transform]], tap.memory, rows))
+        return tuple(found)
 
 
 def _slices(*keys: Ints) -> list[tuple[int, int]]:

@@ -14,7 +14,6 @@ import networkx as nx
 import numpy as np
 
 from gridc.language.lattice import Ints, points
-from gridc.language.spec import GridSpec
 from gridc.scheduling.graph import Cycle, StepGraph, longest_paths
 
 
@@ -31,7 +30,7 @@ class Order:
 
 def orders(graph: StepGraph) -> Iterator[Order]:
     """Every valid order that gridc knows for a grid: wavefronts of cells and of steps, then level by level."""
-    work = _contracted(graph)
+    work = contract(graph)
     for outer in (None, *range(len(graph.sizes))):
         if outer is not None and graph.sizes[outer] == 1:
             continue
@@ -48,7 +47,7 @@ def orders(graph: StepGraph) -> Iterator[Order]:
             yield _order(work, stages, levels, f"wavefronts of steps{',' * bool(where)}{where}")
 
 
-def _contracted(graph: StepGraph) -> StepGraph:
+def contract(graph: StepGraph) -> StepGraph:
     """The graph without relayed `pass` steps: whoever reads one waits for what it hands on instead."""
     passes = [i for i, t in enumerate(graph.spec.transforms.values()) if t.relayed]
     if not passes:
@@ -155,14 +154,14 @@ def product_seconds(rows: np.ndarray | float, inner: int, columns: int) -> np.nd
     return CALL + 2.0 * (rows + NARROW) * inner * columns / RATE
 
 
-def seconds(spec: GridSpec, order: Order, weight: tuple[Ints, ...], batch: float) -> float:
-    """The model's time of one forward sweep on one core; ``weight[t][cell]`` tells which weights a step uses."""
-    total = 0.0
+def seconds(graph: StepGraph, order: Order, batch: float) -> float:
+    """The model's time of one forward sweep of so many examples on one core."""
+    spec, total = graph.spec, 0.0
     for i, transform in enumerate(spec.transforms.values()):
         columns = len(transform.gates) * transform.hidden
         if not columns:
             continue
-        own = weight[i]
+        own = graph.weights[i]
         weights = int(own.max(initial=0)) + 1
         _, widths = np.unique(order.time[i] * weights + own, return_counts=True)
         stretches, lengths = np.unique(order.run[i] * weights + own, return_counts=True)
@@ -177,6 +176,6 @@ def seconds(spec: GridSpec, order: Order, weight: tuple[Ints, ...], batch: float
     return total
 
 
-def cheapest(graph: StepGraph, weight: tuple[Ints, ...], batch: float) -> Order:
-    """The order that the cost model prefers."""
-    return min(orders(graph), key=lambda order: seconds(graph.spec, order, weight, batch))
+def cheapest(graph: StepGraph, batch: float) -> Order:
+    """The order that the cost model prefers for so many examples."""
+    return min(orders(graph), key=lambda order: seconds(graph, order, batch))

@@ -1,9 +1,26 @@
-"""What a sweep computes, as arrays of integers: the rows of each transform, what they read, and in which batches they run."""
+"""What a sweep computes: rows of vectors, and the instructions that fill them; it prints as a listing.
+
+A *row* is the update of one transform at one cell for one example.  Transform t keeps its vectors in an array of ``rows``
+computed rows, in order of weights and then of execution, and after them ``boundary`` rows of what enters the grid.
+
+============  ======================================================================================================
+instruction   what it does
+============  ======================================================================================================
+``product``   multiplies what rows ``first:end`` read in blocks ``low:high`` by those rows of weight ``weight``; ``adds`` to
+              their pre-activations, or makes them
+``cell``      applies the transform's rule to the pre-activations of rows ``first:end``
+``copy``      rows ``first:end`` become what they read (a ``pass``)
+``wrap``      adds row ``source`` of a transform's vectors to row ``target``, which stands for what enters
+============  ======================================================================================================
+
+Blocks are numbered over all transforms: of each its reads, then its joined inputs (``block_starts``).
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,87 +30,146 @@ from gridc.tables import cells
 
 Array = np.ndarray[Any, Any]
 Shapes = list[tuple[int, int]]
-PRODUCT, CELL, COPY, WRAP = range(4)  # kinds of step: kind, transform, first row, end row, weight, first block, end block, beta
-CHUNKS = (64, 256)  # rows of a chunk, at least and at most
+KINDS = ("product", "cell", "copy", "wrap")
+PRODUCT, CELL, COPY, WRAP = range(len(KINDS))
+
+
+def _record(names: str) -> np.dtype[Any]:
+    return np.dtype([(name, np.int64) for name in names.split()])
+
+
+INSTRUCTION = _record("kind transform first end weight low high adds source target")
+BATCH = _record("transform first end weight")
+"""Rows that a cell or a copy makes at once."""
+CHUNK = _record("transform weight first end step adds")
+"""Rows whose part of their weight's gradient can be made at once, once instruction ``step`` is done on the way back."""
+CHUNKS = (64, 256)
+"""Rows of a chunk, at least and at most."""
 
 
 @dataclass(frozen=True)
 class TransformProgram:
-    """What one transform computes in a lane; see ``Program``."""
+    """What one transform computes; index arrays are int64 and contiguous."""
 
     cell: str
     options: cells.Options
     dimensions: int
+    """Along how many it travels."""
     hidden: int
     gates: int
     sources: tuple[int, ...]
+    """Of each read the transform among whose rows it finds what it reads."""
     joined: tuple[int, ...]
+    """The width of each joined input."""
     rows: int
     boundary: int
     read_rows: tuple[Array, ...]
+    """Of each read ``[rows]``, the row found."""
     memory_rows: tuple[Array, ...]
+    """Of each own dimension ``[rows]``, the row of the own state that enters."""
     joined_rows: tuple[Array, ...]
+    """Of each joined input ``[rows]``, the row of its array; -1 stands for zeros."""
     weight_ends: Array
+    """``[weights + 1]``: rows ``weight_ends[w]:weight_ends[w + 1]`` use weight w."""
+    stretch: Array | None = None
+    """``[rows]``: rows of one stretch have what they read ``early`` before the first of them is computed."""
+    early: tuple[bool, ...] = ()
+    """Of each read, whether it is found that early; joined inputs always are."""
 
     @property
     def width(self) -> int:
         """Columns of the pre-activations."""
         return self.gates * self.hidden
 
+    @property
+    def blocks(self) -> int:
+        """How many vectors a row reads."""
+        return len(self.sources) + len(self.joined)
+
+    @property
+    def extent(self) -> int:
+        """Rows of its array, computed ones and what enters."""
+        return self.rows + self.boundary
+
+    @property
+    def memory(self) -> bool:
+        """Whether it keeps a memory beside its hidden vector."""
+        return cells.CELLS[self.cell].memory
+
+    @property
+    def state(self) -> int:
+        """Numbers of a row's vectors."""
+        return self.hidden * (1 + self.memory)
+
+    @property
+    def carried_rows(self) -> tuple[Array, ...]:
+        """The rows of the own state at which its rule looks."""
+        if self.memory:
+            return self.memory_rows
+        return self.memory_rows[:1] if cells.CELLS[self.cell].uses_hidden else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """One lane.
+    """Instructions over the rows of every transform.
 
-    A row is the update of one transform at one cell for one example.  Transform t keeps its vectors in an array of ``rows``
-    computed rows in order of storage and then ``boundary`` rows of what enters the grid.  ``read_rows`` and ``joined_rows``
-    (-1: zeros) say for every row where each read is found, ``memory_rows`` where in the own state the entering vectors are;
-    rows ``weight_ends[w]:weight_ends[w + 1]`` use weight w.
-
-    ``batches``: (transform, first row, end row, weight) in order of execution.  ``hoists``: (before batch, transform, block,
-    first row, end row, weight): that block's part of these rows' pre-activations is made then, as one product (block j
-    is read j, and the number of reads stands for all joined inputs).  ``wraps``: (after batch, transform, source row,
-    boundary row): adds a computed state to what enters at a boundary row.
-    """
+    ``wraps`` ``[n, 3]`` (transform, source row, boundary row) is what the wrap instructions must do: to each of these
+    boundary rows one computed row is added before anything reads it."""
 
     transforms: tuple[TransformProgram, ...]
-    batches: Array
-    hoists: Array = field(default_factory=lambda: np.zeros((0, 6), np.int64))
-    wraps: Array = field(default_factory=lambda: np.zeros((0, 4), np.int64))
+    instructions: Array
+    wraps: Array = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+
+    def __str__(self) -> str:
+        return "\n".join(listing(self))
 
     def widths(self, t: int) -> list[int]:
-        """Columns of each block of transform t's ``Z``."""
+        """Columns of each block of what transform t reads."""
         own = self.transforms[t]
         return [*(self.transforms[source].hidden for source in own.sources), *own.joined]
 
     @functools.cached_property
     def block_starts(self) -> list[int]:
         """Index of each transform's first block among all blocks, and their number."""
-        return np.cumsum([0, *(len(p.sources) + len(p.joined) for p in self.transforms)]).tolist()
+        return np.cumsum([0, *(p.blocks for p in self.transforms)]).tolist()
+
+    @functools.cached_property
+    def batches(self) -> Array:
+        """The rows that cells and copies make, in order of execution."""
+        made = self.instructions[np.isin(self.instructions["kind"], (CELL, COPY))]
+        batches = np.zeros(len(made), BATCH)
+        for name in BATCH.names or ():
+            batches[name] = made[name]
+        return batches
 
     @functools.cached_property
     def steps(self) -> Array:
-        """What compiled code runs; made once, after a check of every row that it will touch."""
-        _check(self)
-        return np.array(_unfold(self), np.int64).reshape(-1, 8)
+        """The instructions as compiled code takes them; made once, after a check of every row that it will touch."""
+        check_bounds(self)
+        return np.ascontiguousarray(self.instructions)
+
+    def used(self, t: int, *kinds: int) -> Array:
+        """The weights that transform t's instructions of these kinds use, in order."""
+        steps = self.instructions
+        return steps["weight"][np.isin(steps["kind"], kinds) & (steps["transform"] == t)]
 
     @functools.cached_property
     def chunks(self) -> Array:
-        """Rows whose part of their weight's gradient can be made at once, in the order in which the way back completes them:
-        (transform, weight, first row, end, the step that completes them, whether it is not the weight's first)."""
+        """The chunks in the order in which the way back completes them."""
+        steps = self.instructions
         found: list[tuple[int, ...]] = []
         for t, own in enumerate(self.transforms):
             done = np.zeros(own.rows, np.int64)
-            for step in np.flatnonzero((self.steps[:, 0] == CELL) & (self.steps[:, 1] == t)):
-                done[self.steps[step, 2] : self.steps[step, 3]] = step
+            for step in np.flatnonzero((steps["kind"] == CELL) & (steps["transform"] == t)):
+                done[steps["first"][step] : steps["end"][step]] = step
             size = min(CHUNKS[1], max(CHUNKS[0], own.rows // 16))
             for weight, (low, high) in enumerate(itertools.pairwise(own.weight_ends.tolist() if own.gates else ())):
                 for first in range(low, high, size) if high > low else (low,):
                     rows = done[first : min(first + size, high)]
-                    found.append((t, weight, first, first + len(rows), int(rows.min(initial=len(self.steps)))))
+                    found.append((t, weight, first, first + len(rows), int(rows.min(initial=len(steps)))))
         found.sort(key=lambda chunk: -chunk[4])
-        chunks = np.ones((len(found), 6), np.int64)
         begun: set[tuple[int, ...]] = set()
+        chunks = np.zeros(len(found), CHUNK)
         for n, chunk in enumerate(found):
             chunks[n] = (*chunk, chunk[:2] in begun)
             begun.add(chunk[:2])
@@ -101,13 +177,11 @@ class Program:
 
     @functools.cached_property
     def slots(self) -> list[int]:
-        """How many of each transform's weights must lie packed at once: one, where the steps use them one after the other, and
-        none where a step alone uses each."""
+        """How many of each transform's weights must lie packed at once: one, where the products use them one after the other,
+        and none where a product alone uses each."""
         found: list[int] = []
-        steps = self.steps[self.steps[:, 0] == PRODUCT]
         for t, own in enumerate(self.transforms):
-            used = steps[steps[:, 1] == t, 4]
-            count = len(own.weight_ends) - 1
+            used, count = self.used(t, PRODUCT), len(own.weight_ends) - 1
             alone = len(used) == len(np.unique(used))
             found.append(0 if alone else 1 if int((np.diff(used) != 0).sum()) < count else count)
         return found
@@ -115,25 +189,21 @@ class Program:
     @functools.cached_property
     def in_turn(self) -> list[bool]:
         """Whether each transform is done with one of its weights, products and cells, before it begins with the next."""
-        steps = self.steps[(self.steps[:, 0] == PRODUCT) | (self.steps[:, 0] == CELL)]
-        found: list[bool] = []
-        for t in range(len(self.transforms)):
-            used = steps[steps[:, 1] == t, 4]
-            found.append(int((np.diff(used) != 0).sum()) < len(np.unique(used)))
-        return found
+        used = [self.used(t, PRODUCT, CELL) for t in range(len(self.transforms))]
+        return [int((np.diff(each) != 0).sum()) < len(np.unique(each)) for each in used]
 
     @functools.cached_property
     def scratch(self) -> int:
         """Most numbers that the adjoint of one product makes."""
-        widths = [width for t in range(len(self.transforms)) for width in self.widths(t)]
-        products = [step for step in self.steps.tolist() if step[0] == PRODUCT]
-        return max(((end - first) * sum(widths[low:high]) for _, _, first, end, _, low, high, _ in products), default=0)
+        ends = np.cumsum([0, *(width for t in range(len(self.transforms)) for width in self.widths(t))])
+        made = self.instructions[self.instructions["kind"] == PRODUCT]
+        return int(((made["end"] - made["first"]) * (ends[made["high"]] - ends[made["low"]])).max(initial=0))
 
     @property
     def shapes(self) -> tuple[Shapes, Shapes, Shapes, Shapes]:
         """Those of hidden vectors, memories, inputs and pre-activations, ``[rows, numbers]`` for each transform."""
-        hidden = [(p.rows + p.boundary, p.hidden) for p in self.transforms]
-        memory = [(h[0] if cells.CELLS[p.cell].memory else 0, h[1]) for p, h in zip(self.transforms, hidden, strict=True)]
+        hidden = [(p.extent, p.hidden) for p in self.transforms]
+        memory = [(p.extent * p.memory, p.hidden) for p in self.transforms]
         inputs = [(p.rows if p.gates else 0, sum(self.widths(t))) for t, p in enumerate(self.transforms)]
         return hidden, memory, inputs, [(p.rows, p.width) for p in self.transforms]
 
@@ -156,79 +226,77 @@ def total(*shapes: Shapes) -> int:
     return sum(rows * columns for group in shapes for rows, columns in group)
 
 
-def _check(program: Program) -> None:
-    """Compiled code looks at no bounds: refuses what would leave them."""
+def instructions(rows: list[dict[str, int]]) -> Array:
+    """Instructions from their fields by name; what is left out is 0."""
+    table = np.zeros(len(rows), INSTRUCTION)
+    for n, row in enumerate(rows):
+        for name, value in row.items():
+            table[n][name] = value
+    return table
+
+
+# -- as text -----------------------------------------------------------------------------------------------------------
+
+
+def listing(program: Program, names: list[str] | None = None) -> Iterator[str]:
+    """A line for each transform's array and each instruction; ``names`` are the transforms'."""
+    names = names or [f"t{t}" for t in range(len(program.transforms))]
+    for name, p in zip(names, program.transforms, strict=True):
+        reads = ", ".join([*(names[source] for source in p.sources), *(f"input of {width}" for width in p.joined)])
+        weights = f" in {len(p.weight_ends) - 1} weights" if len(p.weight_ends) > 2 else ""
+        yield f"{name}[{p.rows} + {p.boundary} of {p.hidden}]  {p.cell}{weights}, reads {reads or 'nothing'}"
+    for n, step in enumerate(program.instructions):
+        t = int(step["transform"])
+        name, rows = names[t], f"{int(step['first'])}:{int(step['end'])}"
+        if step["kind"] == PRODUCT:
+            start, weights = program.block_starts[t], len(program.transforms[t].weight_ends) > 2
+            blocks = f"{int(step['low']) - start}:{int(step['high']) - start}"
+            weight = f"W[{int(step['weight'])}]" if weights else "W"
+            yield f"{n:>5}  product  {name}.a[{rows}] {'+=' if step['adds'] else ' ='} {name}.z[{rows}, {blocks}] @ {weight}"
+        elif step["kind"] == WRAP:
+            yield f"{n:>5}  wrap     {name}[{int(step['target'])}] += {name}[{int(step['source'])}]"
+        else:
+            kind = "cell" if step["kind"] == CELL else "copy"
+            yield f"{n:>5}  {kind:<7}  {name}[{rows}]"
+
+
+# -- what must hold ----------------------------------------------------------------------------------------------------
+
+
+def check_bounds(program: Program) -> None:
+    """Refuse a program whose instructions would touch what lies outside its arrays; compiled code looks at no bounds.
+
+    Raises ValueError that names the transform."""
 
     def within(index: Array, count: int, low: int, high: int) -> bool:
         good = index.dtype == np.int64 and index.flags.c_contiguous and index.shape == (count,)
         return good and (count == 0 or (int(index.min()) >= low and int(index.max()) < high))
 
-    extents = [p.rows + p.boundary for p in program.transforms]
+    extents = [p.extent for p in program.transforms]
+    steps, starts = program.instructions, program.block_starts
+    if steps.dtype != INSTRUCTION or not bool(np.isin(steps["kind"], range(len(KINDS))).all()):
+        raise ValueError("a program is an array of instructions")
+    if len(steps) and not (int(steps["transform"].min()) >= 0 and int(steps["transform"].max()) < len(program.transforms)):
+        raise ValueError("this program has an instruction of a transform that it does not have")
     for t, p in enumerate(program.transforms):
+        cell, carried = cells.CELLS[p.cell], p.carried_rows
         reads = zip(p.read_rows, p.sources, strict=True)
         sound = all(within(index, p.rows, 0, extents[source]) for index, source in reads)
-        cell = cells.CELLS[p.cell]
-        entering = p.memory_rows if cell.memory else p.memory_rows[:1] if cell.uses_hidden else ()
-        sound = sound and len(p.memory_rows) >= len(entering) == (p.dimensions if cell.memory else int(cell.uses_hidden))
-        sound = sound and all(within(index, p.rows, 0, extents[t]) for index in entering)
+        sound = sound and len(carried) == (p.dimensions if cell.memory else int(cell.uses_hidden))
+        sound = sound and all(within(index, p.rows, 0, extents[t]) for index in carried)
         sound = sound and all(within(index, p.rows, -1, 2**62) for index in p.joined_rows)
         ends = p.weight_ends
         sound = sound and ends.dtype == np.int64 and ends[0] == 0 and ends[-1] == p.rows and bool((np.diff(ends) >= 0).all())
-        mine = [batch for batch in np.asarray(program.batches).tolist() if batch[0] == t]
-        mine += [(t, first, end, w) for _, u, _, first, end, w in np.asarray(program.hoists).tolist() if u == t]
-        sound = sound and all(0 <= w < max(1, len(ends) - 1) and 0 <= first <= end <= p.rows for _, first, end, w in mine)
+        mine = steps[steps["transform"] == t]
+        work = mine[mine["kind"] != WRAP]
+        first, end, weight = work["first"], work["end"], work["weight"]
+        sound = sound and bool(((first >= 0) & (first <= end) & (end <= p.rows)).all())
+        sound = sound and bool(((weight >= 0) & (weight < max(1, len(ends) - 1))).all())
+        blocks = mine[mine["kind"] == PRODUCT]
+        sound = sound and bool(((blocks["low"] >= starts[t]) & (blocks["low"] < blocks["high"])).all())
+        sound = sound and bool((blocks["high"] <= starts[t + 1]).all())
+        wraps = mine[mine["kind"] == WRAP]
+        for name in ("source", "target"):
+            sound = sound and bool(((wraps[name] >= 0) & (wraps[name] < extents[t])).all())
         if not sound:
-            raise ValueError(f"transform {t} ({p.cell}) of this program has rows or weights out of bounds")
-    for _, t, source, target in np.asarray(program.wraps).tolist():
-        if not (0 <= source < extents[t] and 0 <= target < extents[t]):
-            raise ValueError(f"a wrap of transform {t} is out of bounds")
-
-
-def _unfold(program: Program) -> list[tuple[int, ...]]:
-    starts = program.block_starts
-    hoists: list[list[int]] = sorted(np.asarray(program.hoists).tolist())
-    wraps: list[list[int]] = sorted(np.asarray(program.wraps).tolist())
-    batches: list[list[int]] = np.asarray(program.batches).tolist()
-    hoisted = {hoist[1] for hoist in hoists}
-    shapes = {t: (p.rows, len(p.sources) + 1) for t, p in enumerate(program.transforms) if t in hoisted}
-    done = {t: np.zeros(shape, bool) for t, shape in shapes.items()}
-    steps: list[tuple[int, ...]] = []
-    h = w = 0
-    for index, (t, first, end, weight) in enumerate([*batches, (0, 0, 0, 0)]):  # after the last batch, too, something may wrap
-        while w < len(wraps) and wraps[w][0] < index:
-            steps.append((WRAP, wraps[w][1], wraps[w][2], wraps[w][3], 0, 0, 0, 0))
-            w += 1
-        if index == len(batches):
-            break
-        while h < len(hoists) and hoists[h][0] <= index:
-            _, u, block, a, e, hoisted_weight = hoists[h]
-            reads, last = len(program.transforms[u].sources), starts[u + 1]
-            blocks = (starts[u] + block, starts[u] + block + 1 if block < reads else last)
-            if e > a and blocks[1] > blocks[0]:
-                steps.append((PRODUCT, u, a, e, hoisted_weight, *blocks, int(done[u][a].any())))
-                done[u][a:e, block] = True
-            h += 1
-        own = program.transforms[t]
-        if end > first:
-            if own.gates == 0:
-                steps.append((COPY, t, first, end, weight, starts[t], starts[t] + 1, 0))
-            else:
-                steps += _products(program, t, first, end, weight, done[t][first] if t in done else None)
-                steps.append((CELL, t, first, end, weight, 0, 0, 0))
-    return steps
-
-
-def _products(program: Program, t: int, first: int, end: int, weight: int, hoisted: Array | None) -> list[tuple[int, ...]]:
-    """The products that a batch still needs: runs of neighbouring blocks that are not hoisted."""
-    own, start = program.transforms[t], program.block_starts[t]
-    reads, total = len(own.sources), len(own.sources) + len(own.joined)
-    free = [b for b in range(total) if hoisted is None or not hoisted[min(b, reads)]]
-    steps: list[tuple[int, ...]] = []
-    beta = 0 if hoisted is None else int(hoisted.any())
-    while free:
-        run = 1
-        while run < len(free) and free[run] == free[0] + run:
-            run += 1
-        steps.append((PRODUCT, t, first, end, weight, start + free[0], start + free[0] + run, beta))
-        free, beta = free[run:], 1
-    return steps
+            raise ValueError(f"transform {t} ({p.cell}) of this program has rows, blocks or weights out of bounds")

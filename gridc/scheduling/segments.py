@@ -1,9 +1,9 @@
-"""A sweep that keeps little: cut into segments, of which only what later ones read is kept, and run again when it is needed.
+"""A sweep in segments: whole, or cut so that only what later segments read is kept, and run again when it is needed.
 
 A segment is a program of its own.  Its rows are those of some consecutive batches, in their old order; whatever it reads from
 earlier segments comes in through its boundary rows, after them what enters the grid.  One workspace, large enough for any
 segment, serves all of them.  The rows that a segment reads from earlier ones (it *lives on* them) are the tape; on the way
-back their gradients take their places.
+back their gradients take their places.  A sweep that keeps everything is one segment, which lives on nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import TypeAlias
 import numpy as np
 
 from gridc.language.lattice import Ints
-from gridc.scheduling import layout
-from gridc.scheduling.layout import Boundary
+from gridc.scheduling.layout import Boundary, Layout, Reading
+from gridc.scheduling.passes import assemble, hoist, wrap
 from gridc.scheduling.program import Array, Program, TransformProgram
-from gridc.tables import cells
 
 Range: TypeAlias = "slice[int, int, None]"
+Rows: TypeAlias = "slice[int, int, None] | Ints"
+"""Rows of an array: a stretch of it, which is a view, or one by one."""
 FEWER = 3.0
 """Memory hardly changes near its least; so many times fewer segments than there run faster."""
 
@@ -33,8 +34,8 @@ class Entrance:
 
     transform: str
     storage: int
-    rows: Ints
-    places: Ints
+    rows: Rows
+    places: Rows
     start: int
 
 
@@ -50,48 +51,87 @@ class Handover:
 
 @dataclass(frozen=True)
 class Tap:
-    """What a segment gives to read number ``number`` of the outputs: rows, and their places in what is read.  A `pass` may
-    hand one row to several places."""
+    """What a segment gives to read number ``number`` of the outputs: rows of a storage, or of its memories, and their places
+    in what is read, ``[examples × axes × cells]``."""
 
     number: int
     storage: int
     memory: bool
     rows: Ints
-    places: Ints
+    places: Rows
     unique: bool
+    """Whether no row is read twice, as a `pass` hands one vector to several cells."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """``live`` counts, per storage, the rows from earlier segments, first among the boundary rows; of each transform's weights
-    it uses those of ``weights``."""
+    """A program, and what passes between it and the rest of the sweep."""
 
     program: Program
     live: tuple[int, ...]
+    """Per storage, how many rows it reads from earlier segments; they are the first boundary rows."""
     weights: tuple[Range, ...]
+    """Of each transform's weights those that it uses."""
     entrances: tuple[Entrance, ...]
     handovers: tuple[Handover, ...]
     taps: tuple[Tap, ...]
 
+    def read(self) -> list[Array]:
+        """Per storage the rows that are looked at when the program has run."""
+        looked: list[list[Array]] = [[np.zeros(0, np.int64)] for _ in self.program.transforms]
+        for each in (*self.taps, *self.handovers):
+            looked[each.storage].append(each.rows)
+        return [np.concatenate(rows) for rows in looked]
+
 
 @dataclass(frozen=True)
 class Lane:
-    """The segments for some of the examples; ``taps`` are the shapes of what the outputs read, without the units."""
+    """The sweep over some of the examples."""
 
-    examples: slice
+    examples: Range
     segments: tuple[Segment, ...]
     taps: tuple[tuple[int, ...], ...]
+    """The shapes of what the outputs read, ``[examples, *axes, cells]``."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it keeps everything."""
+        return len(self.segments) == 1
+
+    def room(self) -> tuple[int, int]:
+        """How many numbers its tape and its slopes hold: what all segments live on, and the largest segment."""
+        each = [segment.program.sizes for segment in self.segments]
+        kept = sum(n * p.state for s in self.segments for n, p in zip(s.live, s.program.transforms, strict=True))
+        return kept + max(tape for tape, _ in each), max(slopes for _, slopes in each)
 
 
-@dataclass(frozen=True)
-class Layout:
-    sizes: tuple[int, ...]
-    batch: int
-    order: str
-    lanes: tuple[Lane, ...]
+def one(layout: Layout, examples: Range) -> Lane:
+    """The whole sweep as one segment."""
+    program = hoist(wrap(assemble(layout.transforms, layout.batches, layout.wraps)))
+    entrances = [Entrance(b.transform, b.storage, slice(b.first, b.start), slice(0, b.count), b.start) for b in layout.boundaries]
+    taps: list[Tap] = []
+    for number, reading in enumerate(layout.outputs):
+        flat = reading.rows.ravel()
+        places = np.flatnonzero(flat >= 0)
+        rows = flat[places]
+        everywhere: Rows = slice(0, len(flat)) if len(places) == len(flat) else places
+        taps.append(Tap(number, reading.storage, reading.memory, rows, everywhere, len(np.unique(rows)) == len(rows)))
+    weights = tuple(slice(0, len(p.weight_ends) - 1) for p in program.transforms)
+    segment = Segment(program, (0,) * len(program.transforms), weights, tuple(entrances), (), tuple(taps))
+    return Lane(examples, (segment,), tuple(reading.rows.shape for reading in layout.outputs))
 
 
-# -- planning ------------------------------------------------------------------------------------------------------
+def cut(layout: Layout, examples: Range, count: int | None = None) -> Lane:
+    """The sweep in so many segments, or in as many as keep little."""
+    program = wrap(assemble(layout.transforms, layout.batches, layout.wraps))
+    count = number(program) if count is None else count
+    owner = _owners(program, count)
+    count = max((int(own.max(initial=0)) for own in owner), default=0) + 1
+    if count == 1:
+        return one(layout, examples)
+    cutter = _Cutter(program, layout.boundaries, owner, layout.outputs, count)
+    segments = tuple(cutter.segment(s) for s in range(count))
+    return Lane(examples, segments, tuple(reading.rows.shape for reading in layout.outputs))
 
 
 def number(program: Program) -> int:
@@ -101,45 +141,18 @@ def number(program: Program) -> int:
     if batches < first:
         return 1
     owner = _owners(program, first)
-    per_row = [_state(p) for p in program.transforms]
     live = 0
-    for u, keys in enumerate(_live(program, owner)):
-        live += int((keys % _extent(program.transforms[u]) < program.transforms[u].rows).sum()) * per_row[u]
+    for p, keys in zip(program.transforms, _live(program, owner), strict=True):
+        live += int((keys % p.extent < p.rows).sum()) * p.state
     best = math.sqrt(int(_numbers(program).sum()) * (first - 1) / max(live, 1))
     return max(1, min(round(best / FEWER), batches))
 
 
-def cut(lane: layout.Lane) -> Lane:
-    """A lane's program in segments."""
-    program = lane.program
-    owner = _owners(program, number(program))
-    count = max((int(own.max(initial=0)) for own in owner), default=0) + 1
-    taps = [tap for reads in lane.taps.values() for tap in reads]
-    cutter = _Cutter(lane, owner, taps, count)
-    return Lane(lane.examples, tuple(cutter.segment(s) for s in range(count)), tuple(tap.rows.shape for tap in taps))
-
-
-def room(lane: Lane) -> tuple[int, int]:
-    """How many numbers the tape and the slopes of a lane hold."""
-    each = [segment.program.sizes for segment in lane.segments]
-    kept = sum(n * _state(p) for s in lane.segments for n, p in zip(s.live, s.program.transforms, strict=True))
-    return kept + max(a for a, _ in each), max(b for _, b in each)
-
-
-def _extent(own: TransformProgram) -> int:
-    return own.rows + own.boundary
-
-
-def _state(own: TransformProgram) -> int:
-    """Numbers of a row's state."""
-    return own.hidden * (2 if cells.CELLS[own.cell].memory else 1)
-
-
 def _numbers(program: Program) -> Ints:
     """What each batch works with."""
-    per_row = [2 * _state(p) + (sum(program.widths(t)) if p.gates else 0) + p.width for t, p in enumerate(program.transforms)]
+    per_row = [2 * p.state + (sum(program.widths(t)) if p.gates else 0) + p.width for t, p in enumerate(program.transforms)]
     batches = program.batches
-    return (batches[:, 2] - batches[:, 1]) * np.asarray(per_row, np.int64)[batches[:, 0]]
+    return (batches["end"] - batches["first"]) * np.asarray(per_row, np.int64)[batches["transform"]]
 
 
 def _owners(program: Program, count: int) -> list[Ints]:
@@ -148,29 +161,23 @@ def _owners(program: Program, count: int) -> list[Ints]:
     middle = np.cumsum(numbers) - numbers / 2
     of_batch = np.minimum(count - 1, (count * middle / max(1, int(numbers.sum()))).astype(np.int64))
     _, of_batch = np.unique(of_batch, return_inverse=True)
-    owner = [np.full(_extent(p), -1, np.int64) for p in program.transforms]
+    owner = [np.full(p.extent, -1, np.int64) for p in program.transforms]
     for (t, first, end, _), segment in zip(program.batches.tolist(), of_batch.tolist(), strict=True):
         owner[t][first:end] = segment
     return owner
 
 
-def _entering(own: TransformProgram) -> tuple[Array, ...]:
-    """The memory rows that a cell does look at."""
-    cell = cells.CELLS[own.cell]
-    return own.memory_rows if cell.memory else own.memory_rows[:1] if cell.uses_hidden else ()
-
-
-def _live(program: Program, owner: list[Ints], taps: Sequence[layout.Tap] = ()) -> list[Ints]:
+def _live(program: Program, owner: list[Ints], outputs: Sequence[Reading] = ()) -> list[Ints]:
     """Per storage, sorted: ``segment * extent + row`` of every row that a segment reads and does not compute."""
     found: list[list[Ints]] = [[] for _ in program.transforms]
     wrapped = _wrapped(program)
     for t, own in enumerate(program.transforms):
         reader = owner[t][: own.rows]
-        reads = [*zip(own.sources, own.read_rows, strict=True), *((t, index) for index in _entering(own))]
+        reads = [*zip(own.sources, own.read_rows, strict=True), *((t, index) for index in own.carried_rows)]
         for u, index in reads:
             outside = owner[u][index] != reader
-            found[u].append(reader[outside] * _extent(program.transforms[u]) + index[outside])
-    for u, _, rows, *_ in taps:
+            found[u].append(reader[outside] * program.transforms[u].extent + index[outside])
+    for u, _, rows in ((reading.storage, reading.memory, reading.rows) for reading in outputs):
         flat = rows[rows >= 0]
         flat = flat[owner[u][flat] < 0]
         found[u].append(_homes(owner[u], wrapped[u])[flat] * len(owner[u]) + flat)
@@ -186,8 +193,8 @@ def _live(program: Program, owner: list[Ints], taps: Sequence[layout.Tap] = ()) 
 
 def _wrapped(program: Program) -> list[Ints]:
     """Per storage, for each boundary row the computed row that is added to it, and -1 for every other row."""
-    found = [np.full(_extent(own), -1, np.int64) for own in program.transforms]
-    for _, u, source, target in program.wraps.tolist():
+    found = [np.full(own.extent, -1, np.int64) for own in program.transforms]
+    for u, source, target in program.wraps.tolist():
         found[u][target] = source
     return found
 
@@ -200,19 +207,20 @@ def _homes(owner: Ints, wrapped: Ints) -> Ints:
 class _Cutter:
     """Makes the segments of one lane, whose rows have these owners."""
 
-    def __init__(self, lane: layout.Lane, owner: list[Ints], taps: Sequence[layout.Tap], count: int):
-        self.lane, self.program, self.owner, self.taps, self.count = lane, lane.program, owner, taps, count
-        self.live = _live(lane.program, owner, taps)
+    def __init__(
+        self, program: Program, boundaries: Sequence[Boundary], owner: list[Ints], outputs: Sequence[Reading], count: int
+    ):  # fmt: skip
+        self.program, self.boundaries, self.owner, self.outputs, self.count = program, boundaries, owner, outputs, count
+        self.live = _live(program, owner, outputs)
         self.place = [np.zeros(len(own), np.int64) for own in owner]  # of each row among those of its segment
         self.mine: list[list[Ints]] = []
         for u, own in enumerate(owner):
             self.mine.append([np.flatnonzero(own == s) for s in range(count)])
             for rows in self.mine[u]:
                 self.place[u][rows] = np.arange(len(rows))
-        self.wrapped = _wrapped(self.program)
-        self.after = {(u, target): after for after, u, _, target in self.program.wraps.tolist()}
+        self.wrapped = _wrapped(program)
         self.handovers = self._handovers()
-        self.of_batch = np.array([owner[t][first] for t, first, *_ in self.program.batches.tolist()], np.int64)
+        self.of_batch = np.array([owner[t][first] for t, first, *_ in program.batches.tolist()], np.int64)
 
     def lives_on(self, s: int, u: int) -> Ints:
         """The rows of storage ``u`` that segment ``s`` reads and does not compute: earlier segments', then what enters."""
@@ -238,43 +246,32 @@ class _Cutter:
                 cell=own.cell, options=own.options, dimensions=own.dimensions, hidden=own.hidden, gates=own.gates,
                 sources=own.sources, joined=own.joined, rows=len(mine), boundary=len(outside),
                 read_rows=tuple(self.local(s, u, index[mine]) for u, index in zip(own.sources, own.read_rows, strict=True)),
-                memory_rows=tuple(self.local(s, t, index[mine]) for index in _entering(own)),
+                memory_rows=tuple(self.local(s, t, index[mine]) for index in own.carried_rows),
                 joined_rows=tuple(index[mine] for index in own.joined_rows),
                 weight_ends=np.searchsorted(weight, np.arange(weights[-1].start, weights[-1].stop + 1)).astype(np.int64),
+                stretch=None if own.stretch is None else own.stretch[mine], early=own.early,
             ))  # fmt: skip
-        batches = self._batches(s, weights)
-        program = Program(tuple(transforms), batches, self._hoists(s, weights, batches), self._wraps(s))
-        entrances = tuple(entrance for boundary in self.lane.boundaries for entrance in self._entrance(s, boundary))
+        program = hoist(wrap(assemble(tuple(transforms), self._batches(s, weights), self._wraps(s))))
+        entrances = tuple(entrance for boundary in self.boundaries for entrance in self._entrance(s, boundary))
         return Segment(program, tuple(live), tuple(weights), entrances, tuple(self.handovers[s]), tuple(self._taps(s)))
 
-    def _batches(self, s: int, weights: list[Range]) -> Ints:
+    def _batches(self, s: int, weights: list[Range]) -> Array:
         batches = self.program.batches[self.of_batch == s].copy()
         for batch in batches:
-            t, first, end, weight = (int(n) for n in batch)
-            batch[1:] = self.place[t][first], self.place[t][first] + end - first, weight - weights[t].start
+            t, first = int(batch["transform"]), int(batch["first"])
+            rows = int(batch["end"]) - first
+            batch["first"], batch["end"] = self.place[t][first], self.place[t][first] + rows
+            batch["weight"] -= weights[t].start
         return batches
-
-    def _hoists(self, s: int, weights: list[Range], batches: Ints) -> Ints:
-        """The products that are hoisted out of several batches, as far as several of these are here."""
-        start = int(np.searchsorted(self.of_batch, s))
-        found: list[tuple[int, ...]] = []
-        hoists: list[list[int]] = self.program.hoists.tolist()
-        for before, t, block, first, end, weight in hoists:
-            a, e = (int(np.searchsorted(self.mine[t][s], row)) for row in (first, end))
-            if ((batches[:, 0] == t) & (batches[:, 1] >= a) & (batches[:, 1] < e)).sum() > 1:
-                found.append((max(0, before - start), t, block, a, e, weight - weights[t].start))
-        return np.asarray(sorted(found), np.int64).reshape(-1, 6)
 
     def _wraps(self, s: int) -> Ints:
         """What wraps around to a row that this segment reads, whether it comes from here or from before."""
-        start = int(np.searchsorted(self.of_batch, s))
-        found: list[tuple[int, ...]] = []
+        found: list[Ints] = [np.zeros((0, 3), np.int64)]
         for u, wrapped in enumerate(self.wrapped):
             outside = self.lives_on(s, u)
             to = outside[wrapped[outside] >= 0]
-            pairs = zip(to.tolist(), self.local(s, u, wrapped[to]).tolist(), self.local(s, u, to).tolist(), strict=True)
-            found += [(max(-1, self.after[u, row] - start), u, source, target) for row, source, target in pairs]
-        return np.asarray(sorted(found), np.int64).reshape(-1, 4)
+            found.append(np.stack([np.full(len(to), u), self.local(s, u, wrapped[to]), self.local(s, u, to)], axis=1))
+        return np.concatenate(found)
 
     def _entrance(self, s: int, boundary: Boundary) -> Iterator[Entrance]:
         outside = self.lives_on(s, u := boundary.storage)
@@ -283,7 +280,7 @@ class _Cutter:
         if high > low or there:
             base = len(self.mine[u][s])
             places = outside[low:high] - boundary.first
-            yield Entrance(boundary.transform, u, base + np.arange(low, high), places, base + high if there else -1)
+            yield Entrance(boundary.transform, u, slice(base + low, base + high), places, base + high if there else -1)
 
     def _handovers(self) -> list[list[Handover]]:
         """For each segment."""
@@ -298,7 +295,7 @@ class _Cutter:
         return found
 
     def _taps(self, s: int) -> Iterator[Tap]:
-        for n, (u, memory, rows, *_) in enumerate(self.taps):
+        for n, (u, memory, rows) in enumerate((reading.storage, reading.memory, reading.rows) for reading in self.outputs):
             flat = rows.ravel()
             places = np.flatnonzero((flat >= 0) & (_homes(self.owner[u], self.wrapped[u])[flat] == s))
             if len(places):

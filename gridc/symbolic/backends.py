@@ -17,6 +17,11 @@ from typing import Any
 from gridc.errors import ResourceError, UsageError, listed, nearest
 from gridc.resources import cache_folder
 
+INPLACE = "gridc_inplace"
+"""The tag of the rewrite that lets an adjoint use up its tape."""
+UFUNCS = "gridc_ufuncs"
+"""The tag of the rewrites that call NumPy's functions at once."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -49,9 +54,6 @@ def _python() -> Any:
     from pytensor.compile.mode import Mode
     from pytensor.graph.rewriting.db import RewriteDatabaseQuery
     from pytensor.link.vm import VMLinker
-
-    from gridc.symbolic.fused import INPLACE
-    from gridc.symbolic.ufuncs import UFUNCS
 
     linker = VMLinker(allow_gc=False, use_cloop=False, c_thunks=False)
     return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", INPLACE, UFUNCS]))

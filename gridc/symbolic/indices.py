@@ -20,7 +20,7 @@ from gridc.language.spec import GridSpec
 from gridc.resources import Memory
 
 Arrays = tuple[np.ndarray, ...]
-Plan = Callable[[GridSpec, tuple[int, ...], int, Ints | None], Any]
+Plan = Callable[..., Any]
 
 
 _memory = Memory()

@@ -19,8 +19,8 @@ from gridc.language import lattice, noise
 from gridc.language.lattice import Ints, points
 from gridc.language.shapes import effective_blocks, parameter_shapes
 from gridc.language.spec import GridSpec, Input, Output, Selection
-from gridc.symbolic import fused, plain
 from gridc.symbolic.indices import Sizes, index_arrays
+from gridc.symbolic.lowerings import resolve
 from gridc.symbolic.wiring import Wiring, take
 
 # PyTensor says of most of its functions neither what they take nor what they give.
@@ -112,9 +112,10 @@ def lower(
     if lengths is None:
         lengths = _full(spec, extent)
     masks = {name: pt.TensorType(dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
+    row = resolve(spec, lowering, recompute)
     wired = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static)
     wiring = replace(wired, masks=masks, recompute=recompute)
-    taps, indices = (fused if resolve(spec, lowering, recompute) == "fused" else plain).sweep(wiring)
+    taps, indices = row.sweep(wiring)
     logits = {name: _logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}
     valid, mask_indices = _valid(spec, extent, lengths, static)
     weighed = spec.outputs.items() if weighted else ()
@@ -126,19 +127,6 @@ def lower(
     total = sum(losses.values(), start=pt.as_tensor(np.asarray(0, dtype)))
     return Symbols(given_inputs, given_targets, given_parameters, outputs, logits, losses, total, extent, lengths, weights,
                    (*wiring.indices, *indices, *mask_indices), masks)  # fmt: skip
-
-
-def resolve(spec: GridSpec, lowering: str, recompute: bool = False) -> str:
-    """``auto`` is fused wherever every cell has a pointwise rule, which all but `memory` have, and no masks are drawn."""
-    able = all(t.mechanism.rule is not None or t.cell == "pass" for t in spec.transforms.values())
-    if lowering == "fused" and not able:
-        raise UsageError("a memory cell attends to facts and has no fused kernel; expected lowering='plain' or 'auto'")
-    if lowering == "fused" and noise.noisy(spec):
-        raise UsageError("dropout and zoneout have no fused kernel; expected lowering='plain' or 'auto'")
-    chosen = ("fused" if able and not noise.noisy(spec) else "plain") if lowering == "auto" else lowering
-    if recompute and chosen == "plain":
-        raise UsageError("the plain lowering keeps every step for the way back; recompute=True needs the fused lowering")
-    return chosen
 
 
 def parameter_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:

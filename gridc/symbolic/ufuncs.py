@@ -24,8 +24,7 @@ from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.math import add, mul
 from pytensor.tensor.utils import import_func_from_string
 
-UFUNCS = "gridc_ufuncs"
-"""The tag of these rewrites, for a mode's query."""
+from gridc.symbolic.backends import UFUNCS
 
 
 class AsType(Op):

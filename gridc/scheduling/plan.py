@@ -1,0 +1,111 @@
+"""The plan of a sweep: what runs, for given sizes; the passes that make it stand below in their order.
+
+``str(plan)`` says which order was chosen and how it lies; ``plan.listing()`` is the programs themselves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gridc.language.lattice import Ints
+from gridc.language.spec import GridSpec
+from gridc.scheduling import graph, order, segments
+from gridc.scheduling.layout import Layout
+from gridc.scheduling.program import KINDS, listing
+from gridc.scheduling.segments import Lane
+from gridc.scheduling.verify import verify
+
+VERIFIED = os.environ.get("GRIDC_VERIFY", "0") not in ("", "0")
+"""Whether every plan is verified as it is made."""
+SLOWER = 1.1
+"""How much slower than the fastest an order may be, by the cost model, for the sake of memory."""
+PASSES = {
+    "contract": "whoever reads a `pass` waits for what it hands on instead (order.contract)",
+    "order": "in which turns the steps run: the cheapest of the valid orders (order.cheapest)",
+    "lay out": "a row for every step and example, and the row that each read finds (layout.Layout)",
+    "segment": "consecutive batches as programs of their own, where little is to be kept (segments.cut)",
+    "assemble": "a product and a cell for each batch (passes.assemble)",
+    "wrap": "what wraps around is added to what enters, as soon as it is there (passes.wrap)",
+    "hoist": "products of what is read early are made ahead, many rows at once (passes.hoist)",
+}
+"""What happens between a spec and a program, in this order."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep over a mini-batch: the order of its steps, and for each lane of examples one program or several segments."""
+
+    spec: GridSpec
+    sizes: tuple[int, ...]
+    batch: int
+    order: order.Order
+    lanes: tuple[Lane, ...]
+
+    def __str__(self) -> str:
+        sizes = " × ".join(f"{d.name} {n}" for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
+        lines = [f"{self.spec.name}: {sizes}, batch {self.batch}, {self.order.name}"]
+        for lane in self.lanes:
+            tape, slopes = lane.room()
+            lines.append(f"examples {lane.examples.start}:{lane.examples.stop}: {tape:,} numbers kept, {slopes:,} more backward")
+            for n, segment in enumerate(lane.segments):
+                kinds = np.bincount(segment.program.instructions["kind"], minlength=len(KINDS))
+                told = ", ".join(f"{count:,} {kind}" for count, kind in zip(kinds, KINDS, strict=True) if count)
+                handed = f", lives on {sum(segment.live):,} rows" if n else ""
+                lines.append(f"  segment {n}: {len(segment.program.instructions):,} instructions ({told}){handed}")
+        return "\n".join(lines)
+
+    def listing(self) -> Iterator[str]:
+        """Every instruction of every program, a line each."""
+        names = list(self.spec.transforms)
+        for lane in self.lanes:
+            yield f"examples {lane.examples.start}:{lane.examples.stop}, {self.order.name}"
+            for n, segment in enumerate(lane.segments):
+                if not lane.whole:
+                    yield f"segment {n}"
+                yield from listing(segment.program, names)
+
+    def verify(self) -> Plan:
+        """Give the plan back if its programs are sound.  Raises ``verify.Unsound``."""
+        for lane in self.lanes:
+            for segment in lane.segments:
+                verify(segment.program, segment.read())
+        return self
+
+
+def plan(
+    spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None = None, lanes: int = 1, recompute: bool = False,
+    chosen: order.Order | None = None,
+) -> Plan:  # fmt: skip
+    """Plan a sweep, in the cheapest order unless one is ``chosen``.
+
+    ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike.  The examples are split into so many
+    ``lanes``.  To ``recompute``, each lane is cut into segments that keep little, in the order in which they keep least."""
+    steps = graph.build(spec, sizes, extents)
+    if chosen is None:
+        chosen = (frugal if recompute else order.cheapest)(steps, batch / lanes)
+    # The first lane starts first, so that an odd example is better there.
+    cuts = (-(-batch * np.arange(lanes + 1) // lanes)).tolist()
+    made: list[Lane] = []
+    for a, e in itertools.pairwise(cuts):
+        layout = Layout(steps, e - a, None if extents is None else extents[a:e], chosen)
+        made.append((segments.cut if recompute else segments.one)(layout, slice(a, e)))
+    found = Plan(spec, sizes, batch, chosen, tuple(made))
+    return found.verify() if VERIFIED else found
+
+
+def frugal(steps: graph.StepGraph, batch: float) -> order.Order:
+    """Of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
+    timed = [(order.seconds(steps, each, batch), each) for each in order.orders(steps)]
+    limit = SLOWER * min(seconds for seconds, _ in timed)
+    able = [each for seconds, each in sorted(timed, key=lambda pair: pair[0]) if seconds <= limit]
+    return able[0] if len(able) == 1 else min(able, key=lambda each: sum(single(steps, each).room()))
+
+
+def single(steps: graph.StepGraph, chosen: order.Order) -> Lane:
+    """The segments of one example that fills the grid."""
+    return segments.cut(Layout(steps, 1, None, chosen), slice(0, 1))

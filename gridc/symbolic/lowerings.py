@@ -1,0 +1,112 @@
+"""The table of lowerings, ways to make a graph of a sweep; and the target that a spec is compiled for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gridc.errors import UsageError
+from gridc.fusion import blas
+from gridc.language import noise
+from gridc.language.spec import GridSpec
+from gridc.symbolic import fused, plain, plans
+from gridc.symbolic.backends import Backend
+from gridc.symbolic.wiring import Variable, Wiring
+
+DTYPES = ("float32", "float64")
+Swept = tuple[dict[str, list[Variable]], list[Variable]]
+"""What every output reads, and the index arrays that were made for it."""
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """One way to lower a sweep."""
+
+    name: str
+    text: str
+    sweep: Callable[[Wiring], Swept]
+    why_not: Callable[[GridSpec, bool], str | None]
+    """Why a spec cannot be lowered so, to recompute or not; None where it can."""
+    prepare: Callable[[GridSpec, str], None] | None
+    """Build what a spec's sweep calls in numbers of a dtype, where there is anything."""
+    threads: Callable[[GridSpec, np.ndarray], contextlib.AbstractContextManager[None]]
+    """How BLAS's threads are held during a call of these extents."""
+
+
+def _no_kernel(spec: GridSpec, recompute: bool) -> str | None:
+    if not all(t.mechanism.rule is not None or t.cell == "pass" for t in spec.transforms.values()):
+        return "a memory cell attends to facts and has no fused kernel; expected lowering='plain' or 'auto'"
+    if noise.noisy(spec):
+        return "dropout and zoneout have no fused kernel; expected lowering='plain' or 'auto'"
+    return None
+
+
+def _keeps_all(spec: GridSpec, recompute: bool) -> str | None:
+    return "the plain lowering keeps every step for the way back; recompute=True needs the fused lowering" if recompute else None
+
+
+def _held(spec: GridSpec, extent: np.ndarray) -> contextlib.AbstractContextManager[None]:
+    return blas.single_threaded() if plans.one_blas_thread(spec, extent) else contextlib.nullcontext()
+
+
+LOWERINGS: Mapping[str, Lowering] = {
+    row.name: row
+    for row in (
+        Lowering("fused", "one Op for the whole sweep, and one for its adjoint", fused.sweep, _no_kernel, fused.prepare, _held),
+        Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None,
+                 lambda spec, extent: contextlib.nullcontext()),
+    )
+}  # fmt: skip
+"""The first that a spec and a backend can have is what ``auto`` means."""
+
+
+def resolve(spec: GridSpec, lowering: str, recompute: bool = False) -> Lowering:
+    """Choose the row that is asked for, or for ``auto`` the first that the spec can have.
+
+    Raises UsageError that says why not."""
+    why = None
+    for row in LOWERINGS.values() if lowering == "auto" else (LOWERINGS[lowering],):
+        why = row.why_not(spec, recompute)
+        if why is None:
+            return row
+    raise UsageError(str(why))
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a spec is compiled for."""
+
+    backend: Backend
+    lowering: Lowering
+    dtype: str
+    recompute: bool = False
+
+    @staticmethod
+    def choose(spec: GridSpec, row: Backend, lowering: str, dtype: str, recompute: bool) -> Target:
+        """Settle what is ``auto``, and refuse what cannot be.
+
+        Raises UsageError."""
+        if dtype not in DTYPES:
+            raise UsageError(f"found the dtype {dtype!r}; expected 'float32' or 'float64'")
+        if lowering not in ("auto", *LOWERINGS):
+            raise UsageError(f"found the lowering {lowering!r}; expected 'auto', 'plain' or 'fused'")
+        if lowering != "auto" and lowering not in row.lowerings:
+            raise UsageError(f"the backend '{row.name}' cannot run the {lowering} lowering; expected "
+                             f"lowering='{row.lowerings[0]}'")  # fmt: skip
+        if not spec.inputs or not spec.outputs:
+            missing = "inputs" if not spec.inputs else "outputs"
+            raise UsageError(f"the spec '{spec.name}' has no {missing}: its schedule can be seen, but there is nothing to "
+                             "compile")  # fmt: skip
+        first = next(iter(LOWERINGS))
+        asked = row.lowerings[0] if lowering == "auto" and first not in row.lowerings else lowering
+        chosen = resolve(spec, asked, recompute)
+        if chosen.name not in row.lowerings:
+            raise UsageError(f"the backend '{row.name}' cannot run the {chosen.name} lowering, which this spec needs; "
+                             "expected the backend 'python'")  # fmt: skip
+        return Target(row, chosen, dtype, recompute)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}, {self.lowering.name} on '{self.backend.name}'"

@@ -1,0 +1,33 @@
+"""The plan of a call: made for its sizes and lengths, and remembered for the next call like it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gridc.fusion import blas
+from gridc.language.spec import GridSpec
+from gridc.scheduling import counts
+from gridc.scheduling.plan import Plan, plan
+from gridc.symbolic.indices import recall
+
+POOL = 100_000_000
+"""Multiply-adds of a forward sweep from which BLAS may use its own threads."""
+
+
+def planned(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, recompute: bool) -> Plan:
+    """The plan for sizes ``extent`` ``[batch, *dimensions]`` and ``lengths`` ``[batch, symbols]``, on this process's threads."""
+    batch, *sizes = (int(n) for n in extent)
+    lanes = counts.lanes(spec, tuple(sizes), batch, blas.default_threads())
+    return recall(_plan, spec, extent, lengths, lanes, recompute)
+
+
+def _plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: np.ndarray | None, lanes: int, recompute: bool) -> Plan:
+    return plan(spec, sizes, batch, extents, lanes, recompute)
+
+
+def one_blas_thread(spec: GridSpec, extent: np.ndarray) -> bool:
+    """Whether BLAS should keep to one thread during a call: beside threads of ours, and for small products, where a second
+    thread gains nothing and, on a machine that is busy, waits for a core while the first one spins."""
+    batch, *sizes = (int(n) for n in extent)
+    several = counts.lanes(spec, tuple(sizes), batch, blas.default_threads()) > 1
+    return several or counts.multiply_adds(spec, tuple(sizes), batch) < POOL

@@ -1,0 +1,56 @@
+"""A program, run in NumPy row by row: what stands between the oracle, which knows no rows, and compiled code, which is fast.
+
+It shares the tables of rows with gridc, and of the cells their rules; everything else is what the listing says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gridc.scheduling.program import CELL, COPY, PRODUCT
+from gridc.tables.cells import CELLS
+
+
+class Functions:
+    """What a rule may call."""
+
+    tanh = staticmethod(np.tanh)
+    sigmoid = staticmethod(lambda a: np.exp(-np.logaddexp(0, -a)))
+    relu = staticmethod(lambda a: np.maximum(a, 0))
+
+
+def interpret(program, h, m, joined, w, b, p):
+    """Run the instructions on hidden vectors ``h`` and memories ``m``, ``[rows and boundary, hidden]``, in place: NaN but for
+    what enters.  ``joined[t]`` are the arrays that join, ``w``, ``b`` and ``p`` the weights of each transform or None."""
+    z = [[np.full((own.rows, width), np.nan) for width in program.widths(t)] for t, own in enumerate(program.transforms)]
+    a = [np.full((own.rows, own.width), np.nan) for own in program.transforms]
+    for step in program.instructions:
+        t, rows, weight = step["transform"], slice(step["first"], step["end"]), step["weight"]
+        own, low = program.transforms[t], step["low"] - program.block_starts[t]
+        if step["kind"] in (PRODUCT, COPY):
+            for j in range(low, low + step["high"] - step["low"]):
+                k = j - len(own.sources)
+                index = own.read_rows[j][rows] if k < 0 else own.joined_rows[k][rows]
+                table = h[own.sources[j]] if k < 0 else joined[t][k]
+                z[t][j][rows] = np.where((index < 0)[:, None], 0, table[index])
+        if step["kind"] == PRODUCT:
+            starts = np.cumsum([0, *program.widths(t)])
+            blocks = slice(low, low + step["high"] - step["low"])
+            part = w[t][weight][starts[blocks.start] : starts[blocks.stop]]
+            a[t][rows] = (a[t][rows] if step["adds"] else 0) + np.concatenate(z[t][blocks], axis=1)[rows] @ part
+        elif step["kind"] == CELL:
+            bias = 0 if b[t] is None else b[t][weight]
+            gates = np.split(a[t][rows] + bias, own.gates, axis=1)
+            holes = [] if p[t] is None else np.split(p[t][weight], p[t].shape[-1] // own.hidden)
+            carried = [(m if own.memory else h)[t][index[rows]] for index in own.carried_rows]
+            rule = CELLS[own.cell].rule
+            new = rule(Functions, gates, None if own.memory or not carried else carried[0], carried if own.memory else [],
+                       holes, own.options)  # fmt: skip
+            h[t][rows] = new[0]
+            if own.memory:
+                m[t][rows] = new[1]
+        elif step["kind"] == COPY:
+            h[t][rows] = z[t][0][rows]
+        else:
+            for state in (h[t], m[t]) if own.memory else (h[t],):
+                state[step["target"]] += state[step["source"]]

@@ -1,0 +1,218 @@
+"""Programs: what they print, what is unsound in them, and what they compute, interpreted, on the machine and by the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+import gridc
+from gridc.fusion import run as runs
+from gridc.fusion import sweep
+from gridc.fusion.run import Inputs
+from gridc.scheduling import counts, graph, order, passes, segments
+from gridc.scheduling.plan import PASSES, plan
+from gridc.scheduling.program import CELL, KINDS, PRODUCT, WRAP, Program
+from gridc.scheduling.verify import Unsound, verify
+from gridc.symbolic import backends, indices
+
+backends.prepare()
+from gridc.symbolic import lowerings  # noqa: E402
+from interpreter import interpret  # noqa: E402
+from strategies import Case, grids  # noqa: E402
+
+SPECS = sorted((Path(gridc.__file__).parent.parent / "specs").glob("*.yaml"))
+
+
+def fusable(spec: gridc.GridSpec) -> bool:
+    return lowerings.resolve(spec, "auto").name == "fused"
+
+
+ROOM = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+
+
+def extents_of(case: Case, spec: gridc.GridSpec) -> tuple[tuple[int, ...], np.ndarray | None]:
+    sizes = spec.sizes(case.sizes)
+    lengths = {symbol: np.full(case.batch, n) for symbol, n in case.sizes.items()} | (case.lengths or {})
+    rows = np.array([lengths[symbol] for symbol in spec.symbols], np.int64).reshape(-1, case.batch).T
+    return sizes, indices.extents(spec, sizes, rows)
+
+
+# -- sound, whatever is drawn --------------------------------------------------------------------------------------------
+
+
+@settings(ROOM, max_examples=60)
+@given(grids(), st.sampled_from([1, 2]), st.integers(1, 9))
+def test_every_plan_of_every_order_is_sound(case: Case, lanes: int, count: int) -> None:
+    spec = gridc.read(case.text)
+    sizes, extents = extents_of(case, spec)
+    for each in order.orders(graph.build(spec, sizes, extents)):
+        for recompute in (False, True):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
+                made = plan(spec, sizes, case.batch, extents, min(lanes, case.batch), recompute, each).verify()
+            event(f"{min(len(made.lanes[0].segments), 3)} segments")
+            for lane in made.lanes:
+                wraps = [s for s in lane.segments if (s.program.instructions["kind"] == WRAP).any()]
+                event("wraps" * bool(wraps) or "no wraps")
+
+
+def interpreted(inputs: Inputs) -> list[np.ndarray]:
+    """What outputs read, every lane's only segment interpreted instead of run."""
+
+    def forward(spaces, parameters, forgets=False):
+        for space in spaces:
+            for t, own in enumerate(space.program.transforms):
+                space.h[t][: own.rows] = np.nan
+            interpret(space.program, space.h, space.m, space.joined, parameters.w, parameters.b, parameters.p)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "forward", forward)
+        return run_forward(inputs)
+
+
+def run_forward(inputs: Inputs) -> list[np.ndarray]:
+    tape, _, packed = map(sum, zip(*inputs.rooms(), strict=True))
+    return runs.forward(inputs, np.full(tape, np.nan), np.zeros(packed))
+
+
+@settings(ROOM, max_examples=40)
+@given(grids(), st.integers(1, 5))
+def test_interpreted_on_the_machine_and_by_the_oracle(case: Case, count: int) -> None:
+    """The oracle's own comparison with the machine is in ``test_grid``; here the interpreter stands between them."""
+    seen: list[tuple[Inputs, list[np.ndarray]]] = []
+    real = runs.forward
+
+    def watched(inputs, tape, packed, forgets=False):
+        seen.append((inputs, real(inputs, tape, packed, forgets)))
+        return seen[-1][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indices, "_memory", indices.Memory())
+        patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
+        patch.setattr(runs, "forward", watched)
+        grid = gridc.compile(case.text, lowering="fused", dtype="float64", eager=False, recompute=count > 1)
+        for name, array in case.parameters.items():
+            grid.parameters[name] = array
+        grid.predict(case.inputs, case.lengths)
+    inputs, machine = seen[0]
+    inputs.plan.verify()
+    for mine, theirs in zip(interpreted(inputs), machine, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-11)
+
+
+# -- what is unsound is named ----------------------------------------------------------------------------------------------
+
+WRAPPED = """
+name: wrapped
+dimensions: {rows: 3, columns: 2}
+transforms:
+  b: {cell: lstm, hidden: 2, along: columns, reads: [b]}
+  a: {cell: dense, hidden: 2, along: rows, start: {wrap: {columns: -1}}, reads: [{of: b, offset: {rows: 0}}]}
+  p: {cell: pass, along: rows, reads: [a]}
+inputs:  {x: {features: 1, joins: [a, b]}}
+outputs: {y: {raw: true, reads: [p]}}
+"""
+
+
+def small() -> tuple[Program, list[np.ndarray]]:
+    spec = gridc.read(WRAPPED)
+    segment = plan(spec, spec.sizes({}), 2).verify().lanes[0].segments[0]
+    return segment.program, segment.read()
+
+
+def test_a_wrap_that_is_dropped_is_named() -> None:
+    """What the fused lowering did: a wrap after the last batch never became an instruction."""
+    program, read = small()
+    assert program.instructions["kind"][-1] == WRAP, "the wrap comes after the last batch"
+    row = int(program.instructions["target"][-1])
+    with pytest.raises(Unsound, match=rf"what is read afterwards reads row {row} of transform 1 before it is there: it never is"):
+        verify(replace(program, instructions=program.instructions[:-1]), read)
+
+
+def changed(program: Program, which: int, **fields: int) -> Program:
+    steps = program.instructions.copy()
+    for name, value in fields.items():
+        steps[which][name] = value
+    return replace(program, instructions=steps)
+
+
+def test_what_else_is_unsound_is_named() -> None:
+    program, read = small()
+    kinds = program.instructions["kind"].tolist()
+    product, cell, wrap = kinds.index(PRODUCT), kinds.index(CELL), kinds.index(WRAP)
+    steps, end = program.instructions, int(program.instructions["end"][cell])
+    cases = {
+        "is never computed": changed(program, cell, end=end - 1),
+        "which was there before": replace(program, instructions=np.append(steps, steps[cell : cell + 1])),
+        "comes before all that row": replace(program, instructions=np.delete(steps, cell - 1)),
+        "that were not made before": changed(program, product, adds=1),
+        "was multiplied before|pre-activations of row": replace(
+            program, instructions=np.insert(steps, product, steps[product])),
+        "where nothing, or something else, should": changed(program, wrap, source=0),
+        "before it is there: it is by instruction": replace(program, instructions=np.roll(steps, 1)),
+    }  # fmt: skip
+    for sentence, broken in cases.items():
+        with pytest.raises(Unsound, match=sentence):
+            verify(broken, read)
+    with pytest.raises(ValueError, match="out of bounds"):
+        verify(changed(program, cell, end=999), read)
+    with pytest.raises(ValueError, match="out of bounds"):
+        verify(changed(program, wrap, target=999), read)
+
+
+# -- text ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [path for path in SPECS if fusable(gridc.read(path))], ids=lambda path: path.stem)
+def test_golden_programs(path: Path, golden_text: Callable[[str, str], None]) -> None:
+    """A change of order, of products made ahead or of wraps shows in a diff; specs of masks and facts have no program."""
+    spec = gridc.read(path)
+    made = plan(spec, spec.sizes(dict.fromkeys(spec.symbols, 4)), 2).verify()
+    golden_text(f"{path.stem}.program", "\n".join([str(made), "", *made.listing()]))
+
+
+def test_the_passes_are_named_in_their_order() -> None:
+    assert list(PASSES) == ["contract", "order", "lay out", "segment", "assemble", "wrap", "hoist"]
+    for text in PASSES.values():
+        module, _, name = text[text.rindex("(") + 1 : -1].partition(".")
+        assert hasattr({"order": order, "segments": segments, "passes": passes}.get(module) or __import__(
+            f"gridc.scheduling.{module}", fromlist=[name]), name)  # fmt: skip
+
+
+# -- counted ---------------------------------------------------------------------------------------------------------------
+
+
+@settings(ROOM, max_examples=40)
+@given(grids())
+def test_the_counter_counts_what_a_program_keeps(case: Case) -> None:
+    spec = gridc.read(case.text)
+    sizes = spec.sizes(case.sizes)
+    program = plan(spec, sizes, case.batch).lanes[0].segments[0].program
+    kept = counts.kept(spec, sizes, case.batch)
+    assert kept.tape == program.sizes[0]
+    assert 0 <= program.sizes[1] - kept.slopes == program.scratch + max(p.hidden * p.dimensions for p in program.transforms)
+    adds = 0
+    for step in program.instructions[program.instructions["kind"] == KINDS.index("product")]:
+        own, start = program.transforms[step["transform"]], program.block_starts[step["transform"]]
+        widths = program.widths(step["transform"])[step["low"] - start : step["high"] - start]
+        adds += int(step["end"] - step["first"]) * sum(widths) * own.width
+    assert adds == counts.multiply_adds(spec, sizes, case.batch)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_everyone_counts_alike(path: Path) -> None:
+    spec = gridc.read(path)
+    bound = dict.fromkeys(spec.symbols, 7)
+    grid = gridc.compile(spec, eager=False)
+    summary, told = grid.summary(batch=16, **bound), gridc.schedule(spec, **bound)
+    from gridc.insight.arithmetic import arithmetic
+
+    sums = arithmetic(told, 16)
+    assert (summary.flops, summary.training_bytes) == (sums.flops, sums.training_bytes)
+    assert summary.parameters == counts.parameters(spec)
