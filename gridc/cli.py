@@ -42,20 +42,24 @@ class Commands(click.Group):
     """The commands, imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the commands' names, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None for a name that there is not."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         return getattr(importlib.import_module(f"gridc.{module}"), name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command that the arguments name, or end with the nearest name."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             ctx.fail(f"There is no command '{args[0]}'{nearest(args[0], COMMANDS) or '; gridc --help lists them.'}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and what they do, without importing one."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -74,7 +78,7 @@ def cli() -> None:
     """A symbolic graph compiler for Grid LSTMs: a page of YAML to wavefronts to fast kernels.
 
     New here?  gridc init sequence, then gridc train sequence.yaml.
-    """
+    """  # noqa: D401  # the help of gridc itself
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -83,7 +83,7 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
 
 def listed(words: Iterable[object], conjunction: str = "or") -> str:
-    """The words as an English list: ``a, b or c``."""
+    """Join words to an English list: ``a, b or c``."""
     items = [str(w) for w in words]
     if len(items) < 2:
         return "".join(items)

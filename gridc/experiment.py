@@ -57,7 +57,7 @@ def run(
     callbacks: Iterable[Callback] = (),
     tensorboard: bool = False,
 ) -> Trained:
-    """Does what the spec's ``training:`` block says, with these changes to it (see ``changed``).
+    """Do what the spec's ``training:`` block says, with these changes to it (see ``changed``).
 
     The folder is the one given, else the block's ``save``, else the first free one of ``runs/NAME``, ``runs/NAME-2``...;
     to resume, the last of these that was trained in.  With ``tensorboard`` its figures
@@ -89,14 +89,14 @@ def run(
 
 
 def block_of(spec: GridSpec) -> Training:
-    """The spec's training block; UsageError where it has none."""
+    """Return the spec's training block; UsageError where it has none."""
     if spec.training is None:
         raise UsageError(f"'{spec.name}' has no training block; add one, such as 'training: {{task: parity}}'.")
     return spec.training
 
 
 def examples(spec: GridSpec) -> tuple[Dataset, Dataset | None]:
-    """What the training block trains on and holds out, made or read, fitted to the spec."""
+    """Make or read what the training block trains on and holds out, fitted to the spec."""
     block = block_of(spec)
     if block.task is not None:
         parts = tasks.make(block.task.name, block.task.options, held_out=block.held_out, seed=block.seed)
@@ -127,13 +127,13 @@ def reading(
 
 
 def beside(spec: GridSpec, file: str) -> Path:
-    """A path of the spec's: from the folder that the spec lies in, where it is there, else from where we are."""
+    """Resolve a path of the spec's: from the folder that the spec lies in, where it is there, else from where we are."""
     near = Path(spec.source.path).parent / file
     return near if near.exists() else Path(file)
 
 
 def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
-    """The spec with these changes in its training block; its text is changed with it, comments and all.
+    """Return the spec with these changes in its training block; its text is changed with it, comments and all.
 
     A change names a key of the block (``batch``), a limit of the budget (``epochs``), a rule of ``stop`` (``accuracy``),
     or an option of the task (``bits``) or the optimizer (``learning_rate``); ``task.samples`` says which where two have
@@ -177,7 +177,7 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
 
 
 def _place(block: Training, name: str) -> list[str]:
-    """The keys under ``training`` that a change's name stands for."""
+    """Find the keys under ``training`` that a change's name stands for."""
     first, _, rest = name.partition(".")
     options: dict[str, tuple[Option, ...] | None] = {
         "task": block.task and tasks.TASKS[block.task.name].options,
@@ -207,7 +207,7 @@ def _names(options: tuple[Option, ...] | None) -> list[str]:
 
 
 def _resize(page: Any, block: Training) -> None:
-    """Gives the inputs, outputs and dimensions whose size was the task's the size that it has now."""
+    """Give the inputs, outputs and dimensions whose size was the task's the size that it has now."""
     if block.task is None:
         return
     task = tasks.TASKS[block.task.name]

@@ -28,7 +28,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Puts the content at that path, whole or not at all, and on the disk before it returns.
+    """Put the content at that path, whole or not at all, and on the disk before it returns.
 
     ResourceError, as a sentence, where the disk is full or the folder cannot be written; the old file is then as it was.
     """
@@ -50,7 +50,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's bytes; DataError where there is none to read."""
+    """Read the file's bytes; DataError where there is none to read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def trouble(error: OSError, path: Path, done: str) -> ResourceError:
-    """What the system said, as a sentence about the path."""
+    """Say what the system said, as a sentence about the path."""
     if error.errno in FULL:
         return DiskFull(f"{path} could not be {done}: the disk is full; what was there before is untouched.")
     if error.errno in DENIED:
@@ -69,11 +69,12 @@ def trouble(error: OSError, path: Path, done: str) -> ResourceError:
 
 
 def hash_of(parameters: Mapping[str, Array]) -> str:
-    """The sha256 of parameters: equal for equal names, types, shapes and bits."""
+    """Hash parameters by sha256: equal for equal names, types, shapes and bits."""
     return sha256_of("", {name: little_endian(array) for name, array in parameters.items()})
 
 
 def sha256_of(text: str, tensors: Mapping[str, Array]) -> str:
+    """Hash a text and little-endian arrays: their names, types, shapes and bytes, whatever order they are in."""
     total = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         array = tensors[name]
@@ -89,7 +90,7 @@ def little_endian(array: Array) -> Array:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut; Windows neither can nor need."""
+    """Make a rename last through a power cut; Windows neither can nor need."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

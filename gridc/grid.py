@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gridc.arrays.conversion import Array
 from gridc.arrays.dataset import MASKS
-from gridc.data import calls
-from gridc.data.calls import Array, Call
-from gridc.errors import DataError, NumbersError, ResourceError, UsageError
+from gridc.data import fitting
+from gridc.data.fitting import Call
+from gridc.errors import DataError, ResourceError, UsageError
 from gridc.fusion import blas
 from gridc.language import noise
 from gridc.language.spec import GridSpec
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gridc.stream import Stream
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
+    from gridc.training.step import TrainingStep
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
@@ -93,7 +95,7 @@ class Grid:
 
         ``inputs`` maps names to arrays ``[batch, *over, features]`` or ids ``[batch, *over]``; ``lengths`` maps a symbol to one
         length for each example.  Raises DataError."""
-        call = calls.check(self.spec, inputs, lengths, self.dtype)
+        call = fitting.check(self.spec, inputs, lengths, self.dtype)
         each = counts.kept(self.spec, tuple(int(n) for n in call.extent[1:]), 1).tape
         size = max(1, min(call.batch, CHUNK // max(1, each)))
         parts: list[list[Array]] = []
@@ -108,7 +110,7 @@ class Grid:
 
     def loss(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
         """The sum of the outputs' losses, each a mean over examples and positions.  Raises DataError."""
-        call = calls.check(self.spec, inputs, lengths, self.dtype)
+        call = fitting.check(self.spec, inputs, lengths, self.dtype)
         return float(self._run("loss", call, self._targets(targets, call, None))[0])
 
     def gradients(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
@@ -124,7 +126,7 @@ class Grid:
 
         ``weights`` maps an output to what its loss counts: a number, or one for each position of its target.  With dropout or
         zoneout every call draws new masks, which all three are computed under; ``random_state`` says which come next."""
-        call = calls.check(self.spec, inputs, lengths, self.dtype)
+        call = fitting.check(self.spec, inputs, lengths, self.dtype)
         told = self._targets(targets, call, weights)
         with self._lock:
             loss, *rest = self._run("gradients", call, [*told, *self._drawn(call)])
@@ -167,6 +169,7 @@ class Grid:
         ``optimizer`` is a row of ``gridc.training.optimizers`` and the options are its own (``learning_rate=1e-3``)."""
         from gridc.training.optimizers import Optimizer
         from gridc.training.optimizers import optimizer as made
+        from gridc.training.step import TrainingStep
 
         if isinstance(optimizer, str):
             optimizer = made(optimizer, clip=clip, **options)
@@ -213,8 +216,8 @@ class Grid:
         return notebook(self)
 
     def _targets(self, targets: Arrays, call: Call, weights: Arrays | None) -> list[Array]:
-        checked = calls.check_targets(self.spec, targets, call, self.dtype)
-        return [*checked.values(), *calls.check_weights(self.spec, weights or {}, call, self.dtype)]
+        checked = fitting.check_targets(self.spec, targets, call, self.dtype)
+        return [*checked.values(), *fitting.check_weights(self.spec, weights or {}, call, self.dtype)]
 
     def ready(self) -> Grid:
         """Build every function now, before the first call needs it; where shapes are static only a call tells them."""
@@ -362,22 +365,3 @@ class Grid:
         self.compile_seconds[what] = time.perf_counter() - start
         if self._progress:
             print(f"gridc: {what} ready in {self.compile_seconds[what]:.1f} s", file=sys.stderr, flush=True)
-
-
-class TrainingStep:
-    """One update of every parameter per call; keeps the optimiser's state.  Made by ``Grid.training_step``."""
-
-    def __init__(self, grid: Grid, optimizer: Optimizer):
-        self.grid, self.optimizer = grid, optimizer
-
-    def __call__(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
-        """The loss before the update.  Raises DataError, and NumbersError where loss or gradients are not finite."""
-        from gridc.training.optimizers import global_norm
-
-        loss, gradients, _ = self.grid.loss_and_gradients(inputs, targets, lengths)
-        norm = global_norm(gradients)
-        if not np.isfinite(loss) or not np.isfinite(norm):
-            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss:g} and the gradients' norm {norm:g}; "
-                               "a smaller learning rate or clip=1.0 may help")  # fmt: skip
-        self.optimizer.update(self.grid.parameters, gradients, norm=norm)
-        return loss

@@ -49,7 +49,7 @@ class Model:
 
 
 def save(path: str | os.PathLike[str], model: Model) -> str:
-    """Writes the model whole or not at all, and returns its sha256; ResourceError where the disk will not have it."""
+    """Write the model whole or not at all; returns its sha256; ResourceError where the disk will not have it."""
     tensors = {f"parameters/{name}": array for name, array in model.parameters.items()}
     tensors |= {f"arrays/{name}": array for name, array in model.arrays.items()}
     tensors = {name: little_endian(array) for name, array in tensors.items()}
@@ -71,7 +71,7 @@ def save(path: str | os.PathLike[str], model: Model) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """The model in that file, verified; DataError where it is no model, damaged, or from a newer gridc."""
+    """Read the model in that file, and verify it; DataError where it is no model, damaged, or from a newer gridc."""
     path = Path(path)
     raw = read_bytes(path)
     from safetensors import SafetensorError
@@ -98,7 +98,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def _canonical(manifest: Mapping[str, Any]) -> str:
-    """The manifest as text, the same for the same content."""
+    """Write the manifest as text, the same for the same content."""
     return json.dumps(manifest, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -108,7 +108,7 @@ def _named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
 
 
 def _damage(raw: bytes, error: Exception) -> str:
-    """What is wrong, in a few words."""
+    """Say what is wrong, in a few words."""
     if len(raw) < 8:
         return f"it has {len(raw)} bytes"
     if isinstance(error, KeyError) and error.args in (("__metadata__",), (KEY,)):

@@ -46,7 +46,7 @@ class Option:
     optional: bool = False
 
     def expected(self) -> str:
-        """What it takes, as words: ``a number from 0 to 1``."""
+        """Say what it takes: ``a number from 0 to 1``."""
         if self.choices:
             return listed(f"'{choice}'" for choice in self.choices)
         bounds = ""
@@ -86,7 +86,7 @@ def _whole(value: object) -> bool:
 
 
 def checked(what: str, options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with their defaults filled in; UsageError for an unknown name or a value that does not fit.
+    """Fill in the options' defaults; UsageError for an unknown name or a value that does not fit.
 
     ``what`` names the row in the message: ``optimizer 'adam'``.
     """
@@ -102,7 +102,7 @@ def checked(what: str, options: tuple[Option, ...], given: Mapping[str, Any]) ->
 
 @cache
 def model(title: str, options: tuple[Option, ...], doc: str) -> type[BaseModel]:
-    """The strict, frozen pydantic model of a row's options, for a spec and for its JSON Schema."""
+    """Make the strict, frozen pydantic model of a row's options, for a spec and for its JSON Schema."""
     from pydantic import Field, create_model
 
     types: dict[Kind, Any] = {

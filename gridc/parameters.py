@@ -68,7 +68,9 @@ def _drawn(generator: np.random.Generator, shape: Shape, gates: int, init: tuple
 class Shared(Protocol):
     """What holds an array: PyTensor's shared variable."""
 
-    def get_value(self, borrow: bool = False) -> Array: ...
+    def get_value(self, borrow: bool = False) -> Array:
+        """Return the array: itself to ``borrow`` it, else a copy."""
+        ...
 
 
 class Parameters(MutableMapping[str, Array]):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 BARS = " ▁▂▃▄▅▆▇█"
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 2) -> str:
     """Columns two spaces apart; a column of numbers stands to the right."""
@@ -25,7 +26,7 @@ def _is_number(text: str) -> bool:
 
 
 def sparkline(values: Sequence[float], length: int = 60) -> str:
-    """The values as bars, the largest of each stretch where there are more than ``length``."""
+    """Draw the values as bars, the largest of each stretch where there are more than ``length``."""
     if len(values) > length:
         ends = [i * len(values) // length for i in range(length + 1)]
         values = [max(values[a:e]) for a, e in itertools.pairwise(ends)]
@@ -39,3 +40,13 @@ def amount(value: float) -> str:
         if value >= limit:
             return f"{value / limit:.3g} {prefix}"
     return f"{value:.3g} "
+
+
+def sizes(of: Iterable[tuple[str, int]]) -> str:
+    """Write the sizes of a grid's dimensions: ``time 50 × depth 3``."""
+    return " × ".join(f"{name} {size}" for name, size in of)
+
+
+def figure(figures: Mapping[str, float]) -> str:
+    """How good an output's predictions are: ``97.50 % right``, or ``R² 0.9312``."""
+    return f"{100 * figures['accuracy']:.2f} % right" if "accuracy" in figures else f"R² {figures['r2']:.4f}"

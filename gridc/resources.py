@@ -63,7 +63,7 @@ def _physical() -> int | None:
 
 
 def _groups() -> Iterator[int]:
-    """What each control group around this process has left, of either version of Linux's interface."""
+    """Yield the bytes that each control group around this process has left, of either version of Linux's interface."""
     for line in _text(MEMBERSHIP).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -102,6 +102,7 @@ class Memory:
         self._keep, self._kept, self._lock = keep, OrderedDict[Any, Any](), Lock()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what is kept under a key, or make it; of two threads that make it at once the later one's is kept."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

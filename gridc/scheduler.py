@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
-    """The schedule of a grid; ``spec`` may be a file or YAML text, and every keyword is the size of a symbol.
+    """Make the schedule of a grid; ``spec`` may be a file or YAML text, and every keyword is the size of a symbol.
 
     Raises SpecError for a text that means nothing, and UsageError for a size that is missing, unknown or not positive."""
     if not isinstance(spec, GridSpec):
@@ -81,7 +81,7 @@ class Schedule(Timing):
         return simulation.speedup(self, workers, model)
 
     def simulate(self, workers: int, model: Model | None = None) -> Simulation:
-        """A list schedule on so many workers, step by step."""
+        """Simulate a list schedule on so many workers, step by step."""
         from gridc.insight import simulation
 
         return simulation.simulate(self, workers, model)
@@ -89,33 +89,33 @@ class Schedule(Timing):
     # -- other doors ---------------------------------------------------------------------------------------------------
 
     def to_json(self, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
-        """The schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone.  Costs are those of a
-        mini-batch of ``batch`` examples, the speed-up that on so many ``workers``."""
+        """Write the schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone.  Costs are those
+        of a mini-batch of ``batch`` examples, the speed-up that on so many ``workers``."""
         from gridc.pictures import exports
 
         return exports.to_json(self, steps=steps, workers=workers, batch=batch)
 
     @staticmethod
     def from_json(text: str) -> Schedule:
-        """The schedule that ``to_json`` wrote; DataError where the text is no schedule, or says what its spec does not."""
+        """Read the schedule that ``to_json`` wrote; DataError where the text is no schedule, or says what its spec does not."""
         from gridc.pictures import exports
 
         return Schedule(*exports.from_json(text))
 
     def to_dot(self) -> str:
-        """The dependency DAG in Graphviz's language, a rank a wavefront."""
+        """Write the dependency DAG in Graphviz's language, a rank a wavefront."""
         from gridc.pictures import exports
 
         return exports.to_dot(self)
 
     def to_trace(self, workers: int = 4, model: Model | None = None) -> str:
-        """The simulated workers as Chrome trace events (JSON), which Perfetto and chrome://tracing open."""
+        """Write the simulated workers as Chrome trace events (JSON), which Perfetto and chrome://tracing open."""
         from gridc.pictures import exports
 
         return exports.to_trace(self, workers, model)
 
     def to_svg(self, picture: str = "grid", workers: int = 4) -> str:
-        """A picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive``, or so many simulated ``workers``."""
+        """Draw a picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive``, or so many simulated ``workers``."""
         from gridc.pictures import drawing
 
         return drawing.svg(self, picture, workers)

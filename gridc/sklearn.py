@@ -232,7 +232,7 @@ class GridClassifier(ClassifierMixin, _GridEstimator):
         return {"class_weights": {output.name: weights.tolist()}}
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each of ``classes_``, ``[examples, classes]``."""
+        """Predict the probability of each of ``classes_``, ``[examples, classes]``."""
         found = self._predicted(X)
         if found.ndim == 1:  # a binary output
             found = np.stack([1 - found, found], axis=1)
@@ -240,7 +240,7 @@ class GridClassifier(ClassifierMixin, _GridEstimator):
         return found / found.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each example."""
+        """Predict the likeliest class of each example, ``[examples]``."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
@@ -266,7 +266,7 @@ class GridRegressor(RegressorMixin, _GridEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The estimate for each example, in the shape of the ``y`` that it was trained on."""
+        """Estimate a number, or several, for each example, in the shape of the ``y`` that it was trained on."""
         found = self._predicted(X) * self._spread + self._mean
         return found[:, 0] if self._flat else found
 

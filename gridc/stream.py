@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from gridc import parameters
-from gridc.arrays.conversion import named
-from gridc.data.calls import Array
+from gridc.arrays.conversion import Array, named
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.shapes import parameter_shapes
-from gridc.language.spec import GridSpec, Input, Output, Selection, Tap
+from gridc.language.spec import GridSpec, Input, Output, Selection, Tap, Transform
 
 if TYPE_CHECKING:
     from gridc.grid import Grid
@@ -45,6 +44,7 @@ class Fixed:
     array: Array
 
     def get_value(self, borrow: bool = False) -> Array:
+        """Return the array itself, whether it is to be borrowed or not."""
         return self.array
 
 
@@ -66,7 +66,7 @@ class Stream:
         self._next = self._made(_with_inputs(self._first.spec, self.axis, self.carried))
 
     def __call__(self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None) -> dict[str, Array]:
-        """The outputs for the next piece; ``lengths`` are those of this piece.
+        """Run the next piece and return its outputs; ``lengths`` are those of this piece.
 
         Inputs that enter along the stream, or at its first cell, are given with the first piece alone.
         Raises DataError where an array does not fit."""
@@ -98,7 +98,7 @@ class Stream:
         return found
 
     def _made(self, spec: GridSpec) -> Grid:
-        """A grid of this spec, whose parameters are this grid's own arrays."""
+        """Make a grid of this spec, whose parameters are this grid's own arrays."""
         from gridc.grid import Grid
 
         grid = self.grid
@@ -134,7 +134,7 @@ class _Negative(Fixed):
 
 
 def _axis(spec: GridSpec, along: str | None) -> int:
-    """The dimension to stream along: by name, or the only one whose size is told at the call."""
+    """Find the dimension to stream along: by name, or the only one whose size is told at the call."""
     names = [d.name for d in spec.dimensions]
     open_ended = [d.name for d in spec.dimensions if isinstance(d.size, str)]
     if along is None:
@@ -160,31 +160,10 @@ def _axis(spec: GridSpec, along: str | None) -> int:
 
 def _check(spec: GridSpec, axis: int) -> None:
     """UsageError where a piece cannot be computed from the state that the one before it left."""
+    for t in spec.transforms.values():
+        _check_way(spec, t, axis)
+        _check_reads(spec, t, axis)
     along = spec.dimensions[axis].name
-    for name, t in spec.transforms.items():
-        why = f"transform '{name}' cannot be streamed along {along}: "
-        for d, direction in zip(t.along, t.direction, strict=True):
-            turns = len(set(direction.cycle)) > 1
-            if d == axis and (turns or direction.cycle[0] < 0):
-                raise UsageError(f"{why}it travels backward there, so the first piece would wait for the last")
-            if direction.over == axis and turns:
-                raise UsageError(f"{why}its direction alternates with the index on {along}, which a piece does not know")
-        if axis in t.along and len(t.along) > 1:
-            raise UsageError(f"{why}its one state travels along {listed(spec.names(t.along), 'and')} at once")
-        if axis in t.along and t.start == "wrap":
-            raise UsageError(f"{why}it starts from its own far end, which each piece would have of its own")
-        if t.start == "wrap" and t.wrap[axis]:
-            rest = [o for d, o in enumerate(t.wrap) if d != axis]
-            if t.wrap[axis] != -1 or any(rest):
-                raise UsageError(f"{why}its wrap goes further than one step back on {along} alone")
-        for read in t.reads:
-            step, other = read.offset[axis], spec.transforms[read.of]
-            if step == 0:
-                continue
-            if step != -1 or axis not in other.along:
-                where = f"{abs(step)} {'behind' if step < 0 else 'ahead'} on {along}"
-                raise UsageError(f"{why}it reads '{read.of}' {where}; only what travels along {along} itself, one step behind, "
-                                 "is carried over")  # fmt: skip
     for name, x in spec.inputs.items():
         able = ("all",) if x.joins else ("all", "first")
         if x.at[axis] not in able and not (_begins(spec, x, axis) or x.facts):
@@ -195,6 +174,37 @@ def _check(spec: GridSpec, axis: int) -> None:
                              "expected all or last")  # fmt: skip
     if not any(axis in x.over and not _begins(spec, x, axis) for x in spec.inputs.values()):
         raise UsageError(f"no input of '{spec.name}' goes on along {along}, so nothing tells how long a piece is")
+
+
+def _check_way(spec: GridSpec, t: Transform, axis: int) -> None:
+    """UsageError where a transform travels or starts in a way that pieces have no part in."""
+    along = spec.dimensions[axis].name
+    why = f"transform '{t.name}' cannot be streamed along {along}: "
+    for d, direction in zip(t.along, t.direction, strict=True):
+        turns = len(set(direction.cycle)) > 1
+        if d == axis and (turns or direction.cycle[0] < 0):
+            raise UsageError(f"{why}it travels backward there, so the first piece would wait for the last")
+        if direction.over == axis and turns:
+            raise UsageError(f"{why}its direction alternates with the index on {along}, which a piece does not know")
+    if axis in t.along and len(t.along) > 1:
+        raise UsageError(f"{why}its one state travels along {listed(spec.names(t.along), 'and')} at once")
+    if axis in t.along and t.start == "wrap":
+        raise UsageError(f"{why}it starts from its own far end, which each piece would have of its own")
+    if t.start == "wrap" and t.wrap[axis]:
+        rest = [o for d, o in enumerate(t.wrap) if d != axis]
+        if t.wrap[axis] != -1 or any(rest):
+            raise UsageError(f"{why}its wrap goes further than one step back on {along} alone")
+
+
+def _check_reads(spec: GridSpec, t: Transform, axis: int) -> None:
+    """UsageError where a transform reads what no piece keeps for the next."""
+    along = spec.dimensions[axis].name
+    for read in t.reads:
+        step = read.offset[axis]
+        if step and (step != -1 or axis not in spec.transforms[read.of].along):
+            where = f"{abs(step)} {'behind' if step < 0 else 'ahead'} on {along}"
+            raise UsageError(f"transform '{t.name}' cannot be streamed along {along}: it reads '{read.of}' {where}; only what "
+                             f"travels along {along} itself, one step behind, is carried over")  # fmt: skip
 
 
 def _shown(selection: Selection) -> str:
@@ -224,7 +234,7 @@ def _carried(spec: GridSpec, axis: int) -> tuple[Carried, ...]:
 
 
 def _with_outputs(spec: GridSpec, axis: int, carried: tuple[Carried, ...]) -> GridSpec:
-    """The spec, with what is carried among its outputs."""
+    """Return the spec with what is carried among its outputs."""
     outputs = dict(spec.outputs)
     for c in carried:
         t = spec.transforms[c.transform]
@@ -235,7 +245,7 @@ def _with_outputs(spec: GridSpec, axis: int, carried: tuple[Carried, ...]) -> Gr
 
 
 def _with_inputs(spec: GridSpec, axis: int, carried: tuple[Carried, ...]) -> GridSpec:
-    """The spec for all pieces but the first: what is carried enters, and what begins the sequences no longer does."""
+    """Return the spec for all pieces but the first: what is carried enters, and what begins the sequences no longer does."""
     inputs: dict[str, Input] = {}
     for name, x in spec.inputs.items():
         if not _begins(spec, x, axis):

@@ -49,7 +49,7 @@ class Stack(NamedTuple):
 
 
 def stack(spec: GridSpec) -> Stack:
-    """The stacked LSTM that a spec is; UsageError where it is none."""
+    """Find the stacked LSTM that a spec is; UsageError where it is none."""
     no = f"'{spec.name}' is not a stacked LSTM as torch.nn.LSTM has it: "
     lstms = [t for t in spec.transforms.values() if t.cell != "pass"]
     passes = [t for t in spec.transforms.values() if t.cell == "pass"]
@@ -117,8 +117,8 @@ def load_torch(grid: Grid, module: Any) -> None:
 
 
 def from_torch(module: Any, **options: Any) -> Grid:
-    """A grid with the weights of a ``torch.nn.LSTM``: input ``x`` ``[batch, time, features]``, output ``y``, the last layer's
-    vectors.  The options are those of ``gridc.compile``; the dtype is the module's where none is given."""
+    """Make a grid with the weights of a ``torch.nn.LSTM``: input ``x`` ``[batch, time, features]``, output ``y``, the last
+    layer's vectors.  The options are those of ``gridc.compile``; the dtype is the module's where none is given."""
     from gridc.compiler import compile
 
     features, hidden, layers = _described(module)
@@ -130,7 +130,7 @@ def from_torch(module: Any, **options: Any) -> Grid:
 
 
 def to_torch(grid: Grid) -> Any:
-    """A ``torch.nn.LSTM`` (batch first) with a grid's weights; ids of a vocabulary go in as one-hot vectors, or embedded.
+    """Make a ``torch.nn.LSTM`` (batch first) with a grid's weights; ids of a vocabulary go in as one-hot vectors, or embedded.
 
     Raises UsageError where the spec is no stacked LSTM."""
     import torch

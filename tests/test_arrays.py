@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc.data import calls
+from gridc.data import fitting
 from gridc.errors import DataError
 
 SPEC = gridc.read("""
@@ -43,20 +43,20 @@ def spoilt(shape, at, value, dtype="float64"):
 
 def refused(given=None, lengths=None, wanted=None, weights=None):
     with pytest.raises(DataError) as caught:  # noqa: PT012  # any of the three may be what refuses
-        call = calls.check(SPEC, inputs() if given is None else given, lengths, "float32")
-        calls.check_targets(SPEC, targets() if wanted is None else wanted, call, "float32")
-        calls.check_weights(SPEC, weights or {}, call, "float32")
+        call = fitting.check(SPEC, inputs() if given is None else given, lengths, "float32")
+        fitting.check_targets(SPEC, targets() if wanted is None else wanted, call, "float32")
+        fitting.check_weights(SPEC, weights or {}, call, "float32")
     assert caught.value.exit_code == 3
     return str(caught.value)
 
 
 def test_what_fits_passes_and_is_converted():
-    call = calls.check(SPEC, inputs(ids=[[0.0] * 6] * 4, weather=np.zeros((4, 6, 3), "int8")), {"T": [1, 2, 3, 6]}, "float32")
+    call = fitting.check(SPEC, inputs(ids=[[0.0] * 6] * 4, weather=np.zeros((4, 6, 3), "int8")), {"T": [1, 2, 3, 6]}, "float32")
     assert call.inputs["ids"].dtype == np.int64
     assert call.inputs["weather"].dtype == np.float32
     assert call.extent.tolist() == [4, 6, 2]
     assert call.lengths.tolist() == [[1], [2], [3], [6]]
-    assert set(calls.check_targets(SPEC, targets(), call, "float32")) == {"label", "rain", "degrees"}
+    assert set(fitting.check_targets(SPEC, targets(), call, "float32")) == {"label", "rain", "degrees"}
 
 
 @pytest.mark.parametrize(
@@ -193,3 +193,14 @@ def test_a_grid_says_the_same():
         grid.predict(inputs(ids=None))
     with pytest.raises(DataError, match="expected 0 or 1"):
         grid.loss(inputs(), targets(rain=np.full((4, 6), 2)))
+
+
+def test_a_symbol_called_batch_is_not_the_batch():
+    """The batch stood among the symbols by that name, and sequences had to be as long as there were examples."""
+    text = "{name: a, dimensions: {time: batch}, transforms: {time: {cell: gru, hidden: 3}}, "
+    spec = gridc.read(text + "inputs: {x: {vocabulary: 5, joins: [time]}}, outputs: {y: {binary: true, reads: [time]}}}\n")
+    call = fitting.check(spec, {"x": np.zeros((4, 6), int)}, {"batch": [1, 2, 3, 6]}, "float32")
+    assert call.extent.tolist() == [4, 6]
+    assert fitting.check_targets(spec, {"y": np.zeros((4, 6))}, call, "float32")["y"].shape == (4, 6)
+    with pytest.raises(DataError, match=r"expected \(4, 6\), \[batch, time\]"):
+        fitting.check_targets(spec, {"y": np.zeros((4, 4))}, call, "float32")

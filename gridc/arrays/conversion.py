@@ -15,7 +15,7 @@ Part = Literal["inputs", "targets", "lengths"]
 
 
 def as_array(what: str, value: Any) -> Array:
-    """What a caller gave, as an array; DataError, which ``what`` begins, where it is none."""
+    """Make an array of what a caller gave; DataError, which ``what`` begins, where it makes none."""
     masked: Any = np.ma  # its stubs leave the types of what they hold open
     if isinstance(value, masked.MaskedArray) and masked.is_masked(value):
         raise DataError(f"{what}: found masked numbers; expected a number at every place (lengths say where a sequence ends)")
@@ -31,7 +31,7 @@ def as_array(what: str, value: Any) -> Array:
 
 
 def held(array: Array) -> str:
-    """What an array holds, as words: ``text``, ``Python objects``, ``complex128``."""
+    """Say what an array holds: ``text``, ``Python objects``, ``complex128``."""
     return {"U": "text", "S": "text", "T": "text", "O": "Python objects"}.get(array.dtype.kind, str(array.dtype))
 
 
@@ -41,15 +41,37 @@ def shown(number: Any) -> str:
 
 
 def whole(what: str, array: Array) -> Array:
-    """The array, in the type that it has; DataError where something in it is no whole number."""
+    """Return the array, in the type that it has; DataError where something in it is no whole number."""
     if array.dtype.kind not in "iubf":
         raise DataError(f"{what}: found an array of {held(array)}; expected integers")
-    if array.dtype.kind == "f":
-        odd = ~np.isfinite(array) | (array != np.floor(array))
-        if odd.any():
-            at = tuple(int(i) for i in np.argwhere(odd)[0])
-            raise DataError(f"{what}: found {shown(array[at])} at {list(at)}; expected integers")
+    at = not_whole(array)
+    if at is not None:
+        raise DataError(f"{what}: found {shown(array[at])} at {list(at)}; expected integers")
     return array
+
+
+def not_finite(array: Array) -> tuple[int, ...] | None:
+    """Where the first NaN or infinity stands; None where every number is finite."""
+    if array.dtype.kind != "f":
+        return None
+    # A sum is finite unless something in it is not (or it overflows, which the second look settles).
+    with np.errstate(over="ignore", invalid="ignore"):
+        return None if np.isfinite(array.sum()) else _first(~np.isfinite(array))
+
+
+def not_whole(array: Array) -> tuple[int, ...] | None:
+    """Where the first number stands that is no integer; None where there is none."""
+    return _first(~np.isfinite(array) | (array != np.floor(array))) if array.dtype.kind == "f" else None
+
+
+def not_below(array: Array, size: int) -> tuple[int, ...] | None:
+    """Where the first number stands that is not from 0 to below ``size``; None where there is none."""
+    within = not array.size or (array.min() >= 0 and array.max() < size)
+    return None if within else _first((array < 0) | (array >= size))
+
+
+def _first(odd: NDArray[np.bool_]) -> tuple[int, ...] | None:
+    return tuple(int(i) for i in np.unravel_index(int(odd.argmax()), odd.shape)) if odd.any() else None
 
 
 def real(what: str, array: Array, dtype: str) -> Array:
@@ -79,7 +101,7 @@ def length_vector(symbol: str, value: Array, batch: int, size: int) -> NDArray[n
 
 
 def named(part: Part, given: Any, known: Iterable[str]) -> Mapping[str, Any]:
-    """The mapping of names to arrays that was given as one part of a call; DataError where it is none, or names something
+    """Return the mapping of names to arrays that is one part of a call; DataError where it is none, or names something
     that there is not."""
     known = list(known)
     if not isinstance(given, Mapping):

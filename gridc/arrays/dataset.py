@@ -5,31 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gridc.arrays.axes import Axes
 from gridc.arrays.conversion import Array, as_array, real
 from gridc.errors import DataError, listed
 
-if TYPE_CHECKING:
-    pass
-
 SPLIT, SHUFFLE, SAMPLE, MASKS = 1, 2, 3, 4
 """Second words of the seeds, so that one seed gives independent streams for splitting, shuffling and sampling."""
-
-
-@dataclass(frozen=True)
-class Axes:
-    """What a spec says of one array: its axes after the batch (a size, a symbol, or None for any), whether it holds
-    real numbers, and where it holds ids the number that they are ``below``."""
-
-    axes: tuple[int | str | None, ...]
-    real: bool
-    below: int | None = None
-
-    def __str__(self) -> str:
-        return f"[{', '.join(['examples', *('any' if axis is None else str(axis) for axis in self.axes)])}]"
 
 
 @dataclass(frozen=True)
@@ -69,7 +54,7 @@ class Dataset:
         return len(next(iter([*self.inputs.values(), *self.targets.values()]), ()))
 
     def take(self, rows: Array | slice) -> Dataset:
-        """The examples at these rows; from a memory-mapped file only those are read."""
+        """Take the examples at these rows; from a memory-mapped file only those are read."""
         parts = (self.inputs, self.targets, self.lengths)
         inputs, targets, lengths = ({name: array[rows] for name, array in part.items()} for part in parts)
         return replace(self, inputs=inputs, targets=targets, lengths=lengths)
@@ -85,7 +70,7 @@ class Dataset:
         return self.take(np.sort(order[count:])), self.take(np.sort(order[:count]))
 
     def ready(self, dtype: str = "float32") -> Dataset:
-        """The same examples as a grid takes them: cut to the longest of them, numbers in its type."""
+        """Make the examples what a grid takes: cut to the longest of them, numbers in its type."""
         longest = {symbol: int(lengths.max()) for symbol, lengths in self.lengths.items() if len(lengths)}
 
         def made(what: str, array: Array, axes: Axes | None) -> Array:
@@ -117,7 +102,7 @@ class Dataset:
 def padded(
     inputs: Mapping[str, Sequence[Any] | Array], targets: Mapping[str, Sequence[Any] | Array], symbol: str
 ) -> Dataset:
-    """A data set from sequences of different lengths, filled up with zeros behind each one's end.
+    """Make a data set of sequences of different lengths, filled up with zeros behind each one's end.
 
     Every input and target is an array ``[examples, ...]``, or a list of one array an example, ``[length, ...]``; all
     the lists of one example are equally long.  ``symbol`` is the spec's name for the length.

@@ -17,7 +17,7 @@ Parameters = dict[str, Any]
 
 
 def contestants(case: Case, parameters: dict[str, Array]) -> list[Callable[[], Contestant]]:
-    """What JAX can do with a case, each made when it is called."""
+    """List what JAX can do with a case, each made when it is called."""
     ways: dict[str, Callable[..., Any]] = {}
     if case.kind == "depth":
         ways["jax scan"] = _depth
@@ -62,7 +62,7 @@ def _contestant(name: str, case: Case, parameters: dict[str, Array], way: Callab
 
 
 def _cell(a: Any, *m: Any) -> tuple[Any, Any]:
-    """The LSTM's rule, with a forget gate for each entering memory."""
+    """Apply the LSTM's rule, with a forget gate for each entering memory."""
     parts = jnp.split(a, len(m) + 3, -1)
     u, *f, o = map(jax.nn.sigmoid, parts[:-1])
     new = u * jnp.tanh(parts[-1]) + sum(forget * memory for forget, memory in zip(f, m, strict=True))
@@ -111,7 +111,7 @@ def _unrolled(case: Case, p: Parameters, x: Any) -> Any:
 
 
 def _layers(case: Case, p: Parameters, x: Any) -> Any:
-    """A stacked LSTM layer by layer, each layer's input as one product."""
+    """Run a stacked LSTM layer by layer, each layer's input as one product."""
     below = jnp.moveaxis(_enter(p, x)[0], 1, 0)
     zero = jnp.zeros((case.batch, case.hidden), x.dtype)
     for d in range(case.sizes[1]):

@@ -19,7 +19,7 @@ Parameters = dict[str, Any]
 
 
 def contestants(case: Case, parameters: dict[str, Array], compiled: bool = False) -> list[Callable[[], Contestant]]:
-    """What PyTorch can do with a case, each made when it is called."""
+    """List what PyTorch can do with a case, each made when it is called."""
     ways: dict[str, Callable[..., Any]] = {}
     if case.kind == "stacked":
         return [lambda: _layered(case, parameters)]
@@ -61,7 +61,7 @@ def _contestant(name: str, case: Case, parameters: dict[str, Array], way: Callab
 
 
 def _cell(a: Any, *m: Any) -> tuple[Any, Any]:
-    """The LSTM's rule, with a forget gate for each entering memory."""
+    """Apply the LSTM's rule, with a forget gate for each entering memory."""
     n = len(m)
     u, *rest = torch.sigmoid(a[..., : a.shape[-1] * (n + 2) // (n + 3)]).chunk(n + 2, -1)
     c = torch.tanh(a[..., a.shape[-1] * (n + 2) // (n + 3) :])
@@ -151,7 +151,7 @@ _LOOPS = {"grid": _grid_loop, "depth": _depth_loop, "cube": _cube_loop, "plane":
 
 
 def _diagonals(case: Case, p: Parameters, x: Any) -> Any:
-    """A grid of time × depth by wavefronts of cells, with slices."""
+    """Run a grid of time × depth by wavefronts of cells, with slices."""
     steps, depth = case.sizes
     hidden, memory = (v.transpose(0, 1) for v in _enter(p, x))
     zero = x.new_zeros(1, case.batch, case.hidden)

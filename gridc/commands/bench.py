@@ -72,7 +72,7 @@ def contestants(case: Any, peers: Sequence[str], say: Callable[[str], None] = la
 
 
 def disagreement(expected: Any, found: Any) -> str:
-    """What differs by more than 1e-4 of its largest number, or nothing."""
+    """Say what differs by more than 1e-4 of its largest number, or nothing."""
     (loss, ours), (other, theirs) = expected, found
     if not abs(loss - other) <= TOLERANCE * abs(loss):
         return f"loss {other} for {loss}"
@@ -84,7 +84,7 @@ def disagreement(expected: Any, found: Any) -> str:
 
 
 def take_turns(ways: dict[str, Callable[[], Any]], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """The median seconds of each way in each round; a round gives each of them ``seconds``, and at least one run.
+    """Measure the median seconds of each way in each round; a round gives each of them ``seconds``, and at least one run.
 
     Every round has an order of its own: whoever always comes after the same other one is measured with its leftovers."""
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -116,7 +116,7 @@ def table(times: dict[str, list[float]]) -> Report:
 
 
 def measure(case: Any, peers: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None]) -> Report:
-    """A case's tables: training, and for a stacked LSTM forward too."""
+    """Measure a case's tables: training, and for a stacked LSTM forward too."""
     found = contestants(case, peers, say)
     tables = {"training": table(take_turns({c.name: c.step for c in found}, rounds, seconds))}
     if case.kind == "stacked":
@@ -187,7 +187,7 @@ def memory(case: str) -> Report:
 
 
 def surroundings(peers: Sequence[str]) -> Report:
-    """What was measured on."""
+    """Say what was measured on."""
     packages = ("gridc", "pytensor", "numpy", "numba", *(PEERS[peer] for peer in peers))
     return {
         "machine": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(),
@@ -197,7 +197,7 @@ def surroundings(peers: Sequence[str]) -> Report:
 
 
 def lines(title: str, found: Report) -> list[str]:
-    """A table for people."""
+    """Write a table for people."""
     limit = found["limit"]["ms"]
     result = [f"{title}", f"  {'':<22}{'ms':>9}  {'rounds':>17}  {'× limit':>8}  {'× gridc':>8}"]
     for name, row in sorted(found.items(), key=lambda item: item[1]["ms"]):
@@ -210,8 +210,12 @@ def _ms(value: float) -> str:
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
+def _tables(name: str, found: Report) -> str:
+    return "\n".join(line for what, figures in found.items() for line in lines(f"{name}, {what}", figures))
+
+
 def markdown(report: Report) -> str:
-    """A table for a page: per size and kind of step gridc beside the limit and beside the fastest peer."""
+    """Write a table for a page: per size and kind of step gridc beside the limit and beside the fastest peer."""
     rows = ["| size | step | gridc | × limit | fastest peer | gridc is faster by |", "| --- | --- | ---: | ---: | --- | ---: |"]
     for size, found in report["sizes"].items():
         for what in ("training", "forward"):
@@ -285,16 +289,12 @@ def command(sizes: str | None, untied: bool, everything: bool, peers: str | None
         if peer not in there:
             say(f"{peer} is not installed and stays out; pip install '{PEERS[peer]}' brings it in.")
     report: Report = {"surroundings": surroundings(there), "sizes": {}}
-    shown: list[str] = []
     for name in wanted:
         found = report["sizes"][name] = measure(CASES[name], there, rounds, seconds, say)
-        for what, figures in found.items():
-            shown = lines(f"{name}, {what}", figures)
-            click.echo("\n".join(shown), err=json_ == "-")
+        click.echo(_tables(name, found), err=json_ == "-")
         if start:
-            found["memory"] = memory(name)
+            found["memory"] = m = memory(name)
             text = "memory {:.1f} MB at the peak, {:.1f} MB on paper: × {:.2f}"
-            m = found["memory"]
             click.echo("  " + text.format(m["peak_bytes"] / 1e6, m["paper_bytes"] / 1e6, m["ratio"]), err=json_ == "-")
     if start:
         report["start"] = started(wanted)

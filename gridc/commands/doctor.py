@@ -109,7 +109,7 @@ def _blas() -> Finding:
 
 
 def cores_here() -> int:
-    """The cores that this process may use, which in a container are fewer than the machine has."""
+    """Count the cores that this process may use, which in a container are fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -169,7 +169,7 @@ def _extras() -> Finding:
 
 
 def _trial() -> Finding:
-    """A small grid, built and trained for a step."""
+    """Build a small grid, and train it for a step."""
     import gridc
 
     try:
@@ -185,7 +185,7 @@ def _trial() -> Finding:
 
 
 def _plan() -> Finding:
-    """What the fused sweep would run, verified: everything that is read is there before, and nothing is made twice."""
+    """Verify what the fused sweep would run: everything that is read is there before, and nothing is made twice."""
     from gridc.scheduler import Schedule
     from gridc.scheduling.check import parse
 

@@ -10,6 +10,7 @@ import click
 
 from gridc.commands.output import as_json, extra_options, print_json, say, settings_of, shortened
 from gridc.errors import UsageError
+from gridc.plain_text import figure
 
 if TYPE_CHECKING:
     from gridc.experiment import Trained
@@ -76,7 +77,7 @@ def _told(changes: Mapping[str, Any]) -> str:
 
 
 def _sizes(done: Trained) -> dict[str, int]:
-    """The size of every symbol in the training data: the longest example's."""
+    """Find the size of every symbol in the training data: the longest example's."""
     found: dict[str, int] = {}
     for name, axes in done.train.input_axes.items():
         shape = done.train.inputs[name].shape[1:]
@@ -85,7 +86,7 @@ def _sizes(done: Trained) -> dict[str, int]:
 
 
 def _files(done: Trained) -> dict[str, str]:
-    """What lies in the folder, by what it is; draws the schedule there."""
+    """Draw the schedule into the folder; returns what lies there, by what it is."""
     from gridc.commands.look import draw_into
     from gridc.scheduler import schedule
 
@@ -105,7 +106,7 @@ def _report(done: Trained, files: Mapping[str, str]) -> str:
         kept = f" The best weights, of step {final.step:,}, were kept."
     held = final.held_out or final.outputs
     where = f"{len(done.held_out):,} held-out examples" if done.held_out is not None else "the examples that it was trained on"
-    figures = ", ".join(_figure(name, one) for name, one in held.items())
+    figures = ", ".join(f"{name} {figure(one)}" for name, one in held.items())
     rate = history.samples / history.seconds if history.seconds else 0.0
     lines = [
         "",
@@ -121,14 +122,8 @@ def _report(done: Trained, files: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _figure(name: str, figures: Mapping[str, float]) -> str:
-    if "accuracy" in figures:
-        return f"{name} {100 * figures['accuracy']:.2f} % right"
-    return f"{name} R² {figures['r2']:.4f}"
-
-
 def next_commands(folder: Path, spec: GridSpec) -> list[str]:
-    """What to try after a training."""
+    """Suggest what to try after a training."""
     from gridc.experiment import beside
     from gridc.training.checkpoint import MODEL
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridc import plain_text
 from gridc.commands.output import as_json, print_json, say, sizes_of, with_sizes, write
 from gridc.errors import GridcError, SpecError, UsageError, listed
 
@@ -68,7 +69,7 @@ def _meaning(spec: GridSpec) -> dict[str, Any]:
 
 def _sentence(spec: GridSpec) -> str:
     told = _meaning(spec)
-    sizes = " × ".join(f"{name} {size}" for name, size in told["dimensions"].items())
+    sizes = plain_text.sizes(told["dimensions"].items())
     cells = listed((f"{cell} '{name}'" for name, cell in told["transforms"].items()), "and")
     return f"good. '{spec.name}' is a grid of {sizes} with {cells}; {told['parameters']:,} parameters."
 
@@ -132,10 +133,9 @@ def _show_spec(spec: GridSpec, json_: bool) -> None:
         parts["training"] = spec.training.model_dump(mode="json", exclude_unset=True) if spec.training else None
         print_json(parts)
         return
-    from gridc.plain_text import table
-
     click.echo(str(spec))
-    click.echo("\n" + table(("parameter", "shape"), [(name, " × ".join(map(str, shape))) for name, shape in shapes.items()]))
+    rows = [(name, " × ".join(map(str, shape))) for name, shape in shapes.items()]
+    click.echo("\n" + plain_text.table(("parameter", "shape"), rows))
 
 
 def _show_graph(plan: Schedule, json_: bool) -> None:
@@ -240,7 +240,7 @@ def schedule(
 
 
 def _plans(specs: Sequence[str], bound: Mapping[str, int]) -> list[Schedule]:
-    """The schedules of one spec or several; a size is given to those that have its symbol."""
+    """Make the schedules of one spec or several; a size is given to those that have its symbol."""
     from gridc.scheduler import schedule as scheduled
     from gridc.scheduling import check
 

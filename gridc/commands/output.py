@@ -18,12 +18,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_json(function: F) -> F:
-    """Adds ``--json``."""
+    """Add ``--json``."""
     return click.option("--json", "json_", is_flag=True, help="Print the result as JSON.")(function)
 
 
 def with_sizes(function: F) -> F:
-    """Adds ``--size SYMBOL=NUMBER``."""
+    """Add ``--size SYMBOL=NUMBER``."""
     return click.option(
         "-s", "--size", "sizes", multiple=True, metavar="SYMBOL=NUMBER", help="The size of a symbol; may be repeated."
     )(function)
@@ -49,12 +49,12 @@ def _plain(value: Any) -> Any:
 
 
 def say(line: str) -> None:
-    """A message for people, on stderr."""
+    """Print a message for people, on stderr."""
     click.echo(line, err=True)
 
 
 def write(content: str | bytes, path: str | None) -> None:
-    """A result into a file, whole or not at all, or onto stdout."""
+    """Write a result into a file, whole or not at all, or onto stdout."""
     if path is None or path == "-":
         if isinstance(content, bytes):
             if sys.stdout.isatty():
@@ -84,7 +84,7 @@ def sizes_of(given: Sequence[str]) -> dict[str, int]:
 
 
 def value_of(text: str) -> Any:
-    """A value on the command line, read as YAML reads it: ``0.1``, ``true``, ``{accuracy: 0.9}``, ``adam``."""
+    """Read a value on the command line as YAML reads it: ``0.1``, ``true``, ``{accuracy: 0.9}``, ``adam``."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -126,5 +126,5 @@ def extra_options(arguments: Sequence[str], command: click.Command) -> dict[str,
 
 
 def shortened(number: float) -> str:
-    """A duration as people say it."""
+    """Say a duration, in seconds, as people do."""
     return f"{number * 1e3:.0f} ms" if number < 1 else f"{number:.1f} s" if number < 120 else f"{number / 60:.1f} min"

@@ -33,7 +33,7 @@ def kind_of(output: str | None, json_: bool) -> str:
 
 
 def written(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Words, kind: str) -> str | bytes:
-    """The predictions of every example in that format."""
+    """Write the predictions of every example in that format: bytes for ``npz``, else text."""
     if kind == "npz":
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(found)
@@ -91,27 +91,18 @@ def _labelled(ids: Array, labels: tuple[str, ...]) -> Any:
 
 
 def sampled(grid: Grid, words: Words, prompt: str, length: int, temperature: float, seed: int) -> str:
-    """The prompt, and as many symbols more, each drawn from what the grid predicts after all before it."""
-    from gridc import experiment
-    from gridc.data import text
+    """Write the prompt, and as many symbols more, each drawn from what the grid predicts after those before it.
 
-    spec = grid.spec
-    given = next(iter(spec.inputs.values()))
-    output = next((o for o in spec.outputs.values() if o.kind == "classes" and o.axes), None)
-    if given.kind != "vocabulary" or output is None or len(spec.inputs) != 1 or len(given.over) != 1:
-        raise UsageError(f"'{spec.name}' is no language model: it needs one sequence of ids in and a class for each out.")
-    known = words.get(given.name)
+    Raises UsageError where the grid is no language model, DataError where ``words`` says nothing of its ids."""
+    from gridc import experiment
+    from gridc.data import text, writing
+
+    x, _ = writing.ends(grid.spec)
+    known = words.get(x.name)
     if not known:
         raise DataError("The model holds no vocabulary, so its ids stand for no text; train it from a text file.")
-    by = experiment.reading(spec, targets=False).by
-    start = text.symbols(prompt, by) or [known[0] if "\n" not in known else "\n"]
-    sequence: list[int] = text.ids(start, known, "The prompt").tolist()
-    rng = np.random.default_rng(seed)
-    for _ in range(length):
-        p = grid.predict({given.name: np.array([sequence])})[output.name][0, -1, : len(known)].astype(np.float64)
-        if temperature == 0:
-            sequence.append(int(p.argmax()))
-            continue
-        p = np.power(np.maximum(p, 1e-30), 1 / temperature)
-        sequence.append(int(rng.choice(len(p), p=p / p.sum())))
-    return text.joined([known[i] for i in (sequence if prompt else sequence[1:])], by)
+    how = experiment.reading(grid.spec, targets=False)
+    start = text.symbols(prompt, how.by) or [known[0] if "\n" not in known else "\n"]
+    begin: list[int] = text.ids(start, known, "The prompt").tolist()
+    drawn = writing.write(grid, begin, length, temperature=temperature, seed=seed, window=how.window, below=len(known))
+    return text.joined([known[i] for i in (*(begin if prompt else ()), *drawn)], how.by)

@@ -68,7 +68,7 @@ def schema(json_: bool) -> None:
 
 
 def schema_text() -> str:
-    """The schema as the file that lies in ``specs/``."""
+    """Write the schema as the file that lies in ``specs/``."""
     import json
 
     from gridc.language.grammar import json_schema

@@ -9,6 +9,7 @@ import click
 
 from gridc.commands.output import as_json, print_json, say, settings_of, shortened, sizes_of, with_sizes, write
 from gridc.errors import DataError, UsageError, listed
+from gridc.plain_text import figure, table
 
 if TYPE_CHECKING:
     from gridc.arrays.dataset import Dataset
@@ -64,7 +65,7 @@ def compile_(
 
 
 def _opened(path: str) -> tuple[GridSpec, Model]:
-    """What a model file holds; the grid is built once the examples for it are there."""
+    """Read what a model file holds; the grid is built once the examples for it are there."""
     from gridc import model_file
     from gridc.scheduling import check
 
@@ -123,14 +124,13 @@ def score(
         return
     click.echo(f"{grid.spec.name} on {what}: {len(data):,} examples")
     for name, one in figures.items():
-        told = f"{100 * one['accuracy']:.2f} % right" if "accuracy" in one else f"R² {one['r2']:.4f}"
-        click.echo(f"  {name}: {told}, loss {one['loss']:.4g}")
+        click.echo(f"  {name}: {figure(one)}, loss {one['loss']:.4g}")
     if table is not None:
         click.echo(f"\n{table}" if len(table.labels) <= MOST_CLASSES else f"\n{_confused(table)}")
 
 
 def _confused(table: Any) -> str:
-    """The pairs of classes most often taken for each other."""
+    """List the pairs of classes most often taken for each other."""
     counts = table.counts.copy()
     size = len(counts)
     counts[range(size), range(size)] = 0
@@ -219,8 +219,6 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
             "vocabularies": held.vocabularies,
         })  # fmt: skip
         return
-    from gridc.plain_text import table
-
     size = Path(model).stat().st_size
     click.echo(f"{model}: a {held.kind} of '{read.name}', written by gridc {held.gridc_version}, {size:,} bytes")
     click.echo(f"  sha256 {held.sha256} (checked)\n")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gridc.arrays.dataset import Array, Axes, Dataset
+from gridc.arrays.axes import Axes
+from gridc.arrays.dataset import Array, Dataset
 from gridc.data.text import ids, symbols, vocabulary
 from gridc.errors import DataError, listed, nearest
 from gridc.language.shapes import input_axes, output_axes
@@ -20,7 +21,7 @@ Columns = Mapping[str, Sequence[Any]]
 
 
 def from_columns(columns: Columns, path: Path, how: Reading) -> Dataset:
-    """The data set of a table with one example a row.
+    """Make a data set of a table with one example a row.
 
     An input or output takes the column of its name, the columns NAME_0, NAME_1..., or those that ``how`` names; a single
     input takes all that nothing else does.  Words become ids of a vocabulary that is kept; a cell of text or a list is a
@@ -61,7 +62,7 @@ class _Table:
         self.lengths: dict[str, Array] = {}
 
     def chosen(self, what: str, name: str, given: str | list[str] | None) -> list[str]:
-        """The columns of an input or output, in order; none where there is none of its name."""
+        """List the columns of an input or output, in order; none where there is none of its name."""
         if given is not None:
             names = [given] if isinstance(given, str) else given
             for column in names:
@@ -77,7 +78,7 @@ class _Table:
         return numbered
 
     def array(self, what: str, name: str, found: list[str], axes: Axes) -> Array:
-        """The array of an input or output, ``[rows, ...]``."""
+        """Make the array of an input or output, ``[rows, ...]``."""
         first = self.columns[found[0]]
         if len(found) == 1 and first and _sequence(first[0], axes):
             return self._sequences(what, name, found[0], axes)
@@ -99,7 +100,7 @@ class _Table:
                             f"{'…' if len(found) > 4 else ''}), expected {expected}.") from None  # fmt: skip
 
     def numbers(self, column: str, kind: str) -> Array:
-        """A column as numbers; DataError names the row of the first cell that is none."""
+        """Read a column as numbers; DataError names the row of the first cell that is none."""
         if column not in self.columns:
             raise DataError(f"{self.path} has no column '{column}'{nearest(column, self.columns)}")
         values = self.columns[column]
@@ -119,7 +120,7 @@ class _Table:
         return array.astype(np.int64)
 
     def _words(self, name: str, column: str, size: int) -> Array:
-        """A column of words as ids: their places in the alphabet, or in the model's vocabulary."""
+        """Read a column of words as ids: their places in the alphabet, or in the model's vocabulary."""
         values = ["" if value is None else str(value).strip() for value in self.columns[column]]
         if "" in values:
             raise DataError(f"{self.path}, row {values.index('') + 2}, column '{column}' is empty, expected a word.")
@@ -143,7 +144,7 @@ class _Table:
                             f"between them, {axes.axes[-1]} for each step.") from None  # fmt: skip
 
     def _sequences(self, what: str, name: str, column: str, axes: Axes) -> Array:
-        """A column of texts or lists as one array, filled up with zeros, and the lengths under the axis's symbol."""
+        """Read a column of texts or lists as one array, filled up with zeros, and the lengths under the axis's symbol."""
         values = self.columns[column]
         where = f"{self.path}, column '{column}'"
         if isinstance(values[0], str) and axes.real:

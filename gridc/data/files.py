@@ -27,7 +27,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".p
 
 
 def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
-    """The examples in that file or folder, fitted to the spec; DataError where they do not fit."""
+    """Read the examples in that file or folder, fitted to the spec; DataError where they do not fit."""
     path = Path(path)
     if not path.exists():
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
 
 @contextmanager
 def _of(path: Path) -> Generator[None]:
-    """A DataError about arrays says which file they are from."""
+    """Have a DataError about arrays say which file they are from."""
     try:
         yield
     except DataError as error:
@@ -53,18 +53,30 @@ def _of(path: Path) -> Generator[None]:
 
 
 def _arrays(path: Path, how: Reading) -> Dataset:
-    """Arrays by name: an .npz file, or a folder of .npy files, which stay on the disk until a batch needs their rows."""
+    """Read arrays by name: an .npz file, or a folder of .npy files, which stay on the disk until a batch needs their rows."""
+    held, spec = _held(path, how), how.spec
+    with _of(path):
+        if len(held) == 1 and len(spec.inputs) == 1 and not how.targets and not how.inputs:
+            return Dataset({next(iter(spec.inputs)): next(iter(held.values()))}, {})
+    targets = _picked(path, held, "output", spec.outputs, how.outputs) if how.targets else {}
+    inputs = _picked(path, held, "input", spec.inputs, how.inputs)
+    lengths = _picked(path, held, "length", spec.symbols, how.lengths, needed=False)
+    with _of(path):
+        return Dataset(inputs, targets, lengths)
+
+
+def _held(path: Path, how: Reading) -> Mapping[str, Array]:
+    """Read every array of a file or folder; DataError where it is damaged, or holds what is not read."""
     try:
         if path.is_dir():
-            held: Mapping[str, Array] = {p.stem: np.load(p, mmap_mode="r") for p in sorted(path.glob("*.npy"))}
-        elif not _numpys(path):
+            return {p.stem: np.load(p, mmap_mode="r") for p in sorted(path.glob("*.npy"))}
+        if not _numpys(path):
             raise DataError(f"{path} is no file of NumPy arrays, whatever its name says.")
-        elif path.suffix == ".npy":
-            held = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
-        else:
-            # numpy leaves a damaged file open, so it is given one that we close.
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                held = {name: file[name] for name in file.files}
+        if path.suffix == ".npy":
+            return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
+        # numpy leaves a damaged file open, so it is given one that we close.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
     except DataError:
         raise
     except (OSError, ValueError, EOFError, KeyError) as error:
@@ -77,28 +89,23 @@ def _arrays(path: Path, how: Reading) -> Dataset:
     except Exception as error:  # zipfile.BadZipFile and zlib.error have no common parent
         raise DataError(f"{path} is damaged: {error}.") from None
 
-    def pick(what: str, names: Iterable[str], mapped: Mapping[str, Any], needed: bool) -> dict[str, Array]:
-        picked: dict[str, Array] = {}
-        for name in names:
-            key = str(mapped.get(name, name))
-            if key in held:
-                picked[name] = held[key]
-            elif needed or name in mapped:
-                offer = f". Name it in the spec: 'data: {{file: …, {what}s: {{{name}: {next(iter(held), 'ARRAY')}}}}}'."
-                if not held:
-                    raise DataError(f"{path} holds no arrays, expected one for the {what} '{name}'.")
-                raise DataError(f"{path} has no array '{key}' for the {what} '{name}'; it has {listed(held, 'and')}"
-                                f"{nearest(key, held) or offer}")  # fmt: skip
-        return picked
 
-    spec = how.spec
-    with _of(path):
-        if len(held) == 1 and len(spec.inputs) == 1 and not how.targets and not how.inputs:
-            return Dataset({next(iter(spec.inputs)): next(iter(held.values()))}, {})
-    wanted = pick("output", spec.outputs, how.outputs, True) if how.targets else {}
-    given, lengths = pick("input", spec.inputs, how.inputs, True), pick("length", spec.symbols, how.lengths, False)
-    with _of(path):
-        return Dataset(given, wanted, lengths)
+def _picked(
+    path: Path, held: Mapping[str, Array], what: str, names: Iterable[str], mapped: Mapping[str, Any], *, needed: bool = True
+) -> dict[str, Array]:
+    """Find the arrays of these names, or of those that the spec ``mapped`` them to; DataError for one that is ``needed``."""
+    picked: dict[str, Array] = {}
+    for name in names:
+        key = str(mapped.get(name, name))
+        if key in held:
+            picked[name] = held[key]
+        elif needed or name in mapped:
+            offer = f". Name it in the spec: 'data: {{file: …, {what}s: {{{name}: {next(iter(held), 'ARRAY')}}}}}'."
+            if not held:
+                raise DataError(f"{path} holds no arrays, expected one for the {what} '{name}'.")
+            raise DataError(f"{path} has no array '{key}' for the {what} '{name}'; it has {listed(held, 'and')}"
+                            f"{nearest(key, held) or offer}")  # fmt: skip
+    return picked
 
 
 def _numpys(path: Path) -> bool:
@@ -176,11 +183,7 @@ def _text(path: Path, how: Reading) -> Dataset:
 
 
 def _images(path: Path, how: Reading) -> Dataset:
-    """A folder of images: one folder a class, or the images themselves to predict; values from 0 to 1."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ResourceError("Reading images needs Pillow: pip install 'gridc[data]'.") from error
+    """Read a folder of images: one folder a class, or the images themselves to predict; values from 0 to 1."""
     spec = how.spec
     files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES]
     if not files:
@@ -188,38 +191,54 @@ def _images(path: Path, how: Reading) -> Dataset:
                         "or one folder of images for each class.")  # fmt: skip
     if len(spec.inputs) != 1:
         raise DataError(f"{path} is a folder of images, which suits a spec with one input; '{spec.name}' has more.")
-    name, one = next(iter(spec.inputs.items()))
+    name, x = next(iter(spec.inputs.items()))
     classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir()))
     channels = 3 if how.colour else 1
-    sizes = [spec.dimensions[d].size for d in one.over]
-    side = round((one.size / channels) ** 0.5)
+    sizes = [spec.dimensions[d].size for d in x.over]
+    side = round((x.size / channels) ** 0.5)
+    patches = len(sizes) == 2 and side * side * channels == x.size
     if how.size:
         rows, columns = how.size
-    elif len(sizes) == 2 and all(isinstance(n, int) for n in sizes) and side * side * channels == one.size:
+    elif patches and all(isinstance(n, int) for n in sizes):
         rows, columns = (int(n) * side for n in sizes)
     else:
         raise DataError(f"The spec does not say how large images are; give 'images: {{size: [ROWS, COLUMNS]}}' for {path}.")
+    pixels = _pixels(files, rows, columns, channels)
+    if patches and side > 1 and rows % side == 0 and columns % side == 0:
+        pixels = pixels.reshape(-1, rows // side, side, columns // side, side, channels).swapaxes(2, 3)
+        pixels = pixels.reshape(len(files), rows // side, columns // side, -1)
+    if classes:
+        output, labels, ids_of = _labelled(path, files, classes, how)
+        return Dataset({name: pixels}, {output: ids_of}, {}, {output: labels})
+    if how.targets:
+        raise DataError(f"{path} holds images but no folders, expected one folder for each class.")
+    return Dataset({name: pixels}, {})
+
+
+def _pixels(files: list[Path], rows: int, columns: int, channels: int) -> Array:
+    """Read images scaled to one size, ``[files, rows, columns, channels]`` float32 from 0 to 1."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise ResourceError("Reading images needs Pillow: pip install 'gridc[data]'.") from error
     pixels = np.empty((len(files), rows, columns, channels), np.float32)
     for row, file in enumerate(files):
         try:
             with Image.open(file) as image:
-                scaled = image.convert("RGB" if how.colour else "L").resize((columns, rows))
+                scaled = image.convert("RGB" if channels == 3 else "L").resize((columns, rows))
         except (OSError, UnidentifiedImageError, ValueError):
             raise DataError(f"{file} cannot be read as an image.") from None
         pixels[row] = np.asarray(scaled, np.float32).reshape(rows, columns, channels) / 255
-    if len(sizes) == 2 and side > 1 and rows % side == 0 and columns % side == 0 and side * side * channels == one.size:
-        pixels = pixels.reshape(-1, rows // side, side, columns // side, side, channels).swapaxes(2, 3)
-        pixels = pixels.reshape(len(files), rows // side, columns // side, -1)
-    if not classes:
-        if how.targets:
-            raise DataError(f"{path} holds images but no folders, expected one folder for each class.")
-        return Dataset({name: pixels}, {})
-    output = next((key for key, out in spec.outputs.items() if out.kind in ("classes", "binary")), None)
+    return pixels
+
+
+def _labelled(path: Path, files: list[Path], classes: tuple[str, ...], how: Reading) -> tuple[str, tuple[str, ...], Array]:
+    """Find the output that says an image's class; returns it, its classes, and the class of every file, ``[files]`` int64."""
+    output = next((key for key, out in how.spec.outputs.items() if out.kind in ("classes", "binary")), None)
     if output is None:
-        raise DataError(f"{path} has a folder for each class, but '{spec.name}' has no output of classes.")
-    labels = how.vocabularies.get(output, classes)
+        raise DataError(f"{path} has a folder for each class, but '{how.spec.name}' has no output of classes.")
+    labels = tuple(how.vocabularies.get(output, classes))
     for file in files:
         if file.relative_to(path).parts[0] not in labels:
             raise DataError(f"{file} lies in no folder of a class, expected {listed(labels)}.")
-    found = np.array([labels.index(file.relative_to(path).parts[0]) for file in files], np.int64)
-    return Dataset({name: pixels}, {output: found}, {}, {output: tuple(labels)})
+    return output, labels, np.array([labels.index(file.relative_to(path).parts[0]) for file in files], np.int64)

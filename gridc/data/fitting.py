@@ -1,15 +1,18 @@
-"""Arrays under a spec's names and in its shapes: data sets, and the arrays of a call."""
+"""Arrays under a spec's names and in its shapes: data sets, and the arrays of a call, which one checker looks at."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from gridc.arrays.conversion import Array, held, length_vector, named, ragged, shown
-from gridc.arrays.dataset import Axes, Dataset, padded
+from gridc.arrays.axes import BATCH, Axes, Bound, Misfit, misshapen, odd_number
+from gridc.arrays.conversion import Array, Part, as_array, held, length_vector, named, ragged, real, shown
+from gridc.arrays.dataset import Dataset, padded
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.shapes import input_axes, output_axes
 from gridc.language.spec import GridSpec
@@ -18,7 +21,7 @@ from gridc.language.spec import GridSpec
 def from_arrays(
     spec: GridSpec, inputs: Mapping[str, Any], targets: Mapping[str, Any] | None = None, lengths: Mapping[str, Any] | None = None
 ) -> Dataset:
-    """What a call was given, as a data set: arrays, or lists, also of sequences of different lengths, which are padded.
+    """Make a data set of what a call was given: arrays, or lists, also of sequences of different lengths, which are padded.
 
     DataError where something is no mapping of the spec's names, or where lists differ in a way that it has no symbol for.
     """
@@ -31,12 +34,12 @@ def from_arrays(
     axis = input_axes(spec)[uneven[0]].axes[0]
     if not isinstance(axis, str):
         raise DataError(f"The sequences of input '{uneven[0]}' have different lengths, expected {axis} steps in each.")
-    found = padded(inputs, targets, axis)
-    return replace(found, lengths={**found.lengths, **lengths})
+    filled = padded(inputs, targets, axis)
+    return replace(filled, lengths={**filled.lengths, **lengths})
 
 
 def as_dataset(examples: Any, spec: GridSpec) -> Dataset:
-    """A data set as it is, or from a tuple of inputs, targets and maybe lengths."""
+    """Take a data set as it is, or make one of a tuple of inputs, targets and maybe lengths; UsageError for anything else."""
     if isinstance(examples, Dataset):
         return examples
     if isinstance(examples, tuple) and len(examples) in (2, 3):  # pyright: ignore[reportUnknownArgumentType]
@@ -45,10 +48,11 @@ def as_dataset(examples: Any, spec: GridSpec) -> Dataset:
 
 
 def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
-    """The data set under the spec's names and in its shapes; DataError where it does not fit.
+    """Put a data set under the spec's names and in its shapes; DataError where it does not fit.
 
     Names may differ where there is one input (or output) only, or one symbol.  A missing last axis of size 1 is added;
-    an image is flattened where the spec takes one vector.
+    an image is flattened where the spec takes one vector.  Ids are integers then; where lengths say how long each example is,
+    they lie within every array.
     """
     inputs = _renamed(data.inputs, list(spec.inputs), "input", spec.name)
     targets = _renamed(data.targets, list(spec.outputs), "output", spec.name) if data.targets else {}
@@ -59,29 +63,13 @@ def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
     for old, new in ((data.inputs, inputs), (data.targets, targets)):
         if len(new) == 1 and (name := next(iter(old))) in data.vocabularies:
             words[next(iter(new))] = data.vocabularies[name]
-    inputs = {name: _shaped(f"input '{name}'", array, given[name]) for name, array in inputs.items()}
-    targets = {name: _shaped(f"the target of '{name}'", array, wanted[name]) for name, array in targets.items()}
-    found = [(f"input '{name}'", array, given[name]) for name, array in inputs.items()]
-    found += [(f"the target of '{name}'", array, wanted[name]) for name, array in targets.items()]
-    return replace(data, vocabularies=words, lengths=_measured(found, lengths), input_axes=given, target_axes=wanted,
-                   inputs=inputs, targets=targets)  # fmt: skip
-
-
-def _measured(found: list[tuple[str, Array, Axes]], lengths: Mapping[str, Array]) -> dict[str, Array]:
-    """The lengths as integers that lie within the arrays; DataError where they do not, or where arrays without lengths differ
-    along a symbol."""
-    sizes: dict[str, tuple[int, str]] = {}
-    for what, array, axes in found:
-        for axis, size in zip(axes.axes, array.shape[1:], strict=False):
-            if not isinstance(axis, str):
-                continue
-            first, whose = sizes.setdefault(axis, (size, what))
-            if size != first and axis not in lengths:
-                raise DataError(f"The array of {what} has the shape {list(array.shape)}, which makes '{axis}' {size}, expected "
-                                f"the {first} of {whose}.")  # fmt: skip
-            sizes[axis] = min((size, what), (first, whose))
-    return {symbol: length_vector(symbol, vector, len(found[0][1]), sizes[symbol][0]) if symbol in sizes else vector
-            for symbol, vector in lengths.items()}  # fmt: skip
+    bound: Bound = {}
+    inputs = {name: _shaped(f"input '{name}'", array, given[name], bound, lengths) for name, array in inputs.items()}
+    targets = {name: _shaped(f"the target of '{name}'", array, wanted[name], bound, lengths) for name, array in targets.items()}
+    lengths = {symbol: length_vector(symbol, vector, bound[BATCH][0], bound[symbol][0]) if symbol in bound else vector
+               for symbol, vector in lengths.items()}  # fmt: skip
+    return replace(data, vocabularies=words, lengths=lengths, input_axes=given, target_axes=wanted, inputs=inputs,
+                   targets=targets)  # fmt: skip
 
 
 def _renamed(
@@ -100,31 +88,182 @@ def _renamed(
     return {name: arrays[name] for name in names if name in arrays}
 
 
-def _shaped(what: str, array: Array, axes: Axes) -> Array:
-    """The array with the expected number of axes, its numbers whole where they are ids."""
+def _shaped(what: str, array: Array, axes: Axes, bound: Bound, lengths: Mapping[str, Array]) -> Array:
+    """One array of a data set with the expected number of axes, its ids whole."""
     if array.ndim == len(axes.axes) and axes.real and axes.axes[-1] == 1:
         array = array[..., None]
     elif array.ndim > 2 and axes.real and axes.axes == (int(np.prod(array.shape[1:])),):
         array = array.reshape(len(array), -1)
-    pairs = zip(axes.axes, array.shape[1:], strict=False)
-    if array.ndim != 1 + len(axes.axes) or any(isinstance(axis, int) and axis != size for axis, size in pairs):
-        raise DataError(f"The array of {what} has the shape {list(array.shape)}, expected {axes}.")
-    if not array.size:
-        raise DataError(f"The array of {what} has the shape {list(array.shape)} and holds nothing, expected at least one example "
-                        "and one step.")  # fmt: skip
+    misfit = misshapen(what, array, axes, bound, lengths)
+    on_disk = isinstance(array, np.memmap)  # it stays there; the grid checks each batch
+    misfit = misfit or (None if on_disk else odd_number(array, axes))
+    if misfit is not None:
+        raise DataError(f"The array of {what} {_of_examples(array, axes, misfit, bound)}")
+    return array if on_disk or axes.below is None or array.dtype.kind != "f" else array.astype(np.int64)
+
+
+def _of_examples(array: Array, axes: Axes, misfit: Misfit, bound: Bound) -> str:
+    """Say what is wrong with an array of a data set, by its examples."""
+    fault, at = misfit
     wanted = "numbers" if axes.below is None else f"ids from 0 to {axes.below - 1}"
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"The array of {what} holds {held(array)}, expected {wanted}.")
-    if isinstance(array, np.memmap):
-        return array  # left on the disk; the grid checks each batch
-    if array.dtype.kind == "f" and array.size and not bool(np.isfinite(array).all()):
-        row = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise DataError(f"The array of {what} holds NaN or infinity, first in example {row}; expected numbers.")
-    if axes.below is None:
-        return array
-    fractions = array.dtype.kind == "f" and not bool(np.all(array == np.floor(array)))
-    if fractions or not 0 <= array.min() <= array.max() < axes.below:
-        odd: Array = (array < 0) | (array >= axes.below) | (array != np.floor(array))
-        at = tuple(int(i) for i in np.argwhere(odd)[0])
-        raise DataError(f"The array of {what} holds {shown(array[at])} in example {at[0]}, expected {wanted}.")
-    return array.astype(np.int64) if array.dtype.kind == "f" else array
+    shape = f"has the shape {list(array.shape)}"
+    if fault in ("rank", "size"):
+        return f"{shape}, expected {axes}."
+    if fault == "symbol":
+        symbol = str(axes.axes[at[0] - 1])
+        return f"{shape}, which makes '{symbol}' {array.shape[at[0]]}, expected the {bound[symbol][0]} of {bound[symbol][1]}."
+    if fault == "empty":
+        return f"{shape} and holds nothing, expected at least one example and one step."
+    if fault == "type":
+        return f"holds {held(array)}, expected {wanted}."
+    if fault == "infinite":
+        return f"holds NaN or infinity, first in example {at[0]}; expected {wanted}."
+    return f"holds {shown(array[at])} in example {at[0]}, expected {wanted}."
+
+
+# -- a call --------------------------------------------------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """The checked arrays of a call: ``inputs`` in the types that compiled functions take (ids int64, numbers the grid's dtype);
+    ``extent`` is the batch and then every dimension's size, ``lengths`` ``[batch, symbols]``, both int64."""
+
+    inputs: dict[str, Array]
+    extent: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    @property
+    def batch(self) -> int:
+        """How many examples."""
+        return int(self.extent[0])
+
+    def sizes(self, spec: GridSpec) -> dict[str, int]:
+        """Look up the size of every symbol, and of ``BATCH``."""
+        pairs = zip(spec.dimensions, self.extent[1:].tolist(), strict=True)
+        return {BATCH: self.batch, **{d.size: size for d, size in pairs if isinstance(d.size, str)}}
+
+
+def check(spec: GridSpec, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None, dtype: str) -> Call:
+    """Check the inputs of a call before any work starts; DataError says which array does not fit, what came and what should.
+
+    Lists of sequences that are not equally long are padded, and their lengths kept.  ``lengths`` maps a symbol to one length
+    for each example; without them every example is as long as its arrays."""
+    _complete("inputs", spec.inputs, inputs)
+    if any(map(ragged, inputs.values())):
+        filled = from_arrays(spec, inputs, lengths=lengths)
+        inputs, lengths = filled.inputs, filled.lengths
+    arrays: dict[str, Array] = {}
+    bound: Bound = {}
+    for name, axes in input_axes(spec).items():
+        what = f"input '{name}'"
+        array = as_array(what, inputs[name])
+        misfit = misshapen(what, array, axes, bound) or odd_number(array, axes)
+        if misfit is not None:
+            raise DataError(f"{what}: {_of_call(array, axes, misfit, bound)}")
+        arrays[name] = _converted(what, array, dtype if axes.real else "int64")
+    sizes = {symbol: size for symbol, (size, _) in bound.items()}
+    extent = np.array([sizes[BATCH], *spec.sizes(sizes)], np.int64)
+    return Call(arrays, extent, _lengths(spec, {} if lengths is None else lengths, sizes))
+
+
+def check_targets(spec: GridSpec, targets: Mapping[str, Any], call: Call, dtype: str) -> dict[str, Array]:
+    """Check the targets of a call, ``[batch, *axes]`` or ``[batch, *axes, size]``; DataError for what does not fit.
+
+    Classes come back as int64, all else in the grid's ``dtype``.  Positions past an example's end may hold anything but are
+    still read as numbers."""
+    _complete("targets", spec.outputs, targets)
+    sizes, result = call.sizes(spec), dict[str, Array]()
+    for name, axes in output_axes(spec).items():
+        what, kind = f"target '{name}'", spec.outputs[name].kind
+        array = as_array(what, targets[name])
+        misfit = misshapen(what, array, axes, {symbol: (size, "the inputs") for symbol, size in sizes.items()})
+        if misfit is not None and misfit.fault != "type":
+            raise DataError(f"{what}: found an array of shape {array.shape}; expected {axes.shape(sizes)}, "
+                            f"[{', '.join(axes.words)}]")  # fmt: skip
+        misfit = misfit or odd_number(array, axes)
+        if misfit is not None and kind == "binary" and misfit.fault != "type":
+            raise DataError(f"{what}: found {shown(array[misfit.at])}; expected 0 or 1")
+        if misfit is not None:
+            raise DataError(f"{what}: {_of_call(array, axes, misfit, {}, 'classes')}")
+        result[name] = _converted(what, array, "int64" if kind == "classes" else dtype)
+    return result
+
+
+def check_weights(spec: GridSpec, weights: Mapping[str, Any], call: Call, dtype: str) -> list[Array]:
+    """Check what each position of each output counts in the loss; 1 where nothing is said.
+
+    Each array comes back as ``[batch, *axes]`` in the grid's ``dtype``.  DataError for a name that is no output, and for what is
+    neither a number nor of that shape."""
+    for name in weights:
+        if name not in spec.outputs:
+            known = ", ".join(spec.outputs)
+            raise DataError(f"there is no output '{name}' to weigh; expected {known}{nearest(name, spec.outputs)}")
+    sizes, result = call.sizes(spec), list[Array]()
+    for name, axes in output_axes(spec).items():
+        shape = axes.shape(sizes)[: 1 + len(spec.outputs[name].axes)]
+        if name not in weights:
+            result.append(_ones(shape, dtype))
+            continue
+        what = f"weights of '{name}'"
+        array = as_array(what, weights[name])
+        if array.dtype.kind not in "iubf":
+            raise DataError(f"{what}: {_of_call(array, Axes((), True), Misfit('type'), {})}")
+        if array.ndim and array.shape != shape:
+            raise DataError(f"{what}: found shape {array.shape}; expected a number, or shape {shape}")
+        result.append(np.ascontiguousarray(np.broadcast_to(real(what, array, dtype), shape)))
+    return result
+
+
+@functools.lru_cache(maxsize=8)
+def _ones(shape: tuple[int, ...], dtype: str) -> Array:
+    ones = np.ones(shape, dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+def _complete(part: Part, known: Mapping[str, Any], arrays: Any) -> None:
+    """DataError where one part of a call does not give every array, or gives one that there is not."""
+    arrays = named(part, arrays, known)
+    for name in known:
+        if name not in arrays:
+            raise DataError(f"{part[:-1]} '{name}' is missing; found {', '.join(arrays) or 'none'}")
+
+
+def _converted(what: str, array: Array, dtype: str) -> Array:
+    """Convert an array to that type and to C order; DataError for a real number that is too large for it."""
+    return np.asarray(array, dtype, order="C") if dtype == "int64" else np.ascontiguousarray(real(what, array, dtype))
+
+
+def _of_call(array: Array, axes: Axes, misfit: Misfit, bound: Bound, things: str = "ids") -> str:
+    """Say what is wrong with an array of a call, by its axes and places."""
+    fault, at = misfit
+    of_shape = f"of shape {array.shape}"
+    if fault == "type":
+        expected = "numbers" if array.dtype == object else "integers" if axes.below is not None else "real numbers"
+        return f"found an array of {held(array)}; expected {expected}"
+    if fault == "rank":
+        return f"found an array {of_shape}; expected [{', '.join(axes.words)}]"
+    if fault in ("size", "symbol", "empty"):
+        (axis,) = at
+        size, word, wanted = array.shape[axis], axes.words[axis], (BATCH, *axes.axes)[axis]
+        if fault == "empty":
+            return f"found no {word if axis else 'examples'}, shape {array.shape}; expected at least one"
+        if isinstance(wanted, str):
+            before, whose = bound[wanted]
+            return f"found {size} on axis {axis} ({word}) {of_shape}; expected {before}, the {wanted or 'batch'} of {whose}"
+        last = axes.real and axis == array.ndim - 1
+        return f"found {size} {'features' if last else 'cells'} on axis {axis} {of_shape}; expected {wanted}"
+    expected = {"infinite": "finite numbers", "fraction": "integers"}.get(fault, f"{things} from 0 to {(axes.below or 0) - 1}")
+    return f"found {shown(array[at])} at {list(at)}; expected {expected}"
+
+
+def _lengths(spec: GridSpec, lengths: Mapping[str, Any], sizes: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """Every example's length along every symbol, ``[batch, symbols]``."""
+    lengths = named("lengths", lengths, spec.symbols)
+    matrix = np.empty((sizes[BATCH], len(spec.symbols)), np.int64)
+    for column, symbol in enumerate(spec.symbols):
+        matrix[:, column] = sizes[symbol]
+        if symbol in lengths:
+            vector = as_array(f"lengths of '{symbol}'", lengths[symbol])
+            matrix[:, column] = length_vector(symbol, vector, sizes[BATCH], sizes[symbol])
+    return matrix

@@ -45,7 +45,7 @@ class Batches(Protocol):
         ...
 
     def after(self, step: int) -> Iterator[Batch]:
-        """The batches from that step on."""
+        """Yield the batches from that step on."""
         ...
 
 
@@ -60,20 +60,22 @@ class Shuffled:
 
     @property
     def examples(self) -> int:
+        """How many examples the data set holds."""
         return len(self.data)
 
     @property
     def steps(self) -> int:
+        """How many batches an epoch has; the last may be smaller than the others."""
         return -(-len(self.data) // self.size)
 
     def order(self, epoch: int) -> Array:
-        """The rows of an epoch in their order."""
+        """Give the rows of an epoch in their order, ``[examples]`` integers."""
         if not self.shuffle:
             return np.arange(len(self.data))
         return np.random.default_rng([self.seed, SHUFFLE, epoch]).permutation(len(self.data))
 
     def after(self, step: int) -> Iterator[Batch]:
-        """The batches from that step on, without end."""
+        """Yield the batches from that step on, without end."""
         epoch, index = divmod(step, self.steps)
         while True:
             order = self.order(epoch)
@@ -96,7 +98,7 @@ class Streamed:
     steps: int | None = None
 
     def after(self, step: int) -> Iterator[Batch]:
-        """The batches from that step on; those before it are drawn and passed over."""
+        """Yield the batches from that step on; those before it are drawn and passed over."""
         done = epoch = 0
         while True:
             items = iter(self.source)

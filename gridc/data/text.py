@@ -19,7 +19,7 @@ _WORD = re.compile(r"\w+|[^\w\s]|\n")
 
 
 def symbols(text: str, by: By) -> Sequence[str]:
-    """The symbols of a text; words are runs of letters and digits, or single other signs, or line ends."""
+    """Cut a text into symbols; words are runs of letters and digits, or single other signs, or line ends."""
     if by == "character":
         return text
     if by == "byte":
@@ -28,7 +28,7 @@ def symbols(text: str, by: By) -> Sequence[str]:
 
 
 def joined(words: Iterable[str], by: By) -> str:
-    """The symbols as text again; between words stand spaces."""
+    """Join symbols to text again; between words stand spaces."""
     if by == "character":
         return "".join(words)
     if by == "byte":
@@ -37,7 +37,7 @@ def joined(words: Iterable[str], by: By) -> str:
 
 
 def vocabulary(texts: Iterable[Sequence[str]], size: int, by: By, where: str) -> tuple[str, ...]:
-    """The symbols in use, in order; of words the most frequent, with ``UNKNOWN`` for the rest.
+    """List the symbols in use, in order; of words the most frequent, with ``UNKNOWN`` for the rest.
 
     DataError where characters or bytes are more than ``size``.
     """
@@ -56,7 +56,7 @@ def vocabulary(texts: Iterable[Sequence[str]], size: int, by: By, where: str) ->
 
 
 def ids(text: Sequence[str], words: Sequence[str], where: str) -> Array:
-    """The id of every symbol, ``[symbols]``; DataError for one that the vocabulary does not know."""
+    """Look up the id of every symbol, ``[symbols]`` int64; DataError for one that the vocabulary does not know."""
     table = {word: number for number, word in enumerate(words)}
     unknown = table.get(UNKNOWN)
     found = [table.get(symbol, unknown) for symbol in text]

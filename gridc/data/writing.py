@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from gridc.arrays.dataset import Array
+from gridc.arrays.conversion import Array
 from gridc.errors import UsageError
-from gridc.language.spec import GridSpec
+from gridc.language.spec import GridSpec, Input, Output
 
 
 class Predicts(Protocol):
@@ -17,39 +17,55 @@ class Predicts(Protocol):
 
     spec: GridSpec
 
-    def predict(self, inputs: Any) -> dict[str, Array]: ...
+    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """``Grid.predict``."""
+        ...
+
+    def stream(self, along: str | None = None) -> Callable[[Mapping[str, Any]], dict[str, Array]]:
+        """``Grid.stream``: UsageError where the grid cannot be run piece by piece."""
+        ...
 
 
-def sample(
-    grid: Predicts, prompt: Sequence[int] | Array, count: int, *, temperature: float = 1.0, seed: int = 0, context: int = 100
+def ends(spec: GridSpec) -> tuple[Input, Output]:
+    """Find a language model's input and output: one sequence of ids, and a class for each of them; UsageError for others."""
+    inputs = [x for x in spec.inputs.values() if x.kind == "vocabulary" and len(x.over) == 1]
+    outputs = [o for o in spec.outputs.values() if o.kind == "classes" and inputs and o.axes == inputs[0].over]
+    if len(spec.inputs) != 1 or not outputs:
+        raise UsageError(f"'{spec.name}' is no language model: it needs one sequence of ids in and a class for each out.")
+    return inputs[0], outputs[0]
+
+
+def write(
+    grid: Predicts, prompt: Sequence[int], count: int, *, temperature: float, seed: int, window: int, below: int
 ) -> Iterator[int]:
-    """``count`` ids after a prompt, one at a time.
+    """Draw ``count`` ids after a prompt of at least one, all ``below`` that number, one at a time.
 
-    ``temperature`` below 1 makes likely symbols likelier, and 0 always takes the likeliest.  The grid sees the last ``context``
-    ids.  Raises UsageError where the grid is no language model or the prompt is empty."""
-    given, output = _ends(grid.spec)
-    if temperature < 0:
-        raise UsageError(f"found the temperature {temperature:g}; expected a number from 0")
-    written = [int(i) for i in prompt]
-    if not written:
-        raise UsageError("the prompt is empty; expected at least one symbol to go on from")
+    ``temperature`` under 1 makes likely symbols likelier, and 0 always takes the likeliest.  Each id is drawn after all before
+    it: a prompt and text longer than ``window`` are fed as a stream, or, to a grid that cannot be one, the last ``window`` ids.
+    Raises UsageError where the grid is no language model."""
+    x, output = ends(grid.spec)
     generator = np.random.default_rng(seed)
+    text = [int(symbol) for symbol in prompt]
+    long = len(text) + count > window
+    stream = _stream(grid, x) if long else None
+    new = text
     for _ in range(count):
-        p = grid.predict({given: np.array([written[-context:]], np.int64)})[output][0, -1].astype(np.float64)
-        written.append(_drawn(p, temperature, generator))
-        yield written[-1]
+        predicted = grid.predict({x.name: [text[-window:]]}) if stream is None else stream({x.name: [new]})
+        text.append(_drawn(predicted[output.name][0, -1, :below].astype(np.float64), temperature, generator))
+        new = text[-1:]
+        yield text[-1]
 
 
-def _ends(spec: GridSpec) -> tuple[str, str]:
-    """The input and the output of a language model: one sequence of ids, and a class for each of them."""
-    inputs = [i for i in spec.inputs.values() if i.kind == "vocabulary" and len(i.over) == 1]
-    outputs = [o for o in spec.outputs.values() if o.kind == "classes" and len(o.axes) == 1]
-    if len(spec.inputs) != 1 or not inputs or not outputs or inputs[0].over != outputs[0].axes:
-        raise UsageError(f"'{spec.name}' is no language model: it needs one sequence of ids in and a class for each out")
-    return inputs[0].name, outputs[0].name
+def _stream(grid: Predicts, x: Input) -> Callable[[Mapping[str, Any]], dict[str, Array]] | None:
+    """Make a function that reads the next symbols after all that it has read; None where the grid must see all at once."""
+    try:
+        return grid.stream(grid.spec.dimensions[x.over[0]].name)
+    except UsageError:
+        return None
 
 
 def _drawn(p: Array, temperature: float, generator: np.random.Generator) -> int:
+    """One id, drawn from the probabilities ``[ids]``, float64."""
     if temperature == 0:
         return int(p.argmax())
     logits = np.log(np.maximum(p, 1e-30)) / temperature

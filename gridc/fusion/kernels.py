@@ -10,9 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import os
 import sys
-import tempfile
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from typing import Any
 import numba  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
+from gridc.files import write_atomically
 from gridc.fusion import gemm, native, tracer
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
 from gridc.resources import cache_folder
@@ -67,9 +66,7 @@ def _module(text: str, title: str) -> ModuleType:
     if name not in sys.modules:
         path = cache_folder("kernels") / f"{name}.py"
         if not (path.exists() and path.read_text(encoding="utf-8") == text):
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-                file.write(text)
-            os.replace(file.name, path)
+            write_atomically(path, text)
         specification = importlib.util.spec_from_file_location(name, path)
         assert specification is not None
         assert specification.loader is not None

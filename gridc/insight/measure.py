@@ -8,6 +8,7 @@ the same grid at other sizes and batches, never to the turns that it predicts.  
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,7 +102,7 @@ def measure(plan: Timing, batch: int = 16, rounds: int = 9) -> Measurement:
     sweep.prepare([(t.cell, t.options, len(t.along)) for t in plan.spec.transforms.values() if t.gates], "float32")
     known = [_Runs(Timing(plan.spec, sizes), b) for sizes, b in _others(plan, batch)]
     with blas.single_threaded():
-        weights = _fit(np.concatenate([run.features for run in known]), np.concatenate([run.seconds(5) for run in known]))
+        weights = coefficients(np.concatenate([run.features for run in known]), np.concatenate([run.seconds(5) for run in known]))
         own = _Runs(plan, batch)
         measured = own.seconds(rounds)
     predicted = own.features @ weights
@@ -223,18 +224,11 @@ def _features(program: Program, piece: Array) -> list[float]:
     return [1.0, calls, adds, weights, gathered, gates]
 
 
-def _fit(features: Floats, seconds: Floats) -> Floats:
-    """Least squares of the relative error with coefficients that are not negative: those that would be are left out."""
-    kept: list[int] = [j for j in range(features.shape[1]) if features[:, j].any()]
-    while True:
-        scaled = features[:, kept] / seconds[:, None]
-        size = np.maximum(np.abs(scaled).max(axis=0), 1e-300)
-        matrix: Floats = np.asarray(scaled / size, np.float64)
-        inverse: Floats = np.asarray(np.linalg.pinv(matrix), np.float64)
-        found: Floats = inverse @ np.ones(len(seconds)) / size
-        if (found >= 0).all() or len(kept) == 1:
-            break
-        kept.pop(int(np.argmin(found * size)))
-    weights = np.zeros(features.shape[1])
-    weights[kept] = np.maximum(found, 0)
-    return weights
+def coefficients(features: Floats, seconds: Floats) -> Floats:
+    """Seconds for one of each feature, ``[features]``, none of them negative: least squares of the relative error.
+
+    ``features`` is ``[turns, features]``, ``seconds`` ``[turns]``."""
+    optimize: Any = importlib.import_module("scipy.optimize")  # which brings no types
+    relative = features / seconds[:, None]
+    size = np.maximum(np.abs(relative).max(axis=0), 1e-300)  # columns of like size: the coefficients differ by many digits
+    return optimize.nnls(relative / size, np.ones(len(seconds)))[0] / size

@@ -11,7 +11,7 @@ from gridc.insight.changes import Change
 from gridc.insight.simulation import Model, SpeedUp
 from gridc.insight.timing import Timing
 from gridc.language.printing import read_text
-from gridc.plain_text import amount, sparkline, table
+from gridc.plain_text import amount, sizes, sparkline, table
 from gridc.scheduling.graph import Step
 
 LISTED = 200
@@ -24,7 +24,7 @@ MOST_PLANNED = 500_000
 
 def sizes_text(plan: Timing) -> str:
     """``time 50 × depth 3``."""
-    return " × ".join(f"{d.name} {n}" for d, n in zip(plan.spec.dimensions, plan.sizes, strict=True))
+    return sizes((d.name, n) for d, n in zip(plan.spec.dimensions, plan.sizes, strict=True))
 
 
 class Row(NamedTuple):

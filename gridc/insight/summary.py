@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gridc import plain_text
 from gridc.errors import UsageError, nearest
 from gridc.fusion import blas
 from gridc.insight.timing import Timing
@@ -41,7 +42,7 @@ class Summary:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def __str__(self) -> str:
-        grid = " × ".join(f"{name} {size}" for name, size in self.sizes)
+        grid = plain_text.sizes(self.sizes)
         rows = [
             f"{self.name}: {self.lowering} on '{self.backend}', {self.dtype}",
             f"grid        {grid}, batch {self.batch}: {self.steps:,} steps in {self.wavefronts:,} wavefronts",

@@ -15,6 +15,7 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
+from gridc import plain_text
 from gridc.errors import ResourceError
 from gridc.language.lattice import Ints, carried, far_end, locate, source
 from gridc.language.spec import GridSpec, Transform
@@ -250,7 +251,7 @@ class Timing:
         return plan(self.spec, self.sizes, batch, None, lanes, recompute)
 
     def __repr__(self) -> str:
-        sizes = " × ".join(f"{d.name} {n}" for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
+        sizes = plain_text.sizes((d.name, n) for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
         return f"<{type(self).__name__} of {self.spec.name}, {sizes}: {self.work} steps in {self.span} wavefronts>"
 
 

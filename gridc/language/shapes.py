@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from gridc.arrays.dataset import Axes
+from gridc.arrays.axes import Axes
 from gridc.language.spec import GridSpec, Transform
 
 Shape = tuple[int, ...]
@@ -88,26 +88,26 @@ def effective_blocks(spec: GridSpec, t: Transform) -> npt.NDArray[np.float64] | 
 
 
 
-
 def input_axes(spec: GridSpec) -> dict[str, Axes]:
     """The axes of every input's array."""
     axes: dict[str, Axes] = {}
-    for name, one in spec.inputs.items():
-        real = one.kind == "features"
-        if one.facts:
-            axes[name] = Axes((None, one.size if real else None), real, None if real else one.size)
-        else:
-            sizes = tuple(spec.dimensions[d].size for d in one.over)
-            axes[name] = Axes((*sizes, one.size) if real else sizes, real, None if real else one.size)
+    for name, x in spec.inputs.items():
+        real = x.kind == "features"
+        sizes: tuple[int | str | None, ...] = tuple(spec.dimensions[d].size for d in x.over)
+        names = spec.names(x.over)
+        if x.facts:  # as many facts as there are, of as many words
+            sizes, names = (None, *(() if real else (None,))), ("facts", *(() if real else ("words",)))
+        last = (x.size,) if real else ()
+        axes[name] = Axes((*sizes, *last), real, None if real else x.size, (*names, *map(str, last)))
     return axes
 
 
 def output_axes(spec: GridSpec) -> dict[str, Axes]:
     """The axes of every output's target."""
     axes: dict[str, Axes] = {}
-    for name, one in spec.outputs.items():
-        real = one.kind in ("features", "raw")
-        sizes = tuple(spec.dimensions[d].size for d in one.axes)
-        classes = {"classes": one.size, "binary": 2}.get(one.kind)
-        axes[name] = Axes((*sizes, one.size) if real else sizes, real, classes)
+    for name, o in spec.outputs.items():
+        below = {"classes": o.size, "binary": 2}.get(o.kind)
+        last = (o.size,) if below is None else ()
+        sizes = tuple(spec.dimensions[d].size for d in o.axes)
+        axes[name] = Axes((*sizes, *last), below is None, below, (*spec.names(o.axes), *map(str, last)))
     return axes

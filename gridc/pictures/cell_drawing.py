@@ -15,12 +15,12 @@ INPUT = "#8a5a00"
 
 
 def colours(spec: GridSpec) -> dict[str, str]:
-    """The colour of every transform."""
+    """Give every transform its colour."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(spec.transforms)}
 
 
 def cell_scene(plan: Timing) -> Scene:
-    """What happens inside a cell, from left to right in the order of computation: what enters, each transform, what leaves."""
+    """Draw the inside of a cell, from left to right in the order of computation: what enters, each transform, what leaves."""
     spec, colour = plan.spec, colours(plan.spec)
     result = Scene(f"{spec.name}: inside a cell")
     rank = _ranks(spec)

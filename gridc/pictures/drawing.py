@@ -23,7 +23,7 @@ from gridc.pictures.unrolled_drawing import caption, columns_of, cut, example, g
 
 
 def scene(thing: GridSpec | Timing, picture: str = "grid", workers: int = 4) -> Scene:
-    """A picture by name, ``workers`` of so many.  Raises UsageError for a name that is none of ``PICTURES``."""
+    """Draw a picture by name, ``workers`` of so many.  Raises UsageError for a name that is none of ``PICTURES``."""
     if picture not in PICTURES:
         raise UsageError(f"there is no picture '{picture}'; expected {listed(PICTURES)}{nearest(picture, PICTURES)}")
     plan = thing if isinstance(thing, Timing) else example(thing)
@@ -31,7 +31,7 @@ def scene(thing: GridSpec | Timing, picture: str = "grid", workers: int = 4) -> 
 
 
 def svg(thing: GridSpec | Timing, picture: str = "grid", workers: int = 4) -> str:
-    """A picture as an SVG document."""
+    """Draw a picture as an SVG document."""
     return scene(thing, picture, workers).svg()
 
 
@@ -44,7 +44,7 @@ def png(thing: GridSpec | Timing, path: str | Path, picture: str = "grid", worke
 
 
 def _shade(p: float) -> str:
-    """A colour from early (pale yellow) to late (deep blue), monotone in lightness."""
+    """Give a colour from early (pale yellow) to late (deep blue), monotone in lightness."""
     stops = ((255, 247, 217), (199, 226, 190), (115, 196, 190), (55, 137, 187), (36, 65, 134))
     at = min(max(p, 0.0), 1.0) * (len(stops) - 1)
     i = min(int(at), len(stops) - 2)
@@ -87,7 +87,7 @@ def wavefront_scene(plan: Timing) -> Scene:
 
 
 def _bars(result: Scene, values: Sequence[int], colour: str, kind: str) -> tuple[float, float]:
-    """The values of all wavefronts as bars, the largest of each stretch where there are many; the width and height."""
+    """Draw the values of all wavefronts as bars, the largest of each stretch where there are many; the width and height."""
     wide, high, top, count = 560.0, 170.0, max(values), len(values)
     stretches = [(i * count // BARS, (i + 1) * count // BARS) for i in range(BARS)] if count > BARS else None
     shown = [max(values[a:e]) for a, e in stretches] if stretches else list(values)
@@ -107,7 +107,7 @@ BARS = 280
 
 
 def widths_scene(plan: Timing) -> Scene:
-    """The steps of every wavefront as bars, and their mean."""
+    """Draw the steps of every wavefront as bars, and their mean."""
     result = Scene(f"{plan.spec.name}: steps of each of {plan.span} wavefronts")
     wide, high = _bars(result, plan.widths, "#3789bb", "steps")
     mean = high - high * plan.parallelism / plan.width
@@ -118,7 +118,7 @@ def widths_scene(plan: Timing) -> Scene:
 
 
 def alive_scene(plan: Timing) -> Scene:
-    """The vectors alive at every wavefront of a forward sweep as bars."""
+    """Draw the vectors alive at every wavefront of a forward sweep as bars."""
     result = Scene(f"{plan.spec.name}: vectors alive at each of {plan.span} wavefronts")
     vectors = arithmetic.lifetimes(plan).vectors.tolist()
     _bars(result, vectors, "#5b8c5a", "vectors")
@@ -128,7 +128,7 @@ def alive_scene(plan: Timing) -> Scene:
 
 
 def workers_scene(plan: Timing, workers: int = 4) -> Scene:
-    """What each simulated worker does when: a bar a step, in the colour of its transform."""
+    """Draw what each simulated worker does when: a bar a step, in the colour of its transform."""
     if plan.work > MOST_BARS:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and a drawing of workers shows at most "
                          f"{MOST_BARS:,}; the page (html) and the trace show more")  # fmt: skip
@@ -169,8 +169,8 @@ PICTURES: Mapping[str, Callable[[Timing], Scene]] = {
 
 
 def notebook(thing: Any) -> str:
-    """What a notebook shows: a spec its unrolled grid, the inside of a cell and its table, a schedule its figures and pictures, a
-    compiled grid the same as its spec, and its own description first."""
+    """Write what a notebook shows: a spec its unrolled grid, the inside of a cell and its table, a schedule its figures
+    and pictures, a compiled grid the same as its spec, and its own description first."""
     if isinstance(thing, Timing):
         return _figure(svg(thing, "wavefronts")) + _figure(svg(thing, "widths")) + _pre(str(thing))
     if isinstance(thing, GridSpec):

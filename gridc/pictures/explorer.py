@@ -30,7 +30,7 @@ START, ENTRY = -1, -2
 
 
 def page(plan: Timing, workers: int = 4, model: Model | None = None) -> str:
-    """The page as text.  Raises UsageError for a grid of more than ``MOST_EXPLORED`` steps."""
+    """Write the page as text.  Raises UsageError for a grid of more than ``MOST_EXPLORED`` steps."""
     if plan.work > MOST_EXPLORED:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and the page shows at most {MOST_EXPLORED:,}; "
                          "smaller sizes show the same shape")  # fmt: skip
@@ -42,7 +42,7 @@ def page(plan: Timing, workers: int = 4, model: Model | None = None) -> str:
 
 
 def data(plan: Timing, workers: int, model: Model) -> dict[str, Any]:
-    """What the page knows."""
+    """Gather what the page knows."""
     spec, colour = plan.spec, colours(plan.spec)
     steps = [plan.number(step) for step in plan.critical_path]
     return {
@@ -75,7 +75,7 @@ def data(plan: Timing, workers: int, model: Model) -> dict[str, Any]:
 
 
 def _flat(plan: Timing, cells: Ints) -> Ints:
-    """The numbers of cells, row-major."""
+    """Turn coordinates, ``[cells, dimensions]``, into row-major numbers, ``[cells]``."""
     return np.asarray(np.ravel_multi_index(tuple(cells.T), plan.sizes), np.int64)
 
 
@@ -135,7 +135,7 @@ def _found(plan: Timing, of: Transform, point: Ints) -> Ints:
 
 
 def _lanes(plan: Timing, workers: int, model: Model) -> list[dict[str, Any]]:
-    """The workers' timelines: on a small grid for several numbers of workers, on a large one for the one asked for."""
+    """Simulate the workers' timelines: on a small grid for several numbers of workers, on a large one for the one asked for."""
     if plan.work > MOST_SIMULATED:
         return []
     several = sorted({2, workers, 8, 16}) if plan.work <= 5000 else [workers]

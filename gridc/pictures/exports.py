@@ -53,7 +53,7 @@ MOST_DRAWN = 20_000
 
 
 def figures(plan: Timing, workers: int = 8, batch: int = 16) -> dict[str, Any]:
-    """The figures of a schedule as plain data: what ``to_json`` writes but the spec, the steps and the path."""
+    """Gather the figures of a schedule as plain data: what ``to_json`` writes but the spec, the steps and the path."""
     model = Model(batch=batch)
     fast, sums = speedup(plan, workers, model), arithmetic.arithmetic(plan, batch)
     alive = arithmetic.lifetimes(plan).vectors.tolist() if plan.work <= arithmetic.MOST_COUNTED else None
@@ -82,7 +82,7 @@ def figures(plan: Timing, workers: int = 8, batch: int = 16) -> dict[str, Any]:
 
 
 def to_json(plan: Timing, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
-    """The schedule in the format above, a line of JSON."""
+    """Write the schedule in the format above, a line of JSON."""
     if not plan.spec.source.text:
         raise UsageError(f"grid '{plan.spec.name}' was not read from a text; only a spec that was can be written to JSON")
     wavefronts = None
@@ -126,7 +126,7 @@ def from_json(text: str) -> tuple[GridSpec, tuple[int, ...]]:
 
 
 def to_networkx(plan: Timing) -> nx.DiGraph[Step]:
-    """The dependency DAG, its nodes ``Step``s (tuples of transform and coordinate).
+    """Make the dependency DAG, its nodes ``Step``s (tuples of transform and coordinate).
 
     A node's attributes: ``transform``, ``wavefront``, ``cell`` (the mechanism), ``hidden`` units, ``weights`` (the transform
     whose they are) and ``index`` (which of them, flat over its untied dimensions), ``flops`` of one example forward, and
@@ -163,7 +163,7 @@ def to_networkx(plan: Timing) -> nx.DiGraph[Step]:
 
 
 def to_dot(plan: Timing) -> str:
-    """The dependency DAG for Graphviz: a rank a wavefront, a colour a transform, carried states dashed.
+    """Write the dependency DAG for Graphviz: a rank a wavefront, a colour a transform, carried states dashed.
 
     Raises UsageError where it has more than ``MOST_DRAWN`` steps."""
     if plan.work > MOST_DRAWN:
@@ -182,7 +182,7 @@ def to_dot(plan: Timing) -> str:
 
 
 def to_trace(plan: Timing, workers: int = 4, model: Model | None = None) -> str:
-    """A list schedule on so many workers as Chrome trace events: one track a worker, one slice a step, microseconds."""
+    """Write a list schedule on so many workers as Chrome trace events: one track a worker, one slice a step, microseconds."""
     simulation = simulate(plan, workers, model)
     events: list[dict[str, Any]] = [
         {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{plan.spec.name}, simulated"}},

@@ -38,6 +38,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Text:
+    """A line of text at a point, ``anchor`` its start, middle or end; ``turn`` is degrees clockwise."""
+
     x: float
     y: float
     text: str
@@ -52,6 +54,7 @@ Shape = Box | Line | Text
 
 
 def rectangle(x: float, y: float, w: float, h: float, **style: Any) -> Box:
+    """Make a box from its upper left corner, width and height; the style is that of ``Box``."""
     return Box(((x, y), (x + w, y), (x + w, y + h), (x, y + h)), **style)
 
 
@@ -63,6 +66,7 @@ class Scene:
     shapes: list[Shape] = field(default_factory=list[Shape])
 
     def add(self, *shapes: Shape) -> None:
+        """Put shapes in front of those that are there."""
         self.shapes.extend(shapes)
 
     def bounds(self, margin: float = 10.0) -> tuple[float, float, float, float]:
@@ -88,7 +92,7 @@ class Scene:
         return min(xs) - margin, min(ys) - margin, max(xs) - min(xs) + 2 * margin, max(ys) - min(ys) + 2 * margin
 
     def svg(self) -> str:
-        """The picture as an SVG document on white, without a script, a font or anything else from elsewhere."""
+        """Write the picture as an SVG document on white, without a script, a font or anything else from elsewhere."""
         x, y, w, h = (round(value, 1) for value in self.bounds())
         title = html.escape(self.title)
         lines = [
@@ -148,7 +152,7 @@ def _svg(shape: Shape) -> str:
 
 
 def _head(line: Line) -> Box:
-    """The arrow's head, as a triangle: SVG markers cannot take the line's colour everywhere."""
+    """Draw the arrow's head, as a triangle: SVG markers cannot take the line's colour everywhere."""
     (ax, ay), (bx, by) = line.points[-2:]
     long = max(((bx - ax) ** 2 + (by - ay) ** 2) ** 0.5, 1e-9)
     ux, uy, size = (bx - ax) / long, (by - ay) / long, 4.5 + line.width

@@ -22,7 +22,7 @@ CELL, PITCH, WIDE_PITCH = 46.0, 86.0, 118.0
 
 
 def example(spec: GridSpec) -> Timing:
-    """A schedule to draw where only a spec is given: symbols are as large as the picture has room for."""
+    """Make a schedule to draw where only a spec is given: symbols are as large as the picture has room for."""
     room = _room(spec)
     return Timing(spec, tuple(room[min(i, len(room) - 1)] if isinstance(d.size, str) else d.size
                                 for i, d in enumerate(spec.dimensions)))  # fmt: skip
@@ -33,12 +33,13 @@ def _room(spec: GridSpec) -> tuple[int, ...]:
 
 
 def cut(plan: Timing, most: tuple[int, ...]) -> Timing:
-    """The same grid, no larger than there is room for; dimensions after the third at one cell."""
+    """Make the grid no larger than there is room for; dimensions after the third at one cell."""
     room = [most[d] if d < len(most) else 1 for d in range(len(plan.sizes))]
     return Timing(plan.spec, tuple(min(n, r) for n, r in zip(plan.sizes, room, strict=True)))
 
 
 def caption(plan: Timing, shown: Timing) -> str:
+    """Say how large a grid is, and how much of it is drawn: ``time T = 50 (6 drawn) × depth 3``."""
     parts: list[str] = []
     for d, n, m in zip(plan.spec.dimensions, plan.sizes, shown.sizes, strict=True):
         size = f"{d.size} = {n}" if isinstance(d.size, str) else str(n)
@@ -50,8 +51,8 @@ def caption(plan: Timing, shown: Timing) -> str:
 
 
 def grid_scene(plan: Timing) -> Scene:
-    """The grid unrolled: a box a cell, an arrow a state that travels (double where a memory goes with it), explicit reads from
-    other cells dashed, inputs where they enter or join, outputs where they are read."""
+    """Draw the grid unrolled: a box a cell, an arrow a state that travels (double where a memory goes with it),
+    explicit reads from other cells dashed, inputs where they enter or join, outputs where they are read."""
     spec, small = plan.spec, cut(plan, _room(plan.spec))
     result = Scene(f"{spec.name}, unrolled: {caption(plan, small)}")
     colour, at = colours(spec), points(small.sizes)
@@ -81,7 +82,7 @@ def columns_of(count: int) -> int:
 
 
 def _corner(at: Any) -> tuple[float, float]:
-    """The upper left corner of a cell: the first dimension to the right, the second upwards, the third into the depth."""
+    """Find the upper left corner of a cell: the first dimension to the right, the second upwards, the third into the depth."""
     pitch = PITCH if len(at) < 3 else WIDE_PITCH
     x, y = float(at[0]) * pitch, -float(at[1]) * pitch if len(at) > 1 else 0.0
     if len(at) > 2:
@@ -154,7 +155,7 @@ def _far_reads(scene: Scene, plan: Timing, t: Transform, colour: str) -> None:
 
 
 def _inside(scene: Scene, spec: GridSpec, x: float, y: float) -> None:
-    """A cell's transforms as coloured squares."""
+    """Draw a cell's transforms as coloured squares."""
     count, colour = len(spec.transforms), colours(spec)
     columns = columns_of(count)
     rows, pad = -(-count // columns), 9.0
@@ -165,7 +166,7 @@ def _inside(scene: Scene, spec: GridSpec, x: float, y: float) -> None:
 
 
 def entering(plan: Timing, i: Input) -> tuple[Ints, Ints]:
-    """The cells where an input enters a transform, and the points off the grid that it comes from: [cells, dimensions]."""
+    """Find the cells where an input enters a transform, and the points off the grid that it comes from: [cells, dimensions]."""
     at, extent = points(plan.sizes), np.asarray([plan.sizes])
     if not i.enters:
         return at[:0], at[:0]
@@ -178,7 +179,7 @@ def entering(plan: Timing, i: Input) -> tuple[Ints, Ints]:
 
 
 def joined(plan: Timing, i: Input) -> Ints:
-    """The cells where an input joins what transforms read, or a memory attends to it: [cells, dimensions]."""
+    """Find the cells where an input joins what transforms read, or a memory attends to it: [cells, dimensions]."""
     at = points(plan.sizes)
     if not i.joins and not any(t.attends == i.name for t in plan.spec.transforms.values()):
         return at[:0]
@@ -186,7 +187,7 @@ def joined(plan: Timing, i: Input) -> Ints:
 
 
 def tapped(plan: Timing, o: Output) -> dict[str, Ints]:
-    """The cells that an output reads, by transform: [cells, dimensions]."""
+    """Find the cells that an output reads, by transform: [cells, dimensions]."""
     extents = np.asarray([plan.sizes], np.int64)
     found: dict[str, Ints] = {}
     for tap in o.reads:

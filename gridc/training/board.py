@@ -40,5 +40,5 @@ class Board:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """End the file."""
         self._writer.close()

@@ -30,7 +30,7 @@ class Folder:
         self._lock: IO[str] | None = None
 
     def open(self) -> Folder:
-        """Makes the folder, locks it and clears temporaries that a crash left; UsageError where a training holds it."""
+        """Make the folder, lock it and clear temporaries that a crash left; UsageError where a training holds it."""
         try:
             (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             lock = (self.path / LOCK).open("a+")
@@ -66,13 +66,13 @@ class Folder:
         self.close()
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints, newest first."""
+        """List the checkpoints, newest first."""
         folder = self.path / CHECKPOINTS
         found = [p for p in folder.iterdir() if _NAME.fullmatch(p.name)] if folder.is_dir() else []
         return sorted(found, reverse=True)
 
     def save(self, step: int, model: Model) -> Path:
-        """Adds a checkpoint; the oldest go once more than ``keep`` are there, or sooner where the disk is full."""
+        """Add a checkpoint; the oldest go once more than ``keep`` are there, or sooner where the disk is full."""
         path = self.path / CHECKPOINTS / f"step-{step:012d}.grid"
         self._with_room(lambda: save(path, model))
         for old in self.checkpoints()[self.keep :]:
@@ -81,7 +81,7 @@ class Folder:
         return path
 
     def save_model(self, model: Model, name: str = MODEL) -> Path:
-        """Writes the model that people use, or with ``BEST`` the best so far."""
+        """Write the model that people use, or with ``BEST`` the best so far."""
         path = self.path / (name if name == MODEL else f"{CHECKPOINTS}/{name}")
         self._with_room(lambda: save(path, model))
         return path
@@ -98,7 +98,7 @@ class Folder:
                 spare[-1].unlink()
 
     def latest(self, report: Callable[[str], None] = lambda line: None) -> Model | None:
-        """The newest checkpoint that is whole, or None where there is none at all.
+        """Read the newest checkpoint that is whole, or None where there is none at all.
 
         A damaged one is reported and passed over; DataError where no other is left.
         """
@@ -124,19 +124,19 @@ class Folder:
                              "or give another folder (--folder).")  # fmt: skip
 
     def clear(self) -> None:
-        """Removes what an earlier training left here."""
+        """Remove what an earlier training left here."""
         others = (MODEL, METRICS, CURVE, f"{CHECKPOINTS}/{BEST}")
         for path in (*self.checkpoints(), *(self.path / name for name in others)):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 
     def write(self, name: str, content: str | bytes) -> Path:
-        """Puts a small file beside the model, whole or not at all."""
+        """Put a small file beside the model, whole or not at all."""
         write_atomically(self.path / name, content)
         return self.path / name
 
     def append(self, name: str, line: str) -> None:
-        """Adds a line to a file."""
+        """Add a line to a file."""
         path = self.path / name
         try:
             with path.open("a", encoding="utf-8") as file:
@@ -152,7 +152,7 @@ def free_folder(name: str, root: str | os.PathLike[str] = "runs") -> Path:
 
 
 def last_folder(name: str, root: str | os.PathLike[str] = "runs") -> Path:
-    """The one of ``runs/NAME``, ``runs/NAME-2``... that was trained in last; DataError where there is none."""
+    """Find the one of ``runs/NAME``, ``runs/NAME-2``... that was trained in last; DataError where there is none."""
     plain = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "grid"
     found: list[Path] = []
     for path in _numbered(Path(root), plain):
@@ -183,7 +183,7 @@ def _held(path: Path) -> bool:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Takes the lock, which the system lets go when the process ends however it ends; False where another has it."""
+    """Take the lock, which the system lets go when the process ends however it ends; False where another has it."""
     try:
         if os.name == "posix":
             import fcntl

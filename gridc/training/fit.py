@@ -9,15 +9,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from gridc.arrays.dataset import Dataset
 from gridc.data.fitting import as_dataset, for_spec
-from gridc.data.mini_batches import Shuffled
+from gridc.data.mini_batches import Batches, Shuffled
 from gridc.errors import UsageError, listed, nearest
-from gridc.tables.training_block import Budget, Every, Stop
+from gridc.language.spec import GridSpec
+from gridc.tables.training_block import Budget, Every, Stop, Training
 from gridc.training.checkpoint import Folder
 from gridc.training.history import History
 from gridc.training.loop import Callback, Run
 from gridc.training.optimizers import Optimizer
-from gridc.training.progress import Style, display
+from gridc.training.progress import Display, Style, display
 from gridc.training.setup import (
     Examples,
     Named,
@@ -29,11 +31,11 @@ from gridc.training.setup import (
     made_optimizer,
     steps_of,
 )
-from gridc.training.standardizing import far_off, measured
+from gridc.training.standardizing import Standard, far_off, measured
 from gridc.training.state import State, Trainable
 
-DEFAULT_EVERY = {"epochs": 1}
-DEFAULT_SAVE = {"seconds": 10}
+EVALUATE: Every = Training.model_fields["evaluate"].default
+CHECKPOINT: Every = Training.model_fields["checkpoint"].default
 ELSEWHERE = {
     "epochs": "budget={'epochs': 10}", "steps": "budget={'steps': 1000}", "max_epochs": "budget={'epochs': 10}",
     "batch_size": "batch=32", "validation_split": "held_out=0.2", "validation_data": "held_out=(inputs, targets)",
@@ -68,8 +70,8 @@ def fit(
     schedule: Named | None = None,
     weights: Mapping[str, float] | None = None,
     class_weights: Mapping[str, Any] | None = None,
-    evaluate: Every | Mapping[str, Any] = DEFAULT_EVERY,
-    checkpoint: Every | Mapping[str, Any] = DEFAULT_SAVE,
+    evaluate: Every | Mapping[str, Any] = EVALUATE,
+    checkpoint: Every | Mapping[str, Any] = CHECKPOINT,
     keep: int = 3,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -79,7 +81,7 @@ def fit(
     shuffle: bool = True,
     standardize: bool = False,
 ) -> History:
-    """Trains the grid in place until the budget is spent or a stopping rule is met.
+    """Train the grid in place until the budget is spent or a stopping rule is met.
 
     ``train`` and ``held_out`` are ``Dataset``s or tuples of inputs, targets and maybe lengths; ``held_out`` may also be the
     share of ``train`` to hold out, drawn by seed, and ``train`` an iterable of such tuples, one a mini-batch.  ``budget`` is
@@ -97,47 +99,74 @@ def fit(
     """
     spec = grid.spec
     arguments(batch=batch, seed=seed, clip=clip, keep=keep, weights=weights or {}, standardize=standardize)
-    if not isinstance(folder, str | os.PathLike | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
-        raise UsageError(f"'folder' is {folder!r}, expected a path.")
-    if resume and folder is None:
-        raise UsageError("'resume' goes on with the training in a folder; give the folder.")
-    if not isinstance(callbacks, Iterable) or not all(map(callable, callbacks := tuple(callbacks))):  # pyright: ignore
-        raise UsageError(f"'callbacks' is {callbacks!r}, expected functions that take a Record.")
+    place = _folder(folder, keep, resume)
+    called = _callbacks(callbacks)
     limits = block(Budget, "budget", {"epochs": budget} if isinstance(budget, int | float) else budget)
     rule = block(Stop, "stop", stop or {})
     known_outputs("stop", spec, [rule.output] if rule.output else [])
+    source, held = _examples(spec, train, held_out, batch, seed, shuffle)
+    standard = None
+    if standardize:
+        standard, source, held = _standardized(spec, source, held)
+    steps = steps_of(limits, source, batch)
+    rows = made_optimizer(optimizer, schedule, clip, steps)
+    counts = Weights(weights or {}, class_weights or {}, source, spec)
+    data = source.data if isinstance(source, Shuffled) else None
+    settings: dict[str, Any] = {
+        "optimizer": repr(rows), "schedule": [schedule, steps] if schedule else None, "clip": rows.clip, "batch": batch,
+        "seed": seed, "shuffle": shuffle, "weights": counts.outputs, "class_weights": class_weights,
+        "standardize": standardize, "data": data.fingerprint if data else None, "held_out": held.fingerprint if held else None,
+    }  # fmt: skip
+    run = Run(
+        grid, source, held, rows, limits, rule, block(Every, "evaluate", evaluate), block(Every, "checkpoint", checkpoint),
+        counts, batch, data.vocabularies if data else {}, called, place, standard)  # fmt: skip
+    with display(progress, spec.name) as shown:
+        if data is not None and not standardize and (hint := far_off(data, spec)):
+            shown.say(hint)
+        # As a checkpoint gives them back, so that they can be compared.
+        return _trained(run, json.loads(json.dumps(settings)), resume, overwrite, shown)
+
+
+def _folder(path: Any, keep: int, resume: bool) -> Folder | None:
+    """Check the folder of the training, where it has one; UsageError where there is none to resume."""
+    if not isinstance(path, str | os.PathLike | None):
+        raise UsageError(f"'folder' is {path!r}, expected a path.")
+    if resume and path is None:
+        raise UsageError("'resume' goes on with the training in a folder; give the folder.")
+    return None if path is None else Folder(path, keep=keep)  # pyright: ignore[reportUnknownArgumentType]  # a path of any type
+
+
+def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    """Check the functions to call after every evaluation; UsageError where something else was given."""
+    if not isinstance(callbacks, Iterable) or not all(map(callable, callbacks := tuple(callbacks))):  # pyright: ignore
+        raise UsageError(f"'callbacks' is {callbacks!r}, expected functions that take a Record.")
+    return callbacks
+
+
+def _examples(
+    spec: GridSpec, train: Examples, held_out: Examples | float | None, batch: int, seed: int, shuffle: bool
+) -> tuple[Batches, Dataset | None]:
+    """Make the mini-batches to train on, and what is held out, fitted to the spec."""
     if isinstance(held_out, int | float):
         if not 0 <= held_out < 1:
             raise UsageError(f"'held_out' is {held_out!r}, expected examples or a number from 0 to below 1.")
         train, held_out = as_dataset(train, spec).split(held_out, seed)
     source = batches(train, spec, batch, seed, shuffle)
-    held = None if held_out is None else for_spec(as_dataset(held_out, spec), spec)
-    standard = None
-    if standardize:
-        if not isinstance(source, Shuffled):
-            raise UsageError("'standardize' needs a data set, whose numbers can be measured; scale those of an iterator before.")
-        standard = measured(source.data, spec)
-        source = replace(source, data=standard.applied(source.data))
-        held = None if held is None else standard.applied(held)
-    steps = steps_of(limits, source, batch)
-    plan = made_optimizer(optimizer, schedule, clip, steps)
-    counts = Weights(weights or {}, class_weights or {}, source, spec)
-    data = source.data if isinstance(source, Shuffled) else None
-    settings: dict[str, Any] = {
-        "optimizer": repr(plan), "schedule": [schedule, steps] if schedule else None, "clip": plan.clip, "batch": batch,
-        "seed": seed, "shuffle": shuffle, "weights": counts.outputs, "class_weights": class_weights,
-        "standardize": standardize, "data": data.fingerprint if data else None, "held_out": held.fingerprint if held else None,
-    }  # fmt: skip
-    # As a checkpoint gives them back, so that they can be compared.
-    settings = json.loads(json.dumps(settings))
-    run = Run(
-        grid, source, held, plan, limits, rule, block(Every, "evaluate", evaluate),
-        block(Every, "checkpoint", checkpoint), counts, batch, data.vocabularies if data else {}, callbacks,
-        None if folder is None else Folder(folder, keep=keep), standard)  # fmt: skip
-    with display(progress, spec.name) as shown:
-        if data is not None and not standardize and (hint := far_off(data, spec)):
-            shown.say(hint)
-        if run.folder is None:
-            return run.train(State(settings), shown)
-        with run.folder:
-            return run.train(run.beginning(settings, resume, overwrite, shown), shown)
+    return source, None if held_out is None else for_spec(as_dataset(held_out, spec), spec)
+
+
+def _standardized(spec: GridSpec, source: Batches, held: Dataset | None) -> tuple[Standard, Batches, Dataset | None]:
+    """Measure the numbers, and shift and scale the examples to mean 0 and deviation 1; UsageError where that cannot be done."""
+    if not isinstance(source, Shuffled):
+        raise UsageError("'standardize' needs a data set, whose numbers can be measured; scale those of an iterator before.")
+    standard = measured(source.data, spec)
+    source = replace(source, data=standard.applied(source.data))
+    return standard, source, None if held is None else standard.applied(held)
+
+
+def _trained(run: Run, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> History:
+    """Train, holding the folder where there is one."""
+    if run.folder is None:
+        return run.train(State(settings), shown)
+    with run.folder:
+        return run.train(run.beginning(settings, resume, overwrite, shown), shown)

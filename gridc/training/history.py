@@ -13,6 +13,8 @@ from gridc.files import write_atomically
 
 Figures = Mapping[str, Mapping[str, float]]
 """Output → loss and accuracy (or r2)."""
+FIGURES = {"accuracy": "accuracy", "r2": "R²"}
+"""What people call the figures of an output."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class Record:
         return self.loss if self.held_out_loss is None else self.held_out_loss
 
     def accuracy(self, output: str | None = None) -> float:
-        """The accuracy (or R²) that counts: an output's, or the worst over all of them."""
+        """Return the accuracy (or R²) that counts: an output's, or the worst over all of them."""
         figures = {name: next(v for k, v in one.items() if k != "loss") for name, one in self.shown.items()}
         return figures[output] if output else min(figures.values(), default=float("nan"))
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping, one line of ``metrics.jsonl``."""
+        """Make a plain mapping, one line of ``metrics.jsonl``."""
         return asdict(self)
 
     def line(self) -> str:
@@ -62,7 +64,7 @@ class Record:
 
 
 def _figures(one: Mapping[str, float]) -> str:
-    return " ".join(f"{'accuracy' if k == 'accuracy' else 'R²'} {v:.4f}" for k, v in one.items() if k != "loss")
+    return " ".join(f"{FIGURES[k]} {v:.4f}" for k, v in one.items() if k != "loss")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class History:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping with every record."""
+        """Make a plain mapping with every record."""
         return {
             "name": self.name, "reason": self.reason, "steps": self.steps, "samples": self.samples,
             "seconds": self.seconds, "compile_seconds": self.compile_seconds,
@@ -108,7 +110,7 @@ class History:
         }  # fmt: skip
 
     def to_png(self, path: str | os.PathLike[str] | None = None) -> bytes:
-        """The learning curve as a picture, also written to ``path``; ResourceError where matplotlib is missing."""
+        """Draw the learning curve as a PNG, also written to ``path``; ResourceError where matplotlib is missing."""
         content = curve(self.name, self.records)
         if path is not None:
             write_atomically(path, content)
@@ -141,12 +143,11 @@ def curve(name: str, records: tuple[Record, ...]) -> bytes:
     top.set(ylabel="loss", title=name)
     for number, output in enumerate(records[-1].outputs if records else ()):
         kind = next(k for k in records[-1].outputs[output] if k != "loss")
-        word = "accuracy" if kind == "accuracy" else "R²"
         bottom.plot(samples, [r.outputs[output][kind] for r in records], color=f"C{number}", alpha=0.4,
                     label=f"{output}, training")  # fmt: skip
         if all(r.held_out for r in records):
             bottom.plot(samples, [r.held_out[output][kind] for r in records], color=f"C{number}", label=f"{output}, held out")
-        bottom.set(ylabel=word)
+        bottom.set(ylabel=FIGURES[kind])
     bottom.set(xlabel="samples")
     for axes in (top, bottom):
         axes.grid(alpha=0.3)

@@ -20,7 +20,7 @@ from gridc.training.history import History, Record, curve
 from gridc.training.interrupts import Interrupts
 from gridc.training.metrics import evaluate as evaluate_on
 from gridc.training.metrics import meters as meters_of
-from gridc.training.optimizers import Optimizer, global_norm
+from gridc.training.optimizers import Optimizer
 from gridc.training.progress import Display
 from gridc.training.setup import Weights
 from gridc.training.standardizing import Standard
@@ -33,6 +33,7 @@ from gridc.training.state import (
     spec_text,
     to_model,
 )
+from gridc.training.step import update
 
 Callback = Callable[[Record], bool | None]
 """Called after every evaluation; True ends the training."""
@@ -62,7 +63,7 @@ class Run:
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
 
     def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
-        """The state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
+        """Make the state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
         folder = cast(Folder, self.folder)
         state = State(settings)
         if resume:
@@ -79,7 +80,7 @@ class Run:
         return state
 
     def train(self, state: State, shown: Display) -> History:
-        """Steps until something ends it; whatever that is, the grid is then one for numbers in the units of the data."""
+        """Make steps until something ends it; whatever that is, the grid is then one for numbers in the units of the data."""
         try:
             reason = self._steps(state, shown)
         except BaseException:
@@ -126,20 +127,16 @@ class Run:
 
     def _step(self, state: State, batch: Batch) -> float:
         part = batch.data.ready(self.dtype)
-        loss, gradients, predictions = self.grid.loss_and_gradients(
-            part.inputs, part.targets, part.lengths or None, self.weights.of(part))  # fmt: skip
-        with np.errstate(over="ignore", invalid="ignore"):
-            norm = global_norm(gradients)
-        if not (np.isfinite(loss) and np.isfinite(norm)):
-            self._complain(state, batch, float(loss), gradients)
-        self.optimizer.update(self.grid.parameters, gradients, norm=norm)
+        loss, predictions = update(
+            self.grid, self.optimizer, part.inputs, part.targets, part.lengths or None, self.weights.of(part),
+            lambda loss, norm, gradients: self._complain(state, batch, loss, gradients))  # fmt: skip
         for name, meter in self.meters.items():
             meter.add(part.targets[name], predictions[name], part.lengths)
         state.step += 1
         state.samples += len(part)
         size = self.batches.examples
         state.epoch = batch.epoch + 1.0 if batch.last else state.samples / size if size else float(batch.epoch)
-        return float(loss)
+        return loss
 
     def _complain(self, state: State, batch: Batch, loss: float, gradients: Mapping[str, Array]) -> None:
         """NumbersError that says where the first number went wrong; nothing where they were only very large."""
@@ -211,7 +208,7 @@ class Run:
             folder.save_model(self._model(state.best_parameters, state, state.best), BEST)
 
     def _model(self, parameters: Mapping[str, Array], state: State, record: Record | None) -> Model:
-        """A model for people to use, with what is known about its training."""
+        """Make a model for people to use, with what is known about its training."""
         spec = self.grid.spec
         told = {
             "settings": dict(state.settings), "steps": state.step, "samples": state.samples, "seconds": state.seconds,
@@ -220,7 +217,7 @@ class Run:
         return Model(self._own(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
 
     def _own(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
-        """The parameters for numbers in the units of the data."""
+        """Return the parameters for numbers in the units of the data."""
         return dict(parameters) if self.standard is None else self.standard.folded(self.grid.spec, parameters)
 
     def _finish(self, state: State, reason: str, shown: Display) -> History:

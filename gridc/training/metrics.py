@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from gridc.arrays.dataset import Array, Axes, Dataset
+from gridc.arrays.axes import Axes
+from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled
 from gridc.errors import DataError, UsageError, listed, nearest
@@ -25,13 +26,17 @@ class Predictor(Protocol):
     """What scoring needs of a grid."""
 
     @property
-    def spec(self) -> GridSpec: ...
+    def spec(self) -> GridSpec:
+        """What the grid was compiled from."""
+        ...
 
-    def predict(self, inputs: Mapping[str, Array], lengths: Mapping[str, Array] | None = None) -> dict[str, Array]: ...
+    def predict(self, inputs: Mapping[str, Array], lengths: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """``Grid.predict``."""
+        ...
 
 
 def measure(output: Output) -> str:
-    """The name of an output's figure: accuracy where it decides, R² where it estimates."""
+    """Name an output's figure: accuracy where it decides, R² where it estimates."""
     return "accuracy" if output.kind in ("classes", "binary") else "r2"
 
 
@@ -51,7 +56,7 @@ class Meter:
     sums: list[list[float]] = field(default_factory=list[list[float]])
 
     def add(self, target: Array, prediction: Array, lengths: Mapping[str, Array]) -> None:
-        """Counts one batch: ``target`` and ``prediction`` as the grid takes and gives them."""
+        """Count one batch: ``target`` and ``prediction`` as the grid takes and gives them."""
         shown = valid(self.axes, target, lengths)
         trailing = prediction.ndim - target.ndim if self.output.kind == "classes" else 0
         if self.axes.real:
@@ -103,20 +108,20 @@ class Meter:
         return figures | {"r2": float(share.mean())}
 
     def clear(self) -> None:
-        """Starts again from nothing."""
+        """Start again from nothing."""
         self.count, self.right, self.loss, self.sums = 0.0, 0.0, 0.0, []
 
     def state(self) -> dict[str, Any]:
-        """The sums, for a checkpoint."""
+        """Return the sums, for a checkpoint."""
         return {"count": self.count, "right": self.right, "loss": self.loss, "sums": self.sums}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes over saved sums."""
+        """Take over saved sums."""
         self.count, self.right, self.loss, self.sums = (state[name] for name in ("count", "right", "loss", "sums"))
 
 
 def meters(spec: GridSpec) -> dict[str, Meter]:
-    """A meter for every output."""
+    """Make a meter for every output."""
     from gridc.language.shapes import output_axes
 
     axes = output_axes(spec)
@@ -168,7 +173,7 @@ class Confusion:
 
 
 def confusion(grid: Predictor, data: Dataset, output: str | None = None, *, batch: int = 128) -> Confusion:
-    """The confusion matrix of an output of classes or of a binary one (by default the first such)."""
+    """Count the confusion matrix of an output of classes or of a binary one (by default the first such)."""
     able = [name for name, one in grid.spec.outputs.items() if one.kind in ("classes", "binary")]
     if output is None and not able:
         raise UsageError(f"'{grid.spec.name}' has no output of classes, so there is no confusion matrix.")

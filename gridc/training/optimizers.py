@@ -57,7 +57,7 @@ class _Gathered:
 
 
 def _parts(vector: Array, names: Sequence[str], parameters: Mapping[str, Array]) -> tuple[Array, ...]:
-    """Views of the vector, one for each of these parameters, in their shapes."""
+    """Cut the vector into views, one for each of these parameters, in their shapes."""
     ends = np.cumsum([parameters[name].size for name in names])[:-1].tolist()
     return tuple(part.reshape(parameters[name].shape) for name, part in zip(names, np.split(vector, ends), strict=True))
 
@@ -97,7 +97,7 @@ class Optimizer:
         return float(self.schedule(self.count)) if self.schedule else float(self.options["learning_rate"])
 
     def start(self, parameters: Mapping[str, Array]) -> None:
-        """Makes the state for these parameters: every slot at its initial value."""
+        """Make the state for these parameters: every slot at its initial value."""
         initial = self.rule.slots(self.options)
         self.state = {"count": np.zeros((), np.int64)}
         self._units = []
@@ -118,7 +118,7 @@ class Optimizer:
                     self.state[f"{slot}/{name}"] = part
 
     def load(self, parameters: Mapping[str, Array], state: Mapping[str, Array]) -> None:
-        """Takes over a saved state, bit for bit; DataError where it belongs to other parameters or another rule."""
+        """Take over a saved state, bit for bit; DataError where it belongs to other parameters or another rule."""
         self.start(parameters)
         if set(state) != set(self.state):
             odd = listed(sorted(set(state) ^ set(self.state))[:3], "and")
@@ -167,7 +167,7 @@ class Optimizer:
     def _update_part(
         self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float, number: int, cut: range
     ) -> None:
-        """The blocks that start at the elements ``cut``, in the scratch of one thread."""
+        """Update the blocks that start at the elements ``cut``, in the scratch of one thread."""
         decay = self.options["weight_decay"]
         if (p.dtype, number) not in self._scratch:
             self._scratch[p.dtype, number] = fresh(BLOCK, p.dtype), fresh(BLOCK, p.dtype), fresh(BLOCK, p.dtype)
@@ -191,7 +191,7 @@ class Optimizer:
 def optimizer(
     name: str = "adam", *, schedule: Schedule | None = None, clip: float | None = None, **options: Any
 ) -> Optimizer:
-    """The optimiser of that name with these options; UsageError for a name or option that the table does not have."""
+    """Make the optimiser of that name with these options; UsageError for a name or option that the table does not have."""
     if name not in OPTIMIZERS:
         raise UsageError(f"There is no optimizer '{name}', expected {listed(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
     rule = OPTIMIZERS[name]
@@ -199,7 +199,7 @@ def optimizer(
 
 
 def shared(run: Callable[[int, range], None], size: int, block: int) -> None:
-    """Calls ``run`` with the number of a thread and the blocks, by their first elements, that it does: all of them or halves."""
+    """Call ``run`` with the number of a thread and the blocks, by their first elements, that it does: all of them or halves."""
     middle = -(-size // block) // 2 * block
     if size < LARGE:
         run(0, range(0, size, block))
@@ -208,7 +208,7 @@ def shared(run: Callable[[int, range], None], size: int, block: int) -> None:
 
 
 def global_norm(gradients: Mapping[str, Array]) -> float:
-    """The root of the sum of all squared gradients; NaN or infinity where any of them is."""
+    """Take the root of the sum of all squared gradients; NaN or infinity where any of them is."""
     total = 0.0
     for g in gradients.values():
         flat = g.reshape(-1)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from gridc.errors import UsageError, nearest
-from gridc.training.history import Record
+from gridc.training.history import FIGURES, Record
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -46,16 +46,16 @@ class Display:
         pass
 
     def step(self, share: float, samples: int, seconds: float, loss: float) -> None:
-        """One update was made."""
+        """Show that an update was made."""
 
     def record(self, record: Record) -> None:
-        """One evaluation was made."""
+        """Show that an evaluation was made."""
 
     def say(self, line: str) -> None:
-        """A message, whole on its line."""
+        """Show a message, whole on its line."""
 
     def _rates(self, share: float, samples: int, seconds: float) -> tuple[float, float | None]:
-        """Samples a second, and seconds left, at the pace of the last ``WINDOW`` seconds: a pause is soon forgotten."""
+        """Estimate samples a second, and seconds left, at the pace of the last ``WINDOW`` seconds: a pause is soon forgotten."""
         recent = self._recent
         if not recent or seconds >= recent[-1][1] + WINDOW / 100:
             recent.append((share, seconds, samples))
@@ -87,9 +87,11 @@ class Lines(Display):
             self.say(line)
 
     def step(self, share: float, samples: int, seconds: float, loss: float) -> None:
+        """Note the pace, for the next line."""
         self._rate = self._rates(share, samples, seconds)
 
     def record(self, record: Record) -> None:
+        """Print the line of an evaluation, now or before the next message."""
         rate, left = self._rate
         line = f"{record.line()}  {rate:,.0f} samples/s{'' if left is None else f'  {duration(left)} left at most'}"
         now = time.monotonic()
@@ -101,6 +103,7 @@ class Lines(Display):
         self.say(line)
 
     def say(self, line: str) -> None:
+        """Print a message on stderr, after the evaluation that is still to be printed."""
         self._flush()
         print(line, file=sys.stderr, flush=True)
 
@@ -131,6 +134,7 @@ class Bar(Display):
         self._progress.stop()
 
     def step(self, share: float, samples: int, seconds: float, loss: float) -> None:
+        """Draw the bar anew where the last time is a tenth of a second ago."""
         self._at = (share, samples, loss, *self._rates(share, samples, seconds))
         now = time.monotonic()
         if now - self._shown >= 0.1:
@@ -147,15 +151,17 @@ class Bar(Display):
         self._progress.update(self._task, completed=min(share, 1.0), told=told, refresh=True)
 
     def record(self, record: Record) -> None:
+        """Show accuracy (or R²) from now on."""
         kinds = {key for figures in record.shown.values() for key in figures}
-        self._figures = f"  {'R²' if 'r2' in kinds else 'accuracy'} {record.accuracy():.4f}"
+        self._figures = f"  {FIGURES['r2' if 'r2' in kinds else 'accuracy']} {record.accuracy():.4f}"
 
     def say(self, line: str) -> None:
+        """Print a message above the bar."""
         self._progress.console.print(line, markup=False, highlight=False)
 
 
 def display(style: Style, name: str) -> Display:
-    """The display of that style; ``auto`` is a bar on a terminal and lines elsewhere."""
+    """Make the display of that style; ``auto`` is a bar on a terminal and lines elsewhere."""
     if style == "auto":
         style = "bar" if sys.stderr.isatty() else "lines"
     styles: dict[str, type[Display]] = {"bar": Bar, "lines": Lines, "none": Display}

@@ -26,7 +26,7 @@ B = TypeVar("B", bound=BaseModel)
 
 
 def block(kind: type[B], name: str, value: B | Mapping[str, Any]) -> B:
-    """The mapping as the block of a spec that it stands for; UsageError where it has other keys or types."""
+    """Make the block of a spec that a mapping stands for; UsageError where it has other keys or types."""
     if isinstance(value, kind):
         return value
     try:
@@ -90,7 +90,7 @@ def steps_of(budget: Budget, source: Batches, batch: int) -> int | None:
 def made_optimizer(
     named: Named | Optimizer, schedule: Named | None, clip: float | None, steps: int | None
 ) -> Optimizer:
-    """The optimiser with its schedule, whose steps are those of the training where it does not say."""
+    """Make the optimiser with its schedule, whose steps are those of the training where it does not say."""
     if isinstance(named, Optimizer):
         if schedule is not None or clip is not None:
             raise UsageError("A ready Optimizer brings its own schedule and clipping: give them to the call that made it.")
@@ -104,7 +104,7 @@ def made_optimizer(
 
 
 def row(what: str, named: Named) -> tuple[str, dict[str, Any]]:
-    """The name and the options of a row: ``adam`` or ``{adam: {b1: 0.8}}``."""
+    """Read the name and the options of a row: ``adam`` or ``{adam: {b1: 0.8}}``."""
     if isinstance(named, str):
         return named, {}
     if not isinstance(named, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
@@ -136,19 +136,19 @@ class Weights:
         self.plain = not outputs and not classes
 
     def of(self, part: Dataset) -> dict[str, Any] | None:
-        """What the grid takes for one batch: a number for each output, or one for each position of its target."""
+        """Give what the grid takes for one batch: a number for each output, or one for each position of its target."""
         if self.plain:
             return None
         return {name: weight * self.classes[name][part.targets[name].astype(np.int64)] if name in self.classes else weight
                 for name, weight in self.outputs.items()}  # fmt: skip
 
     def total(self, figures: Mapping[str, Mapping[str, float]]) -> float:
-        """The outputs' losses, each with its weight, in one sum."""
+        """Sum up the outputs' losses, each with its weight."""
         return sum(self.outputs[name] * one["loss"] for name, one in figures.items())
 
 
 def _classes(name: str, given: Any, source: Batches, spec: GridSpec) -> Array:
-    """A weight for each class; ``balanced`` is examples / (classes × examples of the class), as scikit-learn's."""
+    """Weigh every class, ``[classes]``; ``balanced`` is examples / (classes × examples of the class), as scikit-learn's."""
     output = spec.outputs[name]
     if output.kind not in ("classes", "binary"):
         raise UsageError(f"'class_weights' names '{name}', which has no classes.")

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gridc.arrays.dataset import Array, Axes, Dataset
+from gridc.arrays.axes import Axes
+from gridc.arrays.dataset import Array, Dataset
 from gridc.errors import UsageError
 from gridc.language.spec import GridSpec
 from gridc.training.metrics import valid
@@ -37,12 +38,12 @@ class Standard:
     outputs: Mapping[str, Units]
 
     def applied(self, data: Dataset) -> Dataset:
-        """The same examples with mean 0 and deviation 1; an array that lay on the disk is read."""
+        """Shift and scale the examples to mean 0 and deviation 1; an array that lay on the disk is read."""
         return replace(data, inputs={n: _scaled(a, self.inputs.get(n)) for n, a in data.inputs.items()},
                        targets={n: _scaled(a, self.outputs.get(n)) for n, a in data.targets.items()})  # fmt: skip
 
     def folded(self, spec: GridSpec, parameters: Mapping[str, Array]) -> dict[str, Array]:
-        """The parameters of the same function for numbers in their own units."""
+        """Make the parameters of the same function for numbers in their own units."""
         found = {name: np.asarray(array, np.float64) for name, array in parameters.items()}
         for name, (mean, deviation) in self.inputs.items():
             one = spec.inputs[name]
@@ -77,7 +78,7 @@ def measured(data: Dataset, spec: GridSpec) -> Standard:
 
 
 def far_off(data: Dataset, spec: GridSpec) -> str:
-    """A sentence about numbers of a size that a grid learns badly from, or nothing; the first thousand examples tell."""
+    """Write a sentence about numbers of a size that a grid learns badly from, or nothing; the first thousand examples tell."""
     data = data.take(slice(1000))
     for what, arrays, axes, known in (("input", data.inputs, data.input_axes, spec.inputs),
                                       ("output", data.targets, data.target_axes, spec.outputs)):  # fmt: skip
@@ -105,7 +106,7 @@ def _scaled(array: Array, units: Units | None) -> Array:
 
 
 def _rows(spec: GridSpec, transform: str, name: str) -> slice:
-    """The rows of a transform's weights that a joined input takes: after what is read, in the order of joining."""
+    """Find the rows of a transform's weights that a joined input takes: after what is read, in the order of joining."""
     at = spec.rows(transform) - sum(one.width for one in spec.joined(transform))
     for one in spec.joined(transform):
         if one.name == name:

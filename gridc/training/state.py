@@ -27,12 +27,16 @@ class Trainable(Predictor, Protocol):
     """
 
     @property
-    def parameters(self) -> Mapping[str, Array]: ...
+    def parameters(self) -> Mapping[str, Array]:
+        """Arrays that the updates are made in."""
+        ...
 
     def loss_and_gradients(
         self, inputs: Mapping[str, Array], targets: Mapping[str, Array], lengths: Mapping[str, Array] | None = None,
         weights: Mapping[str, Any] | None = None,
-    ) -> tuple[float, dict[str, Array], dict[str, Array]]: ...  # fmt: skip
+    ) -> tuple[float, dict[str, Array], dict[str, Array]]:  # fmt: skip
+        """``Grid.loss_and_gradients``: the loss, the gradient for every parameter, and the outputs."""
+        ...
 
 
 @dataclass
@@ -57,7 +61,7 @@ class State:
     saved: float = 0.0
 
     def keep_best(self, record: Record, parameters: Mapping[str, Array]) -> None:
-        """Makes these weights the best so far."""
+        """Make these weights the best so far."""
         self.best, self.waited = record, 0
         if not self.best_parameters:
             self.best_parameters = {name: array.copy() for name, array in parameters.items()}
@@ -66,19 +70,19 @@ class State:
 
 
 def compile_seconds(grid: Trainable) -> float:
-    """What building this grid's functions has taken so far."""
+    """Sum up the seconds that building this grid's functions has taken so far."""
     return float(sum(getattr(grid, "compile_seconds", {}).values()))
 
 
 def spec_text(spec: GridSpec) -> str:
-    """The spec as the user wrote it."""
+    """Return the spec as the user wrote it."""
     return spec.source.text
 
 
 def to_model(
     grid: Trainable, state: State, optimizer: Optimizer, meters: Mapping[str, Meter], vocabularies: Mapping[str, Any]
 ) -> Model:
-    """A checkpoint: the parameters, and besides them all that ``from_model`` takes back."""
+    """Make a checkpoint: the parameters, and besides them all that ``from_model`` takes back."""
     arrays = {f"optimizer/{name}": array for name, array in optimizer.state.items()}
     arrays |= {f"best/{name}": array for name, array in state.best_parameters.items()}
     record: dict[str, Any] = {
@@ -98,7 +102,7 @@ _NUMBERS = ("step", "samples", "epoch", "seconds", "waited", "evaluated", "saved
 def from_model(
     model: Model, grid: Trainable, optimizer: Optimizer, meters: Mapping[str, Meter], settings: Mapping[str, Any]
 ) -> State:
-    """Puts the grid, the optimiser and the meters where the checkpoint left them.
+    """Put the grid, the optimiser and the meters where the checkpoint left them.
 
     DataError where it belongs to another spec, or to a training with other settings: nothing is changed then.
     """
@@ -140,7 +144,7 @@ def check_spec(model: Model, spec: GridSpec) -> None:
 
 
 def load_parameters(parameters: Mapping[str, Array], saved: Mapping[str, Array]) -> None:
-    """Copies saved parameters into a grid's, in place; DataError where names or shapes differ."""
+    """Copy saved parameters into a grid's, in place; DataError where names or shapes differ."""
     for name in sorted({*parameters, *saved}):
         if name not in saved or name not in parameters:
             holder, lacker = ("grid", "file") if name in parameters else ("file", "grid")

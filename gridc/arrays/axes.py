@@ -1,0 +1,79 @@
+"""What a spec says of one array, and the first thing in which an array differs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from gridc.arrays.conversion import Array, not_below, not_finite, not_whole
+
+Bound = dict[str, tuple[int, str]]
+"""The sizes that symbols have in the arrays so far, and whose: ``{"T": (6, "input 'ids'")}``; ``BATCH`` stands for axis 0."""
+BATCH = ""  # which is the name of no symbol
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a spec says of one array.
+
+    ``axes`` are those after the batch: a size, a symbol, or None for any.  ``real`` says whether the array holds real numbers;
+    where it holds ids, they are ``below`` that number.  ``names`` are the words for the axes, those of the dimensions.
+    """
+
+    axes: tuple[int | str | None, ...]
+    real: bool
+    below: int | None = None
+    names: tuple[str, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        return f"[{', '.join(['examples', *('any' if axis is None else str(axis) for axis in self.axes)])}]"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """A word for every axis, the batch's first."""
+        return ("batch", *self.names)
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Give the shape that an array has where the symbols have these sizes, ``BATCH`` among them."""
+        return (sizes[BATCH], *(sizes[axis] if isinstance(axis, str) else axis or 0 for axis in self.axes))
+
+
+class Misfit(NamedTuple):
+    """The first fault of an array, and where: the axis of a ``size``, ``symbol`` or ``empty``, the place of a number."""
+
+    fault: Literal["type", "rank", "size", "symbol", "empty", "infinite", "fraction", "range"]
+    at: tuple[int, ...] = ()
+
+
+def misshapen(what: str, array: Array, axes: Axes, bound: Bound, ragged: Collection[str] = ()) -> Misfit | None:
+    """Find what is wrong with an array's type or shape; None where nothing is.
+
+    Binds the symbols of its axes: the first array says how long one is, unless it is ``ragged``, then the shortest does."""
+    if array.dtype.kind not in "iubf":
+        return Misfit("type")
+    if array.ndim != 1 + len(axes.axes):
+        return Misfit("rank")
+    for at, (axis, size) in enumerate(zip((BATCH, *axes.axes), array.shape, strict=True)):
+        if isinstance(axis, str):
+            before = bound.setdefault(axis, (size, what))
+            if size != before[0] and axis not in ragged:
+                return Misfit("symbol", (at,))
+            bound[axis] = min((size, what), before)
+        elif axis is not None and size != axis:
+            return Misfit("size", (at,))
+        if not size:
+            return Misfit("empty", (at,))
+    return None
+
+
+def odd_number(array: Array, axes: Axes) -> Misfit | None:
+    """Find the first number that an array of real numbers or of ids must not hold; None where there is none."""
+    if axes.below is None:
+        at = not_finite(array)
+        return None if at is None else Misfit("infinite", at)
+    at = not_whole(array)
+    if at is not None:
+        return Misfit("fraction", at)
+    at = not_below(array, axes.below)
+    return None if at is None else Misfit("range", at)
