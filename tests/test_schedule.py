@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import gridc
-from gridc.insight import arithmetic, changes, critical_path, report, simulation
+from gridc.insight import arithmetic, changes, report, simulation, timing
 from gridc.pictures import exports
 from gridc.scheduling.graph import Step
 
@@ -273,9 +273,9 @@ def test_a_grid_too_large_to_simulate_has_its_figures():
 def test_the_critical_path_is_the_same_by_planes_and_by_the_graph(path: Path):
     spec = gridc.read(path)
     plan = gridc.schedule(spec, **dict.fromkeys(spec.symbols, 4))
-    by_graph = tuple(reversed(list(critical_path._by_graph(plan))))  # pyright: ignore[reportPrivateUsage]
+    by_graph = tuple(reversed(list(timing._by_graph(plan))))  # pyright: ignore[reportPrivateUsage]
     assert plan.critical_path == by_graph
-    assert len(critical_path.reasons(plan)) == plan.span - 1
+    assert len(report.reasons(plan)) == plan.span - 1
 
 
 def test_no_pytensor_is_imported():

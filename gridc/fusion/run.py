@@ -56,7 +56,7 @@ def stored(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> tu
 def frugal(spec: GridSpec, sizes: tuple[int, ...], batch: float, extents: Ints | None = None) -> order.Order:
     """Of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
     steps, at = graph.build(spec, sizes, extents), points(sizes)
-    weight = tuple(lattice.weights(spec, t, at, sizes) for t in spec.transforms.values())
+    weight = tuple(lattice.weights(t, at, sizes) for t in spec.transforms.values())
     timed = [(order.seconds(spec, one, weight, batch), one) for one in order.orders(steps)]
     limit = SLOWER * min(seconds for seconds, _ in timed)
     able = [one for seconds, one in sorted(timed, key=lambda pair: pair[0]) if seconds <= limit]

@@ -10,7 +10,7 @@ import numpy as np
 from gridc.insight import simulation
 from gridc.insight.simulation import Model
 from gridc.insight.timing import Timing
-from gridc.language.lattice import points
+from gridc.language.lattice import points, weights
 from gridc.language.spec import GridSpec, Read, Transform
 from gridc.scheduling import graph, order
 
@@ -90,13 +90,11 @@ def products(plan: Timing) -> int | None:
     """Matrix products of a sweep that goes over wavefronts of steps: batches of equal weights."""
     if plan.work > 500_000:
         return None
-    from gridc.language.lattice import weights
-
     at, total = points(plan.sizes), 0
     owners = [plan.spec.weight_owner(name) for name in plan.spec.transforms]
     keys: dict[str, list[np.ndarray]] = {}
     for i, (name, t) in enumerate(plan.spec.transforms.items()):
-        own = weights(plan.spec, t, at, plan.sizes)
+        own = weights(t, at, plan.sizes)
         level = plan.level_numbers[i * plan.cell_count : (i + 1) * plan.cell_count]
         if t.cell != "pass":
             keys.setdefault(plan.spec.weight_owner(name), []).append(level * (int(own.max(initial=0)) + 1) + own)
@@ -108,10 +106,8 @@ def products(plan: Timing) -> int | None:
 
 def sweep_seconds(plan: Timing, batch: int) -> float:
     """The cost model's time of one forward sweep on one core in its cheapest order of execution."""
-    from gridc.language.lattice import weights
-
     at = points(plan.sizes)
-    owned = tuple(weights(plan.spec, t, at, plan.sizes) for t in plan.spec.transforms.values())
+    owned = tuple(weights(t, at, plan.sizes) for t in plan.spec.transforms.values())
     return min(order.seconds(plan.spec, way, owned, batch) for way in order.orders(plan.steps))
 
 
@@ -131,7 +127,7 @@ def tiles(plan: Timing, edge: int, workers: int, model: Model) -> tuple[int, int
     # A vector travels once: pairs of (step, block that reads it).
     total = int(np.prod(counts))
     try:
-        levels = graph.longest_paths(total, before[apart], after[apart], steps)
+        levels = graph.longest_paths(total, before[apart], after[apart])
     except graph.Cycle:
         return None
     own = np.repeat([model.step_seconds(plan.spec, name) for name in plan.spec.transforms], plan.cell_count)

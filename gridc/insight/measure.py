@@ -159,7 +159,7 @@ class _Runs:
     def _cut(self, plan: Timing, program: Program, batch: int) -> None:
         """The program's steps by turns, and what each turn does."""
         spec, at = plan.spec, points(plan.sizes)
-        weight = tuple(lattice.weights(spec, t, at, plan.sizes) for t in spec.transforms.values())
+        weight = tuple(lattice.weights(t, at, plan.sizes) for t in spec.transforms.values())
         chosen = next(way for way in order.orders(plan.steps) if way.name == self.order)
         # A transform's rows stand in order of weight, turn, cell and example (see ``layout``).
         cells = [np.lexsort((np.arange(len(at)), chosen.time[i], weight[i])) for i in range(len(weight))]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gridc.language.lattice import Ints, carried, far_end, locate, output_points, points, selected, source, weights
+from gridc.language.lattice import Ints, carried, far_end, find, output_points, points, selected, source, weights
 from gridc.language.spec import GridSpec, Input, Output, Transform
 from gridc.scheduling import graph, order
 from gridc.scheduling.program import Program, TransformProgram
@@ -74,7 +74,7 @@ def plan(
     ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike."""
     steps = graph.build(spec, sizes, extents)
     at = points(sizes)
-    weight = tuple(weights(spec, t, at, sizes) for t in spec.transforms.values())
+    weight = tuple(weights(t, at, sizes) for t in spec.transforms.values())
     chosen = chosen or order.cheapest(steps, weight, batch / lanes)
     # The first lane starts first, so that an odd example is better there.
     cuts = -(-batch * np.arange(lanes + 1) // lanes)
@@ -148,8 +148,7 @@ class _LaneBuilder:
 
     def find(self, transform: Transform, looked: Ints, example: Ints) -> Ints:
         """The row, in the storage of ``transform``, that a read of it at these points finds."""
-        extent = self.extents[example]
-        found = locate(transform, looked, extent)
+        found = find(transform, -1, looked, self.extents[example])
         i = self.number[transform.name]
         rows = np.full(len(looked), self.boundaries[i].start)
         rows[found.entering] = self.entry_rows(transform, looked[found.entering], example[found.entering])
@@ -178,7 +177,6 @@ class _LaneBuilder:
         transform = self.spec.transforms[name]
         cell, example = self.rows[i]
         at = self.at[cell]
-        moving = transform.has_memory or transform.mechanism.uses_hidden
         reads = transform.reads if not transform.relayed else ()
         count = int(self.weight[i].max(initial=0)) + 1
         return TransformProgram(
@@ -186,7 +184,7 @@ class _LaneBuilder:
             gates=len(transform.gates), sources=tuple(self.storage[self.number[read.of]] for read in reads),
             joined=tuple(x.width for x in self.spec.joined(name)), rows=len(cell), boundary=self.ends[i] - len(cell),
             read_rows=tuple(self.find(self.spec.transforms[r.of], source(self.spec, r, at), example) for r in reads),
-            memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at)) if moving and reads else (),
+            memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if transform.carries and reads),
             joined_rows=tuple(self._joined(x, at, example) for x in self.spec.joined(name)),
             weight_ends=np.searchsorted(self.weight[i][cell], np.arange(count + 1)),
         )  # fmt: skip
@@ -196,7 +194,7 @@ class _LaneBuilder:
         flat = example.copy()
         for d in x.over:
             flat = flat * self.sizes[d] + at[:, d]
-        return np.where(selected(self.spec, x.at, self.sizes, at, self.extents[example]), flat, -1)
+        return np.where(selected(x.at, at, self.extents[example]), flat, -1)
 
     def _batches(self, programs: tuple[TransformProgram, ...]) -> tuple[Ints, Ints]:
         """The batches in order of execution, and the products hoisted out of their recurrences."""
@@ -249,7 +247,7 @@ class _LaneBuilder:
         taps: list[Tap] = []
         for tap in output.reads:
             transform = self.spec.transforms[tap.transform]
-            where, exists = output_points(self.spec, output, transform, self.sizes, self.extents)
+            where, exists = output_points(output, transform, self.sizes, self.extents)
             example = np.broadcast_to(np.arange(self.batch).reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
             rows = np.full(exists.shape, -1, np.int64)
             rows[exists] = self.find(transform, where[exists], example[exists])

@@ -267,7 +267,7 @@ def _in_place(spec: GridSpec, x: Input) -> bool:
 
 def entry_indices(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
     """For each input that is not in place: the row of its array that enters at every place, -1 where none does."""
-    extents = np.tile(np.asarray(sizes, np.int64), (batch, 1)) if extents is None else extents
+    extents = lattice.filled(sizes, batch, extents)
     result: list[np.ndarray] = []
     for x in spec.inputs.values():
         if not x.enters or _in_place(spec, x):
@@ -275,11 +275,9 @@ def entry_indices(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: I
         own = spec.transforms[x.enters].along[0]
         at = points(tuple(1 if d == own else n for d, n in enumerate(sizes)))
         example, where = np.repeat(np.arange(batch), len(at)), np.tile(at, (batch, 1))
-        row = example.copy()
-        for d in x.over:
-            row = row * sizes[d] + where[:, d]
+        row = lattice.flat(where, sizes, x.over, example)
         chosen: tuple[Selection, ...] = tuple("all" if d == own else s for d, s in enumerate(x.at))
-        result.append(np.where(lattice.selected(spec, chosen, sizes, where, extents[example]), row, -1))
+        result.append(np.where(lattice.selected(chosen, where, extents[example]), row, -1))
     return tuple(result)
 
 
@@ -309,11 +307,11 @@ def _can_end(spec: GridSpec, o: Output) -> bool:
 
 def output_masks(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
     """Whether every cell that an output reads at a position exists, for the outputs that can end early."""
-    extents = np.tile(np.asarray(sizes, np.int64), (batch, 1)) if extents is None else extents
+    extents = lattice.filled(sizes, batch, extents)
     masks: list[np.ndarray] = []
     for o in spec.outputs.values():
         if _can_end(spec, o):
-            found = [lattice.output_points(spec, o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
+            found = [lattice.output_points(o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
             masks.append(np.logical_and.reduce([exists.all(axis=-1) for exists in found]))
     return tuple(masks)
 
