@@ -9,23 +9,16 @@ import numpy as np
 
 from gridc.insight.timing import Timing
 from gridc.language.lattice import Ints, flat, output_points
+from gridc.language.shapes import parameter_shapes, units
 from gridc.language.spec import GridSpec
-
-POINTWISE = 10
-"""Floating-point operations that a pre-activation costs besides its product: a squashing function is about eight."""
 
 MOST_COUNTED = 3_000_000
 """Steps beyond which lifetimes are not counted."""
 
 def step_flops(spec: GridSpec, name: str) -> int:
-    """Floating-point operations of one step for one example, forward; a multiply-add counts two.
-
-    A memory cell's attention is left out: it depends on the number of facts."""
+    """Give the floating-point operations of one step for one example, forward (see ``tables.cells.Cell.flops``)."""
     transform = spec.transforms[name]
-    if transform.cell == "memory":
-        return 2 * transform.hidden**2
-    columns = len(transform.gates) * transform.hidden
-    return (2 * spec.rows(name) + POINTWISE) * columns
+    return transform.mechanism.flops(units(spec, transform))
 
 
 def step_numbers(spec: GridSpec, name: str) -> tuple[int, int]:
@@ -33,15 +26,13 @@ def step_numbers(spec: GridSpec, name: str) -> tuple[int, int]:
     (what it read and its pre-activations, and the gradients of its vectors)."""
     transform = spec.transforms[name]
     vectors = transform.hidden * (2 if transform.has_memory else 1)
-    if transform.cell == "pass":
+    if transform.mechanism.relays:
         return vectors, vectors
     return vectors, spec.rows(name) + len(transform.gates) * transform.hidden + vectors
 
 
 def weight_numbers(plan: Timing) -> int:
     """How many parameters the grid has."""
-    from gridc.language.shapes import parameter_shapes
-
     return sum(int(np.prod(shape)) for shape in parameter_shapes(plan.spec).values())
 
 

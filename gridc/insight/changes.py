@@ -43,7 +43,8 @@ def without_priority(spec: GridSpec) -> GridSpec | None:
         return tuple(Read(read.of, read.offset, axis) for axis in spec.transforms[read.of].along)
 
     transforms = {
-        name: t if t.cell == "pass" else dataclasses.replace(t, reads=tuple(r for old in t.reads for r in entering(old, name)))
+        name: dataclasses.replace(t, reads=tuple(r for old in t.reads for r in entering(old, name)))
+        if t.mechanism.reads != "one" else t
         for name, t in spec.transforms.items()
     }
     if transforms == dict(spec.transforms):
@@ -96,7 +97,7 @@ def products(plan: Timing) -> int | None:
     for i, (name, t) in enumerate(plan.spec.transforms.items()):
         own = weights(t, at, plan.sizes)
         level = plan.level_numbers[i * plan.cell_count : (i + 1) * plan.cell_count]
-        if t.cell != "pass":
+        if not t.mechanism.relays:
             keys.setdefault(plan.spec.weight_owner(name), []).append(level * (int(own.max(initial=0)) + 1) + own)
     for owner in dict.fromkeys(owners):
         if owner in keys:

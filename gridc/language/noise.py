@@ -36,7 +36,7 @@ def refusal(spec: GridSpec, t: Transform) -> str | None:
     if len(t.along) > 1:
         return (f"transform '{t.name}' travels along {len(t.along)} dimensions, so no one old value enters that zoneout could "
                 "keep; leave 'zoneout' out")  # fmt: skip
-    if t.cell == "memory" or not (t.has_memory or t.mechanism.uses_hidden or own_rows(spec, t).any()):
+    if t.mechanism.rule is None or not (t.carries or own_rows(spec, t).any()):
         return (f"transform '{t.name}' does not carry its vector from cell to cell, so zoneout has nothing to keep; leave "
                 "'zoneout' out")  # fmt: skip
     return None

@@ -7,6 +7,7 @@ from gridc.language import shapes
 from gridc.language.ends import PortReading
 from gridc.language.spec import Dimension, GridSpec
 from gridc.language.transforms import TransformReading
+from gridc.tables.cells import gated
 
 
 def parse(text: str, name: str) -> GridSpec:
@@ -89,7 +90,8 @@ class _Reading(TransformReading, PortReading):
             if ours == theirs and not alike:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' and '{other.name}' read their own vectors in "
                           "different places, so a gru's weights are zero in different places and cannot be shared")  # fmt: skip
-            if ours != theirs or transform.cell in ("pass", "memory") or transform.options.peepholes != other.options.peepholes:
+            gates_alone = transform.mechanism.weights is gated
+            if ours != theirs or not gates_alone or transform.options.peepholes != other.options.peepholes:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
                           f"{_untied(theirs[2])}")  # fmt: skip

@@ -85,13 +85,13 @@ class Transform:
 
     @property
     def carries(self) -> bool:
-        """Whether its own state enters each cell along its dimensions: a memory, or a vector that its rule looks at."""
-        return self.has_memory or self.mechanism.uses_hidden
+        """Whether its own state enters each cell along its dimensions."""
+        return self.mechanism.carries
 
     @property
     def relayed(self) -> bool:
         """Whether readers can go straight to what it hands on, so that it takes no step of its own when it runs."""
-        return self.cell == "pass" and self.start != "wrap"
+        return self.mechanism.relays and self.start != "wrap"
 
     def peephole_names(self) -> tuple[str, ...]:
         rule = self.mechanism.peepholes

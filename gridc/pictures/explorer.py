@@ -19,6 +19,7 @@ from gridc.insight.simulation import MOST_SIMULATED, Model, simulate
 from gridc.insight.timing import Timing
 from gridc.language import printing
 from gridc.language.lattice import flat, points, waits
+from gridc.language.shapes import weights
 from gridc.language.spec import Transform
 from gridc.pictures.cell_drawing import colours
 from gridc.pictures.unrolled_drawing import entering, joined, tapped
@@ -87,7 +88,7 @@ def _transform(plan: Timing, t: Transform) -> dict[str, Any]:
     columns = len(t.gates) * t.hidden
     return {
         "name": t.name,
-        "weights": f"{owner}.W" if columns or t.cell == "memory" else "none",
+        "weights": f"{owner}.W" if weights(spec, t) else "none",
         "shape": f"{spec.rows(t.name)} × {columns}" if columns else "",
         "untied": list(t.untied),
         "joined": joining,

@@ -17,8 +17,8 @@ import numpy as np
 from gridc.errors import UsageError, nearest
 from gridc.language import lattice, noise
 from gridc.language.lattice import Ints, points
-from gridc.language.shapes import effective_blocks, parameter_shapes
-from gridc.language.spec import GridSpec, Input, Output, Selection
+from gridc.language.shapes import effective_blocks, parameter_shapes, weights
+from gridc.language.spec import GridSpec, Input, Output, Selection, Transform
 from gridc.symbolic import fused, plain
 from gridc.symbolic.indices import Sizes, index_arrays
 from gridc.symbolic.wiring import Wiring, take
@@ -129,13 +129,14 @@ def lower(
 
 
 def resolve(spec: GridSpec, lowering: str, recompute: bool = False) -> str:
-    """``auto`` is fused wherever every cell has a pointwise rule, which all but `memory` have, and no masks are drawn."""
-    able = all(t.mechanism.rule is not None or t.cell == "pass" for t in spec.transforms.values())
-    if lowering == "fused" and not able:
-        raise UsageError("a memory cell attends to facts and has no fused kernel; expected lowering='plain' or 'auto'")
+    """``auto`` is fused wherever every cell has a fused kernel and no masks are drawn."""
+    unfused = [t for t in spec.transforms.values() if not t.mechanism.fused]
+    if lowering == "fused" and unfused:
+        attends = "attends to facts and " * (unfused[0].attends is not None)
+        raise UsageError(f"a {unfused[0].cell} cell {attends}has no fused kernel; expected lowering='plain' or 'auto'")
     if lowering == "fused" and noise.noisy(spec):
         raise UsageError("dropout and zoneout have no fused kernel; expected lowering='plain' or 'auto'")
-    chosen = ("fused" if able and not noise.noisy(spec) else "plain") if lowering == "auto" else lowering
+    chosen = ("fused" if not unfused and not noise.noisy(spec) else "plain") if lowering == "auto" else lowering
     if recompute and chosen == "plain":
         raise UsageError("the plain lowering keeps every step for the way back; recompute=True needs the fused lowering")
     return chosen
@@ -226,7 +227,7 @@ def _wire(
     facts = {}
     for t in spec.transforms.values():
         if t.attends is not None:
-            facts[t.name] = _facts(spec.inputs[t.attends], inputs[t.attends], t.name, p)
+            facts[t.name] = _facts(spec, t, inputs[t.attends], p)
     shifted = {key: (entry, shifts.get(key)) for key, entry in entries.items()}
     return Wiring(spec, dtype, extent, lengths, weights, dict(p), shifted, joined, facts, tuple(indices), scan, static)
 
@@ -243,9 +244,9 @@ def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str
     return lambda w: take(pt.eye(x.size, dtype=dtype) if w is None else w, ids)
 
 
-def _facts(x: Input, variable: Variable, name: str, p: Mapping[str, Variable]) -> dict[str, Variable]:
+def _facts(spec: GridSpec, t: Transform, variable: Variable, p: Mapping[str, Variable]) -> dict[str, Variable]:
     """A memory's facts embedded by each of its matrices: ``[batch, facts, hidden]``, for adjacent hops one axis before."""
-
+    x = spec.inputs[t.attends or ""]
     real = x.kind == "features"
     if x.embed is not None:
         variable, real = take(p[f"{x.name}.embed"], variable).sum(axis=2), True
@@ -255,7 +256,7 @@ def _facts(x: Input, variable: Variable, name: str, p: Mapping[str, Variable]) -
             return variable @ (w if w.ndim == 2 else w[:, None])
         return w[variable].sum(axis=2) if w.ndim == 2 else w[:, variable].sum(axis=3)
 
-    return {letter: embed(p[f"{name}.{letter}"]) for letter in "ACE" if f"{name}.{letter}" in p}
+    return {letter: embed(p[f"{t.name}.{letter}"]) for letter, weight in weights(spec, t).items() if weight.facts}
 
 
 def _in_place(spec: GridSpec, x: Input) -> bool:

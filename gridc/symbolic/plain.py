@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
+from gridc.language import shapes
 from gridc.language.spec import Transform
 from gridc.symbolic import slots
 from gridc.symbolic.indices import index_arrays
 from gridc.symbolic.slots import Part
 from gridc.symbolic.wiring import Variable, Wiring, take
+from gridc.tables.cells import Taken
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
@@ -41,6 +43,18 @@ class Ops:
     def relu(a: Variable) -> Variable:
         return pt.maximum(a, pt.zeros((), a.dtype))
 
+    @staticmethod
+    def exp(a: Variable) -> Variable:
+        return pt.exp(a)
+
+    @staticmethod
+    def sum(a: Variable, /, axis: int, keepdims: bool = False) -> Variable:
+        return pt.sum(a, axis=axis, keepdims=keepdims)
+
+    @staticmethod
+    def max(a: Variable, /, axis: int, keepdims: bool = False) -> Variable:
+        return pt.max(a, axis=axis, keepdims=keepdims)
+
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays."""
@@ -49,7 +63,7 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     indices = index_arrays(spec, slots.plan, list(parts.values()), wiring.extent, wiring.lengths, wiring.static)
     plan = dict(zip(parts, indices, strict=True))
     sequences: dict[Part, Variable] = {}
-    constant: dict[str, tuple[Variable | None, ...]] = {}
+    constant: dict[str, dict[str, Variable]] = {}
     live: list[Variable] = []
     transforms = list(spec.transforms.values())
     boundary = {(t.name, memory): _boundary(wiring, t, memory) for t in transforms for memory in {False, t.has_memory}}
@@ -61,14 +75,14 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     tapped = sorted({(tap.transform, tap.memory) for o in spec.outputs.values() for tap in o.reads})
 
     # Transforms that share weights bring them once.
-    distinct = {id(v): v for values in constant.values() for v in values if v is not None}
+    distinct = {id(v): v for values in constant.values() for v in values.values()}
 
     def wavefront(*variables: Variable) -> list[Variable]:
         given = iter(variables)
         per_step = {part: next(given) for part in sequences}
         state = [next(given) for _ in live]
         inner = dict(zip(distinct, given, strict=True))
-        own = {name: [None if v is None else inner[id(v)] for v in values] for name, values in constant.items()}
+        own = {name: {letter: inner[id(v)] for letter, v in values.items()} for name, values in constant.items()}
         return _wavefront(wiring, per_step, state, own, tapped)
 
     # The number of steps is told: the shortest of all sequences would be a large expression, which every array
@@ -143,17 +157,20 @@ def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:
     return pt.concatenate([one, zero] if entry is None else [entry, one, zero], axis=0)
 
 
-def _constants(wiring: Wiring, t: Transform) -> tuple[Variable | None, ...]:
-    facts = wiring.facts.get(t.name, {})
-    w, b, p = wiring.weights[t.name]
-    if t.untied and w is not None:
-        flat = lambda v, n: None if v is None else v.reshape((-1, *[int(s) for s in v.type.shape[-n:]]))  # noqa: E731
-        w, b, p = flat(w, 2), flat(b, 1), flat(p, 1)
-    return (w, b, p, facts.get("A"), facts.get("C"), facts.get("E"))
+def _constants(wiring: Wiring, t: Transform) -> dict[str, Variable]:
+    """Give the weights of a transform that there are, all places that have their own on one axis; instead of those that
+    multiply facts, the facts embedded by them."""
+    owner, facts = wiring.spec.weight_owner(t.name), wiring.facts.get(t.name, {})
+    masked = dict(zip("Wbp", wiring.weights[t.name], strict=True))
+    result: dict[str, Variable] = {}
+    for letter, weight in shapes.weights(wiring.spec, wiring.spec.transforms[owner]).items():
+        value = facts[letter] if weight.facts else masked.get(letter, wiring.parameters[f"{owner}.{letter}"])
+        result[letter] = value if weight.facts or not t.untied else value.reshape((-1, *weight.shape))
+    return result
 
 
 def _wavefront(
-    wiring: Wiring, given: Mapping[Part, Variable], state: list[Variable], constant: dict[str, list[Variable | None]],
+    wiring: Wiring, given: Mapping[Part, Variable], state: list[Variable], constant: Mapping[str, Mapping[str, Variable]],
     tapped: list[tuple[str, bool]],
 ) -> list[Variable]:  # fmt: skip
     """Give the state after one wavefront, and the vectors tapped: every transform reads the slots as they were, then all are
@@ -173,7 +190,8 @@ def _wavefront(
         keeps = [given[Part(name, "zoneout", i)] for i in range(2) if Part(name, "zoneout", i) in given]
         joined = [given[Part(name, "joined", i)] for i in range(len(spec.joined(name)))]
         own = taken[len(t.reads) :]
-        made = _update(t, taken[: len(t.reads)] + joined, own[: len(t.along)], given[Part(name, "weights")], constant[name])
+        chosen, facts = given[Part(name, "weights")], wiring.facts.get(name, ())
+        made = _update(t, taken[: len(t.reads)] + joined, own[: len(t.along)], chosen, constant[name], facts)
         if t.zoneout:
             made = _zoned_out(t, made, own, keeps, wiring.dtype)
         for memory, vector in zip((False, True), made, strict=True):
@@ -194,28 +212,25 @@ def _zoned_out(
 
 
 def _update(
-    t: Transform, reads: list[Variable], own: list[Variable], chosen: Variable, constants: list[Variable]
+    t: Transform, reads: list[Variable], own: list[Variable], chosen: Variable, constants: Mapping[str, Variable],
+    facts: Collection[str],
 ) -> tuple[Variable, Variable | None]:
-    """The new hidden and memory vectors of a transform's steps in one wavefront; a constant that is absent is None."""
-    w, b, p, a, c, e = constants
+    """Give the new hidden and memory vectors of a transform's steps in one wavefront; constants named in ``facts`` are facts."""
     z = reads[0] if len(reads) == 1 else pt.concatenate(reads, axis=-1)
-    if t.cell == "pass":
-        return z, None
-    pick = lambda v: None if v is None else (v[chosen][:, None] if t.untied else v)  # noqa: E731
-    b, p = pick(b), pick(p)
+    weights = dict(constants)
+    w = weights.pop("W", None)
     product = None if w is None else (pt.matmul(z, w[chosen]) if t.untied else z @ w)
+    for letter in [name for name in weights if name not in facts] if t.untied else ():
+        picked = weights[letter][chosen]  # of a vector each step has one for all examples
+        weights[letter] = picked[:, None] if picked.ndim == 2 else picked
+    b, p = weights.pop("b", None), weights.pop("p", None)
     if product is not None and b is not None:
         product = product + b
-    if t.cell == "memory":
-        keys, values = (e[chosen], e[chosen + 1]) if e is not None else (a[None], c[None])
-        score = pt.sum(z[:, :, None, :] * keys, axis=-1)
-        weight = pt.exp(score - pt.max(score, axis=-1, keepdims=True))
-        weight = weight / pt.sum(weight, axis=-1, keepdims=True)
-        found = pt.sum(weight[..., None] * values, axis=-2)
-        return (z if product is None else product) + found, None
+    hidden, memories = own[0] if t.mechanism.uses_hidden else None, own if t.has_memory else []
+    if t.mechanism.update is not None:
+        return t.mechanism.update(Ops, Taken(z, product, hidden, memories, weights, chosen, t.options))
     assert product is not None
     assert t.mechanism.rule is not None
     parts = [product[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.gates))]
     holes = [p[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.peephole_names()))] if p is not None else []
-    hidden = own[0] if t.mechanism.uses_hidden else None
-    return t.mechanism.rule(Ops, parts, hidden, own if t.has_memory else [], holes, t.options)
+    return t.mechanism.rule(Ops, parts, hidden, memories, holes, t.options)
