@@ -49,7 +49,7 @@ def test_the_machine_allocates_nothing(name):
 
 KERNELS = """
 import sys
-from gridc.cells import CELLS, Options
+from gridc.tables.cells import CELLS, Options
 from gridc.fusion import gemm, kernels
 made = [gemm.panel_product("float32"), gemm.panel_pack("float32")]
 for name, cell in CELLS.items():

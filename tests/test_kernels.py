@@ -426,7 +426,7 @@ def test_blas_was_checked_and_its_threads_are_restored():
 PROGRAM = """
 import sys
 from gridc.fusion import kernels, machine, sweep
-from gridc.cells import Options
+from gridc.tables.cells import Options
 sweep.prepare([("lstm", Options(), 1)], "float32")
 modules = [module for name, module in sys.modules.items() if name.startswith("gridc_lstm")]
 print(sum(module.forward.cache_hits + module.adjoint.cache_hits for module in modules),
