@@ -16,8 +16,8 @@ from gridc.errors import UsageError, listed, nearest
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-Kind = Literal["int", "float", "bool", "str", "ints", "steps"]
-"""What an option holds; ``steps`` is a mapping of step number to a factor."""
+Kind = Literal["int", "float", "bool", "str", "ints", "steps", "input"]
+"""What an option holds; ``steps`` is a mapping of step number to a factor, ``input`` the name of an input."""
 
 _NAMES: Mapping[Kind, str] = {
     "int": "a whole number",
@@ -26,6 +26,7 @@ _NAMES: Mapping[Kind, str] = {
     "str": "a word",
     "ints": "a list of whole numbers",
     "steps": "a mapping of step to factor",
+    "input": "the name of an input",
 }
 
 
@@ -65,7 +66,7 @@ class Option:
         match self.kind:
             case "bool":
                 return isinstance(value, bool)
-            case "str":
+            case "str" | "input":
                 return isinstance(value, str) and (not self.choices or value in self.choices)
             case "ints":
                 return isinstance(value, list | tuple) and all(
@@ -103,23 +104,25 @@ def checked(what: str, options: tuple[Option, ...], given: Mapping[str, Any]) ->
 @cache
 def model(title: str, options: tuple[Option, ...], doc: str) -> type[BaseModel]:
     """Make the strict, frozen pydantic model of a row's options, for a spec and for its JSON Schema."""
-    from pydantic import Field, create_model
+    from pydantic import create_model
 
-    types: dict[Kind, Any] = {
-        "int": int, "float": float, "bool": bool, "str": str, "ints": list[int], "steps": dict[int, float]}  # fmt: skip
-    fields: dict[str, Any] = {}
-    for option in options:
-        kind = types[option.kind]
-        if option.choices:
-            kind = Literal[option.choices]  # type: ignore[valid-type]  # the choices of a table
-        bounds: dict[str, Any] = {}
-        if option.kind in ("int", "float"):
-            bounds = {"ge": option.low, "le": option.high}
-        fields[option.name] = (
-            Optional[kind] if option.optional else kind,  # noqa: UP045  # a type made at run time
-            Field(option.default, title=option.expected(), description=option.help, **bounds),
-        )
+    fields: dict[str, Any] = {option.name: field(option) for option in options}
     return create_model(title, __config__=STRICT, __doc__=doc, **fields)
+
+
+def field(option: Option, title: str | None = None, types: Mapping[Kind, Any] | None = None) -> tuple[Any, Any]:
+    """Give the type and the pydantic field of an option; ``types`` are those of kinds that are not as below."""
+    from pydantic import Field
+
+    known: dict[Kind, Any] = {
+        "int": int, "float": float, "bool": bool, "str": str, "ints": list[int], "steps": dict[int, float], "input": str,
+        **(types or {})}  # fmt: skip
+    kind = Literal[option.choices] if option.choices else known[option.kind]  # type: ignore[valid-type]  # the choices of a table
+    bounds: dict[str, Any] = {"ge": option.low, "le": option.high} if option.kind in ("int", "float") else {}
+    return (
+        Optional[kind] if option.optional else kind,  # noqa: UP045  # a type made at run time
+        Field(option.default, title=title or option.expected(), description=option.help, **bounds),
+    )
 
 
 STRICT: Any = {"strict": True, "extra": "forbid", "frozen": True, "populate_by_name": True}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gridc.errors import DataError, nearest
-from gridc.language.shapes import Shape, effective_blocks, parameter_shapes
+from gridc.language.shapes import Shape, effective_blocks, parameter_shapes, weights
 from gridc.language.spec import GridSpec, Transform
 
 Array = npt.NDArray[np.floating]
@@ -25,9 +25,10 @@ def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
         owner, _, rest = name.partition(".")
         thing = owners[owner]
         value = np.zeros(shape)
+        drawn = weights(spec, thing) if isinstance(thing, Transform) else {}
         if isinstance(thing, Transform) and rest == "b" and thing.gates:
             value = value + _initial_bias(thing)
-        elif rest.split(".")[-1] in ("W", "embed", "A", "C", "E"):
+        elif drawn[rest].drawn if rest in drawn else rest.endswith(("W", "embed")):
             gates = len(thing.gates) if isinstance(thing, Transform) and rest == "W" and thing.gates else 1
             value = _drawn(generator, shape, gates, thing.init, dtype)
             if isinstance(thing, Transform) and rest == "W":

@@ -51,8 +51,8 @@ class Stack(NamedTuple):
 def stack(spec: GridSpec) -> Stack:
     """Find the stacked LSTM that a spec is; UsageError where it is none."""
     no = f"'{spec.name}' is not a stacked LSTM as torch.nn.LSTM has it: "
-    lstms = [t for t in spec.transforms.values() if t.cell != "pass"]
-    passes = [t for t in spec.transforms.values() if t.cell == "pass"]
+    lstms = [t for t in spec.transforms.values() if not t.mechanism.relays]
+    passes = [t for t in spec.transforms.values() if t.mechanism.relays]
     if len(lstms) != 1 or lstms[0].cell != "lstm" or len(lstms[0].along) != 1:
         raise UsageError(f"{no}expected one transform with an lstm cell along one dimension, and at most a pass beside it")
     t = lstms[0]

@@ -41,10 +41,10 @@ def _variants():
         if cell.rule is None:
             continue
         for n in sorted({cell.dimensions[0], min(2, cell.dimensions[1]), min(3, cell.dimensions[1])}):
-            activations = ACTIVATIONS if "activation" in cell.options else ("tanh",)
+            activations = ACTIVATIONS if cell.has("activation") else ("tanh",)
             for options in (Options(activation=a) for a in activations):
                 yield pytest.param(name, options, n, id=f"{name}-{n}-{options.activation}")
-            if "peepholes" in cell.options:
+            if cell.has("peepholes"):
                 yield pytest.param(name, Options(peepholes=True), n, id=f"{name}-{n}-peepholes")
 
 

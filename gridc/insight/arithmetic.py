@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gridc.insight.timing import Timing
-from gridc.language.lattice import Ints, output_points
+from gridc.language.lattice import Ints, flat, output_points
 from gridc.scheduling import counts
 
 MOST_COUNTED = 3_000_000
@@ -85,7 +85,6 @@ def _tapped(plan: Timing) -> dict[tuple[str, bool], Ints]:
     for output in plan.spec.outputs.values():
         for tap in output.reads:
             transform = plan.spec.transforms[tap.transform]
-            where, exists = output_points(plan.spec, output, transform, plan.sizes, extents)
-            flat = np.ravel_multi_index(tuple(where[exists].T), plan.sizes)
-            found.setdefault((tap.transform, tap.memory), []).append(np.asarray(flat, np.int64))
+            where, exists = output_points(output, transform, plan.sizes, extents)
+            found.setdefault((tap.transform, tap.memory), []).append(flat(where[exists], plan.sizes))
     return {key: np.unique(np.concatenate(cells)) for key, cells in found.items()}

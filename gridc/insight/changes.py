@@ -10,7 +10,7 @@ import numpy as np
 from gridc.insight import simulation
 from gridc.insight.simulation import Model
 from gridc.insight.timing import Timing
-from gridc.language.lattice import points
+from gridc.language.lattice import points, weights
 from gridc.language.spec import GridSpec, Read, Transform
 from gridc.scheduling import graph, order
 
@@ -43,7 +43,8 @@ def without_priority(spec: GridSpec) -> GridSpec | None:
         return tuple(Read(read.of, read.offset, axis) for axis in spec.transforms[read.of].along)
 
     transforms = {
-        name: t if t.cell == "pass" else dataclasses.replace(t, reads=tuple(r for old in t.reads for r in entering(old, name)))
+        name: dataclasses.replace(t, reads=tuple(r for old in t.reads for r in entering(old, name)))
+        if t.mechanism.reads != "one" else t
         for name, t in spec.transforms.items()
     }
     if transforms == dict(spec.transforms):
@@ -90,15 +91,13 @@ def products(plan: Timing) -> int | None:
     """Matrix products of a sweep that goes over wavefronts of steps: batches of equal weights."""
     if plan.work > 500_000:
         return None
-    from gridc.language.lattice import weights
-
     at, total = points(plan.sizes), 0
     owners = [plan.spec.weight_owner(name) for name in plan.spec.transforms]
     keys: dict[str, list[np.ndarray]] = {}
     for i, (name, t) in enumerate(plan.spec.transforms.items()):
-        own = weights(plan.spec, t, at, plan.sizes)
+        own = weights(t, at, plan.sizes)
         level = plan.level_numbers[i * plan.cell_count : (i + 1) * plan.cell_count]
-        if t.cell != "pass":
+        if not t.mechanism.relays:
             keys.setdefault(plan.spec.weight_owner(name), []).append(level * (int(own.max(initial=0)) + 1) + own)
     for owner in dict.fromkeys(owners):
         if owner in keys:
@@ -127,7 +126,7 @@ def tiles(plan: Timing, edge: int, workers: int, model: Model) -> tuple[int, int
     # A vector travels once: pairs of (step, block that reads it).
     total = int(np.prod(counts))
     try:
-        levels = graph.longest_paths(total, before[apart], after[apart], steps)
+        levels = graph.longest_paths(total, before[apart], after[apart])
     except graph.Cycle:
         return None
     own = np.repeat([model.step_seconds(plan.spec, name) for name in plan.spec.transforms], plan.cell_count)

@@ -97,8 +97,10 @@ def measure(plan: Timing, batch: int = 16, rounds: int = 9) -> Measurement:
     """Run a grid's forward sweep and time every turn of it.
 
     Raises UsageError for a grid with memory cells, which have no fused sweep."""
-    if any(t.cell == "memory" for t in plan.spec.transforms.values()):
-        raise UsageError(f"grid '{plan.spec.name}' has memory cells; only the fused sweep is measured, and it has none of them")
+    unfused = [t.cell for t in plan.spec.transforms.values() if not t.mechanism.fused]
+    if unfused:
+        raise UsageError(f"grid '{plan.spec.name}' has {unfused[0]} cells; only the fused sweep is measured, and it has none of "
+                         "them")  # fmt: skip
     sweep.prepare([(t.cell, t.options, len(t.along)) for t in plan.spec.transforms.values() if t.gates], "float32")
     known = [_Runs(Timing(plan.spec, sizes), b) for sizes, b in _others(plan, batch)]
     with blas.single_threaded():

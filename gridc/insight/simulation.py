@@ -59,7 +59,7 @@ class Model:
             return self.steps[name]
         transform = spec.transforms[name]
         columns = len(transform.gates) * transform.hidden or transform.hidden
-        if transform.cell == "pass":
+        if transform.mechanism.relays:
             return order.CALL
         return float(order.product_seconds(self.batch, spec.rows(name), columns))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from gridc import plain_text
 from gridc.errors import ResourceError
-from gridc.language.lattice import Ints, carried, far_end, locate, source
+from gridc.language.lattice import Ints, waits, weights
 from gridc.language.spec import GridSpec, Transform
 from gridc.scheduling import graph, hyperplane, order
 from gridc.scheduling.graph import Step, StepGraph
@@ -120,7 +120,7 @@ class Timing:
             before, after = steps.before % steps.cells, steps.after % steps.cells
             apart = before != after
             try:
-                widths = np.bincount(graph.longest_paths(steps.cells, before[apart], after[apart], steps))
+                widths = np.bincount(graph.longest_paths(steps.cells, before[apart], after[apart]))
             except graph.Cycle:
                 return None
         return CellFigures(self.cell_count, len(widths), tuple(widths.tolist()))
@@ -176,7 +176,7 @@ class Timing:
             if not 0 <= at < n:
                 raise KeyError(step)
             flat = flat * n + int(at)
-        return list(self.spec.transforms).index(name) * self.cell_count + flat
+        return self.spec.numbers[name] * self.cell_count + flat
 
     def step(self, number: int) -> Step:
         """The step with this number."""
@@ -188,26 +188,14 @@ class Timing:
         return Step(list(self.spec.transforms)[transform], tuple(reversed(cell)))
 
     def predecessors(self, step: tuple[str, Sequence[int]]) -> list[tuple[Step, int]]:
-        """What a step waits for, without the graph: steps, each with the read that finds it (-1 is the carried state)."""
+        """Give what a step waits for, without the graph: steps, each with the read that finds it (-1 is the carried state)."""
         self.number(step)
         name, cell = step
-        transform = self.spec.transforms[name]
         at, extent = np.asarray([cell], np.int64), np.asarray(self.sizes, np.int64)
-        looked: list[tuple[Transform, Ints, int]] = []
-        if transform.has_memory or transform.mechanism.uses_hidden:
-            looked += [(transform, point, -1) for point in carried(transform, at)]
-        looked += [(self.spec.transforms[r.of], source(self.spec, r, at), i) for i, r in enumerate(transform.reads)]
-        result: list[tuple[Step, int]] = []
-        for of, point, by in looked:
-            found = locate(of, point, extent)
-            if not found.inside[0] and of.start == "wrap" and found.entering[0]:
-                point, there = far_end(of, point, extent)
-                if not there[0]:
-                    continue
-            elif not found.inside[0]:
-                continue
-            result.append((Step(of.name, tuple(point[0].tolist())), by))
-        return result
+        return [
+            (Step(wait.of.name, tuple(wait.points[0].tolist())), wait.by)
+            for wait in waits(self.spec, self.spec.transforms[name], at, extent) if wait.steps[0]
+        ]  # fmt: skip
 
     @cached_property
     def critical_path(self) -> tuple[Step, ...]:
@@ -227,10 +215,7 @@ class Timing:
 
     def weight(self, transform: Transform, cell: Sequence[int]) -> int:
         """Which of a transform's weights it uses at a cell: the flat index over its untied dimensions."""
-        flat = 0
-        for d in transform.untied:
-            flat = flat * self.sizes[d] + int(cell[d])
-        return flat
+        return int(weights(transform, np.asarray([cell], np.int64), self.sizes)[0])
 
     @property
     def order(self) -> str:

@@ -46,7 +46,7 @@ class PortReading(Reading):
             self.fail((*path, "into"), f"input '{name}': 'into' belongs to an input that enters", key=True)
         joins = tuple(self.known((*path, "joins", i), w, transforms, "transform") for i, w in enumerate(page.joins or []))
         for i, word in enumerate(joins):
-            if transforms[word].cell in ("pass", "memory"):
+            if transforms[word].mechanism.reads != "any":
                 self.fail((*path, "joins", i), f"input '{name}' cannot join '{word}': a {transforms[word].cell} cell has no "
                           "weights for it")  # fmt: skip
         if page.over is not None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from gridc.tables.cells import ACTIVATIONS, CELLS
+from gridc.options import Option, field
+from gridc.tables.cells import CELLS, OPTIONS
 from gridc.tables.training_block import Training
 
 if TYPE_CHECKING:
-    CellName = Activation = str
-else:  # the tables are the types
-    CellName, Activation = Literal[tuple(CELLS)], Literal[ACTIVATIONS]
+    CellName = str
+else:  # the table is the type
+    CellName = Literal[tuple(CELLS)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", title="a name (letters, digits, _ and -)")]
 Size = Annotated[int, Field(ge=1, title="a positive integer")]
 
@@ -65,8 +66,8 @@ class Wrap(Page):
     )  # fmt: skip
 
 
-class TransformPage(Page):
-    """One transform of the grid."""
+class _Recurrence(Page):
+    """What every transform has, whatever its cell."""
 
     cell: CellName = Field(title="one of " + ", ".join(CELLS), description="The mechanism.")
     hidden: int | None = Field(None, ge=1, title="a positive integer", description="Units.")
@@ -94,12 +95,23 @@ class TransformPage(Page):
     bias: bool = Field(True, title="true or false", description="Whether it has a bias.")
     forget_bias: float = Field(1.0, title="a number", description="Added to the forget gates' bias at the start.")
     init: Init = "glorot"
-    activation: Activation = Field("tanh", title="one of " + ", ".join(ACTIVATIONS), description="Of a dense cell.")
-    peepholes: bool = Field(False, title="true or false", description="Gates see the memory too (lstm, lstm-paper).")
-    attends: Name | None = Field(None, title="the name of an input", description="The facts of a memory cell.")
-    embeddings: Literal["layerwise", "adjacent"] = Field(
-        "layerwise", title="layerwise or adjacent", description="How the hops of a memory network share embeddings."
-    )
+
+
+def _option(option: Option) -> tuple[Any, Any]:
+    title = {0: "true or false" if option.kind == "bool" else None, 2: " or ".join(option.choices)}
+    several = "one of " + ", ".join(option.choices)
+    return field(option, title.get(len(option.choices), several), {"input": Name})
+
+
+if TYPE_CHECKING:
+    _WithOptions = _Recurrence
+else:  # the rows of the table are the fields
+    _WithOptions = create_model("_WithOptions", __base__=_Recurrence, **{option.name: _option(option) for option in OPTIONS})
+
+
+class TransformPage(_WithOptions):
+    """One transform of the grid."""
+
     dropout: float = Field(
         0.0, ge=0, lt=1, title="a number from 0 to below 1",
         description="The share of its hidden units hidden from other transforms while training, one mask a sequence.",

@@ -11,13 +11,12 @@ prediction their mean is taken, ``rate × old + (1 - rate) × new`` (Krueger et 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from gridc.language.lattice import Ints
+from gridc.language.lattice import Ints, flat
 from gridc.language.shapes import own_rows
 from gridc.language.spec import GridSpec, Transform
 
@@ -37,13 +36,13 @@ def refusal(spec: GridSpec, t: Transform) -> str | None:
     if len(t.along) > 1:
         return (f"transform '{t.name}' travels along {len(t.along)} dimensions, so no one old value enters that zoneout could "
                 "keep; leave 'zoneout' out")  # fmt: skip
-    if t.cell == "memory" or not (t.has_memory or t.mechanism.uses_hidden or own_rows(spec, t).any()):
+    if t.mechanism.rule is None or not (t.carries or own_rows(spec, t).any()):
         return (f"transform '{t.name}' does not carry its vector from cell to cell, so zoneout has nothing to keep; leave "
                 "'zoneout' out")  # fmt: skip
     return None
 
 
-def places(spec: GridSpec, t: Transform) -> tuple[int, ...]:
+def places(t: Transform) -> tuple[int, ...]:
     """The dimensions along which a transform's dropout mask changes."""
     return tuple(d for d in t.untied if d not in t.along)
 
@@ -60,7 +59,7 @@ def shapes(spec: GridSpec, batch: int, sizes: Sequence[int]) -> dict[str, Shape]
     result: dict[str, Shape] = {}
     for name, t in spec.transforms.items():
         if t.dropout:
-            result[f"{name}.dropout"] = (batch, *(int(sizes[d]) for d in places(spec, t)), t.hidden)
+            result[f"{name}.dropout"] = (batch, *(int(sizes[d]) for d in places(t)), t.hidden)
         if t.zoneout:
             for letter in "hm" if t.has_memory else "h":
                 result[f"{name}.zoneout.{letter}"] = (batch, *(int(n) for n in sizes), t.hidden)
@@ -78,12 +77,6 @@ def draw(spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.
     return masks
 
 
-def rows(spec: GridSpec, t: Transform, looked: Ints, example: Ints, sizes: Sequence[int]) -> Ints:
-    """The row of a dropout mask ``[batch × places, hidden]`` for vectors of ``t`` at these points, on the grid or off it."""
-    held = places(spec, t)
-    found = example * math.prod(sizes[d] for d in held)
-    step = 1
-    for d in reversed(held):
-        found = found + step * np.clip(looked[:, d], 0, sizes[d] - 1)
-        step *= sizes[d]
-    return found
+def rows(t: Transform, looked: Ints, example: Ints, sizes: Sequence[int]) -> Ints:
+    """Give the row of a dropout mask ``[batch × places, hidden]`` for vectors of ``t`` at these points, on the grid or off."""
+    return flat(np.clip(looked, 0, np.asarray(sizes) - 1), sizes, places(t), example)

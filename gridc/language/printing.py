@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gridc.language.shapes import weights
 from gridc.language.spec import Direction, GridSpec, Input, Output, Read, Selection, Transform
 from gridc.plain_text import table
 
@@ -23,7 +24,7 @@ def spec_table(spec: GridSpec) -> str:
 
 
 def _transform_row(spec: GridSpec, t: Transform) -> tuple[str, ...]:
-    cell = t.cell + (f" ({t.options.activation})" if "activation" in t.mechanism.options else "")
+    cell = t.cell + (f" ({t.options.activation})" if t.mechanism.has("activation") else "")
     reads = [*(read_text(spec, r) for r in t.reads), *(i.name for i in spec.joined(t.name))]
     return (
         t.name, cell + " +peepholes" * t.options.peepholes, str(t.hidden), " ".join(spec.names(t.along)),
@@ -44,7 +45,7 @@ def direction_text(spec: GridSpec, t: Transform) -> str:
 
 
 def tied_text(spec: GridSpec, t: Transform) -> str:
-    if not t.gates and t.cell != "memory":
+    if not weights(spec, t):
         return "–"
     shared = f" (shares {t.shares})" if t.shares else ""
     if not t.untied:

@@ -7,6 +7,7 @@ from gridc.language import shapes
 from gridc.language.ends import PortReading
 from gridc.language.spec import Dimension, GridSpec
 from gridc.language.transforms import TransformReading
+from gridc.tables.cells import gated
 
 
 def parse(text: str, name: str) -> GridSpec:
@@ -93,7 +94,7 @@ class _Reading(TransformReading, PortReading):
             if ours == theirs and holes != others:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' has {holes} numbers in its peepholes and "
                           f"'{other.name}' has {others}, so they cannot be shared")  # fmt: skip
-            if ours != theirs or transform.cell in ("pass", "memory"):
+            if ours != theirs or transform.mechanism.weights is not gated:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
                           f"{_untied(theirs[2])}")  # fmt: skip

@@ -9,15 +9,19 @@ import numpy.typing as npt
 
 from gridc.arrays.axes import Axes
 from gridc.language.spec import GridSpec, Transform
+from gridc.tables.cells import Units, Weight
 
 Shape = tuple[int, ...]
+
 
 def parameter_shapes(spec: GridSpec) -> dict[str, Shape]:
     """The name and shape of every parameter, transforms first, in the order of declaration."""
     result: dict[str, Shape] = {}
     for name, t in spec.transforms.items():
         if t.shares is None:
-            result.update(_transform(spec, t))
+            untied = tuple(int(spec.dimensions[d].size) for d in t.untied)
+            for word, weight in weights(spec, t).items():
+                result[f"{name}.{word}"] = weight.shape if weight.facts else (*untied, *weight.shape)
         if t.start == "learned":
             result[f"{name}.start.h"] = (t.hidden,)
             if t.has_memory:
@@ -37,25 +41,18 @@ def parameter_shapes(spec: GridSpec) -> dict[str, Shape]:
     return result
 
 
-def _transform(spec: GridSpec, t: Transform) -> dict[str, Shape]:
-    untied = tuple(int(spec.dimensions[d].size) for d in t.untied)
-    if t.cell == "memory":
-        facts = spec.inputs[t.attends or ""].width
-        if t.embeddings == "adjacent":
-            return {f"{t.name}.E": (int(spec.dimensions[t.along[0]].size) + 1, facts, t.hidden)}
-        result: dict[str, Shape] = {f"{t.name}.W": (*untied, t.hidden, t.hidden)}
-        if t.bias:
-            result[f"{t.name}.b"] = (*untied, t.hidden)
-        return {**result, f"{t.name}.A": (facts, t.hidden), f"{t.name}.C": (facts, t.hidden)}
-    if not t.gates:
-        return {}
-    columns = len(t.gates) * t.hidden
-    result = {f"{t.name}.W": (*untied, spec.rows(t.name), columns)}
-    if t.bias:
-        result[f"{t.name}.b"] = (*untied, columns)
-    if t.options.peepholes:
-        result[f"{t.name}.p"] = (*untied, len(t.peephole_names()) * t.hidden)
-    return result
+def units(spec: GridSpec, t: Transform) -> Units:
+    """Give what the weights of a transform follow from."""
+    hops = spec.dimensions[t.along[0]].size
+    return Units(
+        spec.rows(t.name), t.hidden, len(t.gates), len(t.peephole_names()), t.bias, hops if isinstance(hops, int) else None,
+        spec.inputs[t.attends].width if t.attends is not None else 0, t.embeddings, t.options,
+    )  # fmt: skip
+
+
+def weights(spec: GridSpec, t: Transform) -> dict[str, Weight]:
+    """Give the weights of a transform's cell, by the letter or word that stands behind the transform's name."""
+    return t.mechanism.weights(units(spec, t))
 
 
 def own_rows(spec: GridSpec, t: Transform) -> npt.NDArray[np.bool_]:
@@ -85,7 +82,6 @@ def effective_blocks(spec: GridSpec, t: Transform) -> npt.NDArray[np.float64] | 
     mask[own, t.gates.index(split[0])] = 0
     mask[~own, t.gates.index(split[1])] = 0
     return mask.reshape(len(mask), -1)
-
 
 
 def input_axes(spec: GridSpec) -> dict[str, Axes]:

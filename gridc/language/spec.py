@@ -84,9 +84,14 @@ class Transform:
         return self.mechanism.memory
 
     @property
+    def carries(self) -> bool:
+        """Whether its own state enters each cell along its dimensions."""
+        return self.mechanism.carries
+
+    @property
     def relayed(self) -> bool:
         """Whether readers can go straight to what it hands on, so that it takes no step of its own when it runs."""
-        return self.cell == "pass" and self.start != "wrap"
+        return self.mechanism.relays and self.start != "wrap"
 
     def peephole_names(self) -> tuple[str, ...]:
         rule = self.mechanism.peepholes
@@ -171,6 +176,11 @@ class GridSpec:
     def symbols(self) -> tuple[str, ...]:
         """The symbols that a call binds, in the order of declaration."""
         return tuple(dict.fromkeys(d.size for d in self.dimensions if isinstance(d.size, str)))
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The index of every transform, by its name."""
+        return {name: i for i, name in enumerate(self.transforms)}
 
     @cached_property
     def digest(self) -> str:

@@ -10,7 +10,7 @@ from gridc.language.grammar import Alternating, ReadAt, TransformPage, Wrap
 from gridc.language.lookup import Reading, initialiser
 from gridc.language.page import Path_
 from gridc.language.spec import Direction, Input, Read, Transform
-from gridc.tables.cells import CELLS, Options
+from gridc.tables.cells import CELLS, OPTIONS, SHARED, Options
 
 
 class TransformReading(Reading):
@@ -24,36 +24,39 @@ class TransformReading(Reading):
         if not least <= len(along) <= most:
             allowed = f"along {least} dimension{'s' * (least > 1)}" if least == most else f"along {least} or more dimensions"
             self.fail((*at, "along"), f"transform '{name}': a {page.cell} cell travels {allowed}, not along {len(along)}")
-        for option in ("activation", "peepholes", "attends", "embeddings"):
-            if option in page.model_fields_set and option not in cell.options:
+        for option in OPTIONS:
+            if option.name in page.model_fields_set and option not in cell.options:
                 able = [c.name for c in CELLS.values() if option in c.options]
-                self.fail((*at, option), f"transform '{name}': a {page.cell} cell has no {option}; "
+                self.fail((*at, option.name), f"transform '{name}': a {page.cell} cell has no {option.name}; "
                           f"{listed(able)} {'has' if len(able) == 1 else 'have'}", key=True)  # fmt: skip
         start, wrap = self.start(name, page, along)
         if page.shares is not None:
             self.known((*at, "shares"), page.shares, self.page.transforms, "transform")
             if page.shares == name or self.page.transforms[page.shares].shares is not None:
                 self.fail((*at, "shares"), f"transform '{name}': shares must name a transform with weights of its own")
-        if page.cell == "pass" and "reads" not in page.model_fields_set:
-            self.fail(at, f"transform '{name}': a pass cell needs the key 'reads', with the one vector that it hands on",
+        takes = "hands on" if cell.relays else "takes"
+        if cell.reads == "one" and "reads" not in page.model_fields_set:
+            self.fail(at, f"transform '{name}': a {page.cell} cell needs the key 'reads', with the one vector that it {takes}",
                       key=True)  # fmt: skip
-        reads = () if page.cell == "memory" else self.reads(name, page, priority, along)
-        if page.cell == "memory":
-            if page.reads is not None:
-                self.fail((*at, "reads"), f"transform '{name}': a memory cell reads its own vector and its facts; "
-                          "leave 'reads' out", key=True)  # fmt: skip
-            reads = (Read(name, (0,) * len(self.axes), along[0]),)
-        if page.cell == "pass" and len(reads) != 1:
-            self.fail((*at, "reads"), f"transform '{name}': found {len(reads)} vectors; a pass cell hands on exactly one")
+        if cell.reads == "itself" and page.reads is not None:
+            own = "its own vector and its facts" if cell.has("attends") else "its own vector"
+            self.fail((*at, "reads"), f"transform '{name}': a {page.cell} cell reads {own}; leave 'reads' out", key=True)
+        entering = (Read(name, (0,) * len(self.axes), along[0]),)
+        reads = entering if cell.reads == "itself" else self.reads(name, page, priority, along)
+        if cell.reads == "one" and len(reads) != 1:
+            self.fail((*at, "reads"), f"transform '{name}': found {len(reads)} vectors; a {page.cell} cell {takes} exactly one")
         if not reads:
             self.fail((*at, "reads"), f"transform '{name}': found no reads; expected at least one vector")
-        if (page.dropout or page.zoneout) and page.cell == "pass":
-            self.fail(at, f"transform '{name}': a pass cell has nothing to drop; set it on what it reads", key=True)
+        if (page.dropout or page.zoneout) and cell.relays:
+            self.fail(at, f"transform '{name}': a {page.cell} cell has nothing to drop; set it on what it reads", key=True)
         init = initialiser(page.init)
+        chosen = {option.name: getattr(page, option.name) for option in OPTIONS}
+        own = tuple((option.name, chosen[option.name]) for option in cell.options if option not in SHARED)
         return Transform(
             name, page.cell, page.hidden or 0, along, self.directions(name, page, along), self.untied(name, page), reads,
-            page.shares, start, wrap, page.bias and page.cell not in ("pass",), page.forget_bias, init,
-            Options(page.activation, page.peepholes), page.attends, page.embeddings, page.dropout, page.zoneout,
+            page.shares, start, wrap, page.bias and not cell.relays, page.forget_bias, init,
+            Options(chosen["activation"], chosen["peepholes"], own), chosen["attends"], chosen["embeddings"],
+            page.dropout, page.zoneout,
         )  # fmt: skip
 
     def along(self, name: str, page: TransformPage) -> tuple[int, ...]:
@@ -96,7 +99,7 @@ class TransformReading(Reading):
 
     def untied(self, name: str, page: TransformPage) -> tuple[int, ...]:
         at: Path_ = ("transforms", name, "tied")
-        if page.tied == "all" or page.cell == "pass":
+        if page.tied == "all" or CELLS[page.cell].relays:
             return ()
         tied: set[int] = set() if page.tied == "none" else {self.axis((*at, i), w) for i, w in enumerate(page.tied)}
         untied = tuple(d for d in range(len(self.axes)) if d not in tied)
@@ -152,7 +155,7 @@ class TransformReading(Reading):
         def width(name: str, trail: tuple[str, ...]) -> int:
             transform, page = transforms[name], self.page.transforms[name]
             at: Path_ = ("transforms", name)
-            if transform.cell != "pass":
+            if not transform.mechanism.relays:
                 if page.hidden is None:
                     self.fail(at, f"transform '{name}' needs the key 'hidden': a positive integer", key=True)
                 return page.hidden
@@ -173,14 +176,14 @@ class TransformReading(Reading):
 
     def facts(self, name: str, page: TransformPage, transform: Transform, inputs: dict[str, Input]) -> None:
         at: Path_ = ("transforms", name)
-        if page.cell != "memory":
+        if not transform.mechanism.has("attends"):
             return
-        if page.attends is None:
+        if transform.attends is None:
             self.fail(at, f"transform '{name}' needs the key 'attends': the name of an input of facts", key=True)
-        self.known((*at, "attends"), page.attends, inputs, "input")
-        if not inputs[page.attends].facts:
-            self.fail((*at, "attends"), f"transform '{name}' attends to '{page.attends}', which has no 'facts: true'")
+        self.known((*at, "attends"), transform.attends, inputs, "input")
+        if not inputs[transform.attends].facts:
+            self.fail((*at, "attends"), f"transform '{name}' attends to '{transform.attends}', which has no 'facts: true'")
         size = self.page.dimensions[self.axes[transform.along[0]]]
-        if page.embeddings == "adjacent" and isinstance(size, str):
+        if transform.embeddings == "adjacent" and isinstance(size, str):
             self.fail((*at, "embeddings"), f"transform '{name}': adjacent embeddings are one a hop, and the number of hops "
                       f"'{size}' is known only at the call")  # fmt: skip

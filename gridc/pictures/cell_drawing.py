@@ -34,7 +34,7 @@ def cell_scene(plan: Timing) -> Scene:
             label = "h " + printing.read_text(spec, read)
             ports.append((label, read.of))
             wires.append((label, name, False))
-        if t.has_memory or t.mechanism.uses_hidden:
+        if t.carries:
             for axis in t.along:
                 several = f" along {spec.dimensions[axis].name}" if len(t.along) > 1 else ""
                 label = f"{'m' if t.has_memory else 'h'} {name}[entering{several}]"

@@ -18,7 +18,8 @@ from gridc.insight import report
 from gridc.insight.simulation import MOST_SIMULATED, Model, simulate
 from gridc.insight.timing import Timing
 from gridc.language import printing
-from gridc.language.lattice import Ints, carried, far_end, locate, points, source
+from gridc.language.lattice import flat, points, waits
+from gridc.language.shapes import weights
 from gridc.language.spec import Transform
 from gridc.pictures.cell_drawing import colours
 from gridc.pictures.unrolled_drawing import entering, joined, tapped
@@ -60,23 +61,18 @@ def data(plan: Timing, workers: int, model: Model) -> dict[str, Any]:
         "critical": _packed(np.asarray(steps), np.int32),
         "path": report.path_text(plan.critical_path),
         "inputs": [
-            {"name": i.name, "cells": _packed(_flat(plan, np.concatenate([entering(plan, i)[0], joined(plan, i)])), np.int32)}
-            for i in spec.inputs.values()
+            {"name": i.name, "cells": _packed(flat(cells, plan.sizes), np.int32)}
+            for i in spec.inputs.values() for cells in [np.concatenate([entering(plan, i)[0], joined(plan, i)])]
         ],
         "outputs": [
             {"name": o.name, "steps": _packed(np.concatenate([
-                list(spec.transforms).index(name) * plan.cell_count + _flat(plan, cells)
+                spec.numbers[name] * plan.cell_count + flat(cells, plan.sizes)
                 for name, cells in tapped(plan, o).items()]), np.int32)}
             for o in spec.outputs.values()
         ],
         "lanes": _lanes(plan, workers, model),
         "workers": workers,
     }  # fmt: skip
-
-
-def _flat(plan: Timing, cells: Ints) -> Ints:
-    """Turn coordinates, ``[cells, dimensions]``, into row-major numbers, ``[cells]``."""
-    return np.asarray(np.ravel_multi_index(tuple(cells.T), plan.sizes), np.int64)
 
 
 def _packed(values: Any, kind: Any) -> str:
@@ -92,7 +88,7 @@ def _transform(plan: Timing, t: Transform) -> dict[str, Any]:
     columns = len(t.gates) * t.hidden
     return {
         "name": t.name,
-        "weights": f"{owner}.W" if columns or t.cell == "memory" else "none",
+        "weights": f"{owner}.W" if weights(spec, t) else "none",
         "shape": f"{spec.rows(t.name)} × {columns}" if columns else "",
         "untied": list(t.untied),
         "joined": joining,
@@ -106,32 +102,20 @@ def _transform(plan: Timing, t: Transform) -> dict[str, Any]:
 
 def _blocks(plan: Timing, t: Transform) -> list[dict[str, Any]]:
     """For every read, and every memory that is carried, which step each cell finds."""
-    spec, at = plan.spec, points(plan.sizes)
-    looked = [(spec.transforms[r.of], source(spec, r, at), printing.read_text(spec, r)) for r in t.reads]
-    if t.has_memory or t.mechanism.uses_hidden:
-        kind = "memory" if t.has_memory else "own vector"
-        for axis, point in zip(t.along, carried(t, at), strict=True):
-            looked.append((t, point, f"its {kind}, along {spec.dimensions[axis].name}"))
+    spec, extent = plan.spec, np.asarray(plan.sizes, np.int64)
+    kind = "memory" if t.has_memory else "own vector"
+    found = list(waits(spec, t, points(plan.sizes), extent))
+    texts = [printing.read_text(spec, r) for r in t.reads]
+    texts += [f"its {kind}, along {spec.dimensions[axis].name}" for axis in t.along if t.carries]
     blocks: list[dict[str, Any]] = []
-    for of, point, text in looked:
-        inputs = [i.name for i in spec.entering(of.name)]
-        start = f"start: {printing.start_text(spec, of)}"
-        found = _packed(_found(plan, of, point), np.int32)
-        blocks.append({"text": text, "start": start, "entry": " + ".join([start, *inputs]), "found": found})
+    # The reads first, as a spec has them.
+    for wait, text in zip(sorted(found, key=lambda wait: wait.by < 0), texts, strict=True):
+        inputs = [i.name for i in spec.entering(wait.of.name)]
+        start = f"start: {printing.start_text(spec, wait.of)}"
+        steps = np.where(wait.entering, ENTRY, START)
+        steps[wait.steps] = spec.numbers[wait.of.name] * plan.cell_count + flat(wait.points[wait.steps], plan.sizes)
+        blocks.append({"text": text, "start": start, "entry": " + ".join([start, *inputs]), "found": _packed(steps, np.int32)})
     return blocks
-
-
-def _found(plan: Timing, of: Transform, point: Ints) -> Ints:
-    extent = np.asarray(plan.sizes, np.int64)
-    found = locate(of, point, extent)
-    base = list(plan.spec.transforms).index(of.name) * plan.cell_count
-    result = np.where(found.entering, ENTRY, START)
-    result[found.inside] = base + np.ravel_multi_index(tuple(point[found.inside].T), plan.sizes)
-    if of.start == "wrap":
-        there, exists = far_end(of, point, extent)
-        wrapped = found.entering & exists
-        result[wrapped] = base + np.ravel_multi_index(tuple(there[wrapped].T), plan.sizes)
-    return result
 
 
 def _lanes(plan: Timing, workers: int, model: Model) -> list[dict[str, Any]]:

@@ -140,8 +140,7 @@ def _double(scene: Scene, start: tuple[float, float], end: tuple[float, float], 
 
 def _far_reads(scene: Scene, plan: Timing, t: Transform, colour: str) -> None:
     at, extent = points(plan.sizes), np.asarray(plan.sizes)
-    names = list(plan.spec.transforms)
-    aside = 20.0 * (names.index(t.name) - (len(names) - 1) / 2)
+    aside = 20.0 * (plan.spec.numbers[t.name] - (len(plan.spec.numbers) - 1) / 2)
     for read in t.reads:
         if read.via is not None or not any(read.offset):
             continue
@@ -174,7 +173,7 @@ def entering(plan: Timing, i: Input) -> tuple[Ints, Ints]:
     before = carried(t, at)[0]
     # What ``at`` says along the dimension that an input enters along is not asked: it enters before its first cell.
     free: tuple[Selection, ...] = tuple("all" if d in t.along else s for d, s in enumerate(i.at))
-    enters = ~((before >= 0) & (before < extent)).all(axis=1) & lattice.selected(plan.spec, free, plan.sizes, at, extent)
+    enters = ~((before >= 0) & (before < extent)).all(axis=1) & lattice.selected(free, at, extent)
     return at[enters], before[enters]
 
 
@@ -183,7 +182,7 @@ def joined(plan: Timing, i: Input) -> Ints:
     at = points(plan.sizes)
     if not i.joins and not any(t.attends == i.name for t in plan.spec.transforms.values()):
         return at[:0]
-    return at[lattice.selected(plan.spec, i.at, plan.sizes, at, np.asarray([plan.sizes]))]
+    return at[lattice.selected(i.at, at, np.asarray([plan.sizes]))]
 
 
 def tapped(plan: Timing, o: Output) -> dict[str, Ints]:
@@ -191,7 +190,7 @@ def tapped(plan: Timing, o: Output) -> dict[str, Ints]:
     extents = np.asarray([plan.sizes], np.int64)
     found: dict[str, Ints] = {}
     for tap in o.reads:
-        where, exists = lattice.output_points(plan.spec, o, plan.spec.transforms[tap.transform], plan.sizes, extents)
+        where, exists = lattice.output_points(o, plan.spec.transforms[tap.transform], plan.sizes, extents)
         found[tap.transform] = np.unique(where[exists], axis=0)
     return found
 

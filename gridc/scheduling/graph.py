@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import networkx as nx
 import numpy as np
 
-from gridc.language.lattice import Ints, carried, far_end, locate, points, source, weights
-from gridc.language.spec import GridSpec, Transform
+from gridc.language.lattice import Ints, Mask, Wait, flat, points, waits, weights
+from gridc.language.spec import GridSpec
 
 
 class Step(NamedTuple):
@@ -29,11 +29,15 @@ class Step(NamedTuple):
 
 
 class Cycle(Exception):
-    """Steps that wait for each other; ``steps`` are those on the cycle, in order."""
+    """Nodes of a graph that wait for each other."""
 
-    def __init__(self, steps: Sequence[Step]):
+    def __init__(self, numbers: Sequence[int], steps: Sequence[Step] = ()):
+        self.numbers = tuple(numbers)
+        """The nodes on the cycle, each before what it waits for."""
         self.steps = tuple(steps)
-        super().__init__(" ← ".join(str(step) for step in (*self.steps, self.steps[0])))
+        """The same where nodes are steps; else none."""
+        nodes = self.steps or self.numbers
+        super().__init__(" ← ".join(str(node) for node in (*nodes, nodes[0])))
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class StepGraph:
         return tuple(self.spec.transforms)
 
     def step(self, number: int) -> Step:
+        """Give the step with this number."""
         transform, cell = divmod(int(number), self.cells)
         return Step(self.names[transform], tuple(int(c) for c in np.unravel_index(cell, self.sizes)))
 
@@ -74,12 +79,15 @@ class StepGraph:
     def weights(self) -> tuple[Ints, ...]:
         """Of each transform the weights that it uses at every cell, by their flat index."""
         at = points(self.sizes)
-        return tuple(weights(self.spec, t, at, self.sizes) for t in self.spec.transforms.values())
+        return tuple(weights(t, at, self.sizes) for t in self.spec.transforms.values())
 
     @cached_property
     def levels(self) -> Ints:
-        """The longest path that ends at each step, in steps before it; raises Cycle where there is one."""
-        return longest_paths(self.count, self.before, self.after, self)
+        """The longest path that ends at each step, in steps before it, ``[steps]``; raises Cycle of steps where there is one."""
+        try:
+            return longest_paths(self.count, self.before, self.after)
+        except Cycle as cycle:
+            raise Cycle(cycle.numbers, [self.step(number) for number in cycle.numbers]) from None
 
 
 def build(spec: GridSpec, sizes: tuple[int, ...], extents: Ints | None = None) -> StepGraph:
@@ -88,48 +96,35 @@ def build(spec: GridSpec, sizes: tuple[int, ...], extents: Ints | None = None) -
     Where examples have sizes of their own, ``extents [examples, dimensions]``, a step waits for whatever any of them needs: a
     state that wraps leaves a shorter example at an earlier cell."""
     at, extent = points(sizes), np.asarray(sizes, np.int64)
-    number = {name: i for i, name in enumerate(spec.transforms)}
-    before: list[Ints] = []
-    after: list[Ints] = []
-    block: list[Ints] = []
-    everywhere = np.arange(len(at))
     wraps = any(t.start == "wrap" for t in spec.transforms.values())
     distinct: list[Ints] = list(np.unique(extents, axis=0)) if wraps and extents is not None else []
-    shorter = [(own, (at < own).all(axis=1)) for own in distinct if (own < extent).any()]
+    shorter = [own for own in distinct if (own < extent).any()]
+    edges: list[tuple[Ints, Ints, Ints]] = []
 
-    def wait(reader: str, of: Transform, looked: Ints, by: int) -> None:
-        found = locate(of, looked, extent)
-        wrapped = _wrapped(of, looked, extent, found.entering)
-        for own, inside in shorter:
-            wrapped += _wrapped(of, looked, own, locate(of, looked, own).entering & inside)
-        for mask, point in ((found.inside, looked), *wrapped):
-            flat = np.asarray(np.ravel_multi_index(tuple(point[mask].T), sizes), np.int64)
-            before.append(number[of.name] * len(at) + flat)
-            after.append(number[reader] * len(at) + everywhere[mask])
-            block.append(np.full(len(before[-1]), by))
+    def add(reader: str, cells: Ints, wait: Wait, where: Mask) -> None:
+        before = spec.numbers[wait.of.name] * len(at) + flat(wait.points[where], sizes)
+        edges.append((before, spec.numbers[reader] * len(at) + cells[where], np.full(len(before), wait.by)))
 
     for name, transform in spec.transforms.items():
-        if transform.has_memory or transform.mechanism.uses_hidden:
-            for point in carried(transform, at):
-                wait(name, transform, point, -1)
-        for by, read in enumerate(transform.reads):
-            wait(name, spec.transforms[read.of], source(spec, read, at), by)
-    return StepGraph(spec, sizes, *(np.concatenate(parts) for parts in (before, after, block)))
-
-
-def _wrapped(of: Transform, looked: Ints, extent: Ints, entering: Any) -> list[tuple[Any, Ints]]:
-    if of.start != "wrap" or not entering.any():
-        return []
-    point, there = far_end(of, looked, extent)
-    return [(entering & there, point)]
+        for wait in waits(spec, transform, at, extent):
+            add(name, np.arange(len(at)), wait, wait.steps)
+        for own in shorter:
+            cells = np.flatnonzero((at < own).all(axis=1))
+            for wait in waits(spec, transform, at[cells], own):
+                add(name, cells, wait, wait.wrapped)
+    return StepGraph(spec, sizes, *map(np.concatenate, zip(*edges, strict=True)))
 
 
 NARROW = 40
 """Steps of a round below which a loop over them is quicker than calls of NumPy."""
 
 
-def longest_paths(count: int, before: Ints, after: Ints, graph: StepGraph) -> Ints:
-    """Kahn's algorithm a level at a time: each round takes every step whose predecessors are all done."""
+def longest_paths(count: int, before: Ints, after: Ints) -> Ints:
+    """Give the longest path that ends at each of ``count`` nodes, in nodes before it, ``[count]``; edge ``i`` is from
+    ``before[i]`` to ``after[i]``.
+
+    Kahn's algorithm a level at a time: each round takes every node whose predecessors are all done.  Raises Cycle of numbers
+    where nodes wait for each other."""
     waiting = np.bincount(after, minlength=count)
     order = np.argsort(before, kind="stable")
     successors, starts = after[order], np.searchsorted(before[order], np.arange(count + 1))
@@ -158,16 +153,16 @@ def longest_paths(count: int, before: Ints, after: Ints, graph: StepGraph) -> In
             reached = steps[waiting[steps] == 0].tolist()
         ready, level = reached, level + 1
     if (levels < 0).any():
-        raise Cycle(_a_cycle(graph, np.flatnonzero(levels < 0), before, after))
+        raise Cycle(_a_cycle(np.flatnonzero(levels < 0), before, after))
     return levels
 
 
-def _a_cycle(graph: StepGraph, stuck: Ints, before: Ints, after: Ints) -> list[Step]:
-    """The steps on one of the shortest cycles among those that never became ready, readers first."""
+def _a_cycle(stuck: Ints, before: Ints, after: Ints) -> list[int]:
+    """Give the nodes on one of the shortest cycles among those that never became ready, readers first."""
     among = np.isin(before, stuck) & np.isin(after, stuck)
     pairs = list(zip(after[among].tolist(), before[among].tolist(), strict=True))
     untyped: Any = nx  # its stubs leave the type of nodes open
     tangle = untyped.DiGraph(pairs)
     component: set[int] = max(untyped.strongly_connected_components(tangle), key=len)
     cycle: list[tuple[int, int]] = list(untyped.find_cycle(tangle.subgraph(component), source=min(component)))
-    return [graph.step(edge[0]) for edge in cycle]
+    return [edge[0] for edge in cycle]

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from gridc.language.lattice import Ints
+from gridc.language.lattice import Ints, waits
 from gridc.language.spec import GridSpec
 from gridc.scheduling import graph
 
@@ -120,24 +120,16 @@ def _comb(count: Ints, spacing: int, n: int) -> Ints:
 
 def dependences(spec: GridSpec) -> tuple[Dependence, ...] | None:
     """The constant vectors of a uniform grid; None where a direction alternates or a state wraps."""
-    number = {name: i for i, name in enumerate(spec.transforms)}
-    count = len(spec.dimensions)
     for transform in spec.transforms.values():
         if transform.start == "wrap" or any(len(set(d.cycle)) > 1 for d in transform.direction):
             return None
-    found: list[Dependence] = []
-    for name, transform in spec.transforms.items():
-        if transform.has_memory or transform.mechanism.uses_hidden:
-            found += [
-                Dependence(number[name], number[name], tuple(-way.cycle[0] if d == axis else 0 for d in range(count)))
-                for axis, way in zip(transform.along, transform.direction, strict=True)
-            ]
-        for read in transform.reads:
-            offset = list(read.offset)
-            if read.via is not None:
-                of = spec.transforms[read.of]
-                offset[read.via] -= of.direction[of.along.index(read.via)].cycle[0]
-            found.append(Dependence(number[name], number[read.of], tuple(offset)))
+    # Everywhere alike, so that one point tells.
+    origin, extent = np.zeros((1, len(spec.dimensions)), np.int64), np.ones(len(spec.dimensions), np.int64)
+    found = [
+        Dependence(spec.numbers[name], spec.numbers[wait.of.name], tuple(wait.looked[0].tolist()))
+        for name, transform in spec.transforms.items()
+        for wait in waits(spec, transform, origin, extent)
+    ]
     return tuple(dict.fromkeys(found))
 
 
@@ -193,15 +185,7 @@ def _explicit(count: int, needs: Sequence[Dependence], sizes: tuple[int, ...]) -
         there = tuple(slice(low + o, high + o) for (low, high), o in zip(box, need.offset, strict=True))
         before.append(need.before * number.size + number[there].ravel())
         after.append(need.after * number.size + number[here].ravel())
-    nameless = cast("graph.StepGraph", _Anonymous())
-    return graph.longest_paths(count * number.size, np.concatenate(before), np.concatenate(after), nameless)
-
-
-class _Anonymous:
-    """Stands for the graph, which ``longest_paths`` asks for the names of the steps on a cycle alone."""
-
-    def step(self, number: int) -> graph.Step:
-        return graph.Step("step", (int(number),))
+    return graph.longest_paths(count * number.size, np.concatenate(before), np.concatenate(after))
 
 
 def _fit(levels: Ints, sizes: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]] | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gridc.language.lattice import Ints, carried, far_end, home, locate, output_points, points, selected, source
+from gridc.language.lattice import Ints, carried, far_end, filled, find, flat, home, output_points, points, selected, source
 from gridc.language.spec import Input, Transform
 from gridc.scheduling import graph
 from gridc.scheduling.order import Order
@@ -51,7 +51,7 @@ class Layout:
         self.names = list(spec.transforms)
         self.number = {name: i for i, name in enumerate(self.names)}
         self.alike = extents is None
-        self.extents = np.tile(np.asarray(sizes, np.int64), (batch, 1)) if extents is None else extents
+        self.extents = filled(sizes, batch, extents)
         self.exists = np.ones((len(self.at), batch), bool)
         if extents is not None:
             self.exists = (self.at[:, None, :] < extents[None, :, :]).all(axis=2)
@@ -89,15 +89,11 @@ class Layout:
         if not boundary.count:
             return np.full(len(at), boundary.start)
         others = [d for d in range(len(self.sizes)) if d != transform.along[0]]
-        flat = np.zeros(len(at), np.int64)
-        for d in others:
-            flat = flat * self.sizes[d] + at[:, d]
-        return boundary.first + example * (boundary.count // self.batch) + flat
+        return boundary.first + flat(at, self.sizes, others, example)
 
     def find(self, transform: Transform, looked: Ints, example: Ints) -> Ints:
         """The row, in the storage of ``transform``, that a read of it at these points finds."""
-        extent = self.extents[example]
-        found = locate(transform, looked, extent)
+        found = find(transform, -1, looked, self.extents[example])
         i = self.number[transform.name]
         rows = np.full(len(looked), self.boundaries[i].start)
         rows[found.entering] = self.entry_rows(transform, looked[found.entering], example[found.entering])
@@ -130,7 +126,6 @@ class Layout:
         transform = self.spec.transforms[name]
         cell, example = self.rows[i]
         at = self.at[cell]
-        moving = transform.has_memory or transform.mechanism.uses_hidden
         reads = transform.reads if not transform.relayed else ()
         count = int(self.weight[i].max(initial=0)) + 1
         return TransformProgram(
@@ -138,7 +133,7 @@ class Layout:
             gates=len(transform.gates), sources=tuple(self.storage[self.number[read.of]] for read in reads),
             joined=tuple(x.width for x in self.spec.joined(name)), rows=len(cell), boundary=self.ends[i] - len(cell),
             read_rows=tuple(self.find(self.spec.transforms[r.of], source(self.spec, r, at), example) for r in reads),
-            memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at)) if moving and reads else (),
+            memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if transform.carries and reads),
             joined_rows=tuple(self._joined(x, at, example) for x in self.spec.joined(name)),
             weight_ends=np.searchsorted(self.weight[i][cell], np.arange(count + 1)),
             stretch=self.order.run[i][cell], early=self.order.hoisted[i] if not transform.relayed else (),
@@ -146,10 +141,7 @@ class Layout:
 
     def _joined(self, x: Input, at: Ints, example: Ints) -> Ints:
         """The row of an input's array ``[batch, *over]`` that joins at each point, -1 where none does."""
-        flat = example.copy()
-        for d in x.over:
-            flat = flat * self.sizes[d] + at[:, d]
-        return np.where(selected(self.spec, x.at, self.sizes, at, self.extents[example]), flat, -1)
+        return np.where(selected(x.at, at, self.extents[example]), flat(at, self.sizes, x.over, example), -1)
 
     @property
     def batches(self) -> Array:
@@ -189,7 +181,7 @@ class Layout:
         for output in self.spec.outputs.values():
             for tap in output.reads:
                 transform = self.spec.transforms[tap.transform]
-                where, exists = output_points(self.spec, output, transform, self.sizes, self.extents)
+                where, exists = output_points(output, transform, self.sizes, self.extents)
                 example = np.broadcast_to(np.arange(self.batch).reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
                 rows = np.full(exists.shape, -1, np.int64)
                 rows[exists] = self.find(transform, where[exists], example[exists])

@@ -43,7 +43,7 @@ def orders(graph: StepGraph) -> Iterator[Order]:
             yield _order(work, stages, inner, f"wavefronts of cells{',' * bool(where)}{where}")
         if inner is None or len(graph.spec.transforms) > 1:
             within = stages[work.before] == stages[work.after]
-            levels = longest_paths(graph.count, work.before[within], work.after[within], graph)
+            levels = longest_paths(graph.count, work.before[within], work.after[within])
             yield _order(work, stages, levels, f"wavefronts of steps{',' * bool(where)}{where}")
 
 
@@ -113,7 +113,7 @@ def _cells(graph: StepGraph, stages: Ints) -> Ints | None:
     part = stages % count
     node = part * graph.cells + cell
     try:
-        levels = longest_paths(count * graph.cells, node[before[~here]], node[after[~here]], graph)
+        levels = longest_paths(count * graph.cells, node[before[~here]], node[after[~here]])
     except Cycle:
         return None
     return levels[node] * count + rank[transform]

@@ -15,7 +15,7 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.tensor.type import TensorType
 
-from gridc.language.lattice import Ints
+from gridc.language.lattice import Ints, filled
 from gridc.language.spec import GridSpec
 from gridc.resources import Memory
 
@@ -35,7 +35,7 @@ def recall(plan: Plan, spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, 
 
 def extents(spec: GridSpec, sizes: Sequence[int], lengths: np.ndarray) -> Ints | None:
     """Each example's own sizes, ``[batch, dimensions]``; None where all examples fill the grid."""
-    result = np.tile(np.asarray(sizes, np.int64), (len(lengths), 1))
+    result = filled(sizes, len(lengths))
     for d, dimension in enumerate(spec.dimensions):
         if isinstance(dimension.size, str):
             result[:, d] = lengths[:, spec.symbols.index(dimension.size)]

@@ -17,8 +17,8 @@ import numpy as np
 from gridc.errors import UsageError, nearest
 from gridc.language import lattice, noise
 from gridc.language.lattice import Ints, points
-from gridc.language.shapes import effective_blocks, parameter_shapes
-from gridc.language.spec import GridSpec, Input, Output, Selection
+from gridc.language.shapes import effective_blocks, parameter_shapes, weights
+from gridc.language.spec import GridSpec, Input, Output, Selection, Transform
 from gridc.symbolic.indices import Sizes, index_arrays
 from gridc.symbolic.lowerings import resolve
 from gridc.symbolic.wiring import Wiring, take
@@ -214,7 +214,7 @@ def _wire(
     facts = {}
     for t in spec.transforms.values():
         if t.attends is not None:
-            facts[t.name] = _facts(spec.inputs[t.attends], inputs[t.attends], t.name, p)
+            facts[t.name] = _facts(spec, t, inputs[t.attends], p)
     shifted = {key: (entry, shifts.get(key)) for key, entry in entries.items()}
     return Wiring(spec, dtype, extent, lengths, weights, dict(p), shifted, joined, facts, tuple(indices), scan, static)
 
@@ -231,9 +231,9 @@ def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str
     return lambda w: take(pt.eye(x.size, dtype=dtype) if w is None else w, ids)
 
 
-def _facts(x: Input, variable: Variable, name: str, p: Mapping[str, Variable]) -> dict[str, Variable]:
+def _facts(spec: GridSpec, t: Transform, variable: Variable, p: Mapping[str, Variable]) -> dict[str, Variable]:
     """A memory's facts embedded by each of its matrices: ``[batch, facts, hidden]``, for adjacent hops one axis before."""
-
+    x = spec.inputs[t.attends or ""]
     real = x.kind == "features"
     if x.embed is not None:
         variable, real = take(p[f"{x.name}.embed"], variable).sum(axis=2), True
@@ -243,7 +243,7 @@ def _facts(x: Input, variable: Variable, name: str, p: Mapping[str, Variable]) -
             return variable @ (w if w.ndim == 2 else w[:, None])
         return w[variable].sum(axis=2) if w.ndim == 2 else w[:, variable].sum(axis=3)
 
-    return {letter: embed(p[f"{name}.{letter}"]) for letter in "ACE" if f"{name}.{letter}" in p}
+    return {letter: embed(p[f"{t.name}.{letter}"]) for letter, weight in weights(spec, t).items() if weight.facts}
 
 
 def _in_place(spec: GridSpec, x: Input) -> bool:
@@ -255,7 +255,7 @@ def _in_place(spec: GridSpec, x: Input) -> bool:
 
 def entry_indices(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
     """For each input that is not in place: the row of its array that enters at every place, -1 where none does."""
-    extents = np.tile(np.asarray(sizes, np.int64), (batch, 1)) if extents is None else extents
+    extents = lattice.filled(sizes, batch, extents)
     result: list[np.ndarray] = []
     for x in spec.inputs.values():
         if not x.enters or _in_place(spec, x):
@@ -263,11 +263,9 @@ def entry_indices(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: I
         own = spec.transforms[x.enters].along[0]
         at = points(tuple(1 if d == own else n for d, n in enumerate(sizes)))
         example, where = np.repeat(np.arange(batch), len(at)), np.tile(at, (batch, 1))
-        row = example.copy()
-        for d in x.over:
-            row = row * sizes[d] + where[:, d]
+        row = lattice.flat(where, sizes, x.over, example)
         chosen: tuple[Selection, ...] = tuple("all" if d == own else s for d, s in enumerate(x.at))
-        result.append(np.where(lattice.selected(spec, chosen, sizes, where, extents[example]), row, -1))
+        result.append(np.where(lattice.selected(chosen, where, extents[example]), row, -1))
     return tuple(result)
 
 
@@ -297,11 +295,11 @@ def _can_end(spec: GridSpec, o: Output) -> bool:
 
 def output_masks(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
     """Whether every cell that an output reads at a position exists, for the outputs that can end early."""
-    extents = np.tile(np.asarray(sizes, np.int64), (batch, 1)) if extents is None else extents
+    extents = lattice.filled(sizes, batch, extents)
     masks: list[np.ndarray] = []
     for o in spec.outputs.values():
         if _can_end(spec, o):
-            found = [lattice.output_points(spec, o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
+            found = [lattice.output_points(o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
             masks.append(np.logical_and.reduce([exists.all(axis=-1) for exists in found]))
     return tuple(masks)
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import gridc.symbolic.ufuncs  # noqa: F401  # it registers the rewrites of the backend 'python'
 from gridc.errors import UsageError
 from gridc.fusion import blas
 from gridc.language import noise
 from gridc.language.spec import GridSpec
-from gridc.symbolic import fused, plain, plans
+from gridc.symbolic import fused, plain, plans, ufuncs
 from gridc.symbolic.backends import Backend
 from gridc.symbolic.wiring import Variable, Wiring
 
+ufuncs.register()  # for the backend 'python', whatever is lowered
 DTYPES = ("float32", "float64")
 Swept = tuple[dict[str, list[Variable]], list[Variable]]
 """What every output reads, and the index arrays that were made for it."""
@@ -38,8 +38,10 @@ class Lowering:
 
 
 def _no_kernel(spec: GridSpec, recompute: bool) -> str | None:
-    if not all(t.mechanism.rule is not None or t.cell == "pass" for t in spec.transforms.values()):
-        return "a memory cell attends to facts and has no fused kernel; expected lowering='plain' or 'auto'"
+    for t in spec.transforms.values():
+        if not t.mechanism.fused:
+            attends = "attends to facts and " * (t.attends is not None)
+            return f"a {t.cell} cell {attends}has no fused kernel; expected lowering='plain' or 'auto'"
     if noise.noisy(spec):
         return "dropout and zoneout have no fused kernel; expected lowering='plain' or 'auto'"
     return None

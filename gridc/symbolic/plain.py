@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
+from gridc.language import shapes
 from gridc.language.spec import Transform
+from gridc.symbolic import slots
 from gridc.symbolic.indices import index_arrays
-from gridc.symbolic.slots import hides, kinds, plan32, plan64, ports
+from gridc.symbolic.slots import Part
 from gridc.symbolic.wiring import Variable, Wiring, take
+from gridc.tables.cells import Taken
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
@@ -40,48 +43,47 @@ class Ops:
     def relu(a: Variable) -> Variable:
         return pt.maximum(a, pt.zeros((), a.dtype))
 
+    @staticmethod
+    def exp(a: Variable) -> Variable:
+        return pt.exp(a)
+
+    @staticmethod
+    def sum(a: Variable, /, axis: int, keepdims: bool = False) -> Variable:
+        return pt.sum(a, axis=axis, keepdims=keepdims)
+
+    @staticmethod
+    def max(a: Variable, /, axis: int, keepdims: bool = False) -> Variable:
+        return pt.max(a, axis=axis, keepdims=keepdims)
+
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays."""
     spec, dtype = wiring.spec, wiring.dtype
-    chosen = plan32 if dtype == "float32" else plan64
-    arrays = index_arrays(spec, chosen, kinds(spec, dtype), wiring.extent, wiring.lengths, wiring.static)
-    feed = iter(arrays)
-    sequences: list[Variable] = []
-    constant: dict[str, tuple[Variable | None, ...]] = {}
+    parts = slots.kinds(spec)
+    indices = index_arrays(spec, slots.plan, list(parts.values()), wiring.extent, wiring.lengths, wiring.static)
+    plan = dict(zip(parts, indices, strict=True))
+    sequences: dict[Part, Variable] = {}
+    constant: dict[str, dict[str, Variable]] = {}
     live: list[Variable] = []
     transforms = list(spec.transforms.values())
     boundary = {(t.name, memory): _boundary(wiring, t, memory) for t in transforms for memory in {False, t.has_memory}}
     for t in transforms:
-        for i, port in enumerate(ports(spec, t)):
-            slot, entry = next(feed), next(feed)
-            rows = boundary[port.of, port.memory]
-            sequences += [slot] if rows is None else [slot, take(rows, entry)]
-            if hides(spec, t, i):
-                sequences += _masked(wiring, f"{port.of}.dropout", next(feed))
-        if t.zoneout:
-            row = next(feed)
-            sequences += [m for letter in "hm" for m in _masked(wiring, f"{t.name}.zoneout.{letter}", row)]
-        for x in spec.joined(t.name):
-            row = next(feed)
-            value = take(wiring.joined[x.name], pt.maximum(row, 0))
-            sequences.append(pt.where((row < 0)[..., None], pt.zeros((), dtype), value))
-        writes, chosen, template = next(feed), next(feed), next(feed)
-        sequences += [writes, chosen]
-        live += [template[:, None] + np.zeros((1, t.hidden), dtype)] * (2 if t.has_memory else 1)
+        sequences.update(_sequences(wiring, t, plan, boundary))
+        zeros = pt.cast(plan[Part(t.name, "live")], dtype)[:, None] + np.zeros((1, t.hidden), dtype)
+        live += [zeros] * (2 if t.has_memory else 1)
         constant[t.name] = _constants(wiring, t)
     tapped = sorted({(tap.transform, tap.memory) for o in spec.outputs.values() for tap in o.reads})
 
     # Transforms that share weights bring them once.
-    distinct = {id(v): v for values in constant.values() for v in values if v is not None}
+    distinct = {id(v): v for values in constant.values() for v in values.values()}
 
     def wavefront(*variables: Variable) -> list[Variable]:
         given = iter(variables)
-        per_step = [next(given) for _ in sequences]
+        per_step = {part: next(given) for part in sequences}
         state = [next(given) for _ in live]
         inner = dict(zip(distinct, given, strict=True))
-        own = {name: [None if v is None else inner[id(v)] for v in values] for name, values in constant.items()}
-        return _wavefront(wiring, iter(per_step), state, own, boundary, tapped)
+        own = {name: {letter: inner[id(v)] for letter, v in values.items()} for name, values in constant.items()}
+        return _wavefront(wiring, per_step, state, own, tapped)
 
     # The number of steps is told: the shortest of all sequences would be a large expression, which every array
     # that the Scan and its gradient make is then looked through for, at twice the time to build.
@@ -89,32 +91,56 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
         # Later than 3.0 the inner graph may inherit the mode of the function around it, and being told is to go; 3.0 needs it.
         warnings.filterwarnings("ignore", "The `mode` argument of `scan` is deprecated", FutureWarning)
         results = pytensor.scan(
-            wavefront, sequences=sequences, outputs_info=[*live, *[None] * len(tapped)],
-            non_sequences=list(distinct.values()), n_steps=writes.shape[0], strict=True, return_updates=False,
-            mode=wiring.scan,
+            wavefront, sequences=list(sequences.values()), outputs_info=[*live, *[None] * len(tapped)],
+            non_sequences=list(distinct.values()), n_steps=plan[Part(transforms[0].name, "writes")].shape[0], strict=True,
+            return_updates=False, mode=wiring.scan,
         )  # fmt: skip
     results = results if isinstance(results, list) else [results]
     history = dict(zip(tapped, results[len(live) :], strict=True))
     taps: dict[str, list[Variable]] = {}
     for name, o in spec.outputs.items():
         taps[name] = []
-        for tap in o.reads:
-            rows, hidden = next(feed), spec.transforms[tap.transform].hidden
+        for i, tap in enumerate(o.reads):
+            rows, hidden = plan[Part(name, "read", i)], spec.transforms[tap.transform].hidden
             table = history[tap.transform, tap.memory].reshape((-1, hidden))
             cells = int(np.prod([len(s) for s in o.at if isinstance(s, tuple)], dtype=int))
             picked = [_picked(table, rows[..., c], dtype) for c in range(cells)]
             taps[name].append(picked[0] if cells == 1 else pt.concatenate(picked, axis=-1))
-    return taps, arrays
+    return taps, indices
+
+
+def _sequences(
+    wiring: Wiring, t: Transform, plan: Mapping[Part, Variable], boundary: Mapping[tuple[str, bool], Variable | None]
+) -> dict[Part, Variable]:
+    """Give what each wavefront of a transform takes: indices as they are, and vectors gathered before the Scan."""
+    spec, name = wiring.spec, t.name
+    found: dict[Part, Variable] = {}
+    for i, port in enumerate(slots.ports(spec, t)):
+        found[Part(name, "slot", i)] = plan[Part(name, "slot", i)]
+        rows = boundary[port.of, port.memory]
+        if rows is not None:
+            found[Part(name, "entry", i)] = take(rows, plan[Part(name, "entry", i)])
+        mask = wiring.masks.get(f"{port.of}.dropout")
+        if port.masked and mask is not None:
+            found[Part(name, "mask", i)] = _masked(mask, plan[Part(name, "mask", i)])
+    for i, letter in enumerate("hm"):
+        mask = wiring.masks.get(f"{name}.zoneout.{letter}")
+        if mask is not None:
+            found[Part(name, "zoneout", i)] = _masked(mask, plan[Part(name, "zoneout")])
+    for i, x in enumerate(spec.joined(name)):
+        found[Part(name, "joined", i)] = _picked(wiring.joined[x.name], plan[Part(name, "joined", i)], wiring.dtype)
+    for what in ("writes", "weights"):
+        found[Part(name, what)] = plan[Part(name, what)]
+    return found
 
 
 def _picked(table: Variable, rows: Variable, dtype: str) -> Variable:
     return pt.where((rows < 0)[..., None], pt.zeros((), dtype), take(table, pt.maximum(rows, 0)))
 
 
-def _masked(wiring: Wiring, name: str, rows: Variable) -> list[Variable]:
-    """These rows of a mask, where one was drawn."""
-    mask = wiring.masks.get(name)
-    return [] if mask is None else [mask.reshape((-1, mask.type.shape[-1]))[rows]]
+def _masked(mask: Variable, rows: Variable) -> Variable:
+    """Give these rows of a mask ``[…, hidden]``."""
+    return mask.reshape((-1, mask.type.shape[-1]))[rows]
 
 
 def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:
@@ -131,47 +157,48 @@ def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:
     return pt.concatenate([one, zero] if entry is None else [entry, one, zero], axis=0)
 
 
-def _constants(wiring: Wiring, t: Transform) -> tuple[Variable | None, ...]:
-    facts = wiring.facts.get(t.name, {})
-    w, b, p = wiring.weights[t.name]
-    if t.untied and w is not None:
-        flat = lambda v, n: None if v is None else v.reshape((-1, *[int(s) for s in v.type.shape[-n:]]))  # noqa: E731
-        w, b, p = flat(w, 2), flat(b, 1), flat(p, 1)
-    return (w, b, p, facts.get("A"), facts.get("C"), facts.get("E"))
+def _constants(wiring: Wiring, t: Transform) -> dict[str, Variable]:
+    """Give the weights of a transform that there are, all places that have their own on one axis; instead of those that
+    multiply facts, the facts embedded by them."""
+    owner, facts = wiring.spec.weight_owner(t.name), wiring.facts.get(t.name, {})
+    masked = dict(zip("Wbp", wiring.weights[t.name], strict=True))
+    result: dict[str, Variable] = {}
+    for letter, weight in shapes.weights(wiring.spec, wiring.spec.transforms[owner]).items():
+        value = facts[letter] if weight.facts else masked.get(letter, wiring.parameters[f"{owner}.{letter}"])
+        result[letter] = value if weight.facts or not t.untied else value.reshape((-1, *weight.shape))
+    return result
 
 
 def _wavefront(
-    wiring: Wiring, sequence: Iterator[Variable], state: list[Variable], constant: dict[str, list[Variable | None]],
-    boundary: dict[tuple[str, bool], Variable | None], tapped: list[tuple[str, bool]],
+    wiring: Wiring, given: Mapping[Part, Variable], state: list[Variable], constant: Mapping[str, Mapping[str, Variable]],
+    tapped: list[tuple[str, bool]],
 ) -> list[Variable]:  # fmt: skip
-    """One wavefront: every transform reads the slots as they were, then all are written."""
+    """Give the state after one wavefront, and the vectors tapped: every transform reads the slots as they were, then all are
+    written."""
     spec = wiring.spec
-    place: dict[tuple[str, bool], int] = {}
-    for t in spec.transforms.values():
-        for memory in (False, True)[: 1 + t.has_memory]:
-            place[t.name, memory] = len(place)
-    after = list(state)
+    vectors = [(t.name, memory) for t in spec.transforms.values() for memory in (False, True)[: 1 + t.has_memory]]
+    before = dict(zip(vectors, state, strict=True))
+    after = dict(before)
     new: dict[tuple[str, bool], Variable] = {}
-    for t in spec.transforms.values():
+    for name, t in spec.transforms.items():
         taken: list[Variable] = []
-        for i, port in enumerate(ports(spec, t)):
-            vector = state[place[port.of, port.memory]][next(sequence)]
-            vector = vector if boundary[port.of, port.memory] is None else vector + next(sequence)
-            masked = hides(spec, t, i) and f"{port.of}.dropout" in wiring.masks
-            taken.append(vector * next(sequence) if masked else vector)
-        keeps = [next(sequence) for letter in "hm" if f"{t.name}.zoneout.{letter}" in wiring.masks]
-        joined = [next(sequence) for _ in spec.joined(t.name)]
-        writes, chosen = next(sequence), next(sequence)
+        for i, port in enumerate(slots.ports(spec, t)):
+            vector = before[port.of, port.memory][given[Part(name, "slot", i)]]
+            entry, mask = given.get(Part(name, "entry", i)), given.get(Part(name, "mask", i))
+            vector = vector if entry is None else vector + entry
+            taken.append(vector if mask is None else vector * mask)
+        keeps = [given[Part(name, "zoneout", i)] for i in range(2) if Part(name, "zoneout", i) in given]
+        joined = [given[Part(name, "joined", i)] for i in range(len(spec.joined(name)))]
         own = taken[len(t.reads) :]
-        vectors = _update(t, taken[: len(t.reads)] + joined, own[: len(t.along)], chosen, constant[t.name])
+        chosen, facts = given[Part(name, "weights")], wiring.facts.get(name, ())
+        made = _update(t, taken[: len(t.reads)] + joined, own[: len(t.along)], chosen, constant[name], facts)
         if t.zoneout:
-            vectors = _zoned_out(t, vectors, own, keeps, wiring.dtype)
-        for memory, vector in zip((False, True), vectors, strict=False):
+            made = _zoned_out(t, made, own, keeps, wiring.dtype)
+        for memory, vector in zip((False, True), made, strict=True):
             if vector is not None:
-                key = (t.name, memory)
-                after[place[key]] = pt.set_subtensor(after[place[key]][writes], vector)
-                new[key] = vector
-    return [*after, *(new[key] for key in tapped)]
+                after[name, memory] = pt.set_subtensor(before[name, memory][given[Part(name, "writes")]], vector)
+                new[name, memory] = vector
+    return [*after.values(), *(new[key] for key in tapped)]
 
 
 def _zoned_out(
@@ -185,28 +212,25 @@ def _zoned_out(
 
 
 def _update(
-    t: Transform, reads: list[Variable], own: list[Variable], chosen: Variable, constants: list[Variable]
+    t: Transform, reads: list[Variable], own: list[Variable], chosen: Variable, constants: Mapping[str, Variable],
+    facts: Collection[str],
 ) -> tuple[Variable, Variable | None]:
-    """The new hidden and memory vectors of a transform's steps in one wavefront; a constant that is absent is None."""
-    w, b, p, a, c, e = constants
+    """Give the new hidden and memory vectors of a transform's steps in one wavefront; constants named in ``facts`` are facts."""
     z = reads[0] if len(reads) == 1 else pt.concatenate(reads, axis=-1)
-    if t.cell == "pass":
-        return z, None
-    pick = lambda v: None if v is None else (v[chosen][:, None] if t.untied else v)  # noqa: E731
-    b, p = pick(b), pick(p)
+    weights = dict(constants)
+    w = weights.pop("W", None)
     product = None if w is None else (pt.matmul(z, w[chosen]) if t.untied else z @ w)
+    for letter in [name for name in weights if name not in facts] if t.untied else ():
+        picked = weights[letter][chosen]  # of a vector each step has one for all examples
+        weights[letter] = picked[:, None] if picked.ndim == 2 else picked
+    b, p = weights.pop("b", None), weights.pop("p", None)
     if product is not None and b is not None:
         product = product + b
-    if t.cell == "memory":
-        keys, values = (e[chosen], e[chosen + 1]) if e is not None else (a[None], c[None])
-        score = pt.sum(z[:, :, None, :] * keys, axis=-1)
-        weight = pt.exp(score - pt.max(score, axis=-1, keepdims=True))
-        weight = weight / pt.sum(weight, axis=-1, keepdims=True)
-        found = pt.sum(weight[..., None] * values, axis=-2)
-        return (z if product is None else product) + found, None
+    hidden, memories = own[0] if t.mechanism.uses_hidden else None, own if t.has_memory else []
+    if t.mechanism.update is not None:
+        return t.mechanism.update(Ops, Taken(z, product, hidden, memories, weights, chosen, t.options))
     assert product is not None
     assert t.mechanism.rule is not None
     parts = [product[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.gates))]
     holes = [p[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.peephole_names()))] if p is not None else []
-    hidden = own[0] if t.mechanism.uses_hidden else None
-    return t.mechanism.rule(Ops, parts, hidden, own if t.has_memory else [], holes, t.options)
+    return t.mechanism.rule(Ops, parts, hidden, memories, holes, t.options)

@@ -1,75 +1,96 @@
 """Where every wavefront of the plain lowering reads and writes, worked out for the sizes of a call.
 
-What later wavefronts still need lives in *slots*, given out by lifetimes as registers are.
+What later wavefronts still need lives in *slots*, given out by lifetimes as registers are.  A plan is a mapping of ``Part`` to
+index array; ``kinds`` says which parts a spec has, of which dtype and rank.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from gridc.language import lattice, noise
-from gridc.language.lattice import Ints, carried, far_end, locate, points, source
+from gridc.language.lattice import Ints, Wait, carried, find, flat, points, waits
 from gridc.language.spec import GridSpec, Transform
 from gridc.scheduling import graph
 
 ZERO, TRASH, FIRST = 0, 1, 2  # slots: always zero; written and never read; the first that is given out
 
 
-@dataclass(frozen=True)
-class Port:
-    """One vector that a transform takes in: of which transform, its hidden vector or its memory."""
+class Port(NamedTuple):
+    """One vector that a transform takes in."""
 
     of: str
+    """The transform whose vector it is."""
     memory: bool
-    looks: Callable[[Ints], Ints]  # points of the reader → points of the source
+    """Its memory, not its hidden vector."""
+    masked: bool = False
+    """Whether it is seen through the other's dropout."""
 
 
 def ports(spec: GridSpec, t: Transform) -> list[Port]:
-    """The reads of a transform, then its own entering memories or hidden vector, then what zoneout may keep."""
-    found = [Port(read.of, False, lambda at, read=read: source(spec, read, at)) for read in t.reads]
-    for d in range(len(t.along)):
-        if t.has_memory:
-            found.append(Port(t.name, True, lambda at, d=d: carried(t, at)[d]))
-        elif t.mechanism.uses_hidden:
-            found.append(Port(t.name, False, lambda at, d=d: carried(t, at)[d]))
-    if t.zoneout and not t.mechanism.uses_hidden:  # what it may keep
-        found.append(Port(t.name, False, lambda at: carried(t, at)[0]))
-    return found
+    """Give what a transform takes in: its reads, then its own entering memories or hidden vector, then what zoneout keeps."""
+    reads = [Port(r.of, False, r.of != t.name and spec.transforms[r.of].dropout > 0) for r in t.reads]
+    return reads + [Port(t.name, t.has_memory)] * (len(t.along) * t.carries) + [Port(t.name, False)] * _keeps_another(t)
 
 
-def hides(spec: GridSpec, t: Transform, port: int) -> bool:
-    """Whether a port of a transform sees another one's vector through its dropout."""
-    return port < len(t.reads) and t.reads[port].of != t.name and spec.transforms[t.reads[port].of].dropout > 0
+def _keeps_another(t: Transform) -> bool:
+    """Whether zoneout keeps a hidden vector that the cell itself does not look at."""
+    return t.zoneout > 0 and not t.mechanism.uses_hidden
 
 
-def spread(t: Transform) -> bool:
-    """Whether steps and examples need an axis each, for weights or facts of their own."""
-    return bool(t.untied) or t.cell == "memory"
+def has_step_axis(t: Transform) -> bool:
+    """Whether steps and examples have an axis each, since each step has weights or facts of its own."""
+    return bool(t.untied) or t.attends is not None
 
 
-def kinds(spec: GridSpec, dtype: str) -> tuple[tuple[str, int], ...]:
-    """The dtypes and ranks of the arrays that ``plan`` makes, in its order."""
-    result: list[tuple[str, int]] = []
-    for t in spec.transforms.values():
-        rank = 3 if spread(t) else 2
-        hidden = sum(hides(spec, t, i) for i in range(len(t.reads)))
-        result += [("int64", rank)] * (2 * len(ports(spec, t)) + hidden + len(spec.joined(t.name)) + bool(t.zoneout))
-        result += [("int64", rank), ("int64", 2), (dtype, 1)]  # writes, weights, template of the live rows
-    for o in spec.outputs.values():
-        result += [("int64", 2 + len(o.axes))] * len(o.reads)
-    return tuple(result)
+class Part(NamedTuple):
+    """The name of one array of a plan: ``what`` it says of a transform's or an output's port of this number."""
+
+    owner: str
+    what: Literal["slot", "entry", "mask", "zoneout", "joined", "writes", "weights", "live", "read"]
+    """Of a port: the ``slot`` that it looks into, the row of what enters there (``entry``) and that of its dropout's ``mask``.
+    Of a transform: the row of ``zoneout``'s masks, the row of a ``joined`` input (-1: none), the slot that it ``writes``, which
+    ``weights`` it uses, and ``live``, zeros as long as all its slots.  Of an output: the rows that it ``read``s (-1: none)."""
+    port: int = 0
 
 
-def plan32(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
-    return _Planner(spec, sizes, batch, extents).arrays("float32")
+def kinds(spec: GridSpec) -> dict[Part, tuple[str, int]]:
+    """Give the parts of a spec's plan, each with its dtype and rank."""
+    ranks: dict[Part, int] = {}
+    for name, t in spec.transforms.items():
+        rows = 3 if has_step_axis(t) else 2  # [wavefronts, steps, examples] or [wavefronts, steps × examples]
+        for i, port in enumerate(ports(spec, t)):
+            ranks[Part(name, "slot", i)] = ranks[Part(name, "entry", i)] = rows
+            if port.masked:
+                ranks[Part(name, "mask", i)] = rows
+        if t.zoneout:
+            ranks[Part(name, "zoneout")] = rows
+        for i in range(len(spec.joined(name))):
+            ranks[Part(name, "joined", i)] = rows
+        ranks[Part(name, "writes")], ranks[Part(name, "weights")], ranks[Part(name, "live")] = rows, 2, 1
+    for name, o in spec.outputs.items():
+        ranks.update({Part(name, "read", i): 2 + len(o.axes) for i in range(len(o.reads))})
+    return {part: ("int64", rank) for part, rank in ranks.items()}
 
 
-def plan64(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
-    return _Planner(spec, sizes, batch, extents).arrays("float64")
+def plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
+    """Give the arrays of a plan for these sizes, in the order of ``kinds``."""
+    arrays = _Planner(spec, sizes, batch, extents).arrays()
+    return tuple(arrays[part] for part in kinds(spec))
+
+
+class _Found(NamedTuple):
+    """What a port looks at, for every cell of every example."""
+
+    wait: Wait
+    cell: Ints
+    """The cell whose vector it finds; -1 for none."""
+    entry: Ints
+    """The row of what enters (``plain._boundary``)."""
 
 
 class _Planner:
@@ -78,10 +99,9 @@ class _Planner:
     def __init__(self, spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None):
         self.spec, self.sizes, self.batch = spec, sizes, batch
         self.at = points(sizes)
-        self.extents = np.tile(np.asarray(sizes, np.int64), (batch, 1)) if extents is None else extents
-        self.names = list(spec.transforms)
-        self.levels = graph.build(spec, sizes, extents).levels.reshape(len(self.names), -1)
-        self.waves = int(self.levels.max()) + 1
+        self.extents = lattice.filled(sizes, batch, extents)
+        self.levels = dict(zip(spec.transforms, graph.build(spec, sizes, extents).levels.reshape(-1, len(self.at)), strict=True))
+        self.waves = int(max(levels.max() for levels in self.levels.values())) + 1
         # Every cell of every example: example fastest.
         self.example = np.tile(np.arange(batch), len(self.at))
         self.everywhere = np.repeat(self.at, batch, axis=0)
@@ -89,104 +109,77 @@ class _Planner:
         self.exists = (self.everywhere < self.extent).all(axis=1)
 
     def places(self, t: Transform, memory: bool) -> int:
-        """How many places there are where inputs enter along a transform, over all examples."""
+        """Give how many places there are where inputs enter along a transform, over all examples."""
         return self.batch * len(self.at) // self.sizes[t.along[0]] if _entered(self.spec, t, memory) else 0
 
-    def find(self, t: Transform, memory: bool, looked: Ints) -> tuple[Ints, Ints]:
-        """What a read of ``t`` finds: the cell whose vector it is (-1: none) and the row of what enters (``plain._boundary``)."""
-        found = locate(t, looked, self.extent)
-        cell = np.full(len(looked), -1)
-        inside = found.inside & self.exists
-        cell[inside] = np.ravel_multi_index(tuple(looked[inside].T), self.sizes)
-        start = self.places(t, memory)
-        zero = start + 1
-        entry = np.full(len(looked), zero)
-        entering = found.entering & self.exists
-        entry[self.exists & ~inside] = start
+    def found(self, t: Transform) -> list[_Found]:
+        """Give what each of the ports of a transform finds."""
+        waited = sorted(waits(self.spec, t, self.everywhere, self.extent), key=lambda wait: wait.by < 0)  # the reads first
+        if _keeps_another(t):
+            waited.append(find(t, -1, carried(t, self.everywhere)[0], self.extent))
+        return [self.looked(wait, port.memory) for wait, port in zip(waited, ports(self.spec, t), strict=True)]
+
+    def looked(self, wait: Wait, memory: bool) -> _Found:
+        """Give the cells and the rows of what enters where a port looks."""
+        cell = np.full(len(self.everywhere), -1)
+        there = wait.steps & self.exists
+        cell[there] = flat(wait.points[there], self.sizes)
+        start = self.places(wait.of, memory)
+        entry = np.where(self.exists & ~wait.inside, start, start + 1)  # the start alone, and zeros
         if start:
-            flat = self.example.copy()
-            for d, n in enumerate(self.sizes):
-                if d != t.along[0]:
-                    flat = flat * n + looked[:, d]
-            entry[entering] = flat[entering]
-        if t.start == "wrap" and entering.any():
-            end, there = far_end(t, looked, self.extent)
-            there &= entering
-            cell[there] = np.ravel_multi_index(tuple(end[there].T), self.sizes)
-        return cell, entry
+            entering = wait.entering & self.exists
+            others = [d for d in range(len(self.sizes)) if d != wait.of.along[0]]
+            entry[entering] = flat(wait.looked[entering], self.sizes, others, self.example[entering])
+        return _Found(wait, cell, entry)
 
-    def arrays(self, dtype: str) -> tuple[np.ndarray, ...]:
-        found = {
-            name: [
-                (p.of, p.memory, *self.find(self.spec.transforms[p.of], p.memory, p.looks(self.everywhere)))
-                for p in ports(self.spec, t)
-            ]
-            for name, t in self.spec.transforms.items()
-        }
+    def arrays(self) -> dict[Part, np.ndarray]:
+        """Give the parts of the plan."""
+        found = {name: self.found(t) for name, t in self.spec.transforms.items()}
         slots, counts = self.slots(found)
-        result: list[np.ndarray] = []
-        position: list[tuple[Ints, int]] = []
-        for i, (name, t) in enumerate(self.spec.transforms.items()):
-            levels = self.levels[i]
-            by = np.argsort(levels, kind="stable")
-            first = np.searchsorted(levels[by], np.arange(self.waves))
-            place = np.empty(len(by), np.int64)
-            place[by] = np.arange(len(by)) - first[levels[by]]
-            # At least two: PyTensor (3.0.7) refuses the gradient of a look-up by a single index, see `take`.
-            width = max(2, int(place.max()) + 1)
-            position.append((levels * width + place, width))
-
-            def lay(values: Ints, padding: Ints | int, levels: Ints = levels, place: Ints = place, width: int = width,
-                    t: Transform = t) -> np.ndarray:  # fmt: skip
-                table = np.empty((self.waves, width, self.batch), np.int64)
-                table[:] = padding
-                table[levels, place] = values.reshape(-1, self.batch)
-                return table if spread(t) else table.reshape(self.waves, -1)
-
-            lane = np.arange(self.batch)
-            for number, (of, memory, cell, entry) in enumerate(found[name]):
-                slot = np.where(cell >= 0, slots[of][np.maximum(cell, 0)], ZERO)
-                result.append(lay(slot * self.batch + self.example, ZERO * self.batch + lane))
-                result.append(lay(entry, self.places(self.spec.transforms[of], memory) + 1))
-                if hides(self.spec, t, number):
-                    looked = source(self.spec, t.reads[number], self.everywhere)
-                    result.append(lay(noise.rows(self.spec, self.spec.transforms[of], looked, self.example, self.sizes), 0))
+        result: dict[Part, np.ndarray] = {}
+        rows: dict[str, Ints] = {}  # of each transform's step, over all wavefronts
+        lane = np.arange(self.batch)
+        for name, t in self.spec.transforms.items():
+            place = _Places(t, self.levels[name], self.waves, self.batch)
+            rows[name] = place.rows
+            for i, (port, (wait, cell, entry)) in enumerate(zip(ports(self.spec, t), found[name], strict=True)):
+                slot = np.where(cell >= 0, slots[port.of][np.maximum(cell, 0)], ZERO)
+                result[Part(name, "slot", i)] = place.laid(slot * self.batch + self.example, ZERO * self.batch + lane)
+                result[Part(name, "entry", i)] = place.laid(entry, self.places(wait.of, port.memory) + 1)
+                if port.masked:
+                    result[Part(name, "mask", i)] = place.laid(noise.rows(wait.of, wait.looked, self.example, self.sizes), 0)
             if t.zoneout:
-                result.append(lay(self.example * len(self.at) + np.repeat(np.arange(len(self.at)), self.batch), 0))
-            for x in self.spec.joined(name):
-                row = self.example.copy()
-                for d in x.over:
-                    row = row * self.sizes[d] + self.everywhere[:, d]
-                reached = lattice.selected(self.spec, x.at, self.sizes, self.everywhere, self.extent) & self.exists
-                result.append(lay(np.where(reached, row, -1), -1))
-            result.append(lay(np.repeat(slots[name], self.batch) * self.batch + self.example, TRASH * self.batch + lane))
-            chosen = np.zeros((self.waves, width), np.int64)
-            hops = t.cell == "memory" and not t.untied
-            chosen[levels, place] = self.at[:, t.along[0]] if hops else lattice.weights(self.spec, t, self.at, self.sizes)
-            result.append(chosen)
-            result.append(np.zeros(counts[name] * self.batch, dtype))
-        for o in self.spec.outputs.values():
-            for tap in o.reads:
-                where, exists = lattice.output_points(self.spec, o, self.spec.transforms[tap.transform], self.sizes, self.extents)
-                flat, _ = position[self.names.index(tap.transform)]
-                example = np.broadcast_to(np.arange(self.batch).reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
-                rows = np.full(exists.shape, -1)
-                cell = np.ravel_multi_index(tuple(where[exists].T), self.sizes)
-                rows[exists] = flat[cell] * self.batch + example[exists]
-                result.append(rows)
-        return tuple(result)
+                result[Part(name, "zoneout")] = place.laid(flat(self.everywhere, self.sizes, lead=self.example), 0)
+            for i, x in enumerate(self.spec.joined(name)):
+                row = flat(self.everywhere, self.sizes, x.over, self.example)
+                reached = lattice.selected(x.at, self.everywhere, self.extent) & self.exists
+                result[Part(name, "joined", i)] = place.laid(np.where(reached, row, -1), -1)
+            writes = np.repeat(slots[name], self.batch) * self.batch + self.example
+            result[Part(name, "writes")] = place.laid(writes, TRASH * self.batch + lane)
+            hop = t.attends is not None and not t.untied
+            weight = self.at[:, t.along[0]] if hop else lattice.weights(t, self.at, self.sizes)
+            result[Part(name, "weights")] = place.by_step(weight)
+            result[Part(name, "live")] = np.zeros(counts[name] * self.batch, np.int64)
+        for name, o in self.spec.outputs.items():
+            for i, tap in enumerate(o.reads):
+                where, exists = lattice.output_points(o, self.spec.transforms[tap.transform], self.sizes, self.extents)
+                example = np.broadcast_to(lane.reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
+                read = np.full(exists.shape, -1)
+                read[exists] = rows[tap.transform][flat(where[exists], self.sizes)] * self.batch + example[exists]
+                result[Part(name, "read", i)] = read
+        return result
 
-    def slots(self, found: dict[str, list[tuple[str, bool, Ints, Ints]]]) -> tuple[dict[str, Ints], dict[str, int]]:
-        """A slot for each step, free again after the last wavefront that reads it."""
-        last = {name: np.full(len(self.at), -1) for name in self.names}
-        for i, name in enumerate(self.names):
-            reader = np.repeat(self.levels[i], self.batch)
-            for of, _, cell, _ in found[name]:
-                np.maximum.at(last[of], cell[cell >= 0], reader[cell >= 0])
+    def slots(self, found: Mapping[str, list[_Found]]) -> tuple[dict[str, Ints], dict[str, int]]:
+        """Give a slot for each step, free again after the last wavefront that reads it, and how many each transform has."""
+        last = {name: np.full(len(self.at), -1) for name in self.levels}
+        for name, taken in found.items():
+            reader = np.repeat(self.levels[name], self.batch)
+            for wait, cell, _ in taken:
+                np.maximum.at(last[wait.of.name], cell[cell >= 0], reader[cell >= 0])
         slots: dict[str, Ints] = {}
         counts: dict[str, int] = {}
-        for i, name in enumerate(self.names):
-            levels, until = self.levels[i], last[name]
+        for name, levels in self.levels.items():
+            until = last[name]
             given = np.full(len(self.at), TRASH)
             free: list[int] = []
             ending: list[tuple[int, int]] = []
@@ -204,6 +197,37 @@ class _Planner:
                 heapq.heappush(ending, (int(until[cell]), int(given[cell])))
             slots[name], counts[name] = given, count
         return slots, counts
+
+
+class _Places:
+    """A place for each step of one transform in its wavefront, steps of a wavefront by their cells."""
+
+    def __init__(self, t: Transform, levels: Ints, waves: int, batch: int):
+        self.levels, self.waves, self.batch, self.step_axis = levels, waves, batch, has_step_axis(t)
+        by = np.argsort(levels, kind="stable")
+        first = np.searchsorted(levels[by], np.arange(waves))
+        self.place = np.empty(len(by), np.int64)
+        self.place[by] = np.arange(len(by)) - first[levels[by]]
+        # At least two: PyTensor (3.0.7) refuses the gradient of a look-up by a single index, see `take`.
+        self.width = max(2, int(self.place.max()) + 1)
+
+    @property
+    def rows(self) -> Ints:
+        """The place of each step, counted over all wavefronts, ``[cells]``."""
+        return self.levels * self.width + self.place
+
+    def by_step(self, values: Ints) -> Ints:
+        """Lay a number for each step ``[cells]``, ``[wavefronts, width]``; 0 where there is none."""
+        table = np.zeros((self.waves, self.width), np.int64)
+        table[self.levels, self.place] = values
+        return table
+
+    def laid(self, values: Ints, padding: Ints | int) -> Ints:
+        """Lay a number for each step and example ``[cells × batch]``: ``[wavefronts, width, batch]``, or one axis for both."""
+        table = np.empty((self.waves, self.width, self.batch), np.int64)
+        table[:] = padding
+        table[self.levels, self.place] = values.reshape(-1, self.batch)
+        return table if self.step_axis else table.reshape(self.waves, -1)
 
 
 def _entered(spec: GridSpec, t: Transform, memory: bool) -> bool:

@@ -10,6 +10,7 @@ nodes of a small grid's step.  Shapes are checked before a grid's functions are 
 
 from __future__ import annotations
 
+import functools
 from functools import reduce
 from typing import Any, cast
 
@@ -88,5 +89,8 @@ def _known_to_numpy(fgraph: Any, node: Any) -> list[Any] | bool:
             return False
 
 
-optdb.register("gridc_known_to_numpy", dfs_rewriter(_known_to_numpy), UFUNCS, position=60)
-optdb.register("gridc_called_at_once", dfs_rewriter(_called_at_once), UFUNCS, position=76)
+@functools.cache
+def register() -> None:
+    """Add the rewrites to PyTensor's, for modes that ask for them by their tag."""
+    optdb.register("gridc_known_to_numpy", dfs_rewriter(_known_to_numpy), UFUNCS, position=60)
+    optdb.register("gridc_called_at_once", dfs_rewriter(_called_at_once), UFUNCS, position=76)
