@@ -189,6 +189,28 @@ def test_what_wraps_in_a_shorter_example_comes_from_its_own_far_end() -> None:
         equal_to_differences(case, found[2], 0)
 
 
+RELAYED = {
+    "name": "relayed",
+    "dimensions": {"time": "T", "cols": "T"},
+    "transforms": {
+        "w": {"cell": "dense", "hidden": 2, "along": "cols", "start": {"wrap": {"time": -1}}, "reads": [
+            {"of": "p", "offset": {}}, {"of": "p", "offset": {"cols": -1}}]},
+        "p": {"cell": "pass", "along": "cols", "reads": [{"of": "w", "offset": {"cols": -1}}]},
+    },
+    "inputs": {"x": {"features": 1, "joins": ["w"]}},
+    "outputs": {"y": {"reads": ["p"], "raw": True}},
+}  # fmt: skip
+"""What a `pass` hands on is a wrapped state: in examples of different lengths the far end of another cell each."""
+
+
+def test_a_pass_hands_on_what_wraps_in_every_example() -> None:
+    case = case_of(RELAYED, {"T": 4}, batch=3, lengths={"T": [1, 4, 3]})
+    for lowering in ("plain", "fused"):
+        found = run(case, lowering, "float64")
+        equal_to_the_oracle(case, found, TOLERANCE["float64"])
+        equal_to_differences(case, found[2], 0)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_prediction_keeps_what_products_of_other_weights_come_before(dtype: str) -> None:
     """Each weight has one product, made ahead, and its cells come after the other's product: neither may take its place."""

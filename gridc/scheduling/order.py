@@ -48,24 +48,35 @@ def orders(graph: StepGraph) -> Iterator[Order]:
 
 
 def contract(graph: StepGraph) -> StepGraph:
-    """The graph without relayed `pass` steps: whoever reads one waits for what it hands on instead."""
+    """Leave relayed `pass` steps out of the graph: whoever reads one waits for what it hands on instead.
+
+    That may be several steps: where examples differ in length, what wraps around comes from another cell in each."""
     passes = [i for i, t in enumerate(graph.spec.transforms.values()) if t.relayed]
     if not passes:
         return graph
-    is_pass = np.isin(np.arange(graph.count) // graph.cells, passes)
-    origin = np.arange(graph.count)
-    feeds = is_pass[graph.after]
-    origin[is_pass] = -1
-    origin[graph.after[feeds]] = graph.before[feeds]
-    while True:
-        step = np.where(origin >= 0, origin, 0)
-        further = (origin >= 0) & is_pass[step]
-        if not further.any():
-            break
-        origin[further] = origin[origin[further]]
-    before = origin[graph.before]
-    kept = (before >= 0) & ~is_pass[graph.after]
-    return StepGraph(graph.spec, graph.sizes, before[kept], graph.after[kept], graph.block[kept])
+    relayed = np.isin(np.arange(graph.count) // graph.cells, passes)
+    into = relayed[graph.after]
+    origins = np.unique(np.stack([graph.before[into], graph.after[into]]), axis=1)  # of what each `pass` hands on
+    while relayed[origins[0]].any():
+        passed = relayed[origins[0]]
+        which, before = _joined(origins[0][passed], origins)
+        origins = np.unique(np.concatenate([origins[:, ~passed], [before, origins[1][passed][which]]], axis=1), axis=1)
+    before, after, block = graph.before[~into], graph.after[~into], graph.block[~into]
+    passed = relayed[before]
+    which, through = _joined(before[passed], origins)
+    return StepGraph(
+        graph.spec, graph.sizes, np.concatenate([before[~passed], through]),
+        np.concatenate([after[~passed], after[passed][which]]), np.concatenate([block[~passed], block[passed][which]]),
+    )  # fmt: skip
+
+
+def _joined(passes: Ints, origins: Ints) -> tuple[Ints, Ints]:
+    """For each of these `pass` steps every origin of what it hands on: which of them, and the origin."""
+    by = origins[:, np.argsort(origins[1], kind="stable")]
+    low, high = np.searchsorted(by[1], passes), np.searchsorted(by[1], passes, side="right")
+    which = np.repeat(np.arange(len(passes)), high - low)
+    starts = np.repeat(np.cumsum(high - low) - (high - low), high - low)
+    return which, by[0][np.repeat(low, high - low) + np.arange(len(which)) - starts]
 
 
 def _stages(graph: StepGraph, outer: int | None) -> Ints | None:
