@@ -47,7 +47,7 @@ BROKEN = {
     "units left out": (", hidden: 4}", "}", "4:3", "transform 'depth' needs the key 'hidden': a positive integer"),
     "a list for a mapping": ("{time: T, depth: 2}", "[time, depth]", "2:13",
         "'dimensions': found ['time', 'depth']; expected a mapping of name to a positive integer or a symbol"),
-    "no name": ("name: tiny\n", "", "", "the spec needs the key 'name': a name"),
+    "no name": ("name: tiny\n", "", "1:1", "the spec needs the key 'name': a name"),
     "a key twice": ("name: tiny\n", "name: tiny\nname: again\n", "2:1",
         "found the key 'name' twice; expected each key once"),
     "a transform twice": ("  time: {cell", "  depth: {cell", "5:3", "found the key 'depth' twice; expected each key once"),

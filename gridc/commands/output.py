@@ -85,13 +85,12 @@ def sizes_of(given: Sequence[str]) -> dict[str, int]:
 
 def value_of(text: str) -> Any:
     """A value on the command line, read as YAML reads it: ``0.1``, ``true``, ``{accuracy: 0.9}``, ``adam``."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from gridc.errors import SpecError
+    from gridc.language.page import parse
 
     try:
-        yaml: Any = YAML(typ="safe", pure=True)  # it has no stubs
-        return yaml.load(text)
-    except YAMLError:
+        return parse(text, "")[0]
+    except SpecError:
         return text
 
 

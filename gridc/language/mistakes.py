@@ -25,7 +25,7 @@ def fail(source: Source, path: Path_, sentence: str, *, key: bool = False) -> No
         for place in ((path[:end],) if key or not whole else ((*path, "="), path)):
             if place in positions:
                 line, column, width = positions[place]
-                text = source.text.splitlines()[line - 1]
+                text = (source.text.splitlines() or [""])[line - 1]
                 raise SpecError(sentence, path=source.path, line=line, column=column, text=text, width=width)
     raise SpecError(sentence, path=source.path)
 
