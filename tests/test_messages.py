@@ -94,6 +94,15 @@ BROKEN = {
         "transform 'depth': a gru cell travels along 1 dimension, not along 2"),
     "an unknown option of a task": ("bits: 3", "bitz: 3", "12:19",
         "'training', task.parity: unknown key 'bitz'; expected bits, samples, target or values — did you mean 'bits'?"),
+    "more units than can be counted": ("hidden: 4}", "hidden: 99999999999999999999999999}", "4:31",
+        "transform 'depth', hidden: found 99999999999999999999999999; expected a positive integer, up to 2,147,483,647"),
+    "more weights than an array can be": ("hidden: 4}", "hidden: 1500000000}", "4:31",
+        "the weights 'depth.W' would be 1,500,000,004 × 6,000,000,000 numbers, more than any array can hold"),
+    "an offset that leads far off": ("hidden: 4}", "hidden: 4, reads: [{of: depth, offset: {depth: -2147483648}}]}", "4:70",
+        "transform 'depth', reads.offset.depth: found -2147483648; expected an integer, up to 2,147,483,647"),
+    "an index that no grid has": ("at: {time: last", "at: {time: 3000000000", "10:49",
+        "output 'label', at.time: found 3000000000; expected a mapping of dimension to first, last, all, an index or a list of "
+        "indices under 'at', up to 2,147,483,647"),
     "a tab": ("outputs:\n", "outputs:\n\tx: 1\n", "10:1", "this is not YAML: found character '\\t' that cannot start any token"),
 }  # fmt: skip
 
@@ -116,6 +125,12 @@ def test_every_mistake_is_one_sentence_at_its_place(name):
         head, line, carets = str(error).split("\n")
         assert head == f"<spec>:{place}: {sentence}"
         assert line[carets.index("^") :].startswith(error.text[error.column - 1 :][:10])
+
+
+def test_offsets_that_lead_off_the_grid_take_no_time():
+    start = time.process_time()
+    gridc.read(GOOD.replace("hidden: 4}", "hidden: 4, reads: [{of: depth, offset: {depth: -2147483647}}]}", 1))
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("size", ["0", "-3", "2.5"])

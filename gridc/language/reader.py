@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from gridc.errors import listed
@@ -11,6 +12,9 @@ from gridc.language.ports import PortReading
 from gridc.language.spec import Dimension, GridSpec
 from gridc.language.transforms import TransformReading
 from gridc.scheduling import graph
+
+MOST_BYTES = 2**63 - 1
+"""What an array's size, in bytes, is counted with."""
 
 
 def read(where: str | os.PathLike[str]) -> GridSpec:
@@ -41,6 +45,7 @@ class _Reading(TransformReading, PortReading):
         spec = GridSpec(page.name, dimensions, transforms, priority, inputs, outputs, page.training, self.source)
         self.bound(spec)
         self.shared(spec)
+        self.storable(spec)
         self.acyclic(spec)
         return spec
 
@@ -101,11 +106,23 @@ class _Reading(TransformReading, PortReading):
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
                           f"{_untied(theirs[2])}")  # fmt: skip
 
+    def storable(self, spec: GridSpec) -> None:
+        """No parameter may be larger than an array can be on any machine; one that this machine cannot hold is another matter."""
+        for name, shape in parameters.shapes(spec).items():
+            if 8 * math.prod(shape) > MOST_BYTES:
+                owner = name.partition(".")[0]
+                section = next(s for s in ("transforms", "inputs", "outputs") if owner in getattr(spec, s))
+                page = getattr(self.page, section)[owner]
+                keys = [key for key in ("hidden", "embed", "features", "vocabulary", "classes") if getattr(page, key, None)]
+                shown = " × ".join(f"{n:,}" for n in shape)
+                self.fail((section, owner, *keys[:1]), f"the weights '{name}' would be {shown} numbers, more than any array can "
+                          "hold", key=not keys)  # fmt: skip
+
     def acyclic(self, spec: GridSpec) -> None:
         """Look for steps that wait for each other, on a grid large enough for every offset to take part."""
         reach = [abs(o) for t in spec.transforms.values() for r in t.reads for o in (*r.offset, *t.wrap)]
         turns = [len(d.cycle) for t in spec.transforms.values() for d in t.direction]
-        largest = max(2, *reach, *turns, 0) + 1
+        largest = min(max(2, *reach, *turns, 0) + 1, 4096)
         while largest > 2 and largest ** len(spec.dimensions) > 4096:
             largest -= 1
         sizes = tuple(min(d.size, largest) if isinstance(d.size, int) else largest for d in spec.dimensions)
