@@ -107,8 +107,10 @@ def run(arguments: list[str]) -> int:
         return _told(arguments, str(error), error.exit_code, error)
     except BrokenPipeError:
         return 0
-    except MemoryError:
-        return _told(arguments, "There is not enough memory; a smaller batch or a shorter grid may fit.", 5, None)
+    except MemoryError as error:
+        what = f" ({str(error)[0].lower()}{str(error)[1:].rstrip('.')})" if str(error) else ""  # NumPy says how much it asked for
+        sentence = f"There is not enough memory{what}; a smaller batch, fewer hidden units or a shorter grid may fit."
+        return _told(arguments, sentence, 5, None)
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         return _told(arguments, f"{named}{error.strerror or error}.", 5, error)

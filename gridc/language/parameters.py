@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gridc.errors import DataError, nearest
+from gridc.errors import DataError, ResourceError, nearest
 from gridc.language.spec import GridSpec, Transform
+from gridc.resources import available_memory
 
 Array = npt.NDArray[np.floating]
 Shape = tuple[int, ...]
@@ -92,24 +93,54 @@ def effective_blocks(spec: GridSpec, t: Transform) -> npt.NDArray[np.float64] | 
 
 
 def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
-    """Fresh parameters: weights by ``init``, a gate at a time; biases 0 but for forget gates and what a cell asks for."""
+    """Fresh parameters: weights by ``init``, a gate at a time; biases 0 but for forget gates and what a cell asks for.
+
+    Raises ResourceError, before anything is drawn, where they need more memory than is left."""
+    _check_room(spec, dtype)
     generator = np.random.default_rng(seed)
     owners = {**spec.transforms, **spec.inputs, **spec.outputs}
     result: dict[str, Array] = {}
     for name, shape in shapes(spec).items():
         owner, _, rest = name.partition(".")
         thing = owners[owner]
-        value = np.zeros(shape)
         if isinstance(thing, Transform) and rest == "b" and thing.gates:
-            value = value + _initial_bias(thing)
+            value = np.zeros(shape) + _initial_bias(thing)
         elif rest.split(".")[-1] in ("W", "embed", "A", "C", "E"):
             gates = len(thing.gates) if isinstance(thing, Transform) and rest == "W" and thing.gates else 1
             value = _drawn(generator, shape, gates, thing.init, dtype)
             if isinstance(thing, Transform) and rest == "W":
-                mask = effective_blocks(spec, thing)
-                value = value if mask is None else value * mask
+                _mask(spec, thing, value)
+        else:
+            value = np.zeros(shape, dtype)
         result[name] = np.ascontiguousarray(value, dtype)
     return result
+
+
+def _mask(spec: GridSpec, t: Transform, value: Array) -> None:
+    """Writes zeros where a transform's weights must be zero."""
+    mask = effective_blocks(spec, t)
+    if mask is not None:
+        np.multiply(value, mask, out=value, casting="same_kind")
+
+
+def _check_room(spec: GridSpec, dtype: str) -> None:
+    """ResourceError where drawing the parameters takes more memory than is left."""
+    counts = {name: math.prod(shape) for name, shape in shapes(spec).items()}
+    owners = {**spec.transforms, **spec.inputs, **spec.outputs}
+
+    def at_work(name: str) -> int:
+        """Bytes besides: an orthogonal start in double precision (what is drawn, a copy of it, both factors), or a mask."""
+        owner = owners[name.partition(".")[0]]
+        split = isinstance(owner, Transform) and owner.mechanism.split_recurrent is not None
+        return 8 * max(counts[name] * max(4 * (owner.init[0] == "orthogonal"), split), 2 * min(counts[name], CHUNK))
+
+    needed = np.dtype(dtype).itemsize * sum(counts.values()) + max(map(at_work, counts), default=0)
+    available = available_memory()
+    if available is not None and needed > available:
+        largest = max(counts, key=lambda name: counts[name])
+        shape = " × ".join(f"{n:,}" for n in shapes(spec)[largest])
+        raise ResourceError(f"the {sum(counts.values()):,} parameters of '{spec.name}' need {needed / 1e9:,.1f} GB of memory and "
+                            f"{available / 1e9:,.1f} GB are available; the largest is '{largest}', {shape} numbers")  # fmt: skip
 
 
 def _initial_bias(t: Transform) -> Array:
