@@ -7,7 +7,6 @@ import importlib
 import math
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -20,6 +19,7 @@ from gridc.errors import DataError, NumbersError, ResourceError, UsageError
 from gridc.language import arrays, noise, parameters
 from gridc.language.arrays import Array, Call
 from gridc.language.spec import GridSpec
+from gridc.locks import Lock
 from gridc.scheduling import graph
 from gridc.symbolic import fused, lowering, splitting
 from gridc.symbolic.backends import Backend
@@ -37,7 +37,7 @@ pytensor: Any = importlib.import_module("pytensor")
 pt: Any = importlib.import_module("pytensor.tensor")
 
 Arrays = Mapping[str, Any]
-_settings = threading.Lock()  # PyTensor's, which all threads see
+_settings = Lock()  # PyTensor's, which all threads see
 CHUNK = 1 << 28
 """Numbers that a prediction's vectors may take up at once; larger batches are predicted in parts."""
 
@@ -58,7 +58,7 @@ class Grid:
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         """What the ids of an input or an output stand for, where that is known."""
         self._masks = np.random.default_rng([seed, MASKS])
-        self._progress, self._lock = progress, threading.RLock()
+        self._progress, self._lock = progress, Lock()
         start = parameters.initial(spec, seed, dtype)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in start.items()}
         self.parameters = parameters.Parameters(self._shared)

@@ -14,7 +14,7 @@ import gridc
 ROOT = Path(gridc.__file__).parent
 LAYERS = {
     "words and numbers that everything uses":
-        "errors options resources training.interrupts fusion.blas fusion.threads fusion.buffers cells pictures.scene",
+        "errors options resources locks training.interrupts fusion.blas fusion.threads fusion.buffers cells pictures.scene",
     "what a spec means, and data and models as files":
         "language.spec language.lattice model_file data.conversion data.datasets training.history data.text training.checkpoint "
         "data.columns data.files data.mini_batches language.arrays language.parameters language.noise data.sampling "

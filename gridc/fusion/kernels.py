@@ -13,7 +13,6 @@ import importlib.util
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +25,10 @@ import numpy as np
 from gridc import cells
 from gridc.fusion import gemm, native, tracer
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
+from gridc.locks import Lock
 from gridc.resources import cache_folder
 
-_lock = threading.RLock()
+_lock = Lock()
 
 
 @contextmanager

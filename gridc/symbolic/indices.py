@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -19,6 +18,7 @@ from pytensor.tensor.type import TensorType
 
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
+from gridc.locks import Lock
 
 Arrays = tuple[np.ndarray, ...]
 Plan = Callable[[GridSpec, tuple[int, ...], int, Ints | None], Any]
