@@ -101,7 +101,9 @@ def run(arguments: list[str]) -> int:
     except click.UsageError as error:
         where = f" ({error.ctx.command_path} --help says more.)" if error.ctx else ""
         return _told(arguments, f"{error.format_message()}{where}", 2, error)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # which click takes for the end of a person's input; nothing here asks for any
+            return _mistake(arguments, error.__cause__)
         return _told(arguments, "Interrupted.", INTERRUPTED, None)
     except GridcError as error:
         return _told(arguments, str(error), error.exit_code, error)
@@ -115,11 +117,15 @@ def run(arguments: list[str]) -> int:
         named = f"{error.filename}: " if error.filename else ""
         return _told(arguments, f"{named}{error.strerror or error}.", 5, error)
     except Exception as error:
-        import traceback
+        return _mistake(arguments, error)
 
-        traceback.print_exc()
-        what = "This is a mistake in gridc, not in what you wrote; please report it with the lines above."
-        return _told(arguments, what, 1, error)
+
+def _mistake(arguments: list[str], error: BaseException) -> int:
+    import traceback
+
+    traceback.print_exception(error)
+    what = "This is a mistake in gridc, not in what you wrote; please report it with the lines above."
+    return _told(arguments, what, 1, error)
 
 
 def _told(arguments: list[str], sentence: str, code: int, error: BaseException | None) -> int:

@@ -30,7 +30,7 @@ LAYERS = {
         "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes scheduling.critical_path "
         "scheduling.report pictures.exports pictures.drawing pictures.cell_drawing pictures.unrolled_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
-        "symbolic.backends symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
+        "symbolic.backends symbolic.ufuncs fusion.kept fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
         "fusion.kernels fusion.workspace fusion.machine fusion.sweep fusion.recompute symbolic.fused "
         "symbolic.splitting symbolic.slots symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
