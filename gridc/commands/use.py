@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridc.commands.output import as_json, print_json, say, settings_of, shortened, sizes_of, with_sizes, write
-from gridc.errors import DataError, UsageError, listed
+from gridc.errors import UsageError, listed, printable
 
 if TYPE_CHECKING:
     from gridc.data.datasets import Dataset
@@ -230,18 +230,15 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
         click.echo(f"\n  training   {told}")
     for name, words in held.vocabularies.items():
         shown = " ".join(map(repr, words[:12])) + (" …" if len(words) > 12 else "")
-        click.echo(f"  vocabulary of {name}: {len(words)} symbols, {shown}")
+        click.echo(f"  vocabulary of {printable(name)}: {len(words)} symbols, {shown}")
 
 
 def _record(held: Model) -> str:
     record = held.record.get("record") or held.record.get("best")
     if not isinstance(record, dict):
         return "" if held.record else "none: these weights are as they were drawn"
-    from gridc.training.history import Record
+    from gridc.training.history import read_record
 
-    try:
-        one = Record(**record)  # pyright: ignore[reportUnknownArgumentType]  # what to_json wrote
-    except TypeError as error:
-        raise DataError(f"The training record cannot be read: {error}.") from None
-    settings: dict[str, Any] = held.record.get("settings") or {}
-    return f"{settings.get('optimizer', 'unknown optimizer')}, {one.line()}, {shortened(one.seconds)}"
+    one, settings = read_record(record), held.record.get("settings")
+    optimizer: Any = settings.get("optimizer") if isinstance(settings, dict) else None  # pyright: ignore[reportUnknownMemberType]
+    return printable(f"{optimizer or 'unknown optimizer'}, {one.line()}, {shortened(one.seconds)}")
