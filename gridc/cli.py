@@ -7,6 +7,7 @@ Results go to stdout, messages to stderr.  Exit codes: 0 done, 1 a mistake in gr
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from gridc.commands.output import print_json
-from gridc.errors import GridcError, SpecError, nearest
+from gridc.errors import GridcError, SpecError, nearest, printable
 
 INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -79,6 +80,9 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where a character cannot be written in its encoding, a question mark is
+            stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = run(given)
     try:
@@ -130,7 +134,7 @@ def _mistake(arguments: list[str], error: BaseException) -> int:
 
 def _told(arguments: list[str], sentence: str, code: int, error: BaseException | None) -> int:
     """Says what went wrong on stderr, and to a program that asked for JSON also on stdout."""
-    click.echo(f"gridc: {sentence}", err=True)
+    click.echo(f"gridc: {printable(sentence)}", err=True)
     if "--json" in arguments:
         told: dict[str, Any] = {"error": sentence, "kind": type(error).__name__ if error else "Interrupted", "exit_code": code}
         if isinstance(error, SpecError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from gridc.commands.output import as_json, print_json, say, settings_of, shortened, sizes_of, with_sizes, write
 from gridc.errors import UsageError, listed, printable
+from gridc.options import LARGEST
 
 if TYPE_CHECKING:
     from gridc.data.datasets import Dataset
@@ -26,7 +27,7 @@ def _backend(function: Any) -> Any:
 @click.command("compile", no_args_is_help=True)
 @click.argument("spec")
 @with_sizes
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Examples at once, for the figures.")
+@click.option("--batch", type=click.IntRange(1, LARGEST), default=1, show_default=True, help="Examples at once, for the figures.")
 @_backend
 @click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
@@ -173,7 +174,7 @@ def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple
 @click.command(no_args_is_help=True)
 @click.argument("model")
 @click.option("-p", "--prompt", default="", help="What the text begins with.")
-@click.option("-n", "--length", type=click.IntRange(1), default=200, show_default=True, help="Symbols to write.")
+@click.option("-n", "--length", type=click.IntRange(1, LARGEST), default=200, show_default=True, help="Symbols to write.")
 @click.option("-t", "--temperature", type=click.FloatRange(0), default=1.0, show_default=True,
               help="Below 1 likelier, 0 always the likeliest.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -240,5 +241,5 @@ def _record(held: Model) -> str:
     from gridc.training.history import read_record
 
     one, settings = read_record(record), held.record.get("settings")
-    optimizer: Any = settings.get("optimizer") if isinstance(settings, dict) else None  # pyright: ignore[reportUnknownMemberType]
-    return printable(f"{optimizer or 'unknown optimizer'}, {one.line()}, {shortened(one.seconds)}")
+    told: dict[str, Any] = cast("dict[str, Any]", settings) if isinstance(settings, dict) else {}
+    return printable(f"{told.get('optimizer') or 'unknown optimizer'}, {one.line()}, {shortened(one.seconds)}")

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 from numba.core import caching, ccallback, config, dispatcher  # pyright: ignore[reportMissingTypeStubs]
 
@@ -88,7 +88,7 @@ def kept() -> Generator[None]:
 
     Numba offers no way to choose it, so that its name is another for a while; whoever holds a lock around this is alone.
     Raises ResourceError where Numba is told to compile nothing."""
-    if config.DISABLE_JIT:
+    if cast(Any, config).DISABLE_JIT:
         raise ResourceError("Numba compiles nothing while NUMBA_DISABLE_JIT is set, and the fused lowering is made of what it "
                             "compiles; unset NUMBA_DISABLE_JIT, or take the plain lowering (--lowering plain)")  # fmt: skip
     holders: tuple[Any, ...] = (ccallback, dispatcher)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gridc.cells import ACTIVATIONS, CELLS
+from gridc.options import LARGEST
 from gridc.training.experiment import Training
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 else:  # the tables are the types
     CellName, Activation = Literal[tuple(CELLS)], Literal[ACTIVATIONS]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", title="a name (letters, digits, _ and -)")]
-LARGEST = 2**31 - 1
-"""The largest number that counts units, cells, classes or steps between cells; what is larger is no grid, and NumPy's integers
-are to hold sums and products of them."""
 Size = Annotated[int, Field(ge=1, le=LARGEST, title="a positive integer")]
 Integer = Annotated[int, Field(ge=-LARGEST, le=LARGEST, title="an integer")]
 

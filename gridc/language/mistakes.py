@@ -12,9 +12,10 @@ from typing import Any, NoReturn, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from gridc.errors import SpecError, listed, nearest
-from gridc.language.document import LARGEST, Document
+from gridc.language.document import Document
 from gridc.language.page import Path_
 from gridc.language.spec import Source
+from gridc.options import LARGEST
 
 TOO_LARGE = {"less_than_equal": "le", "greater_than_equal": "ge"}
 """pydantic's names of a number outside of its bounds, and of the bound."""
@@ -54,7 +55,7 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     if "[key]" in e["loc"]:
         fail(source, path, f"{thing(path[:-1])}: found the name {path[-1]!r}; expected letters, digits, _ and -", key=True)
     expected = _expected(path)
-    if any(one["type"] in TOO_LARGE and where == path and abs(one["ctx"][TOO_LARGE[one["type"]]]) == LARGEST
+    if any(one["type"] in TOO_LARGE and where == path and abs(one.get("ctx", {})[TOO_LARGE[one["type"]]]) == LARGEST
            for where, _, one in told):  # fmt: skip
         expected += f", up to {LARGEST:,}"
     words = re.findall(r"[\w-]+", expected)

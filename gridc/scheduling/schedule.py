@@ -19,6 +19,8 @@ import numpy as np
 from gridc.errors import ResourceError, UsageError, listed, nearest
 from gridc.language.lattice import Ints, carried, far_end, locate, source
 from gridc.language.spec import GridSpec, Transform
+from gridc.options import LARGEST
+from gridc.resources import available_memory
 from gridc.scheduling import graph, hyperplane
 from gridc.scheduling.graph import Step, StepGraph
 from gridc.scheduling.wavefronts import Levels, Wavefronts
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 6_000_000
 """Steps beyond which the explicit graph would take gigabytes, and is refused."""
+STEP_BYTES = 400
+"""What a step of the explicit graph takes while it is levelled, about."""
 MOST_WAVEFRONTS = 20_000_000
 """Wavefronts beyond which their widths alone would take gigabytes."""
 
@@ -46,7 +50,8 @@ def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedu
         if word not in spec.symbols:
             raise UsageError(_no_symbol(spec, word))
         if not _is_size(size):
-            raise UsageError(f"size '{word}': found {size!r}; expected a positive integer")
+            up_to = f", up to {LARGEST:,}" if isinstance(size, int) and size > LARGEST else ""
+            raise UsageError(f"size '{word}': found {size!r}; expected a positive integer{up_to}")
     missing = [symbol for symbol in spec.symbols if symbol not in sizes]
     if missing:
         names = listed([f"'{symbol}'" for symbol in missing], "and")
@@ -59,7 +64,7 @@ def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedu
 
 
 def _is_size(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | np.integer) and bool(value >= 1)
+    return not isinstance(value, bool) and isinstance(value, int | np.integer) and bool(1 <= value <= LARGEST)
 
 
 def _no_symbol(spec: GridSpec, word: str) -> str:
@@ -190,6 +195,10 @@ class Schedule:
                 f"the explicit graph of grid '{self.spec.name}' has {self.work:,} steps, more than the {MOST_STEPS:,} that "
                 "fit; the figures of a uniform grid do not need it, a smaller size shows the same shape"
             )
+        needed, available = STEP_BYTES * self.work, available_memory()
+        if available is not None and needed > available:
+            raise ResourceError(f"the explicit graph of grid '{self.spec.name}' has {self.work:,} steps, which take about "
+                                f"{needed / 1e9:,.1f} GB, and {available / 1e9:,.1f} GB are available")  # fmt: skip
         return graph.build(self.spec, self.sizes)
 
     @cached_property

@@ -159,6 +159,8 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
             elif inner.get(key) is None:
                 inner[key] = {}
             inner = inner[key]
+            if not isinstance(inner, Mapping):
+                raise UsageError(f"'{name}' names something inside '{key}', which is {inner!r} and has nothing in it.")
         inner[path[-1]] = value
     _resize(page, block)
     text = io.StringIO()
