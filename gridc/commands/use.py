@@ -80,7 +80,11 @@ def _opened(path: str) -> tuple[GridSpec, Model]:
 @_backend
 @as_json
 def predict(model: str, file: str, output: str | None, backend: str, json_: bool) -> None:
-    """Predict from a file with a trained model: for classes the class and every probability."""
+    """Predict from a file with a trained model: for classes the class and every probability.
+
+    In CSV a class whose name begins with = + - or @ and is no number gets an apostrophe before it, since a spreadsheet would
+    otherwise run it; JSON has the names as they are.
+    """
     import gridc
     from gridc.commands import predictions
     from gridc.data import files
