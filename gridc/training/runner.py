@@ -158,8 +158,8 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
                 inner[key] = {inner[key]: {}}
             elif inner.get(key) is None:
                 inner[key] = {}
-            inner = inner[key]
-            if not isinstance(inner, Mapping):
+            inner: Any = inner[key]
+            if not hasattr(inner, "items"):
                 raise UsageError(f"'{name}' names something inside '{key}', which is {inner!r} and has nothing in it.")
         inner[path[-1]] = value
     _resize(page, block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -106,7 +106,7 @@ def differences(model: Model, grid: Trainable) -> str:
     """What is built otherwise than when the checkpoint was made, as a sentence; nothing where all is the same."""
     held: Any = model.record.get("built")
     now = built(grid)
-    before: dict[str, Any] = dict(held) if isinstance(held, dict) else {}  # the first checkpoints did not say
+    before = cast("dict[str, Any]", held) if isinstance(held, dict) else {}  # the first checkpoints did not say
     told = [f"{name} {shown(before[name])}, now {now[name]!r}" for name in now if before.get(name, now[name]) != now[name]]
     if not told:
         return ""
