@@ -7,6 +7,7 @@ Results go to stdout, messages to stderr.  Exit codes: 0 done, 1 a mistake in gr
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from gridc.commands.output import print_json
-from gridc.errors import GridcError, SpecError, nearest
+from gridc.errors import GridcError, SpecError, nearest, printable
 
 INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -83,6 +84,9 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where a character cannot be written in its encoding, a question mark is
+            stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = run(given)
     try:
@@ -105,28 +109,36 @@ def run(arguments: list[str]) -> int:
     except click.UsageError as error:
         where = f" ({error.ctx.command_path} --help says more.)" if error.ctx else ""
         return _told(arguments, f"{error.format_message()}{where}", 2, error)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # which click takes for the end of a person's input; nothing here asks for any
+            return _mistake(arguments, error.__cause__)
         return _told(arguments, "Interrupted.", INTERRUPTED, None)
     except GridcError as error:
         return _told(arguments, str(error), error.exit_code, error)
     except BrokenPipeError:
         return 0
-    except MemoryError:
-        return _told(arguments, "There is not enough memory; a smaller batch or a shorter grid may fit.", 5, None)
+    except MemoryError as error:
+        what = f" ({str(error)[0].lower()}{str(error)[1:].rstrip('.')})" if str(error) else ""  # NumPy says how much it asked for
+        sentence = f"There is not enough memory{what}; a smaller batch, fewer hidden units or a shorter grid may fit."
+        return _told(arguments, sentence, 5, None)
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         return _told(arguments, f"{named}{error.strerror or error}.", 5, error)
     except Exception as error:
-        import traceback
+        return _mistake(arguments, error)
 
-        traceback.print_exc()
-        what = "This is a mistake in gridc, not in what you wrote; please report it with the lines above."
-        return _told(arguments, what, 1, error)
+
+def _mistake(arguments: list[str], error: BaseException) -> int:
+    import traceback
+
+    traceback.print_exception(error)
+    what = "This is a mistake in gridc, not in what you wrote; please report it with the lines above."
+    return _told(arguments, what, 1, error)
 
 
 def _told(arguments: list[str], sentence: str, code: int, error: BaseException | None) -> int:
     """Says what went wrong on stderr, and to a program that asked for JSON also on stdout."""
-    click.echo(f"gridc: {sentence}", err=True)
+    click.echo(f"gridc: {printable(sentence)}", err=True)
     if "--json" in arguments:
         told: dict[str, Any] = {"error": sentence, "kind": type(error).__name__ if error else "Interrupted", "exit_code": code}
         if isinstance(error, SpecError):

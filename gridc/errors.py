@@ -82,6 +82,11 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return f" — did you mean '{near[0]}'?" if near else ""
 
 
+def printable(text: object) -> str:
+    """Give the text with an escape for every character that would do something to a terminal; lines stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def listed(words: Iterable[object], conjunction: str = "or") -> str:
     """Join words to an English list: ``a, b or c``."""
     items = [str(w) for w in words]

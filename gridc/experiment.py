@@ -159,7 +159,9 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
                 inner[key] = {inner[key]: {}}
             elif inner.get(key) is None:
                 inner[key] = {}
-            inner = inner[key]
+            inner: Any = inner[key]
+            if not hasattr(inner, "items"):
+                raise UsageError(f"'{name}' names something inside '{key}', which is {inner!r} and has nothing in it.")
         inner[path[-1]] = value
     _resize(page, block)
     text = io.StringIO()

@@ -8,7 +8,6 @@ import importlib
 import math
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -24,6 +23,7 @@ from gridc.errors import DataError, ResourceError, UsageError
 from gridc.fusion import blas
 from gridc.language import noise
 from gridc.language.spec import GridSpec
+from gridc.locks import Lock
 from gridc.parameters import Parameters
 from gridc.scheduling import counts, graph
 from gridc.symbolic import lowering
@@ -44,7 +44,7 @@ pytensor: Any = importlib.import_module("pytensor")
 pt: Any = importlib.import_module("pytensor.tensor")
 
 Arrays = Mapping[str, Any]
-_settings = threading.Lock()  # PyTensor's, which all threads see
+_settings = Lock()  # PyTensor's, which all threads see
 CHUNK = 1 << 28
 """Numbers that a prediction's vectors may take up at once; larger batches are predicted in parts."""
 
@@ -61,7 +61,7 @@ class Grid:
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         """What the ids of an input or an output stand for, where that is known."""
         self._masks = np.random.default_rng([seed, MASKS])
-        self._progress, self._lock = progress, threading.RLock()
+        self._progress, self._lock = progress, Lock()
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in numbers.items()}
         self.parameters = Parameters(self._shared)
         if target.lowering.prepare is not None:

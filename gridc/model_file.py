@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from gridc.errors import DataError
-from gridc.files import little_endian, read_bytes, sha256_of, write_atomically
+from gridc.errors import DataError, printable
+from gridc.files import little_endian, sha256_of, write_atomically
 
 Array = NDArray[Any]
 
@@ -82,19 +83,81 @@ def load(path: str | os.PathLike[str]) -> Model:
         header: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
         manifest: dict[str, Any] = json.loads(header["__metadata__"][KEY])
         digest, version = manifest.pop("sha256"), manifest["format"]
+        if type(version) is not int or not isinstance(digest, str) or version < 1:
+            raise TypeError("its format is no number, or its sha256 no text")
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is not a whole model file of gridc: {_damage(raw, error)}. Take another copy.") from None
     # The version comes first: what a newer format means, down to its hash, only a newer gridc knows.
-    if isinstance(version, int) and version > FORMAT:
-        raise DataError(f"{path} was written by gridc {manifest.get('gridc')} in format {version}; this gridc "
+    if version > FORMAT:
+        raise DataError(f"{path} was written by gridc {printable(manifest.get('gridc'))} in format {version}; this gridc "
                         f"({_version()}) reads formats up to {FORMAT}: upgrade gridc.")  # fmt: skip
     if sha256_of(_canonical(manifest), tensors) != digest:
         raise DataError(f"{path} is damaged: its content does not match its sha256 {digest[:12]}…; take another copy.")
+    _check(path, manifest, tensors)
     return Model(
         parameters=_named(tensors, "parameters/"), arrays=_named(tensors, "arrays/"), spec=manifest["spec"],
         digest=manifest["digest"], record=manifest["record"], kind=manifest["kind"], gridc_version=manifest["gridc"],
         vocabularies={name: tuple(words) for name, words in manifest["vocabularies"].items()},
         format=manifest["format"], sha256=digest)  # fmt: skip
+
+
+def _check(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+    """DataError where a whole file says what no model says: a hash can be right for any content."""
+
+    def is_words(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(word, str) for word in cast("list[Any]", value))
+
+    def is_version(value: Any) -> bool:
+        return isinstance(value, str) and re.fullmatch(r"[\w.+!-]{1,99}", value) is not None
+
+    kinds: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "kind": ("'model' or 'checkpoint'", lambda v: v in ("model", "checkpoint")),
+        "gridc": ("the version of gridc that wrote it", is_version),
+        "spec": ("the text of a spec", lambda v: isinstance(v, str)),
+        "digest": ("the hash of a spec", lambda v: isinstance(v, str)),
+        "record": ("a mapping", lambda v: isinstance(v, dict)),
+        "vocabularies": ("a mapping of names to lists of words",
+                         lambda v: isinstance(v, dict) and all(map(is_words, cast("dict[Any, Any]", v).values()))),
+    }  # fmt: skip
+    for key, (expected, fits) in kinds.items():
+        if key not in manifest or not fits(manifest[key]):
+            found = printable(repr(manifest[key]))[:60] if key in manifest else "nothing"
+            raise DataError(f"{path} is no model of gridc: its '{key}' is {found}, expected {expected}.")
+    for name, array in tensors.items():
+        if name.startswith("parameters/") and array.dtype.kind != "f":
+            what = f"the parameter '{printable(name.removeprefix('parameters/'))}'"
+            raise DataError(f"{path}: {what} is an array of {array.dtype}, expected real numbers.")
+
+
+HEADER = 100_000_000
+"""Bytes of a header beyond which safetensors refuses a file."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a model file's bytes, no more than its header says that it has; DataError where there is none to read.
+
+    So a file that never ends is not read to its end."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            size = int.from_bytes(head, "little")
+            if len(head) < 8 or not 2 <= size <= HEADER:
+                return head + file.read(1 << 16)
+            head += file.read(size)
+            size += 8 + _declared(head[8:])
+            # One byte more shows that something follows, which safetensors then refuses.
+            return head + file.read(max(0, size - len(head)) + 1)
+    except FileNotFoundError:
+        raise DataError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _declared(header: bytes) -> int:
+    """How many bytes of arrays a header says that there are; 0 where it says nothing that can be understood."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError):
+        return max(int(one["data_offsets"][1]) for name, one in json.loads(header).items() if name != "__metadata__")
+    return 0
 
 
 def _canonical(manifest: Mapping[str, Any]) -> str:
@@ -114,8 +177,7 @@ def _damage(raw: bytes, error: Exception) -> str:
     if isinstance(error, KeyError) and error.args in (("__metadata__",), (KEY,)):
         return "it is a safetensors file without gridc's manifest"
     size = 8 + int.from_bytes(raw[:8], "little")
-    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        size += max(one["data_offsets"][1] for name, one in json.loads(raw[8:size]).items() if name != "__metadata__")
+    size += _declared(raw[8:size])
     return "it ends too early" if size > len(raw) or "Incomplete" in str(error) else "its header is damaged"
 
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 Kind = Literal["int", "float", "bool", "str", "ints", "steps", "input"]
 """What an option holds; ``steps`` is a mapping of step number to a factor, ``input`` the name of an input."""
 
+LARGEST = 2**31 - 1
+"""The largest number that counts units, cells, classes or steps between cells; what is larger is no grid, and NumPy's integers
+are to hold sums and products of them."""
+MOST_WORKERS = 100_000
+"""Workers that a schedule is simulated with: no machine has more cores, and each takes a line of a picture."""
 _NAMES: Mapping[Kind, str] = {
     "int": "a whole number",
     "float": "a number",

@@ -9,33 +9,64 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gridc.errors import DataError, nearest
+from gridc.errors import DataError, ResourceError, nearest
 from gridc.language.shapes import Shape, effective_blocks, parameter_shapes, weights
 from gridc.language.spec import GridSpec, Transform
+from gridc.resources import available_memory
 
 Array = npt.NDArray[np.floating]
 
 
 def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
-    """Fresh parameters: weights by ``init``, a gate at a time; biases 0 but for forget gates and what a cell asks for."""
+    """Fresh parameters: weights by ``init``, a gate at a time; biases 0 but for forget gates and what a cell asks for.
+
+    Raises ResourceError, before anything is drawn, where they need more memory than is left."""
+    _check_room(spec, dtype)
     generator = np.random.default_rng(seed)
     owners = {**spec.transforms, **spec.inputs, **spec.outputs}
     result: dict[str, Array] = {}
     for name, shape in parameter_shapes(spec).items():
         owner, _, rest = name.partition(".")
         thing = owners[owner]
-        value = np.zeros(shape)
         drawn = weights(spec, thing) if isinstance(thing, Transform) else {}
         if isinstance(thing, Transform) and rest == "b" and thing.gates:
-            value = value + _initial_bias(thing)
+            value = np.zeros(shape) + _initial_bias(thing)
         elif drawn[rest].drawn if rest in drawn else rest.endswith(("W", "embed")):
             gates = len(thing.gates) if isinstance(thing, Transform) and rest == "W" and thing.gates else 1
             value = _drawn(generator, shape, gates, thing.init, dtype)
             if isinstance(thing, Transform) and rest == "W":
-                mask = effective_blocks(spec, thing)
-                value = value if mask is None else value * mask
+                _mask(spec, thing, value)
+        else:
+            value = np.zeros(shape, dtype)
         result[name] = np.ascontiguousarray(value, dtype)
     return result
+
+
+def _mask(spec: GridSpec, t: Transform, value: Array) -> None:
+    """Write zeros where a transform's weights must be zero."""
+    mask = effective_blocks(spec, t)
+    if mask is not None:
+        np.multiply(value, mask, out=value, casting="same_kind")
+
+
+def _check_room(spec: GridSpec, dtype: str) -> None:
+    """ResourceError where drawing the parameters takes more memory than is left."""
+    counts = {name: math.prod(shape) for name, shape in parameter_shapes(spec).items()}
+    owners = {**spec.transforms, **spec.inputs, **spec.outputs}
+
+    def at_work(name: str) -> int:
+        """Bytes besides: an orthogonal start in double precision (what is drawn, a copy of it, both factors), or a mask."""
+        owner = owners[name.partition(".")[0]]
+        split = isinstance(owner, Transform) and owner.mechanism.split_recurrent is not None
+        return 8 * max(counts[name] * max(4 * (owner.init[0] == "orthogonal"), split), 2 * min(counts[name], CHUNK))
+
+    needed = np.dtype(dtype).itemsize * sum(counts.values()) + max(map(at_work, counts), default=0)
+    available = available_memory()
+    if available is not None and needed > available:
+        largest = max(counts, key=lambda name: counts[name])
+        shape = " × ".join(f"{n:,}" for n in parameter_shapes(spec)[largest])
+        raise ResourceError(f"the {sum(counts.values()):,} parameters of '{spec.name}' need {needed / 1e9:,.1f} GB of memory and "
+                            f"{available / 1e9:,.1f} GB are available; the largest is '{largest}', {shape} numbers")  # fmt: skip
 
 
 def _initial_bias(t: Transform) -> Array:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
+from gridc.errors import printable
+
 BARS = " ▁▂▃▄▅▆▇█"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 2) -> str:
     """Columns two spaces apart; a column of numbers stands to the right."""
-    lines = [[str(entry) for entry in row] for row in rows]
+    lines = [[printable(entry) for entry in row] for row in rows]
     widths = [max(len(line[i]) for line in (list(head), *lines)) for i in range(len(head))]
     right = [bool(lines) and all(_is_number(line[i]) for line in lines) for i in range(len(head))]
 

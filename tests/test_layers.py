@@ -14,7 +14,7 @@ import gridc
 
 ROOT = Path(gridc.__file__).parent
 FLOORS = [
-    *("errors", "resources", "options", "plain_text", "files", "model_file"),  # what everything uses
+    *("errors", "locks", "resources", "options", "plain_text", "files", "model_file"),  # what everything uses
     *("arrays", "tables"),  # examples, and rows of what varies; neither knows a spec
     *("language", "parameters", "scheduling"),  # what a spec means, and when and where each of its steps runs
     *("data", "fusion", "symbolic", "training"),  # files as arrays, kernels, PyTensor's graph, the loop
@@ -30,7 +30,8 @@ EXCEPTIONS = {
 }
 """Imports that go up, each with its reason; all of them are late."""
 LIGHT = [
-    *("errors", "resources", "options", "plain_text", "files", "model_file", "arrays", "tables", "language", "scheduling"),
+    *("errors", "locks", "resources", "options", "plain_text", "files", "model_file", "arrays", "tables", "language"),
+    "scheduling",
     *("insight", "pictures", "scheduler", "commands", "cli", "__main__"),
 ]
 HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch"}

@@ -9,6 +9,7 @@ import pytest
 import gridc
 from gridc import cli
 from gridc.errors import SpecError
+from gridc.scheduling import check
 
 GOOD = """\
 name: tiny
@@ -47,7 +48,7 @@ BROKEN = {
     "units left out": (", hidden: 4}", "}", "4:3", "transform 'depth' needs the key 'hidden': a positive integer"),
     "a list for a mapping": ("{time: T, depth: 2}", "[time, depth]", "2:13",
         "'dimensions': found ['time', 'depth']; expected a mapping of name to a positive integer or a symbol"),
-    "no name": ("name: tiny\n", "", "", "the spec needs the key 'name': a name"),
+    "no name": ("name: tiny\n", "", "1:1", "the spec needs the key 'name': a name"),
     "a key twice": ("name: tiny\n", "name: tiny\nname: again\n", "2:1",
         "found the key 'name' twice; expected each key once"),
     "a transform twice": ("  time: {cell", "  depth: {cell", "5:3", "found the key 'depth' twice; expected each key once"),
@@ -96,6 +97,15 @@ BROKEN = {
         "transform 'depth': a gru cell travels along 1 dimension, not along 2"),
     "an unknown option of a task": ("bits: 3", "bitz: 3", "12:19",
         "'training', task.parity: unknown key 'bitz'; expected bits, samples, target or values — did you mean 'bits'?"),
+    "more units than can be counted": ("hidden: 4}", "hidden: 99999999999999999999999999}", "4:31",
+        "transform 'depth', hidden: found 99999999999999999999999999; expected a positive integer, up to 2,147,483,647"),
+    "more weights than an array can be": ("hidden: 4}", "hidden: 1500000000}", "4:31",
+        "the weights 'depth.W' would be 1,500,000,004 × 6,000,000,000 numbers, more than any array can hold"),
+    "an offset that leads far off": ("hidden: 4}", "hidden: 4, reads: [{of: depth, offset: {depth: -2147483648}}]}", "4:70",
+        "transform 'depth', reads.offset.depth: found -2147483648; expected an integer, up to 2,147,483,647"),
+    "an index that no grid has": ("at: {time: last", "at: {time: 3000000000", "10:49",
+        "output 'label', at.time: found 3000000000; expected a mapping of dimension to first, last, all, an index or a list of "
+        "indices under 'at', up to 2,147,483,647"),
     "a tab": ("outputs:\n", "outputs:\n\tx: 1\n", "10:1", "this is not YAML: found character '\\t' that cannot start any token"),
 }  # fmt: skip
 
@@ -118,6 +128,14 @@ def test_every_mistake_is_one_sentence_at_its_place(name):
         head, line, carets = str(error).split("\n")
         assert head == f"<spec>:{place}: {sentence}"
         assert line[carets.index("^") :].startswith(error.text[error.column - 1 :][:10])
+
+
+def test_offsets_that_lead_off_the_grid_are_read_like_any_other(monkeypatch):
+    largest: list[int] = []
+    built = check.graph.build
+    monkeypatch.setattr(check.graph, "build", lambda spec, sizes: largest.append(max(sizes)) or built(spec, sizes))
+    gridc.read(GOOD.replace("hidden: 4}", "hidden: 4, reads: [{of: depth, offset: {depth: -2147483647}}]}", 1))
+    assert max(largest) <= check.MOST
 
 
 @pytest.mark.parametrize("size", ["0", "-3", "2.5"])

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import gridc
+from gridc import resources
 from gridc.fusion import run as runs
 from gridc.fusion import sweep
 from gridc.fusion.run import Inputs
@@ -93,7 +94,7 @@ def test_interpreted_on_the_machine_and_by_the_oracle(case: Case, count: int) ->
         return seen[-1][1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indices, "_memory", indices.Memory())
+        patch.setattr(indices, "_memory", resources.Memory())
         patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
         patch.setattr(runs, "forward", watched)
         grid = gridc.compile(case.text, lowering="fused", dtype="float64", eager=False, recompute=count > 1)

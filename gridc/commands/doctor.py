@@ -179,6 +179,8 @@ def _trial() -> Finding:
         grid = gridc.compile(TRIAL)
         grid.training_step("adam")({"x": np.zeros((2, 3, 2), "float32")}, {"y": np.zeros(2, "int64")})
         return Finding("a small grid", f"built and trained for a step in {shortened(time.perf_counter() - start)}")
+    except GridcError as error:  # its sentence says what to do
+        return Finding("a small grid", str(error), "wrong")
     except Exception as error:  # whatever it is, it is the finding
         advice = "Please report this with the output of gridc doctor --json."
         return Finding("a small grid", f"{type(error).__name__}: {error}", "wrong", advice)

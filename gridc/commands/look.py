@@ -12,6 +12,7 @@ import click
 from gridc import plain_text
 from gridc.commands.output import as_json, print_json, say, sizes_of, with_sizes, write
 from gridc.errors import GridcError, SpecError, UsageError, listed
+from gridc.options import LARGEST, MOST_WORKERS
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "dot", "svg", "png", "html", "trace")
 PICTURES = ("grid", "cell", "wavefronts", "widths", "alive", "workers")
+SLOW = 500_000
+"""Steps that take seconds where each must be visited."""
 LISTED = 40
 """Rows of a long listing that are shown to people; JSON has them all."""
 
@@ -195,8 +198,8 @@ def _show_pytensor(spec: GridSpec, json_: bool) -> None:
 @click.command(no_args_is_help=True)
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @with_sizes
-@click.option("-w", "--workers", type=click.IntRange(1), default=8, show_default=True, help="Workers to simulate.")
-@click.option("-b", "--batch", type=click.IntRange(1), default=16, show_default=True, help="Examples in a mini-batch.")
+@click.option("-w", "--workers", type=click.IntRange(1, MOST_WORKERS), default=8, show_default=True, help="Workers to simulate.")
+@click.option("-b", "--batch", type=click.IntRange(1, LARGEST), default=16, show_default=True, help="Examples in a mini-batch.")
 @click.option("--path", is_flag=True, help="List the critical path step by step, and why each step waits.")
 @click.option("--measure", is_flag=True, help="Run the grid: predicted and measured time of every wavefront.")
 @click.option("-f", "--format", "format_", type=click.Choice(FORMATS), help="What to make of it (default: by the name of -o).")
@@ -241,12 +244,17 @@ def schedule(
 
 def _plans(specs: Sequence[str], bound: Mapping[str, int]) -> list[Schedule]:
     """Make the schedules of one spec or several; a size is given to those that have its symbol."""
+    from gridc.insight.timing import MOST_STEPS, STEP_BYTES
     from gridc.scheduler import schedule as scheduled
     from gridc.scheduling import check
 
     read = [check.read(path) for path in specs]
     if len(read) == 1:
-        return [scheduled(read[0], **bound)]
+        plan = scheduled(read[0], **bound)
+        if SLOW < plan.work <= MOST_STEPS and plan.plane is None:
+            say(f"gridc: the wavefronts of '{plan.spec.name}' are no planes, so its {plan.work:,} steps are visited one by one: "
+                f"about {6e-6 * plan.work:.0f} s and {STEP_BYTES * plan.work / 1e9:.1f} GB.")  # fmt: skip
+        return [plan]
     known = {symbol for spec in read for symbol in spec.symbols}
     for symbol in bound:
         if symbol not in known:

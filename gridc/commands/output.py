@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
-from gridc.errors import ResourceError, UsageError, nearest
+from gridc.errors import ResourceError, UsageError, nearest, printable
+from gridc.options import LARGEST
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,7 +51,7 @@ def _plain(value: Any) -> Any:
 
 def say(line: str) -> None:
     """Print a message for people, on stderr."""
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)
 
 
 def write(content: str | bytes, path: str | None) -> None:
@@ -77,21 +78,20 @@ def sizes_of(given: Sequence[str]) -> dict[str, int]:
     for word in given:
         for part in filter(None, re.split(r"[,\s]+", word)):
             name, equals, number = part.partition("=")
-            if not equals or not number.isdigit() or int(number) < 1:
-                raise UsageError(f"--size: found '{part}'; expected SYMBOL=NUMBER, such as T=50.")
+            if not equals or not re.fullmatch("[0-9]{1,10}", number) or not 1 <= int(number) <= LARGEST:
+                raise UsageError(f"--size: found '{part}'; expected SYMBOL=NUMBER, such as T=50, up to {LARGEST:,}.")
             sizes[name] = int(number)
     return sizes
 
 
 def value_of(text: str) -> Any:
     """Read a value on the command line as YAML reads it: ``0.1``, ``true``, ``{accuracy: 0.9}``, ``adam``."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from gridc.errors import SpecError
+    from gridc.language.page import parse
 
     try:
-        yaml: Any = YAML(typ="safe", pure=True)  # it has no stubs
-        return yaml.load(text)
-    except YAMLError:
+        return parse(text, "")[0]
+    except SpecError:
         return text
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gridc.grid import Grid
     from gridc.language.spec import GridSpec, Output
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 KINDS = ("csv", "json", "npz")
 Words = Mapping[str, tuple[str, ...]]
 
@@ -45,16 +46,28 @@ def written(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Wo
                           indent=1, ensure_ascii=False)  # fmt: skip
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(_cell, columns))
     writer.writerows([_cell(entry) for entry in row] for row in zip(*columns.values(), strict=True))
     return text.getvalue()
 
 
 def _cell(entry: Any) -> str:
-    """One field of a table; a sequence stands in one field, with spaces between."""
+    """One field of a table; a sequence stands in one field, with spaces between.
+
+    A word that a spreadsheet would take for a formula begins with an apostrophe, which it takes for text."""
+    if isinstance(entry, str):
+        return f"'{entry}" if entry.startswith(FORMULA) and not _is_number(entry) else entry
     if isinstance(entry, list):
         return " ".join(_cell(e) for e in entry)  # pyright: ignore[reportUnknownVariableType]
     return f"{entry:.6g}" if isinstance(entry, float) else str(entry)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _columns(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Words) -> dict[str, list[Any]]:
@@ -68,7 +81,7 @@ def _columns(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: W
             labels = words.get(name) or tuple(map(str, range(output.size)))
             columns[name] = [_labelled(part.argmax(axis=-1), labels) for part in parts]
             if not output.axes and output.size <= 100:
-                for i, label in enumerate(labels):
+                for i, label in enumerate(labels[: output.size]):
                     columns[f"{name}={label}"] = [float(part[i]) for part in parts]
         elif output.kind == "binary":
             columns[name] = [(part > 0.5).astype(int).tolist() for part in parts]
@@ -87,6 +100,8 @@ def _cut(spec: GridSpec, output: Output, data: Dataset, row: int) -> tuple[slice
 
 
 def _labelled(ids: Array, labels: tuple[str, ...]) -> Any:
+    if ids.ndim == 0 and int(ids) >= len(labels):  # a text with fewer symbols than there are classes
+        return str(int(ids))
     return labels[int(ids)] if ids.ndim == 0 else [_labelled(one, labels) for one in ids]
 
 

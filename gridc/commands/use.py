@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from gridc.commands.output import as_json, print_json, say, settings_of, shortened, sizes_of, with_sizes, write
-from gridc.errors import DataError, UsageError, listed
+from gridc.errors import UsageError, listed, printable
+from gridc.options import LARGEST
 from gridc.plain_text import figure, table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _backend(function: Any) -> Any:
 @click.command("compile", no_args_is_help=True)
 @click.argument("spec")
 @with_sizes
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Examples at once, for the figures.")
+@click.option("--batch", type=click.IntRange(1, LARGEST), default=1, show_default=True, help="Examples at once, for the figures.")
 @_backend
 @click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
@@ -80,7 +81,11 @@ def _opened(path: str) -> tuple[GridSpec, Model]:
 @_backend
 @as_json
 def predict(model: str, file: str, output: str | None, backend: str, json_: bool) -> None:
-    """Predict from a file with a trained model: for classes the class and every probability."""
+    """Predict from a file with a trained model: for classes the class and every probability.
+
+    In CSV a class whose name begins with = + - or @ and is no number gets an apostrophe before it, since a spreadsheet would
+    otherwise run it; JSON has the names as they are.
+    """
     import gridc
     from gridc import experiment
     from gridc.commands import predictions
@@ -174,7 +179,7 @@ def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple
 @click.command(no_args_is_help=True)
 @click.argument("model")
 @click.option("-p", "--prompt", default="", help="What the text begins with.")
-@click.option("-n", "--length", type=click.IntRange(1), default=200, show_default=True, help="Symbols to write.")
+@click.option("-n", "--length", type=click.IntRange(1, LARGEST), default=200, show_default=True, help="Symbols to write.")
 @click.option("-t", "--temperature", type=click.FloatRange(0), default=1.0, show_default=True,
               help="Below 1 likelier, 0 always the likeliest.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -229,18 +234,15 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
         click.echo(f"\n  training   {told}")
     for name, words in held.vocabularies.items():
         shown = " ".join(map(repr, words[:12])) + (" …" if len(words) > 12 else "")
-        click.echo(f"  vocabulary of {name}: {len(words)} symbols, {shown}")
+        click.echo(f"  vocabulary of {printable(name)}: {len(words)} symbols, {shown}")
 
 
 def _record(held: Model) -> str:
     record = held.record.get("record") or held.record.get("best")
     if not isinstance(record, dict):
         return "" if held.record else "none: these weights are as they were drawn"
-    from gridc.training.history import Record
+    from gridc.training.history import read_record
 
-    try:
-        one = Record(**record)  # pyright: ignore[reportUnknownArgumentType]  # what to_json wrote
-    except TypeError as error:
-        raise DataError(f"The training record cannot be read: {error}.") from None
-    settings: dict[str, Any] = held.record.get("settings") or {}
-    return f"{settings.get('optimizer', 'unknown optimizer')}, {one.line()}, {shortened(one.seconds)}"
+    one, settings = read_record(record), held.record.get("settings")
+    told: dict[str, Any] = cast("dict[str, Any]", settings) if isinstance(settings, dict) else {}
+    return printable(f"{told.get('optimizer') or 'unknown optimizer'}, {one.line()}, {shortened(one.seconds)}")

@@ -6,6 +6,7 @@ What an input or output takes is found under its own name, or under the names th
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
     if not path.exists():
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"There is no file {path}{nearest(path.name, near)}")
+    if not path.is_dir() and not path.is_file():
+        raise DataError(f"{path} is neither a file nor a folder but a device or a pipe, which may have no end; copy it into one.")
     if path.is_dir():
         found = _arrays(path, how) if any(path.glob("*.npy")) else _images(path, how)
     else:
@@ -68,10 +71,12 @@ def _arrays(path: Path, how: Reading) -> Dataset:
 def _held(path: Path, how: Reading) -> Mapping[str, Array]:
     """Read every array of a file or folder; DataError where it is damaged, or holds what is not read."""
     try:
+        files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+        for file in files:
+            if not _numpys(file):
+                raise DataError(f"{file} is no file of NumPy arrays, whatever its name says.")
         if path.is_dir():
-            return {p.stem: np.load(p, mmap_mode="r") for p in sorted(path.glob("*.npy"))}
-        if not _numpys(path):
-            raise DataError(f"{path} is no file of NumPy arrays, whatever its name says.")
+            return {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in files}
         if path.suffix == ".npy":
             return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
         # numpy leaves a damaged file open, so it is given one that we close.
@@ -85,6 +90,8 @@ def _held(path: Path, how: Reading) -> Mapping[str, Array]:
                             "Pad sequences of different lengths into one array of numbers, and add an array of their lengths, "
                             f"named {listed(how.spec.symbols) or 'for the symbol'}.") from None  # fmt: skip
         why = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
+        if "pickle" in why:  # NumPy goes on to advise that it be trusted
+            why = "it is neither .npy nor .npz, or is damaged"
         raise DataError(f"{path} cannot be read as arrays: {why}.") from None
     except Exception as error:  # zipfile.BadZipFile and zlib.error have no common parent
         raise DataError(f"{path} is damaged: {error}.") from None
@@ -111,7 +118,7 @@ def _picked(
 def _numpys(path: Path) -> bool:
     """Whether a file begins as NumPy's do; np.load would take any other for a pickle, and advise to trust it."""
     with path.open("rb") as opened:
-        return opened.read(6).startswith((b"PK", b"\x93NUMPY"))
+        return opened.read(6).startswith(b"PK" if path.suffix == ".npz" else b"\x93NUMPY")
 
 
 def _csv(path: Path, how: Reading) -> Dataset:
@@ -218,15 +225,18 @@ def _images(path: Path, how: Reading) -> Dataset:
 def _pixels(files: list[Path], rows: int, columns: int, channels: int) -> Array:
     """Read images scaled to one size, ``[files, rows, columns, channels]`` float32 from 0 to 1."""
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError as error:
         raise ResourceError("Reading images needs Pillow: pip install 'gridc[data]'.") from error
     pixels = np.empty((len(files), rows, columns, channels), np.float32)
     for row, file in enumerate(files):
         try:
-            with Image.open(file) as image:
+            with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning), Image.open(file) as image:
                 scaled = image.convert("RGB" if channels == 3 else "L").resize((columns, rows))
-        except (OSError, UnidentifiedImageError, ValueError):
+        except Exception as error:  # Pillow's readers raise what they like, SyntaxError too
+            if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+                why = f"has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, too many to be unpacked: scale it down first"
+                raise DataError(f"{file} {why}.") from None
             raise DataError(f"{file} cannot be read as an image.") from None
         pixels[row] = np.asarray(scaled, np.float32).reshape(rows, columns, channels) / 255
     return pixels

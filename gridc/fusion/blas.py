@@ -11,13 +11,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-import threading
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from gridc.locks import Lock
 
 LETTERS = {"float32": "s", "float64": "d"}
 _GEMM = ("scipy_{}gemm_64_", "scipy_{}gemm_", "{}gemm_64_", "{}gemm64_", "{}gemm_64", "{}gemm$NEWLAPACK$ILP64", "{}gemm_")
@@ -142,7 +144,7 @@ def default_threads() -> int:
         return _before if _depth else library().get_threads()
 
 
-_lock = threading.Lock()
+_lock = Lock()
 _depth = 0
 _before = 1
 
@@ -162,6 +164,18 @@ def single_threaded() -> Generator[None]:
         yield
     finally:
         with _lock:
-            _depth -= 1
+            _depth = max(0, _depth - 1)  # a child that was forked in here begins at none
             if _depth == 0 and _before != 1:
                 pool.set_threads(_before)
+
+
+def _alone() -> None:
+    """In a forked child: threads that held the pool to one are not there to restore what was before."""
+    global _depth
+    if _depth and _before != 1:
+        library().set_threads(_before)
+    _depth = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alone)

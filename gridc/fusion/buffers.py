@@ -14,10 +14,11 @@ import os
 import sys
 from collections.abc import Generator, Hashable
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 import numpy as np
+
+from gridc.locks import Lock
 
 Array = np.ndarray[Any, Any]
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import sys
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +19,16 @@ from typing import Any
 import numba  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
+from gridc.errors import ResourceError
 from gridc.files import write_atomically
 from gridc.fusion import gemm, native, tracer
+from gridc.fusion.kept import cannot_keep, kept
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
+from gridc.locks import Lock
 from gridc.resources import cache_folder
 from gridc.tables import cells
 
-_lock = threading.RLock()
+_lock = Lock()
 
 
 @contextmanager
@@ -38,7 +39,8 @@ def cached() -> Generator[None]:
         before = config.CACHE_DIR
         config.CACHE_DIR = before or str(cache_folder("kernels") / _digest("")[:16])
         try:
-            yield
+            with kept():
+                yield
         finally:
             config.CACHE_DIR = before
 
@@ -56,7 +58,7 @@ def load(cell: str, options: cells.Options, dimensions: int, dtype: str) -> tupl
 
     They are kept for the life of the process, as their addresses are."""
     text = source(cell, options, dimensions, dtype)
-    with _lock:
+    with _lock, kept():
         module = _module(text, f"{cell}_{dtype}".replace("-", "_"))
     return module.forward, module.adjoint
 
@@ -65,14 +67,15 @@ def _module(text: str, title: str) -> ModuleType:
     name = f"gridc_{title}_{_digest(text)[:16]}"
     if name not in sys.modules:
         path = cache_folder("kernels") / f"{name}.py"
-        if not (path.exists() and path.read_text(encoding="utf-8") == text):
-            write_atomically(path, text)
-        specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
+        try:
+            if not (path.exists() and path.read_bytes() == text.encode()):
+                write_atomically(path, text)
+        except (OSError, ResourceError) as error:
+            cannot_keep(str(path.parent), error)
+        module = ModuleType(name)
+        module.__file__ = str(path)
         sys.modules[name] = module  # first: Numba looks there for the module of what it takes from its cache
-        specification.loader.exec_module(module)
+        exec(compile(text, path, "exec"), module.__dict__)
     return sys.modules[name]
 
 

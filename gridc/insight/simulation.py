@@ -24,6 +24,7 @@ from gridc.errors import UsageError
 from gridc.insight.timing import Timing
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
+from gridc.options import MOST_WORKERS
 from gridc.scheduling import order
 from gridc.scheduling.counts import step_numbers
 from gridc.scheduling.graph import Step
@@ -32,6 +33,8 @@ Floats = npt.NDArray[np.float64]
 
 MOST_SIMULATED = 300_000
 """Steps beyond which a list schedule is not simulated."""
+MOST_TRIED = 200_000_000
+"""Steps times workers beyond which a list schedule takes more than some seconds, as every step looks at every idle worker."""
 
 
 # -- arithmetic and memory ---------------------------------------------------------------------------------------------
@@ -125,8 +128,11 @@ class Simulation:
 def simulate(plan: Timing, workers: int, model: Model | None = None) -> Simulation:
     """List scheduling by the longest path that is still to go (Hu 1961), a step to the worker that can start it first.
 
-    Raises UsageError for fewer than one worker, ResourceError where the explicit graph is too large."""
+    Raises UsageError for fewer than one worker or too many, ResourceError where the explicit graph is too large."""
     _positive(workers)
+    if plan.work * workers > MOST_TRIED:
+        raise UsageError(f"{plan.work:,} steps on {workers:,} workers would take minutes to simulate; fewer workers or smaller "
+                         "sizes show the same shape")  # fmt: skip
     model = model or Model()
     steps, spec = plan.steps, plan.spec
     cost = np.repeat([model.step_seconds(spec, name) for name in spec.transforms], plan.cell_count)
@@ -136,8 +142,8 @@ def simulate(plan: Timing, workers: int, model: Model | None = None) -> Simulati
 
 
 def _positive(workers: int) -> None:
-    if isinstance(workers, bool) or workers < 1:
-        raise UsageError(f"workers: found {workers!r}; expected a positive integer")
+    if isinstance(workers, bool) or not 1 <= workers <= MOST_WORKERS:
+        raise UsageError(f"workers: found {workers!r}; expected a positive integer, up to {MOST_WORKERS:,}")
 
 
 def list_schedule(
@@ -246,7 +252,7 @@ def speedup(plan: Timing, workers: int, model: Model | None = None) -> SpeedUp:
     _positive(workers)
     least = max(plan.work / workers, plan.span)
     by_wavefront = sum(-(-w // workers) for w in plan.widths)
-    simulation = simulate(plan, workers, model) if plan.work <= MOST_SIMULATED else None
+    simulation = simulate(plan, workers, model) if plan.work <= MOST_SIMULATED and plan.work * workers <= MOST_TRIED else None
     return SpeedUp(
         workers, plan.work / least, plan.work / by_wavefront, max(1.0, plan.work / (least * (2 - 1 / workers))),
         simulation and simulation.speedup, simulation and simulation.moved, simulation and simulation.seconds,

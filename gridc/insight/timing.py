@@ -19,12 +19,15 @@ from gridc import plain_text
 from gridc.errors import ResourceError
 from gridc.language.lattice import Ints, waits, weights
 from gridc.language.spec import GridSpec, Transform
+from gridc.resources import available_memory
 from gridc.scheduling import graph, hyperplane, order
 from gridc.scheduling.graph import Step, StepGraph
 from gridc.scheduling.plan import Plan, frugal, plan
 
 MOST_STEPS = 6_000_000
 """Steps beyond which the explicit graph would take gigabytes, and is refused."""
+STEP_BYTES = 400
+"""What a step of the explicit graph takes while it is levelled, about."""
 MOST_WAVEFRONTS = 20_000_000
 """Wavefronts beyond which their widths alone would take gigabytes."""
 
@@ -147,6 +150,10 @@ class Timing:
                 f"the explicit graph of grid '{self.spec.name}' has {self.work:,} steps, more than the {MOST_STEPS:,} that "
                 "fit; the figures of a uniform grid do not need it, a smaller size shows the same shape"
             )
+        needed, available = STEP_BYTES * self.work, available_memory()
+        if available is not None and needed > available:
+            raise ResourceError(f"the explicit graph of grid '{self.spec.name}' has {self.work:,} steps, which take about "
+                                f"{needed / 1e9:,.1f} GB, and {available / 1e9:,.1f} GB are available")  # fmt: skip
         return graph.build(self.spec, self.sizes)
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from gridc.options import Option, field
+from gridc.options import LARGEST, Option, field
 from gridc.tables.cells import CELLS, OPTIONS
 from gridc.tables.training_block import Training
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 else:  # the table is the type
     CellName = Literal[tuple(CELLS)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", title="a name (letters, digits, _ and -)")]
-Size = Annotated[int, Field(ge=1, title="a positive integer")]
+Size = Annotated[int, Field(ge=1, le=LARGEST, title="a positive integer")]
+Integer = Annotated[int, Field(ge=-LARGEST, le=LARGEST, title="an integer")]
 
 
 class Page(BaseModel):
@@ -54,13 +55,13 @@ Init = Annotated[
 
 class ReadAt(Page):
     of: Name = Field(title="the name of a transform")
-    offset: dict[Name, int] = Field(
+    offset: dict[Name, Integer] = Field(
         title="a mapping of dimension to integer", description="Where the vector is read, relative to this cell."
     )
 
 
 class Wrap(Page):
-    wrap: dict[Name, int] = Field(
+    wrap: dict[Name, Integer] = Field(
         title="a mapping of dimension to integer", min_length=1,
         description="The state that left the far end, at this offset on other dimensions.",
     )  # fmt: skip
@@ -70,7 +71,7 @@ class _Recurrence(Page):
     """What every transform has, whatever its cell."""
 
     cell: CellName = Field(title="one of " + ", ".join(CELLS), description="The mechanism.")
-    hidden: int | None = Field(None, ge=1, title="a positive integer", description="Units.")
+    hidden: Size | None = Field(None, title="a positive integer", description="Units.")
     along: Name | list[Name] | None = Field(
         None, title="a dimension or a list of dimensions", description="The dimensions that it travels along."
     )
@@ -122,7 +123,7 @@ class TransformPage(_WithOptions):
     )  # fmt: skip
 
 
-Select = Literal["first", "last", "all"] | int | list[int]
+Select = Literal["first", "last", "all"] | Integer | list[Integer]
 At = Annotated[
     dict[Name, Select],
     Field(title="a mapping of dimension to first, last, all, an index or a list of indices"),
@@ -153,7 +154,7 @@ class OutputPage(Page):
 
     reads: list[str] = Field(min_length=1, title="a list of TRANSFORM or TRANSFORM.memory")
     at: At = Field(default_factory=dict, description="The cells that are read.")
-    classes: int | None = Field(None, ge=2, title="an integer of at least 2", description="Softmax over classes.")
+    classes: int | None = Field(None, ge=2, le=LARGEST, title="an integer of at least 2", description="Softmax over classes.")
     binary: Literal[True] | None = Field(None, title="true", description="One probability.")
     features: Size | None = Field(None, title="a positive integer", description="A linear read-out.")
     raw: Literal[True] | None = Field(None, title="true", description="The vectors themselves.")

@@ -15,6 +15,10 @@ from gridc.errors import SpecError, listed, nearest
 from gridc.language.grammar import Document
 from gridc.language.page import Path_
 from gridc.language.spec import Source
+from gridc.options import LARGEST
+
+TOO_LARGE = {"less_than_equal": "le", "greater_than_equal": "ge"}
+"""pydantic's names of a number outside of its bounds, and of the bound."""
 
 
 def fail(source: Source, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
@@ -25,7 +29,7 @@ def fail(source: Source, path: Path_, sentence: str, *, key: bool = False) -> No
         for place in ((path[:end],) if key or not whole else ((*path, "="), path)):
             if place in positions:
                 line, column, width = positions[place]
-                text = source.text.splitlines()[line - 1]
+                text = (source.text.splitlines() or [""])[line - 1]
                 raise SpecError(sentence, path=source.path, line=line, column=column, text=text, width=width)
     raise SpecError(sentence, path=source.path)
 
@@ -51,6 +55,9 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     if "[key]" in e["loc"]:
         fail(source, path, f"{thing(path[:-1])}: found the name {path[-1]!r}; expected letters, digits, _ and -", key=True)
     expected = _expected(path)
+    if any(one["type"] in TOO_LARGE and where == path and abs(one.get("ctx", {})[TOO_LARGE[one["type"]]]) == LARGEST
+           for where, _, one in told):  # fmt: skip
+        expected += f", up to {LARGEST:,}"
     words = re.findall(r"[\w-]+", expected)
     hint = nearest(value, words) if isinstance(value, str) else ""
     fail(source, path, f"{what}: found {shown(value)}; expected {expected}{hint}")

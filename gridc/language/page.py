@@ -23,7 +23,11 @@ LARGEST = 1 << 18
 DEEPEST = 64
 MOST = 2500  # keys and values, fifty times what most pages hold; with these limits any text is refused within 100 ms
 MANY = f"{MOST:,} keys and values; a spec is a page of YAML"
-FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
+FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""What moves a terminal's cursor, turns the direction of the text around it, or is no character: in no text of a spec."""
+BREAK = re.compile("[\t\n\r\u2028\u2029]")
+"""What no value may hold besides: each is one line, as names and messages are."""
 
 Path_ = tuple[str | int, ...]
 
@@ -56,50 +60,50 @@ def _decoded(raw: bytes, name: str) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SpecError(f"found bytes that are not UTF-8 text, at byte {error.start}; expected YAML", path=name) from None
+        line, column = _place(raw[: error.start].decode("utf-8", "replace"))
+        raise SpecError(f"found bytes that are not UTF-8 text, at byte {error.start}; expected YAML", path=name, line=line,
+                        column=column) from None  # fmt: skip
     odd = FORBIDDEN.search(text)
     if odd:
-        line = text.count("\n", 0, odd.start()) + 1
-        column = odd.start() - text.rfind("\n", 0, odd.start())
-        raise SpecError(f"found the control character {odd.group()!r}; expected YAML text", path=name, line=line, column=column)
+        line, column = _place(text[: odd.start()])
+        raise SpecError(f"found the control character {odd.group()!a}; expected YAML text", path=name, line=line,
+                        column=column)  # fmt: skip
     return text
+
+
+def _place(before: str) -> tuple[int, int]:
+    """The line and the column, from 1, of what follows this text."""
+    lines = f"{before}|".splitlines()
+    return len(lines), len(lines[-1])
 
 
 def parse(text: str, name: str) -> tuple[Any, Source]:
     """The page's values, and its source with the position of every key and item."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    lines = text.splitlines()
+    lines = text.splitlines() or [""]
 
     def error(sentence: str, mark: Any, width: int = 1) -> SpecError:
-        line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
-        place = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
-        return SpecError(sentence, path=name, line=place[0], column=place[1], text=line, width=width)
+        line, column = (mark.line, mark.column) if mark is not None else (0, 0)
+        if line >= len(lines):  # behind the last line: at its end
+            line, column = len(lines) - 1, len(lines[-1])
+        return SpecError(sentence, path=name, line=line + 1, column=column + 1, text=lines[line], width=width)
 
-    yaml = YAML(typ="rt", pure=True)
     for place, what in ((_too_deep(text), f"{DEEPEST} levels of nesting"), (_too_many(text), MANY)):
         if place is not None:
-            line = text.count("\n", 0, place)
-            column = place - text.rfind("\n", 0, place)
-            raise SpecError(f"found more than {what}", path=name, line=line + 1, column=column, text=lines[line])
+            line, column = _place(text[:place])
+            raise SpecError(f"found more than {what}", path=name, line=line, column=column, text=lines[line - 1])
+    yaml = YAML(typ="safe", pure=True)  # the values are made here, so that nothing but what a spec knows is ever made
     try:
         _scan(yaml, text, error)
-        loaded = YAML(typ="rt", pure=True).load(text)
-    except DuplicateKeyError as caught:
-        key = re.search(r'duplicate key "([^"]*)"', str(caught.problem))
-        word = key.group(1) if key else "a key"
-        raise error(f"found the key '{word}' twice; expected each key once", caught.problem_mark, len(word)) from None
+        root: Any = yaml.compose(text)
     except MarkedYAMLError as caught:
         problem = (caught.problem or caught.context or "it does not parse").replace("\n", " ")
         raise error(f"this is not YAML: {problem}", caught.problem_mark or caught.context_mark) from None
-    except SpecError:
-        raise
-    except (YAMLError, ValueError) as caught:
-        raise SpecError(f"this is not YAML: {str(caught).splitlines()[0]}", path=name) from None
-    positions: dict[Path_, tuple[int, int, int]] = {}
-    return _plain(loaded, (), positions), Source(text, name, positions)
+    except YAMLError as caught:
+        raise error(f"this is not YAML: {str(caught).splitlines()[0]}", None) from None
+    return _Values(yaml.constructor, error).page(root, text, name)
 
 
 def _too_deep(text: str) -> int | None:
@@ -145,30 +149,70 @@ def _scan(yaml: Any, text: str, error: Any) -> None:
             depth -= 1
 
 
-def _plain(value: Any, at: Path_, positions: dict[Path_, tuple[int, int, int]]) -> Any:
-    """ruamel's annotated values as plain ones; ``positions`` gets a place for every key (path) and value (path, '=')."""
-    noted: Any = value  # a mapping or list knows where its items stand
-    if isinstance(value, dict):
-        result: dict[Any, Any] = {}
-        for key, item in value.items():
-            _note(positions, (*at, key), noted.lc.key(key), len(str(key)))
-            width = len(str(item)) if not isinstance(item, dict | list) else 1
-            _note(positions, (*at, key, "="), noted.lc.value(key), width)
-            result[str(key) if isinstance(key, str) else key] = _plain(item, (*at, key), positions)
+TAGS = "tag:yaml.org,2002:"
+PLAIN = ("int", "float", "bool", "null")
+"""What a word that is not quoted may stand for besides itself; a date is text, since no key takes one."""
+
+
+class _Values:
+    """Nodes as plain values; ``positions`` gets a place for every key (its path) and value (the path and '=')."""
+
+    def __init__(self, constructor: Any, error: Any):
+        self.constructor, self.error = constructor, error
+        self.positions: dict[Path_, tuple[int, int, int]] = {}
+
+    def page(self, root: Any, text: str, name: str) -> tuple[Any, Source]:
+        self.positions[()] = (1, 1, 1)
+        value = None
+        if root is not None:
+            self._note((), root)
+            value = self._value(root, ())
+        return value, Source(text, name, self.positions)
+
+    def _note(self, path: Path_, node: Any) -> None:
+        place = self.error("", node.start_mark)
+        width = len(node.value) if isinstance(node.value, str) else 1
+        self.positions[path] = (place.line, place.column, width)
+
+    def _value(self, node: Any, at: Path_) -> Any:
+        from ruamel.yaml.nodes import MappingNode, SequenceNode
+
+        if isinstance(node, SequenceNode):
+            for i, item in enumerate(node.value):
+                self._note((*at, i), item)
+                self._note((*at, i, "="), item)
+            return [self._value(item, (*at, i)) for i, item in enumerate(node.value)]
+        if not isinstance(node, MappingNode):
+            return self._scalar(node)
+        result: dict[str | int, Any] = {}
+        for held, item in node.value:
+            key = self._key(held)
+            if key in result:
+                raise self.error(f"found the key '{key}' twice; expected each key once", held.start_mark, len(str(key)))
+            self._note((*at, key), held)
+            self._note((*at, key, "="), item)
+            result[key] = self._value(item, (*at, key))
         return result
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            width = len(str(item)) if not isinstance(item, dict | list) else 1
-            for path in ((*at, i), (*at, i, "=")):
-                _note(positions, path, noted.lc.item(i), width)
-        return [_plain(item, (*at, i), positions) for i, item in enumerate(value)]
-    if isinstance(value, bool) or value is None:
-        return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
 
+    def _key(self, node: Any) -> str | int:
+        if isinstance(node.value, list):
+            kind = "list" if node.id == "sequence" else "mapping"
+            raise self.error(f"found a {kind} as a key; expected a name", node.start_mark)
+        if node.tag == f"{TAGS}merge":
+            raise self.error("found the merge key '<<'; a spec repeats itself in full", node.start_mark, 2)
+        key = self._scalar(node)
+        if isinstance(key, str) or type(key) is int:
+            return key
+        found = f"{node.value}, which to YAML is no text," if node.value else "nothing"
+        raise self.error(f"found {found} as a key; expected a name", node.start_mark, len(node.value))
 
-def _note(positions: dict[Path_, tuple[int, int, int]], path: Path_, place: Any, width: int) -> None:
-    positions[path] = (place[0] + 1, place[1] + 1, width)
+    def _scalar(self, node: Any) -> Any:
+        odd = FORBIDDEN.search(node.value) or BREAK.search(node.value)
+        if odd:
+            raise self.error(f"found the control character {odd.group()!a} in a value; expected plain text", node.start_mark)
+        if str(node.tag).removeprefix(TAGS) in PLAIN:
+            try:
+                return self.constructor.construct_object(node)
+            except (ValueError, OverflowError):  # a number of more digits than Python reads is as good as a word
+                return node.value
+        return node.value

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from gridc.language import page as pages
 from gridc.language import shapes
 from gridc.language.ends import PortReading
 from gridc.language.spec import Dimension, GridSpec
 from gridc.language.transforms import TransformReading
 from gridc.tables.cells import gated
+
+MOST_BYTES = 2**63 - 1
+"""What an array's size, in bytes, is counted with."""
 
 
 def parse(text: str, name: str) -> GridSpec:
@@ -36,6 +41,7 @@ class _Reading(TransformReading, PortReading):
         spec = GridSpec(page.name, dimensions, transforms, priority, inputs, outputs, page.training, self.source)
         self.bound(spec)
         self.shared(spec)
+        self.storable(spec)
         return spec
 
     def distinct(self) -> None:
@@ -98,6 +104,18 @@ class _Reading(TransformReading, PortReading):
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
                           f"{_untied(theirs[2])}")  # fmt: skip
+
+    def storable(self, spec: GridSpec) -> None:
+        """No parameter may be larger than an array can be on any machine; one that this machine cannot hold is another matter."""
+        for name, shape in shapes.parameter_shapes(spec).items():
+            if 8 * math.prod(shape) > MOST_BYTES:
+                owner = name.partition(".")[0]
+                section = next(s for s in ("transforms", "inputs", "outputs") if owner in getattr(spec, s))
+                page = getattr(self.page, section)[owner]
+                keys = [key for key in ("hidden", "embed", "features", "vocabulary", "classes") if getattr(page, key, None)]
+                shown = " × ".join(f"{n:,}" for n in shape)
+                self.fail((section, owner, *keys[:1]), f"the weights '{name}' would be {shown} numbers, more than any array can "
+                          "hold", key=not keys)  # fmt: skip
 
 
 def _untied(sizes: tuple[object, ...]) -> str:

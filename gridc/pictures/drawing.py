@@ -132,6 +132,9 @@ def workers_scene(plan: Timing, workers: int = 4) -> Scene:
     if plan.work > MOST_BARS:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and a drawing of workers shows at most "
                          f"{MOST_BARS:,}; the page (html) and the trace show more")  # fmt: skip
+    if workers > MOST_LINES:
+        raise UsageError(f"there are {workers:,} workers, and a drawing of them shows at most {MOST_LINES:,}, a line each; the "
+                         "trace shows more")  # fmt: skip
     made, colour = simulate(plan, workers), colours(plan.spec)
     result = Scene(f"{plan.spec.name}: the steps of {workers} simulated workers")
     wide, high = 640.0, 26.0
@@ -157,6 +160,8 @@ def workers_scene(plan: Timing, workers: int = 4) -> Scene:
 
 MOST_BARS = 5_000
 """Steps beyond which the workers' bars would be hairs."""
+MOST_LINES = 1_000
+"""Workers beyond which their drawing would be as high as a house."""
 
 
 PICTURES: Mapping[str, Callable[[Timing], Scene]] = {

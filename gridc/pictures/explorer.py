@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def page(plan: Timing, workers: int = 4, model: Model | None = None) -> str:
     template = (Path(__file__).with_name("explorer.html")).read_text(encoding="utf-8")
     # Inside a script element only "</" and "<!--" could end the data early.
     text = json.dumps(data(plan, workers, model or Model()), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    head, tail = template.replace("@TITLE@", html.escape(plan.spec.name)).split("@DATA@")
-    return head + text + tail
+    parts = {"@TITLE@": html.escape(plan.spec.name), "@DATA@": text}
+    # In one pass, so that a name that reads like a place of the page is not taken for one.
+    return re.sub("|".join(parts), lambda found: parts[found.group()], template)
 
 
 def data(plan: Timing, workers: int, model: Model) -> dict[str, Any]:

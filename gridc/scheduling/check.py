@@ -53,7 +53,7 @@ def _large_enough(spec: GridSpec) -> tuple[int, ...]:
     """Sizes at which every offset takes part, as far as there is room."""
     reach = [abs(o) for t in spec.transforms.values() for r in t.reads for o in (*r.offset, *t.wrap)]
     turns = [len(d.cycle) for t in spec.transforms.values() for d in t.direction]
-    largest = max(2, *reach, *turns, 0) + 1
+    largest = min(max(2, *reach, *turns, 0) + 1, MOST)
     while largest > 2 and largest ** len(spec.dimensions) > MOST:
         largest -= 1
     return tuple(min(d.size, largest) if isinstance(d.size, int) else largest for d in spec.dimensions)

@@ -306,7 +306,7 @@ CELLS: dict[str, Cell] = {
              uses_hidden=True, bias={"g": -2.0}),
         Cell("leaky-lstm", _gates("u", "f", "λ", "o", "c"), _leaky_lstm, "m' = f∘(λ∘m_1 + (1-λ)∘m_2) + u∘c;  h' = o∘tanh(m')",
              "Leifert et al. 2016, section 4", memory=True, dimensions=(2, 2), forget_gates=_gates("f")),
-        Cell("memory", _gates(), None, "p = softmax(h·A(facts));  h' = hW + Σ p·C(facts)",
+        Cell("memory", _gates(), None, "p = softmax(h·A(facts));  h' = hW + b + Σ p·C(facts)",
              "Sukhbaatar et al. 2015, section 2", uses_hidden=True, options=(ATTENDS, EMBEDDINGS), update=_attention,
              weights=_embedding, reads="itself", flops=lambda u: 2 * u.hidden**2),
         Cell("pass", _gates(), None, "h' = z", "hands a vector on unchanged", update=_handed_on, weights=lambda u: {},

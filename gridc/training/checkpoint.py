@@ -97,15 +97,25 @@ class Folder:
                     raise
                 spare[-1].unlink()
 
-    def latest(self, report: Callable[[str], None] = lambda line: None) -> Model | None:
+    def latest(
+        self, report: Callable[[str], None] = lambda line: None, check: Callable[[Model], object] = lambda model: None
+    ) -> Model | None:
         """Read the newest checkpoint that is whole, or None where there is none at all.
 
-        A damaged one is reported and passed over; DataError where no other is left.
+        One that is damaged, no checkpoint, or that ``check`` raises DataError for is reported and passed over; DataError
+        where no other is left.
         """
         trouble_: DataError | None = None
         for path in self.checkpoints():
             try:
-                return load(path)
+                model = load(path)
+                if model.kind != "checkpoint":
+                    raise DataError(f"{path} is a model, not a checkpoint: there is no training in it to resume.")
+                try:
+                    check(model)
+                except DataError as error:
+                    raise DataError(f"{path}: {error}.") from None
+                return model
             except DataError as error:
                 trouble_ = trouble_ or error
                 report(f"{error} Going on from the checkpoint before it.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gridc.errors import ResourceError
+from gridc.errors import DataError, ResourceError
 from gridc.files import write_atomically
 
 Figures = Mapping[str, Mapping[str, float]]
@@ -65,6 +66,20 @@ class Record:
 
 def _figures(one: Mapping[str, float]) -> str:
     return " ".join(f"{FIGURES[k]} {v:.4f}" for k, v in one.items() if k != "loss")
+
+
+def read_record(value: Any) -> Record:
+    """Read a record as ``to_json`` wrote it, out of a file; DataError where it is none."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # By way of JSON, in whose strict mode a mapping may stand for a record, and nothing else for anything else.
+        return TypeAdapter(Record).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        why = f"its '{key}' is not what a training leaves" if key else "it is no mapping"
+        raise DataError(f"The training record cannot be read: {why}.") from None
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,10 @@ from gridc.training.state import (
     State,
     Trainable,
     compile_seconds,
+    differences,
     from_model,
     load_parameters,
+    saved_state,
     spec_text,
     to_model,
 )
@@ -67,11 +69,13 @@ class Run:
         folder = cast(Folder, self.folder)
         state = State(settings)
         if resume:
-            model = folder.latest(shown.say)
+            model = folder.latest(shown.say, saved_state)
             if model is None:
                 shown.say(f"There is no checkpoint in {folder.path} yet: training starts from the beginning.")
             else:
                 state = from_model(model, self.grid, self.optimizer, self.meters, settings)
+                if told := differences(model, self.grid):
+                    shown.say(told)
         else:
             if not overwrite:
                 folder.refuse_if_taken()

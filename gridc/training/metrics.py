@@ -16,7 +16,7 @@ from gridc.arrays.axes import Axes
 from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled
-from gridc.errors import DataError, UsageError, listed, nearest
+from gridc.errors import DataError, UsageError, listed, nearest, printable
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec, Output
@@ -165,10 +165,11 @@ class Confusion:
     counts: Array
 
     def __str__(self) -> str:
-        width = max(len(label) for label in (*self.labels, str(self.counts.max())))
-        head = " ".join(f"{label:>{width}}" for label in self.labels)
+        labels = [printable(label) for label in self.labels]
+        width = max(len(label) for label in (*labels, str(self.counts.max())))
+        head = " ".join(f"{label:>{width}}" for label in labels)
         rows = (f"{label:>{width}} {' '.join(f'{n:>{width}}' for n in row)}"
-                for label, row in zip(self.labels, self.counts.tolist(), strict=True))  # fmt: skip
+                for label, row in zip(labels, self.counts.tolist(), strict=True))  # fmt: skip
         return "\n".join([f"{self.output}: true (rows) against predicted (columns)", f"{'':>{width}} {head}", *rows])
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gridc.errors import DataError, listed
+from gridc.errors import DataError, listed, printable
 from gridc.model_file import Array, Model
 from gridc.training.history import Record
 from gridc.training.metrics import Meter, Predictor
@@ -92,11 +94,29 @@ def to_model(
         "best": None if state.best is None else asdict(state.best),
         "meters": {name: meter.state() for name, meter in meters.items()},
         "random_state": getattr(grid, "random_state", None),
+        "built": built(grid),
     }
     return Model(dict(grid.parameters), spec_text(grid.spec), grid.spec.digest, record, vocabularies, arrays, "checkpoint")
 
 
-_NUMBERS = ("step", "samples", "epoch", "seconds", "waited", "evaluated", "saved")
+def built(grid: Trainable) -> dict[str, str]:
+    """Tell what decides, besides settings and parameters, how a grid's numbers are rounded."""
+    backend = getattr(getattr(grid, "backend", None), "name", None)
+    found = {"lowering": getattr(grid, "lowering", None), "backend": backend, "dtype": getattr(grid, "dtype", None)}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def differences(model: Model, grid: Trainable) -> str:
+    """Tell what is built otherwise than when the checkpoint was made, as a sentence; nothing where all is the same."""
+    held: Any = model.record.get("built")
+    now = built(grid)
+    before = cast("dict[str, Any]", held) if isinstance(held, dict) else {}  # the first checkpoints did not say
+    told = [f"{name} {shown(before[name])}, now {now[name]!r}" for name in now if before.get(name, now[name]) != now[name]]
+    if not told:
+        return ""
+    return (f"The training was begun with {listed(told, 'and')}: it goes on, but not to the weights of an unbroken one, to the "
+            "last bit.")  # fmt: skip
+
 
 
 def from_model(
@@ -114,17 +134,73 @@ def from_model(
     if changed:
         told = (f"'{name}' was {before.get(name)!r} and is now {settings[name]!r}" for name in changed)
         raise DataError(f"The training cannot be resumed with other settings: {listed(told, 'and')}.")
-    load_parameters(grid.parameters, model.parameters)
+    best = _within(model.arrays, "best/")
+    _comparable(grid.parameters, model.parameters)
+    if best:
+        _comparable(grid.parameters, best)
+    state = saved_state(model, settings)
+    if set(model.record["meters"]) != set(meters):
+        raise DataError(f"The checkpoint has the sums of {listed(model.record['meters'], 'and') or 'nothing'}, expected those of "
+                        f"{listed(meters, 'and')}.")  # fmt: skip
     optimizer.load(grid.parameters, _within(model.arrays, "optimizer/"))
+    if model.record["random_state"] is not None:
+        try:
+            grid.random_state = model.record["random_state"]  # type: ignore[attr-defined]  # the grid had one when it was saved
+        except (TypeError, ValueError, KeyError, OverflowError):
+            raise DataError("The state of the checkpoint's random numbers is none of NumPy's generator.") from None
+    load_parameters(grid.parameters, model.parameters)
     for name, meter in meters.items():
         meter.restore(model.record["meters"][name])
-    if model.record["random_state"] is not None:
-        grid.random_state = model.record["random_state"]  # type: ignore[attr-defined]  # the grid had one when it was saved
-    state = State(settings, **model.record["state"])
-    state.records = [Record(**record) for record in model.record["records"]]
-    state.best = None if model.record["best"] is None else Record(**model.record["best"])
-    state.best_parameters = _within(model.arrays, "best/")
+    state.best_parameters = best
     return state
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Numbers(_Strict):
+    step: int = Field(ge=0)
+    samples: int = Field(ge=0)
+    epoch: float = Field(ge=0)
+    seconds: float = Field(ge=0)
+    waited: int = Field(ge=0)
+    evaluated: float = Field(ge=0)
+    saved: float = Field(ge=0)
+
+
+_NUMBERS = tuple(_Numbers.model_fields)
+
+
+class _Sums(_Strict):
+    count: float
+    right: float
+    loss: float
+    sums: list[list[float]]
+
+
+class _Saved(_Strict):
+    """What ``to_model`` writes into a checkpoint's record."""
+
+    settings: dict[str, Any]
+    state: _Numbers
+    records: list[Record]
+    best: Record | None
+    meters: dict[str, _Sums]
+    random_state: dict[str, Any] | None
+
+
+def saved_state(model: Model, settings: Mapping[str, Any] | None = None) -> State:
+    """Read what a checkpoint's record says of the training; DataError where it is not what ``to_model`` writes."""
+    try:
+        # By way of JSON, in whose strict mode a mapping may stand for a record, and nothing else for anything else.
+        held = _Saved.model_validate_json(json.dumps(model.record), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, missing = ".".join(map(str, first["loc"])), first["type"] == "missing"
+        found = "missing" if missing else printable(repr(first["input"]))[:60]
+        raise DataError(f"The checkpoint's '{key}' is {found}, which no training leaves") from None
+    return State(held.settings if settings is None else settings, **held.state.model_dump(), records=held.records, best=held.best)
 
 
 def check_spec(model: Model, spec: GridSpec) -> None:
@@ -145,6 +221,12 @@ def check_spec(model: Model, spec: GridSpec) -> None:
 
 def load_parameters(parameters: Mapping[str, Array], saved: Mapping[str, Array]) -> None:
     """Copy saved parameters into a grid's, in place; DataError where names or shapes differ."""
+    _comparable(parameters, saved)
+    for name, array in parameters.items():
+        np.copyto(array, saved[name], casting="same_kind")
+
+
+def _comparable(parameters: Mapping[str, Array], saved: Mapping[str, Array]) -> None:
     for name in sorted({*parameters, *saved}):
         if name not in saved or name not in parameters:
             holder, lacker = ("grid", "file") if name in parameters else ("file", "grid")
@@ -152,8 +234,11 @@ def load_parameters(parameters: Mapping[str, Array], saved: Mapping[str, Array])
         if parameters[name].shape != saved[name].shape:
             raise DataError(f"The saved parameter '{name}' has the shape {list(saved[name].shape)}, "
                             f"expected {list(parameters[name].shape)}.")  # fmt: skip
-    for name, array in parameters.items():
-        np.copyto(array, saved[name], casting="same_kind")
+
+
+def shown(value: object) -> str:
+    """Something out of a file, short enough for a message."""
+    return printable(repr(value))[:60]
 
 
 def _within(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
