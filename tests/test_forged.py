@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as encoded
 
-from gridc import cli, model_file
+from gridc import cli, files, model_file
 from gridc.errors import DataError
-from gridc.language.reader import read
 from gridc.model_file import KEY, Model, load, save
+from gridc.scheduling.check import read
 from gridc.training.checkpoint import Folder
 from gridc.training.fit import fit
 from small_grid import SmallGrid
@@ -40,7 +40,7 @@ def forge(path: Path, change: dict[str, Any], model: Model, tensors: dict[str, A
     manifest = {name: value for name, value in (manifest | change).items() if value is not GONE}
     arrays = {f"parameters/{n}": a for n, a in (tensors or held.parameters).items()}
     arrays |= {f"arrays/{n}": a for n, a in held.arrays.items()}
-    digest = model_file._sha256(model_file._canonical(manifest), arrays)
+    digest = files.sha256_of(model_file._canonical(manifest), arrays)
     path.write_bytes(encoded(arrays, {KEY: json.dumps({"sha256": digest} | manifest, ensure_ascii=False)}))
     return path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gridc.errors import SpecError
-from gridc.language.reader import read
+from gridc.scheduling.check import read
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
 PIECES = (

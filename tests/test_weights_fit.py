@@ -10,7 +10,7 @@ import pytest
 
 from gridc import cli, parameters, resources
 from gridc.errors import ResourceError
-from gridc.language.reader import read
+from gridc.scheduling.check import read
 
 SPEC = """
 name: wide

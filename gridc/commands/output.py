@@ -79,7 +79,8 @@ def sizes_of(given: Sequence[str]) -> dict[str, int]:
         for part in filter(None, re.split(r"[,\s]+", word)):
             name, equals, number = part.partition("=")
             if not equals or not re.fullmatch("[0-9]{1,10}", number) or not 1 <= int(number) <= LARGEST:
-                raise UsageError(f"--size: found '{part}'; expected SYMBOL=NUMBER, such as T=50, up to {LARGEST:,}.")
+                limit = f", up to {LARGEST:,}" * bool(re.fullmatch("[0-9]{10,}", number))
+                raise UsageError(f"--size: found '{part}'; expected SYMBOL=NUMBER, such as T=50{limit}.")
             sizes[name] = int(number)
     return sizes
 
