@@ -42,6 +42,15 @@ def test_parity_options():
     assert len(held) == 10
 
 
+def test_no_long_string_of_parity_is_both_trained_on_and_held_out():
+    train, held = make("parity", {"bits": 22, "samples": 50_000})
+    both = np.concatenate([train.inputs["bits"], held.inputs["bits"]])
+    assert both.shape == (50_000, 22)
+    assert len(np.unique(both, axis=0)) == 50_000  # 50,000 independent draws would hold about 300 pairs
+    every, _ = make("parity", {"bits": 21, "samples": 10**7}, held_out=0.0)
+    assert len(every) == 1 << 21
+
+
 def test_parity_fits_a_vector_a_sequence_and_ids():
     data, _ = make("parity", {"bits": 6})
     assert for_spec(data, spec_of(6, label="classes: 2")).inputs["x"].shape == (51, 6)

@@ -19,6 +19,8 @@ from gridc.options import Option, checked
 Values = Mapping[str, Any]
 ENUMERATED = 20
 """Up to this many bits, parity's examples are all the strings there are."""
+LABELLED = 62
+"""Up to this many bits, a string is a number of NumPy's; two equal longer ones are not to be expected."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,11 @@ def make(
 
 def _parity(rng: np.random.Generator, o: Values) -> Dataset:
     bits: int = o["bits"]
-    if bits <= ENUMERATED:
-        ones = ((np.arange(1 << bits, dtype=np.int64)[:, None] >> np.arange(bits)) & 1).astype(np.int8)
+    if bits <= LABELLED:
+        # Each string once, so that none is both trained on and held out.
+        every = 1 << bits
+        numbers = np.arange(every) if bits <= ENUMERATED else rng.choice(every, min(o["samples"], every), replace=False)
+        ones = ((numbers[:, None] >> np.arange(bits)) & 1).astype(np.int8)
     else:
         ones = rng.integers(0, 2, (o["samples"], bits), dtype=np.int8)
     odd: Array = ones.sum(axis=1, dtype=np.int64) % 2
@@ -187,7 +192,7 @@ TASKS: Mapping[str, Task] = {
               _samples(100_000)),
              _parity,
              "Whether a string of bits has an odd sum: bits [n, bits] to parity [n].  All strings up to "
-             "20 bits, 'samples' of them beyond.",
+             "20 bits, 'samples' different ones beyond.",
              lambda o: {"features": o["bits"]}),
         Task("digits", (Option("patch", "int", 1, "pixels on a side of what one cell reads", low=1, high=8),),
              _digits,
