@@ -52,8 +52,11 @@ def _parity(rng: np.random.Generator, o: Values) -> Dataset:
     bits: int = o["bits"]
     if bits <= LABELLED:
         # Each string once, so that none is both trained on and held out.
-        every = 1 << bits
-        numbers = np.arange(every) if bits <= ENUMERATED else rng.choice(every, min(o["samples"], every), replace=False)
+        numbers: Array
+        if bits <= ENUMERATED:
+            numbers = np.arange(1 << bits)
+        else:
+            numbers = cast(Array, rng.choice(1 << bits, min(o["samples"], 1 << bits), replace=False))
         ones = ((numbers[:, None] >> np.arange(bits)) & 1).astype(np.int8)
     else:
         ones = rng.integers(0, 2, (o["samples"], bits), dtype=np.int8)
