@@ -24,6 +24,8 @@ class SpecError(GridcError, ValueError):
     def __init__(
         self, sentence: str, *, path: str = "<spec>", line: int = 0, column: int = 0, text: str = "", width: int = 1
     ):
+        # YAML and Python do not agree on every character that ends a line: the caret stays on the text that is shown.
+        column = min(column, len(text) + 1) if text else column
         self.sentence, self.path, self.line, self.column, self.text, self.width = (
             sentence, path, line, column, text, max(1, width))  # fmt: skip
         super().__init__(self._render())
