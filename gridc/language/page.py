@@ -29,7 +29,7 @@ Path_ = tuple[str | int, ...]
 
 
 def fetch(where: str | os.PathLike[str]) -> tuple[str, str]:
-    """The text of a spec and the name to call it by; ``where`` is a file's path or the YAML itself."""
+    """Fetch the text of a spec and the name to call it by; ``where`` is a file's path or the YAML itself."""
     if isinstance(where, str) and ("\n" in where or re.search(r":\s|[{}]|:$", where)):
         return checked(where, "<spec>"), "<spec>"
     path = Path(where)
@@ -46,7 +46,7 @@ def fetch(where: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def checked(text: str, name: str) -> str:
-    """Text that was given as such, refused as a file's would be."""
+    """Give back text that was given as such, refused as a file's would be."""
     return _decoded(text.encode("utf-8", "surrogatepass"), name)
 
 
@@ -66,7 +66,7 @@ def _decoded(raw: bytes, name: str) -> str:
 
 
 def parse(text: str, name: str) -> tuple[Any, Source]:
-    """The page's values, and its source with the position of every key and item."""
+    """Parse the page: its values, and its source with the position of every key and item."""
     from ruamel.yaml import YAML
     from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -103,7 +103,7 @@ def parse(text: str, name: str) -> tuple[Any, Source]:
 
 
 def _too_deep(text: str) -> int | None:
-    """Where brackets nest too deep, seen before the scanner, whose time grows with the square of their depth."""
+    """Find where brackets nest too deep, seen before the scanner, whose time grows with the square of their depth."""
     depth = 0
     for found in re.finditer(r"[\[{\]}]", text):
         depth = depth + 1 if found.group() in "[{" else max(0, depth - 1)
@@ -113,8 +113,8 @@ def _too_deep(text: str) -> int | None:
 
 
 def _too_many(text: str) -> int | None:
-    """Where there are too many separators, of which no page has more than keys and values: also seen before the scanner, which
-    takes 50 µs for each."""
+    """Find where there are too many separators, of which no page has more than keys and values: also seen before the scanner,
+    which takes 50 µs for each."""
     separators = re.finditer(r"""#[^\n]*|"[^"\n]*"|'[^'\n]*'|(,|:\s|-\s)""", text)
     return next((found.start() for found in itertools.islice((m for m in separators if m.group(1)), MOST, None)), None)
 
@@ -146,7 +146,7 @@ def _scan(yaml: Any, text: str, error: Any) -> None:
 
 
 def _plain(value: Any, at: Path_, positions: dict[Path_, tuple[int, int, int]]) -> Any:
-    """ruamel's annotated values as plain ones; ``positions`` gets a place for every key (path) and value (path, '=')."""
+    """Make plain values of ruamel's annotated ones; ``positions`` gets a place for every key (path) and value (path, '=')."""
     noted: Any = value  # a mapping or list knows where its items stand
     if isinstance(value, dict):
         result: dict[Any, Any] = {}
