@@ -51,7 +51,7 @@ def compile(
 
 
 def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal["auto", "plain", "fused"] = "auto") -> Grid:
-    """The grid in a model file, compiled for this machine.
+    """Load the grid in a model file, compiled for this machine.
 
     Raises DataError where the file is damaged, is no model, or comes from a newer gridc."""
     from gridc import model_file

@@ -91,7 +91,7 @@ class Grid:
     # -- functions ----------------------------------------------------------------------------------------------------
 
     def predict(self, inputs: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
-        """Every output: ``[batch, *axes, …]``, probabilities for classes and binary outputs, 0 past an example's end.
+        """Compute every output: ``[batch, *axes, …]``, probabilities for classes and binary outputs, 0 past an example's end.
 
         ``inputs`` maps names to arrays ``[batch, *over, features]`` or ids ``[batch, *over]``; ``lengths`` maps a symbol to one
         length for each example.  Raises DataError."""
@@ -109,12 +109,12 @@ class Grid:
         return dict(zip(self.spec.outputs, joined, strict=True))
 
     def loss(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
-        """The sum of the outputs' losses, each a mean over examples and positions.  Raises DataError."""
+        """Compute the sum of the outputs' losses, each a mean over examples and positions.  Raises DataError."""
         call = fitting.check(self.spec, inputs, lengths, self.dtype)
         return float(self._run("loss", call, self._targets(targets, call, None))[0])
 
     def gradients(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
-        """The gradient of the loss for every parameter, in the parameter's shape.  Raises DataError.
+        """Compute the gradient of the loss for every parameter, in the parameter's shape.  Raises DataError.
 
         With dropout or zoneout it is that of the loss under masks drawn for this call."""
         return self.loss_and_gradients(inputs, targets, lengths)[1]
@@ -122,7 +122,7 @@ class Grid:
     def loss_and_gradients(
         self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None
     ) -> tuple[float, dict[str, Array], dict[str, Array]]:
-        """The loss, the gradients, and the outputs of the same sweep.
+        """Compute the loss, the gradients, and the outputs of the same sweep.
 
         ``weights`` maps an output to what its loss counts: a number, or one for each position of its target.  With dropout or
         zoneout every call draws new masks, which all three are computed under; ``random_state`` says which come next."""
@@ -144,7 +144,7 @@ class Grid:
         self._masks.bit_generator.state = state
 
     def _drawn(self, call: Call) -> list[Array]:
-        """The masks of one training step, in the order of the training graph's."""
+        """Draw the masks of one training step, in the order of the training graph's."""
         if not noise.noisy(self.spec):
             return []
         batch, *sizes = (int(n) for n in call.extent)
@@ -164,7 +164,7 @@ class Grid:
         return fit(self, (inputs, targets, lengths), **options)
 
     def training_step(self, optimizer: str | Optimizer = "adam", clip: float | None = None, **options: Any) -> TrainingStep:
-        """A function ``step(inputs, targets, lengths=None) -> loss`` that updates every parameter once per call.
+        """Make a function ``step(inputs, targets, lengths=None) -> loss`` that updates every parameter once per call.
 
         ``optimizer`` is a row of ``gridc.training.optimizers`` and the options are its own (``learning_rate=1e-3``)."""
         from gridc.training.optimizers import Optimizer
@@ -178,14 +178,14 @@ class Grid:
         return TrainingStep(self, optimizer)
 
     def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
-        """For each output its accuracy (classes, binary) or R² (features, raw) over existing positions."""
+        """Give for each output its accuracy (classes, binary) or R² (features, raw) over existing positions."""
         from gridc.data.fitting import for_spec, from_arrays
         from gridc.training.metrics import score
 
         return score(self, for_spec(from_arrays(self.spec, inputs, targets, lengths), self.spec))
 
     def stream(self, along: str | None = None) -> Stream:
-        """A function that runs this grid piece by piece along a dimension (``gridc.stream``); UsageError where it cannot."""
+        """Make a function that runs this grid piece by piece along a dimension (``gridc.stream``); UsageError where it cannot."""
         from gridc.stream import Stream
 
         return Stream(self, along)
@@ -198,7 +198,7 @@ class Grid:
             dict(self.parameters), self.spec.source.text, self.spec.digest, record or {}, self.vocabularies))
 
     def summary(self, batch: int = 1, **sizes: int) -> Summary:
-        """Parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
+        """Count parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
         from gridc.insight.summary import summarise
 
         return summarise(self.spec, self.dtype, self.lowering, self.backend.name, batch, sizes, dict(self.compile_seconds),
@@ -228,7 +228,7 @@ class Grid:
     # -- compiling ----------------------------------------------------------------------------------------------------
 
     def _lowered(self, training: bool, call: Call | None = None) -> Symbols:
-        """The graph that this grid's own functions run: sizes and lengths are inputs of it, and for ``training`` the masks.
+        """Build the graph that this grid's own functions run: sizes and lengths are inputs of it, and for ``training`` the masks.
 
         For a backend whose shapes are static every input has those of the call."""
         inputs = {}
@@ -266,14 +266,14 @@ class Grid:
         return {}
 
     def _function(self, name: str) -> Callable[..., list[Array]]:
-        """A compiled function by name, made at its first use; it serves every size."""
+        """Give a compiled function by name, made at its first use; it serves every size."""
         if name not in self._functions:
             with self._timed(name):
                 self._functions[name] = self._compiled(name, self._training_symbols if name == "gradients" else self._symbols)
         return self._functions[name]
 
     def _static_function(self, name: str, call: Call, indices: list[Array]) -> Callable[..., list[Array]]:
-        """The same for a backend whose shapes are static: one for every size of a call."""
+        """Do the same for a backend whose shapes are static: one for every size of a call."""
         key = (name, *(array.shape for array in (*call.inputs.values(), call.lengths, *indices)))
         if key not in self._functions:
             with self._timed(f"{name} for {' × '.join(map(str, call.extent))}"):
@@ -312,7 +312,7 @@ class Grid:
                 return [np.asarray(result) for result in function(*given)]
 
     def _check_sizes(self, name: str, call: Call) -> None:
-        """Raises ResourceError where a call would store more than the machine has left, DataError where a wrapped grid of these
+        """Raise ResourceError where a call would store more than the machine has left, DataError where a wrapped grid of these
         sizes, unlike the one that the spec was checked at, has steps that wait for each other."""
         like = (name, call.extent.tobytes(), call.lengths.tobytes())
         if like == self._last:  # the arrays of that call are there to be used again
@@ -348,7 +348,7 @@ class Grid:
         self._fitted[name], self._last = needed, like
 
     def _index_arrays(self, call: Call) -> list[Array]:
-        """What the graph would work out from the sizes, for backends that cannot."""
+        """Work out what the graph would from the sizes, for backends that cannot."""
         result: list[Array] = []
         for variable in self._symbols.indices:
             op = variable.owner.op

@@ -46,18 +46,18 @@ class Case:
             tied="[time]" if self.untied else "all", alone="none" if self.untied else "all")  # fmt: skip
 
     def read(self) -> GridSpec:
-        """The case as a spec."""
+        """Read the case as a spec."""
         return read(self.spec)
 
     def data(self) -> tuple[Array, Array]:
-        """An input and targets, always the same."""
+        """Draw an input and targets, always the same."""
         random = np.random.default_rng(0)
         over = {"depth": (), "plane": self.sizes}.get(self.kind, self.sizes[: max(1, len(self.sizes) - 1)])
         x = random.normal(size=(self.batch, *over, FEATURES)).astype(np.float32)
         return x, random.integers(0, CLASSES, self.batch)
 
     def grid(self, **options: Any) -> Grid:
-        """The case compiled."""
+        """Compile the case."""
         return compile(self.read(), **options)
 
 
@@ -122,7 +122,7 @@ class Contestant:
 
 
 def gridc(case: Case, name: str = "gridc", **options: Any) -> Contestant:
-    """gridc itself, or with options one of its other ways: PyTensor's Scan is its plain lowering."""
+    """Make gridc itself a contestant, or with options one of its other ways: PyTensor's Scan is its plain lowering."""
     grid = case.grid(**options)
     x, y = case.data()
     inputs, targets = {"x": x}, {"y": y}
@@ -136,7 +136,7 @@ def gridc(case: Case, name: str = "gridc", **options: Any) -> Contestant:
 
 
 def program(case: Case, chosen: int | None = 0) -> Program:
-    """What the sweep executes over the whole batch in the order numbered ``chosen``: 0 is by wavefronts of cells."""
+    """Plan what the sweep executes over the whole batch in the order numbered ``chosen``: 0 is by wavefronts of cells."""
     spec = case.read()
     sizes = spec.sizes(dict.fromkeys(spec.symbols, case.sizes[0]))
     found = None if chosen is None else list(order.orders(build(spec, sizes)))[chosen]
@@ -158,7 +158,7 @@ class Products:
 
 
 def products(of: Program) -> Products:
-    """The products that a program makes; the gradients of joined inputs are not asked for."""
+    """List the shapes of the products that a program makes; the gradients of joined inputs are not asked for."""
     forward: list[tuple[int, int, int]] = []
     backward: list[tuple[int, int, int]] = []
     weights: list[tuple[int, int, int]] = []
@@ -178,7 +178,7 @@ def products(of: Program) -> Products:
 
 
 def limit(case: Case) -> Contestant:
-    """The products at the wavefronts' shapes and nothing else, by NumPy's BLAS."""
+    """Make a contestant of the products at the wavefronts' shapes and nothing else, by NumPy's BLAS."""
     shapes = products(program(case))
     random = np.random.default_rng(0)
     rows = max(shape[0] for shape in (*shapes.forward, *shapes.backward))
@@ -207,6 +207,6 @@ def limit(case: Case) -> Contestant:
 
 
 def stored_bytes(case: Case, grid: Grid) -> int:
-    """What a training step keeps, counted on paper."""
+    """Count on paper the bytes that a training step keeps."""
     sizes = dict.fromkeys(grid.spec.symbols, case.sizes[0])
     return grid.summary(batch=case.batch, **sizes).training_bytes

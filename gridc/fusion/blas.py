@@ -45,7 +45,7 @@ class Library:
 
 @functools.cache
 def library() -> Library:
-    """The BLAS in use, found once in a process."""
+    """Give the BLAS in use, found once in a process."""
     for find in (_numpy_symbols, _scipy_symbols):
         try:
             origin, gemm, handle = find()
@@ -57,7 +57,7 @@ def library() -> Library:
 
 
 def gemm_address(dtype: Any) -> int:
-    """Address of the Fortran ``gemm`` of this type; its integers may be passed as pointers to 64-bit ones."""
+    """Give the address of the Fortran ``gemm`` of this type; its integers may be passed as pointers to 64-bit ones."""
     return library().gemm[np.dtype(dtype).name]
 
 
@@ -94,7 +94,7 @@ def _scipy_symbols() -> tuple[str, dict[str, int], ctypes.CDLL]:
 
 
 def _multiplies(address: int, dtype: str) -> bool:
-    """Whether this is a gemm: ``C = 2 op(A) op(B) + 3 C`` for small matrices of distinct sizes, every pair of transposes."""
+    """Tell whether this is a gemm: ``C = 2 op(A) op(B) + 3 C`` for small matrices of distinct sizes, every pair of transposes."""
     gemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(address)
     m, n, k = 3, 4, 5
     random = np.random.default_rng(0)
@@ -139,7 +139,7 @@ def _thread_control(handle: ctypes.CDLL) -> tuple[Callable[[int], Any], Callable
 
 
 def default_threads() -> int:
-    """The threads of the pool, now or as they were before it was held to one."""
+    """Count the threads of the pool, now or as they were before it was held to one."""
     with _lock:
         return _before if _depth else library().get_threads()
 

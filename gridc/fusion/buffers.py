@@ -36,7 +36,7 @@ _lock = Lock()
 
 
 def fresh(shape: int | tuple[int, ...], dtype: Any) -> Array:
-    """A new array that nobody has written to."""
+    """Make a new array that nobody has written to."""
     array = np.empty(shape, dtype)
     _poison(array)
     return array
@@ -44,7 +44,7 @@ def fresh(shape: int | tuple[int, ...], dtype: Any) -> Array:
 
 @contextmanager
 def lent(size: int, dtype: Any) -> Generator[Array]:
-    """A vector to work with for a while, an earlier one where one fits that nobody holds."""
+    """Lend a vector to work with for a while, an earlier one where one fits that nobody holds."""
     with _lock:
         fits = [k for k, kept in enumerate(_idle) if _fits(kept, size) and kept.dtype == dtype]
         free = [k for k in fits if sys.getrefcount(_idle[k]) <= UNHELD]
@@ -59,7 +59,7 @@ def lent(size: int, dtype: Any) -> Generator[Array]:
 
 
 def again(made: dict[Any, tuple[Array, int]], purpose: Hashable, shape: tuple[int, ...], dtype: str) -> Array:
-    """An array to give away: in the place of the last one ``made`` for this purpose, where nobody holds that any more."""
+    """Make an array to give away: in the place of the last one ``made`` for this purpose, where nobody holds that any more."""
     size = math.prod(shape)
     kept = made.pop(purpose, None)  # from now on no other thread finds it
     if kept is not None and kept[0].dtype == dtype and _fits(kept[0], size) and sys.getrefcount(kept[0]) <= UNHELD:
@@ -82,7 +82,7 @@ def _poison(array: Array) -> None:
 
 
 def _check_guards(whole: Array, size: int) -> None:
-    """Raises where something wrote outside of the numbers that were handed out."""
+    """Raise where something wrote outside of the numbers that were handed out."""
     if POISONED:
         numbers = whole.view(f"u{whole.itemsize}")
         odd = np.flatnonzero(numbers != POISON[whole.itemsize])

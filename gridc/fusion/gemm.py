@@ -24,7 +24,7 @@ from gridc.fusion.native import copy, intrinsic, invoke, peek, pointer, poke
 
 
 def _vector_bytes() -> int:
-    """The widest vector register of this machine."""
+    """Give the bytes of this machine's widest vector register."""
     features = llvm.get_host_cpu_features()
     return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
 
@@ -43,23 +43,23 @@ ALIGNMENT = 64
 
 
 def panel(dtype: Any) -> int:
-    """Columns of a panel: two vectors."""
+    """Count the columns of a panel: two vectors."""
     return 2 * BYTES // np.dtype(dtype).itemsize
 
 
 def room(rows: int, columns: int, dtype: Any) -> int:
-    """Numbers of a packed matrix."""
+    """Count the numbers of a packed matrix."""
     return -(-columns // panel(dtype)) * rows * panel(dtype)
 
 
 def panel_room(dtype: Any) -> int:
-    """Numbers of the panel that ``accumulate`` packs, and what it takes to start at a line of the cache."""
+    """Count the numbers of the panel that ``accumulate`` packs, and what it takes to start at a line of the cache."""
     return room(DEPTH, panel(dtype), dtype) + ALIGNMENT // np.dtype(dtype).itemsize
 
 
 @intrinsic(prefer_literal=True)
 def _tile(typing, like, rows, k, a, row, column, b, c, ldc, beta, low, high):  # type: ignore[no-untyped-def]
-    """``C[:, low:high] = A B + beta C`` for ``rows`` rows and one panel, whose first column ``c`` is; addresses and numbers.
+    """Set ``C[:, low:high] = A B + beta C`` for ``rows`` rows and one panel, whose first column ``c`` is; addresses and numbers.
 
     ``A[r, i]`` is the number ``r * row + i * column`` from ``a``."""
 
@@ -128,7 +128,7 @@ def _tile(typing, like, rows, k, a, row, column, b, c, ldc, beta, low, high):  #
 
 @intrinsic
 def _transpose(typing, like, source, stride, target):  # type: ignore[no-untyped-def]
-    """Turns as many rows (``stride`` numbers apart) of one vector each into columns, the rows of a panel at ``target``.
+    """Turn as many rows (``stride`` numbers apart) of one vector each into columns, the rows of a panel at ``target``.
 
     Rows whose numbers differ in one bit exchange halves, quarters, …: no number goes through memory on its own."""
 
@@ -159,8 +159,8 @@ def _transpose(typing, like, source, stride, target):  # type: ignore[no-untyped
 
 @functools.cache
 def panel_product(dtype: str) -> Any:
-    """What multiplies with one panel, tile below tile: compiled once and called by address, since the tiles are long to compile
-    and several functions need them.  Kept for the life of the process, as its address is."""
+    """Give what multiplies with one panel, tile below tile: compiled once and called by address, since the tiles are long to
+    compile and several functions need them.  Kept for the life of the process, as its address is."""
     return _built(np.dtype(dtype).type, np.dtype(dtype).itemsize)
 
 
@@ -185,8 +185,8 @@ def _built(F, size) -> Any:  # type: ignore[no-untyped-def]
 
 @numba.njit(error_model="numpy")
 def multiply(unit, function, m, k, low, high, a, lda, packed, depth, c, ldc, beta):  # type: ignore[no-untyped-def]
-    """``C = A B[:k, low:high] + beta C``: ``A`` is ``m × k``; ``packed`` is where B's first row lies in its first panel, whose
-    panels are of ``depth`` rows; ``c`` is where the column ``low`` goes."""
+    """Set ``C = A B[:k, low:high] + beta C``: ``A`` is ``m × k``; ``packed`` is where B's first row lies in its first panel,
+    whose panels are of ``depth`` rows; ``c`` is where the column ``low`` goes."""
     size = unit.itemsize
     width = 2 * BYTES // size
     for p in range(low // width, (high + width - 1) // width):
@@ -196,7 +196,7 @@ def multiply(unit, function, m, k, low, high, a, lda, packed, depth, c, ldc, bet
 
 @numba.njit(error_model="numpy")
 def accumulate(unit, function, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room):  # type: ignore[no-untyped-def]
-    """``C[:, low:high] = A^T B[:, low:high] + beta C``, ``A`` ``rows × m``; some rows at a time, which are packed in ``room``."""
+    """Set ``C[:, low:high] = A^T B[:, low:high] + beta C``, ``A`` ``rows × m``; some rows at a time, packed in ``room``."""
     size = unit.itemsize
     width = 2 * BYTES // size
     for first in range(0, rows, DEPTH):
@@ -223,13 +223,13 @@ def _pack_panel(unit, source, rows, stride, used, to):  # type: ignore[no-untype
 
 @register_jitable
 def group(rows: int) -> int:
-    """How many panels of so many rows are packed at a time where each is used once: what stays in the cache until then."""
+    """Choose how many panels of so many rows are packed at a time where each is used once: what stays in the cache until then."""
     return max(1, GROUP // max(1, rows * 2 * BYTES))
 
 
 @numba.njit(error_model="numpy")
 def pack(unit, w, rows, columns, transposed, packed, start, stop):  # type: ignore[no-untyped-def]
-    """Lays the panels ``start:stop`` of a row-major matrix at ``w`` at ``packed``; ``transposed``, it lies there
+    """Lay the panels ``start:stop`` of a row-major matrix at ``w`` at ``packed``; ``transposed``, it lies there
     ``columns × rows``."""
     size, zero = unit.itemsize, unit.dtype.type(0)
     lanes = BYTES // size
@@ -256,7 +256,7 @@ def pack(unit, w, rows, columns, transposed, packed, start, stop):  # type: igno
 
 @functools.cache
 def panel_pack(dtype: str) -> Any:
-    """``pack`` without ``unit``, which is long to compile, too; kept as ``panel_product`` is."""
+    """Give ``pack`` without ``unit``, which is long to compile, too; kept as ``panel_product`` is."""
     return _built_pack(np.dtype(dtype).type)
 
 
@@ -270,8 +270,8 @@ def _built_pack(F) -> Any:  # type: ignore[no-untyped-def]
 
 @numba.njit(error_model="numpy")
 def multiply_once(unit, function, packer, m, k, skip, low, high, a, lda, w, rows, columns, transposed, c, ldc, beta, room):  # type: ignore[no-untyped-def]
-    """``C = A B[skip:skip + k, low:high] + beta C``: ``B``, ``rows × columns``, is what ``pack`` makes of ``w``, some panels at
-    a time in ``room``."""
+    """Set ``C = A B[skip:skip + k, low:high] + beta C``: ``B``, ``rows × columns``, is what ``pack`` makes of ``w``, some panels
+    at a time in ``room``."""
     size = unit.itemsize
     width = 2 * BYTES // size
     last, many = (high + width - 1) // width, group(rows)

@@ -52,6 +52,7 @@ class Kept(caching.FunctionCache):
         self._cache_file = Entries(path, name, self._impl.locator.get_source_stamp())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Read an entry, unless it is damaged: then it is as if it were not there."""
         try:
             return super().load_overload(sig, target_context)
         except Exception:  # whatever unpickling garbage raises
@@ -59,6 +60,7 @@ class Kept(caching.FunctionCache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        """Write an entry, or say once why it cannot be kept."""
         try:
             super().save_overload(sig, data)
         except Exception as error:  # of the disk, or of an index that cannot be read

@@ -33,7 +33,7 @@ _lock = Lock()
 
 @contextmanager
 def cached() -> Generator[None]:
-    """Functions that are decorated inside keep their machine code in the cache folder."""
+    """Have functions that are decorated inside keep their machine code in the cache folder."""
     with _lock:
         config: Any = numba.config
         before = config.CACHE_DIR
@@ -47,14 +47,14 @@ def cached() -> Generator[None]:
 
 @functools.cache
 def _digest(text: str) -> str:
-    """Names what is built from this text and the functions of ``gridc.fusion.native`` and ``gemm``."""
+    """Name what is built from this text and the functions of ``gridc.fusion.native`` and ``gemm``."""
     sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (native, gemm)]
     return hashlib.sha256("".join([*sources, text]).encode()).hexdigest()
 
 
 @functools.cache
 def load(cell: str, options: cells.Options, dimensions: int, dtype: str) -> tuple[Any, Any]:
-    """The forward and the adjoint kernel of a cell, from the disk cache where they are in it.
+    """Give the forward and the adjoint kernel of a cell, from the disk cache where they are in it.
 
     They are kept for the life of the process, as their addresses are."""
     text = source(cell, options, dimensions, dtype)
@@ -80,7 +80,7 @@ def _module(text: str, title: str) -> ModuleType:
 
 
 def source(cell: str, options: cells.Options, dimensions: int, dtype: str) -> str:
-    """The text of the module with the two kernels of a cell: ``forward`` and ``adjoint``."""
+    """Write the text of the module with the two kernels of a cell: ``forward`` and ``adjoint``."""
     traced = tracer.trace(cell, options, dimensions)
     title = f'"""{cell} along {dimensions}, {options}, {dtype}: written from its rule in gridc.tables.cells."""'
     head = [title, "import numba", "import numpy as np", "from gridc.fusion.native import OPTIONS, SIGNATURE, peek, poke, word"]
@@ -105,7 +105,7 @@ class _Body:
         self.before.append(f"{name} = {text}")
 
     def stream(self, name: str, text: str, once: bool = False) -> tuple[str, str]:
-        """A pointer to numbers that no other stream touches: the texts that read and write (``%s``) a column of it."""
+        """Make a pointer to numbers that no other stream touches, and the texts that read and write (``%s``) a column of it."""
         (self.before if once else self.row).append(f"{name} = {text}")
         stream, self.streams = self.streams, self.streams + 1
         return f"peek(F, {name}, j, {stream})", f"poke(F, {name}, j, %s, {stream})"
@@ -126,7 +126,7 @@ class _Body:
 
 
 def _entering(body: _Body, known: dict[Any, str], leaves: dict[str, Any]) -> None:
-    """Rows of the own state where what enters along each dimension is found."""
+    """Give the rows of the own state where what enters along each dimension is found."""
     hidden, memories = int("h" in leaves), body.traced.memories
     if hidden or memories:
         body.once("rows", f"word(t, {ROWS})")
@@ -162,7 +162,7 @@ def _forward(traced: tracer.Trace, dtype: str) -> list[str]:
 
 
 def _adjoint(traced: tracer.Trace, dtype: str) -> list[str]:
-    """Gradients of the slots over the slots, of what entered added to ``dh`` and ``dm``, of bias and peepholes summed."""
+    """Write gradients of the slots over the slots, of what entered added to ``dh`` and ``dm``, of bias and peepholes summed."""
     body, known, zero = _Body("adjoint", traced, dtype), dict[Any, str](), "F(0.0)"
     gradients, n = traced.gradients, traced.memories
     leaves = _leaves(*gradients.values())

@@ -33,7 +33,7 @@ PATIENCE = 1000
 
 @functools.cache
 def compiled() -> tuple[Any, Any, Any, Any]:
-    """``forward``, ``backward``, ``weights`` and ``follow``, built at their first call and kept in the cache folder."""
+    """Give ``forward``, ``backward``, ``weights`` and ``follow``, built at their first call and kept in the cache folder."""
     with kernels.cached():
         build = numba.njit(nogil=True, cache=True, error_model="numpy")
         return build(forward), build(backward), build(weights), build(follow)
@@ -41,7 +41,7 @@ def compiled() -> tuple[Any, Any, Any, Any]:
 
 @functools.cache
 def products(dtype: str) -> tuple[int, int, int]:
-    """The addresses of BLAS's product, of that with one packed panel, and of what packs panels."""
+    """Give the addresses of BLAS's product, of that with one packed panel, and of what packs panels."""
     with kernels.cached():
         return blas.gemm_address(dtype), panel_product(dtype).address, panel_pack(dtype).address
 
@@ -54,7 +54,7 @@ def _add(unit: Array, target: int, source: int, count: int) -> None:
 
 @numba.njit(error_model="numpy")
 def _gather(unit: Array, block: Array, z: int, inputs: int, first: int, end: int) -> None:
-    """Copies the rows of one block into ``Z``."""
+    """Copy the rows of one block into ``Z``."""
     size, width, source, index = unit.itemsize, block[WIDTH], block[SOURCE], block[INDEX]
     for r in range(first, end):
         row, target = word(index, r), z + (r * inputs + block[COLUMN]) * size
@@ -67,7 +67,7 @@ def _gather(unit: Array, block: Array, z: int, inputs: int, first: int, end: int
 
 @numba.njit(error_model="numpy")
 def _neighbours(block: Array, first: int, end: int) -> bool:
-    """Whether the rows that one block reads lie one after the other."""
+    """Tell whether the rows that one block reads lie one after the other."""
     start = word(block[INDEX], first)
     if start < 0:
         return False
@@ -79,7 +79,7 @@ def _neighbours(block: Array, first: int, end: int) -> bool:
 
 @numba.njit(error_model="numpy")
 def _add_state(unit: Array, record: Array, h: int, m: int, target: int, source: int) -> None:
-    """Adds a row of hidden vectors, and of memories where there are any, to another."""
+    """Add a row of hidden vectors, and of memories where there are any, to another."""
     n = record[HIDDEN]
     _add(unit, record[h] + target * n * unit.itemsize, record[h] + source * n * unit.itemsize, n)
     if record[m]:
@@ -88,7 +88,7 @@ def _add_state(unit: Array, record: Array, h: int, m: int, target: int, source: 
 
 @numba.njit(error_model="numpy")
 def _panels(unit: Array, packer: int, record: Array, weight: int, transposed: int) -> int:
-    """Where one of the weights, or its transposed, lies packed; packs it unless it already is."""
+    """Give where one of the weights, or its transposed, lies packed; pack it unless it already is."""
     rows, columns = record[INPUTS], record[COLUMNS]
     if transposed:
         rows, columns = columns, rows
@@ -106,7 +106,7 @@ def _panels(unit: Array, packer: int, record: Array, weight: int, transposed: in
 def forward(
     steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, packer: int, forgets: int
 ) -> None:
-    """The steps in order.
+    """Run the steps in order.
 
     Where it ``forgets``, what lies side by side is read where it is instead of copied into ``Z``, and weights that are used one
     after the other have ``Z`` and ``G`` in one place, which stays in the cache."""
@@ -151,7 +151,7 @@ def forward(
 def backward(
     steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, packer: int, progress: int
 ) -> None:
-    """The adjoint of each step, the last first; at ``progress``, an address, it says which cells are done."""
+    """Run the adjoint of each step, the last first; at ``progress``, an address, it says which cells are done."""
     size, dz = unit.itemsize, unit.ctypes.data
     for number in range(steps.shape[0] - 1, -1, -1):
         step = steps[number]
@@ -194,7 +194,7 @@ def backward(
 
 
 def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> None:
-    """The weights' gradients, ``part`` of so many parts of them: what rows read times their gradients, summed over lanes.
+    """Add up the weights' gradients, ``part`` of so many parts of them: what rows read times their gradients, summed over lanes.
 
     ``records[lane]`` are a lane's; where there are fewer weights than parts, a part is some of their columns."""
     size = unit.itemsize
@@ -229,7 +229,7 @@ def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> N
 
 
 def follow(records: Array, chunks: Array, unit: Array, panel: int, progress: int) -> None:
-    """The weights' gradients of one lane, chunk by chunk behind ``backward``, which runs in another thread."""
+    """Make the weights' gradients of one lane, chunk by chunk behind ``backward``, which runs in another thread."""
     size = unit.itemsize
     room = unit.ctypes.data
     for chunk in range(chunks.shape[0]):

@@ -30,7 +30,7 @@ _STREAMS = 64
 
 
 def _stream_metadata(builder: ir.IRBuilder, instruction: ir.Instruction, stream: int) -> None:
-    """This access never overlaps one of another stream (LLVM's scoped aliasing)."""
+    """Mark an access that never overlaps one of another stream (LLVM's scoped aliasing)."""
     if 0 <= stream < _STREAMS:
         module = builder.module
         domain = module.add_metadata([ir.MetaDataString(module, "gridc")])
@@ -41,7 +41,7 @@ def _stream_metadata(builder: ir.IRBuilder, instruction: ir.Instruction, stream:
 
 @intrinsic(prefer_literal=True)
 def peek(typing, like, address, index, stream):  # type: ignore[no-untyped-def]
-    """Number ``index`` of the array of ``like.dtype`` at this address."""
+    """Read number ``index`` of the array of ``like.dtype`` at this address."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         pointer = builder.inttoptr(arguments[1], context.get_data_type(like.dtype).as_pointer())
@@ -54,7 +54,7 @@ def peek(typing, like, address, index, stream):  # type: ignore[no-untyped-def]
 
 @intrinsic(prefer_literal=True)
 def poke(typing, like, address, index, value, stream):  # type: ignore[no-untyped-def]
-    """Writes it."""
+    """Write ``value`` as number ``index`` of the array of ``like.dtype`` at this address."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         pointer = builder.inttoptr(arguments[1], context.get_data_type(like.dtype).as_pointer())
@@ -67,7 +67,7 @@ def poke(typing, like, address, index, value, stream):  # type: ignore[no-untype
 
 @intrinsic
 def word(typing, address, index):  # type: ignore[no-untyped-def]
-    """The 64-bit integer number ``index`` at this address."""
+    """Read the 64-bit integer number ``index`` at this address."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.load(builder.gep(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), [arguments[1]]))
@@ -77,7 +77,7 @@ def word(typing, address, index):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def copy(typing, target, source, size):  # type: ignore[no-untyped-def]
-    """Copies so many bytes."""
+    """Copy so many bytes."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         pointers = [builder.inttoptr(a, ir.IntType(8).as_pointer()) for a in arguments[:2]]
@@ -89,7 +89,7 @@ def copy(typing, target, source, size):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def keep_word(typing, address, index, value):  # type: ignore[no-untyped-def]
-    """Writes it."""
+    """Write ``value`` as the 64-bit integer number ``index`` at this address."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         builder.store(arguments[2], builder.gep(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), [arguments[1]]))
@@ -100,7 +100,7 @@ def keep_word(typing, address, index, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def publish(typing, address, value):  # type: ignore[no-untyped-def]
-    """Writes a word for another thread, which then sees all that was written before it."""
+    """Write a word for another thread, which then sees all that was written before it."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), "release", 8)
@@ -111,7 +111,7 @@ def publish(typing, address, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def observe(typing, address):  # type: ignore[no-untyped-def]
-    """The word at this address as another thread published it."""
+    """Read the word at this address as another thread published it."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.load_atomic(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), "acquire", 8)
@@ -121,7 +121,7 @@ def observe(typing, address):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def give_way(typing):  # type: ignore[no-untyped-def]
-    """Lets another thread run, where the system can be asked to."""
+    """Let another thread run, where the system can be asked to."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         if hasattr(os, "sched_yield"):
@@ -134,7 +134,7 @@ def give_way(typing):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def pointer(typing, address):  # type: ignore[no-untyped-def]
-    """The address as ``numba.carray`` takes it."""
+    """Give the address as ``numba.carray`` takes it."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
@@ -144,7 +144,7 @@ def pointer(typing, address):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def invoke(typing, function, arguments):  # type: ignore[no-untyped-def]
-    """Calls what lies at an address with a tuple of words."""
+    """Call what lies at an address with a tuple of words."""
 
     def code(context, builder, signature, given):  # type: ignore[no-untyped-def]
         values = cgutils.unpack_tuple(builder, given[1])
@@ -157,7 +157,7 @@ def invoke(typing, function, arguments):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def gemm(typing, like, function, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):  # type: ignore[no-untyped-def]
-    """``C = op(A) op(B) + beta C`` of row-major matrices by a Fortran gemm's address; ``ta``, ``tb`` 1 where transposed."""
+    """Set ``C = op(A) op(B) + beta C`` of row-major matrices by a Fortran gemm's address; ``ta``, ``tb`` 1 where transposed."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         function, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc = arguments[1:]
@@ -183,7 +183,7 @@ def _alloca(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 @numba.njit(**OPTIONS)
 def tanh_float32(x):  # type: ignore[no-untyped-def]
-    """A quotient of polynomials, which vectorises; error below 3e-7.
+    """Give tanh as a quotient of polynomials, which vectorises; error below 3e-7.
 
     Beyond its reach it is exactly 1, so that ``1 - t * t`` is 0 and large memories do not magnify what is left."""
     F = np.float32
@@ -208,7 +208,9 @@ def tanh_float32(x):  # type: ignore[no-untyped-def]
 
 @numba.njit(**OPTIONS)
 def tanh_float64(x):  # type: ignore[no-untyped-def]
-    """``e / (e + 2)``, ``e = exp(2 |x|) - 1 = 2^k (exp(r) - 1) + 2^k - 1``, ``|r| <= log(2) / 2``: vectorises; error 1e-15."""
+    """Give tanh as ``e / (e + 2)``, which vectorises; error 1e-15.
+
+    ``e = exp(2 |x|) - 1 = 2^k (exp(r) - 1) + 2^k - 1``, where ``|r| <= log(2) / 2``."""
     shift = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the nearest integer in the lowest bits
     y = 2.0 * (-x if x < 0.0 else x)
     y = 40.0 if y > 40.0 else y

@@ -43,7 +43,7 @@ class Inputs:
     dtype: np.dtype[Any]
 
     def parameters(self, of: Mapping[Role, Array] | None = None) -> Parameters:
-        """The weights by transform, or of other arrays by role."""
+        """Give the weights by transform, or of other arrays by role."""
         arrays = self.by_role if of is None else of
 
         def each(letter: str) -> list[Array | None]:
@@ -59,7 +59,7 @@ class Inputs:
                 for lane in self.plan.lanes]  # fmt: skip
 
     def rows(self, lane: Lane, array: Array) -> Array:
-        """A lane's part of an array ``[batch × places, …]``: a view."""
+        """Give a lane's part of an array ``[batch × places, …]``: a view."""
         each = len(array) // self.plan.batch
         return array[lane.examples.start * each : lane.examples.stop * each]
 
@@ -111,7 +111,7 @@ def backward(
 
 
 def _taps(inputs: Inputs) -> list[Array]:
-    """Room for what every read of every output finds."""
+    """Make room for what every read of every output finds."""
     spec = inputs.plan.spec
     taps: list[Array] = []
     hidden = [spec.transforms[tap.transform].hidden for output in spec.outputs.values() for tap in output.reads]
@@ -125,14 +125,14 @@ def _taps(inputs: Inputs) -> list[Array]:
 
 
 def _parts(inputs: Inputs, tape: Array, slopes: Array, packed: Array) -> Iterator[tuple[Lane, Array, Array, Array]]:
-    """Every lane with its part of the tape, of the slopes and of the room for packed weights."""
+    """Give every lane with its part of the tape, of the slopes and of the room for packed weights."""
     for lane, (kept, more, room) in zip(inputs.plan.lanes, inputs.rooms, strict=True):
         yield lane, tape[:kept], slopes[:more], packed[:room]
         tape, slopes, packed = tape[kept:], slopes[more:], packed[room:]
 
 
 def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
-    """Those that a segment uses."""
+    """Give those that a segment uses."""
     letters = (parameters.w, parameters.b, parameters.p)
     return Parameters(*([None if a is None else a[of] for a, of in zip(each, weights, strict=True)] for each in letters))
 
@@ -159,7 +159,7 @@ class _Run:
             self.give(segment, space, taps)
 
     def workspace(self, segment: Segment) -> Workspace:
-        """The segment's arrays in this lane's memory, joined inputs among them."""
+        """Make the segment's arrays in this lane's memory, joined inputs among them."""
         program = segment.program
         tape, slopes = program.sizes
         space = Workspace(program, self.inputs.dtype, self.room[:tape], self.slopes[:slopes], self.packed)
@@ -168,7 +168,7 @@ class _Run:
         return space
 
     def joins(self) -> Iterator[tuple[int, int, Role]]:
-        """Of every joined input: transform, number, role."""
+        """Give of every joined input: transform, number, role."""
         spec = self.inputs.plan.spec
         for i, name in enumerate(spec.transforms):
             for j, x in enumerate(spec.joined(name)):
@@ -195,7 +195,7 @@ class _Run:
                     np.add(self.inputs.rows(self.lane, entry)[entrance.places], shift, out=state[entrance.rows])
 
     def lives_on(self, s: int, hidden: list[Array], memories: list[Array | None]) -> Iterator[tuple[Array, Array]]:
-        """The rows among a segment's arrays that come from earlier ones, and where they are kept."""
+        """Give the rows among a segment's arrays that come from earlier ones, and where they are kept."""
         for own, states, kept in zip(self.lane.segments[s].program.transforms, zip(hidden, memories, strict=True), self.kept[s],
                                      strict=False):  # fmt: skip
             for state, rows in zip(states, kept, strict=True):
@@ -213,7 +213,7 @@ class _Run:
                 into[tap.places] = state[tap.rows]
 
     def tapped(self, taps: Sequence[Array], tap: Tap, hidden: int) -> Array:
-        """One read of the outputs for this lane's examples, ``[places, hidden]``: a view."""
+        """Give one read of the outputs for this lane's examples, ``[places, hidden]``: a view."""
         return taps[tap.number][self.lane.examples].reshape(-1, hidden)
 
 
@@ -224,7 +224,7 @@ def _state(tap: Tap, hidden: Sequence[Array], memories: Sequence[Array | None]) 
 
 
 def _kept(lane: Lane, tape: Array) -> tuple[list[States], Array]:
-    """The states on which each segment lives, none where there is one segment, and the workspace, as views of the tape."""
+    """Give the states on which each segment lives, none where there is one segment, and the workspace, as views of the tape."""
     if lane.whole:
         return [[]], tape
     used = 0

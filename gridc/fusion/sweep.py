@@ -29,7 +29,7 @@ SHARED = 10_000_000
 
 
 def forward(lanes: Sequence[Workspace], parameters: Parameters, forgets: bool = False) -> None:
-    """Fills ``h``, ``m`` and, unless it ``forgets``, what the adjoint needs (``z``, ``g``) of every lane."""
+    """Fill ``h``, ``m`` and, unless it ``forgets``, what the adjoint needs (``z``, ``g``) of every lane."""
     _check(lanes, parameters)
     together([functools.partial(_run_forward, lane, parameters, forgets) for lane in lanes])
 
@@ -37,7 +37,7 @@ def forward(lanes: Sequence[Workspace], parameters: Parameters, forgets: bool = 
 def backward(
     lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None, threads: int | None = None
 ) -> Parameters:
-    """The parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites.
+    """Make the parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites.
 
     So many threads as are given make the weights' gradients, otherwise as many as pay.  For one lane the second follows
     the first, whose rows it can use as soon as they are done."""
@@ -64,7 +64,7 @@ def backward(
 
 
 def _followed(lane: Workspace, tables: Tables, back: Callable[[Array], None], room: Array) -> None:
-    """One lane backward, and the weights' gradients behind it in another thread."""
+    """Run one lane backward, and the weights' gradients behind it in another thread."""
     progress = np.full(1, len(lane.program.steps), np.int64)
     followers: list[Future[None]] = []
     with blas.single_threaded():
@@ -78,12 +78,12 @@ def _followed(lane: Workspace, tables: Tables, back: Callable[[Array], None], ro
 
 
 def _threads(lanes: Sequence[Workspace]) -> int:
-    """How many threads make the weights' gradients: those of the lanes, and two where the work outweighs their meeting."""
+    """Choose how many threads make the weights' gradients: those of the lanes, and two where the work outweighs their meeting."""
     return max(len(lanes), 2 if sum(lane.places.products for lane in lanes) >= SHARED and blas.default_threads() > 1 else 1)
 
 
 def _fresh(arrays: list[Array | None], lane: int) -> list[Array | None]:
-    """Zeros to add to: the first lane's are the arrays themselves."""
+    """Make zeros to add to: the first lane's are the arrays themselves."""
     if lane:
         return [None if a is None else np.zeros_like(a) for a in arrays]
     for array in arrays:
@@ -93,7 +93,7 @@ def _fresh(arrays: list[Array | None], lane: int) -> list[Array | None]:
 
 
 def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) -> None:
-    """Builds, or takes from the disk cache, all that running cells of these kinds (name, options, dimensions) needs."""
+    """Build, or take from the disk cache, all that running cells of these kinds (name, options, dimensions) needs."""
     dtype = np.dtype(dtype)
     for cell, options, dimensions in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name)
@@ -107,7 +107,7 @@ def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) ->
 
 @functools.cache
 def _kind(dtype: np.dtype[Any]) -> tuple[Array, int, int, int]:
-    """What tells compiled code the type, and where its products are."""
+    """Give what tells compiled code the type, and where its products are."""
     return np.empty(0, dtype), *machine.products(dtype.name)
 
 
@@ -123,7 +123,7 @@ def _run_backward(lane: Workspace, tables: Tables, progress: Array | None = None
 
 
 def _run_weights(tables: Sequence[Tables], room: Array, part: int, parts: int) -> None:
-    """One part of the weights' gradients of all lanes."""
+    """Make one part of the weights' gradients of all lanes."""
     records = np.stack([each.records for each in tables])
     machine.compiled()[2](records, room, _kind(room.dtype)[2], part, parts)
 

@@ -12,7 +12,7 @@ from gridc.fusion import blas
 
 @functools.cache
 def workers() -> ThreadPoolExecutor:
-    """One pool for all that gridc does, made at its first use."""
+    """Give the one pool for all that gridc does, made at its first use."""
     return ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="gridc")
 
 
@@ -21,7 +21,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def together(tasks: Sequence[Callable[[], None]]) -> None:
-    """Runs the first task here and the others in threads, with one BLAS thread each where there are several.
+    """Run the first task here and the others in threads, with one BLAS thread each where there are several.
 
     None of them still runs when this returns or raises, Ctrl-C included."""
     if len(tasks) == 1:
@@ -40,7 +40,7 @@ def together(tasks: Sequence[Callable[[], None]]) -> None:
 
 
 def wait_for(futures: Sequence[Future[None]]) -> None:
-    """Waits until all have ended; what interrupts it is raised then: they work on memory that whoever waits takes away."""
+    """Wait until all have ended; what interrupts it is raised then: they work on memory that whoever waits takes away."""
     interruption: BaseException | None = None
     for future in futures:
         while not future.done():

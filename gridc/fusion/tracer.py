@@ -26,6 +26,7 @@ class Expression:
 
     @property
     def inputs(self) -> tuple[Expression, ...]:
+        """The arguments that are expressions: those of a node without its constants, names and numbers."""
         return tuple(a for a in self.arguments if isinstance(a, Expression))
 
     def __add__(self, other: Expression | float) -> Expression:
@@ -57,18 +58,22 @@ class Graph:
         self.nodes: dict[tuple[object, ...], Expression] = {}
 
     def node(self, operation: str, *arguments: object) -> Expression:
+        """Give the node of an operation on these arguments: the one that is there already, or a new one."""
         key = (operation, *(a.index if isinstance(a, Expression) else ("constant", a) for a in arguments))
         if key not in self.nodes:
             self.nodes[key] = Expression(self, operation, arguments, len(self.nodes))
         return self.nodes[key]
 
     def leaf(self, name: str) -> Expression:
+        """Give the leaf of this name, which stands for what is given: ``a_0``, ``h``, ``dm``."""
         return self.node("leaf", name)
 
     def constant(self, value: float) -> Expression:
+        """Give the node of a number."""
         return self.node("constant", float(value))
 
     def binary(self, operation: str, left: Expression | float, right: Expression | float) -> Expression:
+        """Give ``left operation right`` (``+``, ``-`` or ``*``), without operations on 0 and 1 that change nothing."""
         x, y = (a if isinstance(a, Expression) else self.constant(a) for a in (left, right))
         known = [a.arguments[0] if a.operation == "constant" else None for a in (x, y)]
         if operation == "*":
@@ -83,12 +88,15 @@ class Graph:
         return self.node(operation, x, y)
 
     def tanh(self, a: Expression) -> Expression:
+        """Give the hyperbolic tangent of a node."""
         return self.node("tanh", a)
 
     def sigmoid(self, a: Expression) -> Expression:
+        """Give the logistic function of a node."""
         return self.node("sigmoid", a)
 
     def relu(self, a: Expression) -> Expression:
+        """Give a node where it is positive, and 0 elsewhere."""
         return self.node("relu", a)
 
 
@@ -111,7 +119,7 @@ class Trace:
 
 @functools.cache
 def trace(cell: str, options: Options, dimensions: int) -> Trace:
-    """The rule of a row of ``CELLS`` travelling along so many dimensions, and its adjoint."""
+    """Trace the rule of a row of ``CELLS`` travelling along so many dimensions, and its adjoint."""
     row, graph = CELLS[cell], Graph()
     if row.rule is None:
         raise ValueError(f"the cell `{cell}` has no pointwise rule")
@@ -130,7 +138,7 @@ def trace(cell: str, options: Options, dimensions: int) -> Trace:
 
 
 def reachable(outputs: Sequence[Expression], stop: Callable[[Expression], bool] = lambda node: False) -> list[Expression]:
-    """What the outputs are made of, arguments before what uses them, not looking behind nodes where ``stop`` holds."""
+    """List what the outputs are made of, arguments before what uses them, not looking behind nodes where ``stop`` holds."""
     found: dict[Expression, None] = {}
 
     def visit(node: Expression) -> None:
@@ -161,7 +169,7 @@ def _slots(gates: Sequence[Expression], outputs: Sequence[Expression]) -> tuple[
 
 
 def _gradients(graph: Graph, seeds: Mapping[Expression, Expression]) -> dict[str, Expression]:
-    """Reverse mode: from the gradients of the outputs to those of the leaves."""
+    """Go in reverse from the gradients of the outputs to those of the leaves."""
     total: dict[Expression, Expression] = dict(seeds)
 
     def add(node: Expression, value: Expression) -> None:
@@ -195,7 +203,7 @@ class Writer:
         self.lines: list[str] = []
 
     def write(self, *outputs: Expression) -> list[str]:
-        """The names of these expressions' values, after the assignments that compute them."""
+        """Write the assignments that compute these expressions, and give the names of their values."""
         for node in reachable(outputs, lambda node: node in self.known or node in self.names):
             if node not in self.names:
                 self.names[node] = f"v{node.index}" if node.operation != "constant" else f"F({node.arguments[0]!r})"

@@ -51,7 +51,7 @@ _known: WeakKeyDictionary[Program, dict[np.dtype[Any], Places]] = WeakKeyDiction
 
 
 def places(program: Program, dtype: Any) -> Places:
-    """Where everything lies, made at the first call."""
+    """Work out where everything lies, at the first call."""
     key = np.dtype(dtype)
     known = _known.setdefault(program, {})
     if key not in known:
@@ -60,7 +60,7 @@ def places(program: Program, dtype: Any) -> Places:
 
 
 def address(array: Array | None) -> int:
-    """Of the first number; 0 for None."""
+    """Give the address of the first number; 0 for None."""
     if array is None:
         return 0
     try:
@@ -71,7 +71,7 @@ def address(array: Array | None) -> int:
 
 
 def aligned(numbers: Array) -> Array:
-    """What is left of a vector from the first line of the cache on."""
+    """Give what is left of a vector from the first line of the cache on."""
     return numbers[-address(numbers) % gemm.ALIGNMENT // numbers.itemsize :]
 
 
@@ -82,7 +82,7 @@ class Addresses:
         self.owners: list[Any] = []
 
     def of(self, array: Array | None) -> int:
-        """As ``address``."""
+        """Give the address of the first number, 0 for None, and hold the array."""
         self.owners.append(array)
         return address(array)
 
@@ -100,7 +100,7 @@ class Tables:
 
 
 def _packed(program: Program, dtype: np.dtype[Any]) -> list[int]:
-    """Per transform the numbers of its packed weights, forward or backward; 0 where too few rows use each."""
+    """Count per transform the numbers of its packed weights, forward or backward; 0 where too few rows use each."""
     found: list[int] = []
     for t, own in enumerate(program.transforms):
         pays = own.gates and own.rows >= ENOUGH_ROWS * (len(own.weight_ends) - 1)
@@ -186,10 +186,12 @@ class Parameters:
     p: list[Array | None]
 
     def empty(self) -> Parameters:
+        """Make arrays of the same shapes and dtypes, with nothing written to them."""
         arrays = (self.w, self.b, self.p)
         return Parameters(*([None if a is None else fresh(a.shape, a.dtype) for a in each] for each in arrays))
 
     def add(self, other: Parameters) -> None:
+        """Add another's arrays, those of the same transforms, to these in place."""
         for mine, theirs in zip((*self.w, *self.b, *self.p), (*other.w, *other.b, *other.p), strict=True):
             if mine is not None and theirs is not None:
                 np.add(mine, theirs, out=mine)
@@ -219,6 +221,7 @@ class Workspace:
 
     @functools.cached_property
     def slopes(self) -> Array:
+        """Gradients of states, zero at first, and after them ``scratch``: one vector of ``places.slopes`` numbers."""
         return np.zeros(self.places.slopes, self.dtype) if self._slopes is None else self._slopes
 
     @functools.cached_property
@@ -245,34 +248,40 @@ class Workspace:
 
     @functools.cached_property
     def h(self) -> list[Array]:
+        """Hidden vectors, per transform ``[rows and boundary rows, hidden]``: views of the tape."""
         return self._views(self.tape, 0)
 
     @functools.cached_property
     def m(self) -> list[Array | None]:
+        """Memories, shaped as ``h`` is; None for a transform that has none."""
         return self._kept(self._views(self.tape, 1))
 
     @functools.cached_property
     def z(self) -> list[Array]:
+        """What each row read, side by side, per transform ``[rows, columns read]``: views of the tape."""
         return self._views(self.tape, 2)
 
     @functools.cached_property
     def g(self) -> list[Array]:
+        """What each gate keeps of a row, per transform ``[rows, gates * hidden]``: views of the tape."""
         return self._views(self.tape, 3)
 
     @functools.cached_property
     def dh(self) -> list[Array]:
+        """Gradients of ``h``, in its shapes: views of the slopes."""
         return self._views(self.slopes, 0)
 
     @functools.cached_property
     def dm(self) -> list[Array | None]:
+        """Gradients of ``m``, in its shapes; None for a transform that has no memory."""
         return self._kept(self._views(self.slopes, 1))
 
     def clear_gradients(self) -> None:
-        """Zeroes ``dh`` and ``dm``."""
+        """Zero ``dh`` and ``dm``."""
         self.slopes[: self.places.states] = 0
 
     def tables(self, parameters: Parameters, gradients: Parameters | None = None) -> Tables:
-        """The program's own, with the addresses of these arrays."""
+        """Give the program's own, with the addresses of these arrays."""
         where, addresses = self.places, Addresses()
         at = addresses.of
         held = np.full(where.held, -1, np.int64)

@@ -33,7 +33,7 @@ class Arithmetic:
 
 
 def arithmetic(plan: Timing, batch: int = 16, itemsize: int = 4) -> Arithmetic:
-    """FLOPs and bytes of one mini-batch of numbers of ``itemsize`` bytes; training takes two more products a product."""
+    """Count FLOPs and bytes of one mini-batch of numbers of ``itemsize`` bytes; training takes two more products a product."""
     spec, flops = plan.spec, counts.flops(plan.spec, plan.sizes, batch)
     touched = sum(counts.step_numbers(spec, name)[0] + spec.rows(name) + 2 * len(t.gates) * t.hidden
                   for name, t in spec.transforms.items()) * plan.cell_count * batch  # fmt: skip
@@ -54,7 +54,7 @@ class Alive(NamedTuple):
 
 
 def lifetimes(plan: Timing) -> Alive:
-    """How many vectors are alive at each wavefront of a forward sweep: made, and not yet read for the last time.
+    """Count how many vectors are alive at each wavefront of a forward sweep: made, and not yet read for the last time.
 
     A vector that an output reads lives to the end.  Raises ResourceError where the explicit graph is too large."""
     steps, levels = plan.steps, plan.level_numbers
@@ -79,7 +79,7 @@ def lifetimes(plan: Timing) -> Alive:
 
 
 def _tapped(plan: Timing) -> dict[tuple[str, bool], Ints]:
-    """The cells whose vectors outputs read."""
+    """List the cells whose vectors outputs read."""
     found: dict[tuple[str, bool], list[Ints]] = {}
     extents = np.asarray([plan.sizes], np.int64)
     for output in plan.spec.outputs.values():

@@ -30,11 +30,12 @@ class Change:
 
     @property
     def parallelism(self) -> float:
+        """Steps a wavefront on the average: how many workers the changed grid could keep busy."""
         return self.work / self.span
 
 
 def without_priority(spec: GridSpec) -> GridSpec | None:
-    """The same grid where every vector read at its own cell is replaced by what enters along its dimensions, which is the
+    """Give the same grid where every vector read at its own cell is replaced by what enters along its dimensions, which is the
     default rule without priority; None where that changes nothing."""
 
     def entering(read: Read, name: str) -> tuple[Read, ...]:
@@ -53,7 +54,7 @@ def without_priority(spec: GridSpec) -> GridSpec | None:
 
 
 def prioritised(spec: GridSpec, last: str) -> GridSpec | None:
-    """The same grid where ``last`` reads the new vectors of all others; None where that changes nothing."""
+    """Give the same grid where ``last`` reads the new vectors of all others; None where that changes nothing."""
 
     def new(read: Read) -> Read:
         return Read(read.of, read.offset) if read.of != last and read.via is not None and not any(read.offset) else read
@@ -67,7 +68,7 @@ def prioritised(spec: GridSpec, last: str) -> GridSpec | None:
 
 
 def tied(spec: GridSpec, along: int, tie: bool) -> GridSpec | None:
-    """The same grid with every transform's weights shared along a dimension, or not; None where that changes nothing."""
+    """Give the same grid with every transform's weights shared along a dimension, or not; None where that changes nothing."""
 
     def new(t: Transform) -> Transform:
         if not t.gates or t.shares or (along in t.untied) != tie:
@@ -82,13 +83,13 @@ def tied(spec: GridSpec, along: int, tie: bool) -> GridSpec | None:
 
 
 def shorter(plan: Timing, axis: int) -> Timing | None:
-    """The same grid with one dimension half as long (its other dimensions of the same symbol stay as they are)."""
+    """Give the same grid with one dimension half as long (its other dimensions of the same symbol stay as they are)."""
     n = plan.sizes[axis]
     return Timing(plan.spec, tuple((n + 1) // 2 if d == axis else m for d, m in enumerate(plan.sizes))) if n > 1 else None
 
 
 def products(plan: Timing) -> int | None:
-    """Matrix products of a sweep that goes over wavefronts of steps: batches of equal weights."""
+    """Count the matrix products of a sweep that goes over wavefronts of steps: batches of equal weights."""
     if plan.work > 500_000:
         return None
     at, total = points(plan.sizes), 0
@@ -106,14 +107,14 @@ def products(plan: Timing) -> int | None:
 
 
 def sweep_seconds(plan: Timing, batch: int) -> float:
-    """The cost model's time of a whole sweep in its cheapest order."""
+    """Give the cost model's seconds of a whole sweep in its cheapest order."""
     return min(order.seconds(plan.steps, way, batch) for way in order.orders(plan.steps))
 
 
 def tiles(plan: Timing, edge: int, workers: int, model: Model) -> tuple[int, int, float] | None:
-    """Cells in blocks of ``edge`` on every dimension, each block on one worker: blocks, wavefronts of blocks, and the simulated
-    time, in which a block takes as long as its steps together and sends its vectors in one message.  None where blocks would
-    wait for each other."""
+    """Put cells in blocks of ``edge`` on every dimension, each block on one worker: blocks, wavefronts of blocks, and the
+    simulated time, in which a block takes as long as its steps together and sends its vectors in one message.  None where
+    blocks would wait for each other."""
     sizes = plan.sizes
     counts = tuple(-(-n // edge) for n in sizes)
     if edge >= max(sizes):
@@ -140,7 +141,7 @@ def tiles(plan: Timing, edge: int, workers: int, model: Model) -> tuple[int, int
 
 
 def changes(plan: Timing, workers: int = 8, model: Model | None = None) -> list[Change]:
-    """Every single change that the grid allows, the one that helps most on so many workers first."""
+    """Try every single change that the grid allows, the one that helps most on so many workers first."""
     model = model or Model()
     now = simulation.seconds(plan, workers, model)
     found: list[Change] = []
@@ -183,7 +184,7 @@ def changes(plan: Timing, workers: int = 8, model: Model | None = None) -> list[
 
 
 def limiting(plan: Timing) -> tuple[str, int]:
-    """The dimension that limits the parallelism, and how many wavefronts would go with half of it."""
+    """Find the dimension that limits the parallelism, and how many wavefronts would go with half of it."""
     gone = [(plan.span - other.span if other is not None else 0) for other in (shorter(plan, d) for d in range(len(plan.sizes)))]
     axis = int(np.argmax(gone))
     return plan.spec.dimensions[axis].name, gone[axis]

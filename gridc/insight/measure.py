@@ -57,6 +57,7 @@ class Measurement:
 
     @cached_property
     def median_error(self) -> float:
+        """The median of the turns' errors, a share of what was measured."""
         return float(np.median([turn.error for turn in self.turns]))
 
     @property
@@ -69,7 +70,7 @@ class Measurement:
         return self.table()
 
     def plain(self) -> dict[str, Any]:
-        """All of it as plain data; times in seconds."""
+        """Give all of it as plain data; times in seconds."""
         return {
             "name": self.name, "order": self.order, "batch": self.batch, "rounds": self.rounds, "threads": 1,
             "median_error": self.median_error, "total_error": self.total_error,
@@ -77,7 +78,7 @@ class Measurement:
         }  # fmt: skip
 
     def table(self, most: int = 40) -> str:
-        """The turns as a table, those in the middle left out where there are many."""
+        """Lay out the turns as a table, those in the middle left out where there are many."""
         lines = [
             [str(i), f"{t.rows:,}", f"{t.predicted * 1e6:,.0f}", f"{t.measured * 1e6:,.0f}", f"{t.error:.0%}"]
             for i, t in enumerate(self.turns)
@@ -113,7 +114,7 @@ def measure(plan: Timing, batch: int = 16, rounds: int = 9) -> Measurement:
 
 
 def _others(plan: Timing, batch: int) -> list[tuple[tuple[int, ...], int]]:
-    """Sizes and batches to calibrate on: near those asked for, and not they."""
+    """Choose sizes and batches to calibrate on: near those asked for, and not they."""
 
     def part(share: float) -> tuple[int, ...]:
         # As many weights as the grid has: how many numbers are fetched is what an untied product costs.
@@ -159,7 +160,7 @@ class _Runs:
         self._tables = self._space.tables(parameters)
 
     def _cut(self, plan: Plan, program: Program, batch: int) -> None:
-        """The program's steps by turns, and what each turn does."""
+        """Cut the program's steps into turns, and work out what each turn does."""
         weights = graph.build(plan.spec, plan.sizes).weights
         # A transform's rows stand in order of weight, turn, cell and example (see ``layout``).
         cells = [np.lexsort((np.arange(len(own)), plan.order.time[i], own)) for i, own in enumerate(weights)]
@@ -188,7 +189,7 @@ class _Runs:
         self.rows = [int((each["end"] - each["first"]).sum()) for each in made]
 
     def seconds(self, rounds: int) -> Floats:
-        """The least time of each turn over so many sweeps, the cost of asking taken off."""
+        """Measure the least time of each turn over so many sweeps, the cost of asking taken off."""
         records, blocks = self._tables.records, self._tables.blocks
         run, unit, products = machine.compiled()[0], np.empty(0, np.float32), machine.products("float32")
         empty = np.zeros(0, INSTRUCTION)
@@ -207,7 +208,7 @@ class _Runs:
 
 
 def _features(program: Program, piece: Array) -> list[float]:
-    """What a turn does: its products, their multiply-adds, the numbers of their weights, numbers gathered, gates computed."""
+    """Give what a turn does: its products, their multiply-adds, their weights' numbers, numbers gathered, gates computed."""
     calls = adds = weights = gathered = gates = 0.0
     for step in piece:
         kind, t, low, high = (int(step[name]) for name in ("kind", "transform", "low", "high"))
@@ -227,7 +228,7 @@ def _features(program: Program, piece: Array) -> list[float]:
 
 
 def coefficients(features: Floats, seconds: Floats) -> Floats:
-    """Seconds for one of each feature, ``[features]``, none of them negative: least squares of the relative error.
+    """Fit the seconds for one of each feature, ``[features]``, none of them negative: least squares of the relative error.
 
     ``features`` is ``[turns, features]``, ``seconds`` ``[turns]``."""
     optimize: Any = importlib.import_module("scipy.optimize")  # which brings no types

@@ -23,7 +23,7 @@ MOST_PLANNED = 500_000
 
 
 def sizes_text(plan: Timing) -> str:
-    """``time 50 × depth 3``."""
+    """Write sizes: ``time 50 × depth 3``."""
     return sizes((d.name, n) for d, n in zip(plan.spec.dimensions, plan.sizes, strict=True))
 
 
@@ -43,7 +43,7 @@ def _rows(rows: Sequence[Row]) -> list[str]:
 
 
 def figures(plan: Timing) -> str:
-    """The figures of a schedule, the width of each wavefront in numbers and as bars, and the critical path."""
+    """Write the figures of a schedule, the width of each wavefront in numbers and as bars, and the critical path."""
     many = len(plan.spec.transforms)
     rows = [
         Row("steps (work)", f"{plan.work:,}", f"{many} transform{'s' * (many > 1)} × {plan.cell_count:,} cells"),
@@ -64,7 +64,7 @@ def figures(plan: Timing) -> str:
 
 
 def _vector(plan: Timing) -> Row:
-    """The schedule vector as a sum over dimensions: which wavefront a step is in."""
+    """Write the schedule vector as a sum over dimensions: which wavefront a step is in."""
     names = [d.name for d in plan.spec.dimensions]
     if plan.vectors:
         best = plan.vectors[0]
@@ -83,13 +83,13 @@ def _vector(plan: Timing) -> Row:
 
 
 def linear(names: Sequence[str], vector: Sequence[int]) -> str:
-    """``2·time + depth``."""
+    """Write a sum over dimensions: ``2·time + depth``."""
     terms = [(a, name if abs(a) == 1 else f"{abs(a)}·{name}") for a, name in zip(vector, names, strict=True) if a]
     return " ".join(f"{'-' if a < 0 else '+'} {term}" for a, term in terms).removeprefix("+ ") or "0"
 
 
 def widths_text(widths: Sequence[int], most: int = 12) -> str:
-    """Every width, stretches that stay or rise or fall evenly written once: ``1, 2 … 18, 18 × 31, 17, 16 … 1``."""
+    """Write every width, stretches that stay or rise or fall evenly written once: ``1, 2 … 18, 18 × 31, 17, 16 … 1``."""
     parts: list[str] = []
     i = 0
     while i < len(widths):
@@ -112,7 +112,7 @@ def widths_text(widths: Sequence[int], most: int = 12) -> str:
 
 
 def path_text(path: Sequence[Step]) -> str:
-    """A path by name: stretches that repeat are written once, ``time[0, 0] → depth[0, 0] → … → depth[48, 0] (98 steps)``."""
+    """Write a path by name, stretches that repeat only once: ``time[0, 0] → depth[0, 0] → … → depth[48, 0] (98 steps)``."""
     found = legs(path)
     if len(found) > LEGS:
         found[LEGS // 2 : len(found) - LEGS // 2] = [f"… {len(found) - LEGS // 2 * 2:,} stretches more (--path lists them) …"]
@@ -120,7 +120,7 @@ def path_text(path: Sequence[Step]) -> str:
 
 
 def legs(path: Sequence[Step], longest: int = 6) -> list[str]:
-    """A path as few sentences as it allows: a pattern of moves that repeats becomes ``first → … → last (n steps)``."""
+    """Write a path in as few sentences as it allows: a pattern of moves that repeats becomes ``first → … → last (n steps)``."""
     if len(path) <= 4:
         return [str(step) for step in path]
     moves = [(a.transform, b.transform, tuple(y - x for x, y in zip(a.cell, b.cell, strict=True)))
@@ -147,7 +147,7 @@ def legs(path: Sequence[Step], longest: int = 6) -> list[str]:
 
 
 def path_table(plan: Timing) -> str:
-    """The critical path step by step: the wavefront, the step, and why it waits for the one before."""
+    """Lay out the critical path step by step: the wavefront, the step, and why it waits for the one before."""
     path, why = plan.critical_path, ("waits for nothing", *reasons(plan))
     rows = [(f"{i:,}", str(step), reason) for i, (step, reason) in enumerate(zip(path, why, strict=True))]
     if len(rows) > LISTED:
@@ -160,7 +160,7 @@ def path_table(plan: Timing) -> str:
 
 
 def report(plan: Timing, workers: int = 8, model: Model | None = None) -> str:
-    """Everything that the command line prints of one schedule: figures, costs, workers, and what would change them."""
+    """Write everything that the command line prints of one schedule: figures, costs, workers, and what would change them."""
     model = model or Model()
     fast = simulation.speedup(plan, workers, model)
     parts = [figures(plan), _costs(plan, model), _workers(fast)]
@@ -213,7 +213,7 @@ def _workers(fast: SpeedUp) -> str:
 
 
 def _priority(plan: Timing, fast: SpeedUp, bare: Timing, fast_bare: SpeedUp) -> str:
-    """The same grid with its priority and without."""
+    """Compare the same grid with its priority and without."""
 
     def column(one: Timing, speed: SpeedUp) -> list[str]:
         cells = [f"{one.span:,}", f"{one.width:,}", f"{one.parallelism:,.1f}"]
@@ -248,6 +248,7 @@ CHANGE_HEAD = ("change", "steps", "wavefronts", "parallelism", "products", "mill
 
 
 def change_row(change: Change) -> tuple[str, ...]:
+    """Give the texts of one change for a table under ``CHANGE_HEAD``; a dash for products that were not counted."""
     return (
         change.name, f"{change.work:,}", f"{change.span:,}", f"{change.parallelism:.1f}",
         "–" if change.products is None else f"{change.products:,}", f"{change.seconds * 1e3:.3f}", f"{change.gain:.2f}",
@@ -261,7 +262,7 @@ def _in_time(fast: SpeedUp) -> list[str]:
 
 
 def comparison(plans: Sequence[Timing], workers: int = 8, model: Model | None = None) -> str:
-    """Schedules side by side, one a column."""
+    """Lay out schedules side by side, one a column."""
     model = model or Model()
     columns: list[list[str]] = []
     for plan in plans:
@@ -284,7 +285,7 @@ def comparison(plans: Sequence[Timing], workers: int = 8, model: Model | None = 
 
 
 def reasons(timing: Timing) -> tuple[str, ...]:
-    """Why each step of the critical path but the first waits for the one before: it ``carries its memory`` or ``reads
+    """Say why each step of the critical path but the first waits for the one before: it ``carries its memory`` or ``reads
     time[here]``."""
     told: list[str] = []
     for before, after in itertools.pairwise(timing.critical_path):

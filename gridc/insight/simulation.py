@@ -58,6 +58,7 @@ class Model:
     move: float | None = None
 
     def step_seconds(self, spec: GridSpec, name: str) -> float:
+        """Give the seconds of one step of this transform for the whole mini-batch, on one worker."""
         if name in self.steps:
             return self.steps[name]
         transform = spec.transforms[name]
@@ -67,7 +68,7 @@ class Model:
         return float(order.product_seconds(self.batch, spec.rows(name), columns))
 
     def move_seconds(self, spec: GridSpec, name: str) -> float:
-        """For what a later step takes of an earlier one: hidden and memory travel together."""
+        """Give the seconds in which what a later step takes of an earlier one changes workers: hidden and memory together."""
         if self.move is not None:
             return self.move
         return self.latency + step_numbers(spec, name)[0] * self.batch * self.itemsize / self.bandwidth
@@ -101,6 +102,7 @@ class Simulation:
 
     @property
     def speedup(self) -> float:
+        """How many times as fast as one worker all of them together are."""
         return self.serial / self.seconds
 
     @property
@@ -126,7 +128,7 @@ class Simulation:
 
 
 def simulate(plan: Timing, workers: int, model: Model | None = None) -> Simulation:
-    """List scheduling by the longest path that is still to go (Hu 1961), a step to the worker that can start it first.
+    """Simulate list scheduling by the longest path that is still to go (Hu 1961), a step to the worker that can start it first.
 
     Raises UsageError for fewer than one worker or too many, ResourceError where the explicit graph is too large."""
     _positive(workers)
@@ -149,7 +151,7 @@ def _positive(workers: int) -> None:
 def list_schedule(
     workers: int, cost: Floats, move: Floats, before: Ints, after: Ints, levels: Ints
 ) -> tuple[list[Run], int, float]:
-    """A list schedule of any graph of nodes with costs: the runs, how many vectors changed workers, and the longest path."""
+    """Make a list schedule of any graph of nodes with costs: the runs, how many vectors changed workers, and the longest path."""
     count = len(cost)
     pairs = np.unique(before * count + after)
     before, after = pairs // count, pairs % count
@@ -172,24 +174,11 @@ def list_schedule(
     while ready or running:
         while ready and idle:
             _, node = heapq.heappop(ready)
-            arrival = [now] * len(idle)
-            for p in predecessors[node]:
-                late = end[p] + moves[p]
-                if late > now:
-                    at = home[p]
-                    for i, w in enumerate(idle):
-                        if w != at and (p, w) not in travelled and late > arrival[i]:
-                            arrival[i] = late
-            best = min(range(len(idle)), key=arrival.__getitem__)
-            # Among equals the worker that already holds most of what the step reads.
-            if workers > 1 and len(predecessors[node]):
-                held = [sum(home[p] == w or (p, w) in travelled for p in predecessors[node]) for w in idle]
-                best = min(range(len(idle)), key=lambda i: (arrival[i], -held[i], idle[i]))
+            best, start = _soonest(idle, now, [(p, end[p] + moves[p], home[p]) for p in predecessors[node]], travelled)
             worker = idle.pop(best)
             for p in predecessors[node]:
                 if home[p] != worker:
                     travelled.add((p, worker))
-            start = arrival[best]
             end[node], home[node] = start + costs[node], worker
             runs.append(Run(worker, start, end[node], node))
             heapq.heappush(running, (end[node], worker, node))
@@ -204,8 +193,28 @@ def list_schedule(
     return runs, len(travelled), max(remaining)
 
 
+def _soonest(
+    idle: list[int], now: float, reads: list[tuple[int, float, int]], travelled: set[tuple[int, int]]
+) -> tuple[int, float]:
+    """Choose the place in ``idle`` of the worker that can start a step first, and when it can.
+
+    ``reads`` are the steps before it: node, when its vector has come to another worker, and the worker where it was made."""
+    arrival = [now] * len(idle)
+    for p, late, at in reads:
+        if late > now:
+            for i, w in enumerate(idle):
+                if w != at and (p, w) not in travelled and late > arrival[i]:
+                    arrival[i] = late
+    best = min(range(len(idle)), key=arrival.__getitem__)
+    # Among equals the worker that already holds most of what the step reads.
+    if len(idle) > 1 and reads:
+        held = [sum(at == w or (p, w) in travelled for p, _, at in reads) for w in idle]
+        best = min(range(len(idle)), key=lambda i: (arrival[i], -held[i], idle[i]))
+    return best, arrival[best]
+
+
 def _remaining(cost: Floats, before: Ints, after: Ints, levels: Ints) -> Floats:
-    """The longest path from each node to an end, in cost, going back level by level."""
+    """Work out the longest path from each node to an end, in cost, going back level by level."""
     remaining = cost.astype(float)
     by_level = np.argsort(levels[before], kind="stable")[::-1]
     before, after = before[by_level], after[by_level]
@@ -248,7 +257,7 @@ class SpeedUp:
 
 
 def speedup(plan: Timing, workers: int, model: Model | None = None) -> SpeedUp:
-    """Bounds of the speed-up and a simulated list schedule.  Raises UsageError for fewer than one worker."""
+    """Give bounds of the speed-up and a simulated list schedule.  Raises UsageError for fewer than one worker."""
     _positive(workers)
     least = max(plan.work / workers, plan.span)
     by_wavefront = sum(-(-w // workers) for w in plan.widths)
@@ -261,7 +270,7 @@ def speedup(plan: Timing, workers: int, model: Model | None = None) -> SpeedUp:
 
 
 def seconds(plan: Timing, workers: int, model: Model) -> float:
-    """The model's time on so many workers: simulated on a grid of moderate size, else wavefront by wavefront."""
+    """Give the model's seconds on so many workers: simulated on a grid of moderate size, else wavefront by wavefront."""
     if plan.work <= 30_000:
         return simulate(plan, workers, model).seconds
     mean = float(np.mean([model.step_seconds(plan.spec, name) for name in plan.spec.transforms]))

@@ -54,10 +54,12 @@ class CellFigures:
 
     @property
     def width(self) -> int:
+        """How many cells the widest wavefront has."""
         return max(self.widths)
 
     @property
     def parallelism(self) -> float:
+        """Cells a wavefront on the average."""
         return self.work / self.span
 
 
@@ -83,6 +85,7 @@ class Timing:
 
     @cached_property
     def cell_count(self) -> int:
+        """How many cells the grid has: the product of its sizes."""
         count = 1
         for n in self.sizes:
             count *= n
@@ -174,7 +177,7 @@ class Timing:
         return Wavefronts(self)
 
     def number(self, step: tuple[str, Sequence[int]]) -> int:
-        """The number of a step; KeyError where the grid has no such step."""
+        """Give the number of a step; KeyError where the grid has no such step."""
         name, cell = step
         if name not in self.spec.transforms or len(cell) != len(self.sizes):
             raise KeyError(step)
@@ -186,7 +189,7 @@ class Timing:
         return self.spec.numbers[name] * self.cell_count + flat
 
     def step(self, number: int) -> Step:
-        """The step with this number."""
+        """Give the step with this number."""
         transform, flat = divmod(int(number), self.cell_count)
         cell: list[int] = []
         for n in reversed(self.sizes):
@@ -213,7 +216,7 @@ class Timing:
     # -- batches -------------------------------------------------------------------------------------------------------
 
     def batches(self, wavefront: int) -> tuple[Batch, ...]:
-        """The matrix products of one wavefront: its steps by the weights that they share."""
+        """List the matrix products of one wavefront: its steps by the weights that they share."""
         found: dict[tuple[str, int], list[Step]] = {}
         for step in self.wavefronts[wavefront]:
             transform = self.spec.transforms[step.transform]
@@ -221,7 +224,7 @@ class Timing:
         return tuple(Batch(owner, weight, tuple(steps)) for (owner, weight), steps in found.items())
 
     def weight(self, transform: Transform, cell: Sequence[int]) -> int:
-        """Which of a transform's weights it uses at a cell: the flat index over its untied dimensions."""
+        """Tell which of a transform's weights it uses at a cell: the flat index over its untied dimensions."""
         return int(weights(transform, np.asarray([cell], np.int64), self.sizes)[0])
 
     @property
@@ -230,13 +233,13 @@ class Timing:
         return self.order_for(16)
 
     def order_for(self, batch: int, recompute: bool = False) -> str:
-        """The order in which the fused sweep executes the steps of so many examples, in one lane, by name.
+        """Name the order in which the fused sweep executes the steps of so many examples, in one lane, by name.
 
         Raises ResourceError where the explicit graph is too large."""
         return (frugal if recompute else order.cheapest)(self.steps, batch).name
 
     def plan(self, batch: int, lanes: int = 1, recompute: bool = False) -> Plan:
-        """What the fused sweep runs for so many examples that fill the grid.
+        """Plan what the fused sweep runs for so many examples that fill the grid.
 
         Raises ResourceError where the explicit graph is too large."""
         _ = self.steps
@@ -284,7 +287,7 @@ class Wavefronts(Sequence[tuple[Step, ...]]):
         return order, np.searchsorted(levels[order], np.arange(self._timing.span + 1))
 
     def numbers(self, wavefront: int) -> Ints:
-        """The numbers of a wavefront's steps."""
+        """Give the numbers of a wavefront's steps."""
         if self._timing.plane is not None and self._timing.work > MOST_SORTED:
             return self._timing.plane.wavefront(wavefront)
         order, ends = self._sorted
@@ -319,7 +322,7 @@ class Wavefronts(Sequence[tuple[Step, ...]]):
 
 
 def _by_planes(timing: Timing) -> Iterator[Step]:
-    """Backwards on a uniform grid, by its constant vectors: as many steps as there are wavefronts, whatever its size."""
+    """Walk backwards on a uniform grid, by its constant vectors: as many steps as there are wavefronts, whatever its size."""
     plane, names = timing.plane, list(timing.spec.transforms)
     assert plane is not None
     needs: tuple[hyperplane.Dependence, ...] = hyperplane.dependences(timing.spec) or ()
@@ -341,7 +344,7 @@ def _by_planes(timing: Timing) -> Iterator[Step]:
 
 
 def _by_graph(timing: Timing) -> Iterator[Step]:
-    """The same path, by way of the explicit graph's arrays: all steps' late predecessors at once."""
+    """Walk the same path, by way of the explicit graph's arrays: all steps' late predecessors at once."""
     levels, steps = timing.level_numbers, timing.steps
     late = levels[steps.before] == levels[steps.after] - 1
     before, after, block = steps.before[late], steps.after[late], steps.block[late]

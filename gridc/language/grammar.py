@@ -30,6 +30,8 @@ class Page(BaseModel):
 
 
 class Alternating(Page):
+    """A direction that changes with the index on another dimension."""
+
     over: Name = Field(title="a dimension", description="The dimension whose index chooses the direction.")
     cycle: list[Literal["forward", "backward"]] = Field(
         min_length=1, title="a list of forward and backward", description="The directions, in turn."
@@ -40,10 +42,14 @@ Way = Literal["forward", "backward"] | Alternating
 
 
 class Normal(Page):
+    """Weights drawn from a normal distribution about 0."""
+
     normal: float = Field(gt=0, description="Standard deviation.")
 
 
 class Uniform(Page):
+    """Weights drawn evenly from an interval about 0."""
+
     uniform: float = Field(gt=0, description="Half the width.")
 
 
@@ -54,6 +60,8 @@ Init = Annotated[
 
 
 class ReadAt(Page):
+    """A hidden vector of another cell."""
+
     of: Name = Field(title="the name of a transform")
     offset: dict[Name, Integer] = Field(
         title="a mapping of dimension to integer", description="Where the vector is read, relative to this cell."
@@ -61,6 +69,8 @@ class ReadAt(Page):
 
 
 class Wrap(Page):
+    """A start that takes what left the grid at the far end."""
+
     wrap: dict[Name, Integer] = Field(
         title="a mapping of dimension to integer", min_length=1,
         description="The state that left the far end, at this offset on other dimensions.",
@@ -187,13 +197,13 @@ class Document(Page):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a spec, for editors (draft 7 vocabulary where pydantic's own default allows)."""
+    """Make the JSON Schema of a spec, for editors (draft 7 vocabulary where pydantic's own default allows)."""
     schema = Document.model_json_schema()
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "gridc spec", **_draft_7(schema)}
 
 
 def _draft_7(value: Any) -> Any:
-    """pydantic writes 2020-12's ``$defs``; editors' YAML servers are at home with draft 7's ``definitions``."""
+    """Put draft 7's ``definitions``, at home in editors' YAML servers, for the ``$defs`` of 2020-12 that pydantic writes."""
     if isinstance(value, dict):
         return {("definitions" if k == "$defs" else k): _draft_7(v) for k, v in value.items()}  # type: ignore[misc]
     if isinstance(value, list):

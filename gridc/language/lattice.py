@@ -109,7 +109,7 @@ def far_end(transform: Transform, at: Ints, extent: Ints) -> tuple[Ints, Mask]:
 
 
 def home(spec: GridSpec, name: str) -> str:
-    """The transform among whose vectors a transform's lie: its own, or for one that is relayed that of what it hands on."""
+    """Name the transform among whose vectors a transform's lie: its own, or for one that is relayed that of what it hands on."""
     seen: list[str] = []
     while spec.transforms[name].relayed and name not in seen:
         seen.append(name)

@@ -33,6 +33,7 @@ class Reading:
         mistakes.fail(self.source, path, sentence, key=key)
 
     def known(self, path: Path_, word: str, among: Iterable[str], kind: str) -> str:
+        """Give back a word that is among those declared; SpecError at its place, with the nearest of them, where it is not."""
         among = list(among)
         if word not in among:
             self.fail(path, f"{thing(path)}: there is no {kind} '{word}'; expected {listed(among) or 'one to be declared'}"
@@ -40,9 +41,13 @@ class Reading:
         return word
 
     def axis(self, path: Path_, word: str) -> int:
+        """Give the index of the dimension that a word names; SpecError at its place where there is none."""
         return self.axes.index(self.known(path, word, self.axes, "dimension"))
 
     def selection(self, path: Path_, at: Mapping[str, Any]) -> tuple[Selection, ...]:
+        """Give for each dimension the indices that ``at`` chooses, all where it says nothing.
+
+        Raises SpecError for an unknown dimension, and for an index that lies outside its size or is there twice."""
         chosen: list[Selection] = ["all"] * len(self.axes)
         for word, value in at.items():
             axis = self.axis((*path, word), word)
@@ -62,6 +67,7 @@ class Reading:
 
 
 def initialiser(page: Any) -> tuple[str, float]:
+    """Give an initialiser's name and number: the deviation of ``normal``, the half width of ``uniform``, 0 otherwise."""
     if isinstance(page, Normal):
         return ("normal", page.normal)
     if isinstance(page, Uniform):

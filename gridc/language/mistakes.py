@@ -21,8 +21,13 @@ TOO_LARGE = {"less_than_equal": "le", "greater_than_equal": "ge"}
 """pydantic's names of a number outside of its bounds, and of the bound."""
 
 
+LONGEST = 120
+"""Characters of a word from which a message shows the beginning alone."""
+
+
 def fail(source: Source, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
     """Raise at the value under ``path`` (or at its key), or at the nearest place above it that the page has."""
+    sentence = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word.group()[: LONGEST // 2]}…", sentence)
     positions = source.positions
     for end in range(len(path), -1, -1):
         whole = end == len(path)
@@ -35,7 +40,7 @@ def fail(source: Source, path: Path_, sentence: str, *, key: bool = False) -> No
 
 
 def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
-    """pydantic's list of complaints as one sentence about the one that is deepest in the page, the first of them."""
+    """Raise SpecError for pydantic's complaints: one sentence about the one that is deepest in the page, the first of them."""
     told = [(*_landed(e, values), e) for e in error.errors()]
     depth = {i: len(path) for i, (path, _, _) in enumerate(told)}
     places = source.positions
@@ -64,12 +69,12 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
 
 
 def _specific(error: Any) -> int:
-    """Unknown and missing keys say more than one arm of a union that did not match."""
+    """Rank unknown and missing keys, which say more than one arm of a union that did not match, above all else."""
     return 1 if error["type"] in ("extra_forbidden", "missing") else 0
 
 
 def _landed(error: Any, values: Any) -> tuple[Path_, str]:
-    """Where in the page an error stands (the parts of its location that are no union's arms), and the key missing there."""
+    """Find where in the page an error stands (the parts of its location that are no union's arms), and the key missing there."""
     path: list[str | int] = []
     here: Any = values
     for part in error["loc"]:
@@ -80,7 +85,7 @@ def _landed(error: Any, values: Any) -> tuple[Path_, str]:
 
 
 def _models(annotation: Any) -> list[Any]:
-    """The shapes that a type admits: models, mappings and lists, looked for through unions and annotations."""
+    """List the shapes that a type admits: models, mappings and lists, looked for through unions and annotations."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType) or hasattr(annotation, "__metadata__"):
@@ -89,7 +94,7 @@ def _models(annotation: Any) -> list[Any]:
 
 
 def _walk(path: Path_) -> list[Any]:
-    """The types that the grammar has at a path."""
+    """List the types that the grammar has at a path."""
     here: list[Any] = [Document]
     for part in path:
         there: list[Any] = []
@@ -108,7 +113,7 @@ def _fields(path: Path_) -> set[str]:
 
 
 def _expected(path: Path_) -> str:
-    """The title of the field at a path, or of the nearest one above it."""
+    """Give the title of the field at a path, or of the nearest one above it."""
     for end in range(len(path), 0, -1):
         for kind in _walk(path[: end - 1]):
             for model in _models(kind):
@@ -123,7 +128,7 @@ def _expected(path: Path_) -> str:
 
 
 def thing(path: Path_) -> str:
-    """What a path names, in the user's words: ``transform 'depth', key 'tied'``."""
+    """Say what a path names, in the user's words: ``transform 'depth', key 'tied'``."""
     singular = {"transforms": "transform", "inputs": "input", "outputs": "output", "dimensions": "dimension"}
     if not path:
         return "the spec"
@@ -134,6 +139,7 @@ def thing(path: Path_) -> str:
 
 
 def shown(value: Any) -> str:
+    """Say what was found, for a message: values themselves, cut off after 60 characters; mappings and long lists by kind."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

@@ -25,12 +25,12 @@ Shape = tuple[int, ...]
 
 
 def noisy(spec: GridSpec) -> bool:
-    """Whether training this spec draws masks."""
+    """Tell whether training this spec draws masks."""
     return any(t.dropout or t.zoneout for t in spec.transforms.values())
 
 
 def refusal(spec: GridSpec, t: Transform) -> str | None:
-    """Why zoneout has no single old value of a transform to keep; None where it has one, or where there is no zoneout."""
+    """Say why zoneout has no single old value of a transform to keep; None where it has one, or where there is no zoneout."""
     if not t.zoneout:
         return None
     if len(t.along) > 1:
@@ -43,18 +43,18 @@ def refusal(spec: GridSpec, t: Transform) -> str | None:
 
 
 def places(t: Transform) -> tuple[int, ...]:
-    """The dimensions along which a transform's dropout mask changes."""
+    """List the dimensions along which a transform's dropout mask changes."""
     return tuple(d for d in t.untied if d not in t.along)
 
 
 def known(spec: GridSpec) -> dict[str, tuple[int | None, ...]]:
-    """The name of every mask and as much of its shape as the spec tells."""
+    """Give the name of every mask and as much of its shape as the spec tells."""
     made = shapes(spec, 1, [1] * len(spec.dimensions))
     return {name: (*[None] * (len(shape) - 1), shape[-1]) for name, shape in made.items()}
 
 
 def shapes(spec: GridSpec, batch: int, sizes: Sequence[int]) -> dict[str, Shape]:
-    """The name and shape of every mask: ``NAME.dropout`` ``[batch, *places, hidden]``, ``NAME.zoneout.h`` and ``.m``
+    """Give the name and shape of every mask: ``NAME.dropout`` ``[batch, *places, hidden]``, ``NAME.zoneout.h`` and ``.m``
     ``[batch, *dimensions, hidden]``."""
     result: dict[str, Shape] = {}
     for name, t in spec.transforms.items():
@@ -67,7 +67,7 @@ def shapes(spec: GridSpec, batch: int, sizes: Sequence[int]) -> dict[str, Shape]
 
 
 def draw(spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.Generator, dtype: str) -> dict[str, Array]:
-    """The masks of one training step: 0 or ``1 / (1 - rate)`` for dropout, 1 where zoneout keeps the old value."""
+    """Draw the masks of one training step: 0 or ``1 / (1 - rate)`` for dropout, 1 where zoneout keeps the old value."""
     masks: dict[str, Array] = {}
     for name, shape in shapes(spec, batch, sizes).items():
         t = spec.transforms[name.partition(".")[0]]

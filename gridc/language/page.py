@@ -33,7 +33,7 @@ Path_ = tuple[str | int, ...]
 
 
 def fetch(where: str | os.PathLike[str]) -> tuple[str, str]:
-    """The text of a spec and the name to call it by; ``where`` is a file's path or the YAML itself."""
+    """Fetch the text of a spec and the name to call it by; ``where`` is a file's path or the YAML itself."""
     if isinstance(where, str) and ("\n" in where or re.search(r":\s|[{}]|:$", where)):
         return checked(where, "<spec>"), "<spec>"
     path = Path(where)
@@ -50,7 +50,7 @@ def fetch(where: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def checked(text: str, name: str) -> str:
-    """Text that was given as such, refused as a file's would be."""
+    """Give back text that was given as such, refused as a file's would be."""
     return _decoded(text.encode("utf-8", "surrogatepass"), name)
 
 
@@ -72,13 +72,13 @@ def _decoded(raw: bytes, name: str) -> str:
 
 
 def _place(before: str) -> tuple[int, int]:
-    """The line and the column, from 1, of what follows this text."""
+    """Give the line and the column, from 1, of what follows this text."""
     lines = f"{before}|".splitlines()
     return len(lines), len(lines[-1])
 
 
 def parse(text: str, name: str) -> tuple[Any, Source]:
-    """The page's values, and its source with the position of every key and item."""
+    """Parse the page: its values, and its source with the position of every key and item."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -107,7 +107,7 @@ def parse(text: str, name: str) -> tuple[Any, Source]:
 
 
 def _too_deep(text: str) -> int | None:
-    """Where brackets nest too deep, seen before the scanner, whose time grows with the square of their depth."""
+    """Find where brackets nest too deep, seen before the scanner, whose time grows with the square of their depth."""
     depth = 0
     for found in re.finditer(r"[\[{\]}]", text):
         depth = depth + 1 if found.group() in "[{" else max(0, depth - 1)
@@ -117,8 +117,8 @@ def _too_deep(text: str) -> int | None:
 
 
 def _too_many(text: str) -> int | None:
-    """Where there are too many separators, of which no page has more than keys and values: also seen before the scanner, which
-    takes 50 µs for each."""
+    """Find where there are too many separators, of which no page has more than keys and values: also seen before the scanner,
+    which takes 50 µs for each."""
     separators = re.finditer(r"""#[^\n]*|"[^"\n]*"|'[^'\n]*'|(,|:\s|-\s)""", text)
     return next((found.start() for found in itertools.islice((m for m in separators if m.group(1)), MOST, None)), None)
 

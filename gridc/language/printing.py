@@ -10,7 +10,7 @@ from gridc.plain_text import table
 
 
 def spec_table(spec: GridSpec) -> str:
-    """What a spec means, with every default spelled out."""
+    """Write what a spec means, with every default spelled out."""
     extents = " × ".join(f"{d.name} {d.size}" for d in spec.dimensions)
     order = " → ".join(" ".join(group) for group in spec.priority) if len(spec.priority) > 1 else "none"
     parts = [f"{spec.name}: a grid of {extents}; priority {order}", ""]
@@ -33,7 +33,7 @@ def _transform_row(spec: GridSpec, t: Transform) -> tuple[str, ...]:
 
 
 def direction_text(spec: GridSpec, t: Transform) -> str:
-    """``forward``, ``backward``, or arrows that alternate over a dimension; one for each dimension travelled."""
+    """Write ``forward``, ``backward``, or arrows that alternate over a dimension; one for each dimension travelled."""
 
     def one(direction: Direction) -> str:
         if direction.over is None:
@@ -45,6 +45,7 @@ def direction_text(spec: GridSpec, t: Transform) -> str:
 
 
 def tied_text(spec: GridSpec, t: Transform) -> str:
+    """Write along which dimensions weights are shared: ``all``, ``none``, ``not depth``, or a dash where there are none."""
     if not weights(spec, t):
         return "–"
     shared = f" (shares {t.shares})" if t.shares else ""
@@ -54,13 +55,14 @@ def tied_text(spec: GridSpec, t: Transform) -> str:
 
 
 def start_text(spec: GridSpec, t: Transform) -> str:
+    """Write how a transform starts: ``zeros``, ``learned``, or ``wrap`` and its offsets other than 0."""
     if t.start != "wrap":
         return t.start
     return "wrap " + " ".join(f"{d.name}{o:+d}" for d, o in zip(spec.dimensions, t.wrap, strict=True) if o)
 
 
 def read_text(spec: GridSpec, read: Read) -> str:
-    """``time[here]``, ``time[time-1]``, or ``time[entering]`` for what enters along its own dimension."""
+    """Write ``time[here]``, ``time[time-1]``, or ``time[entering]`` for what enters along its own dimension."""
     offset = " ".join(f"{d.name}{o:+d}" for d, o in zip(spec.dimensions, read.offset, strict=True) if o)
     if read.via is None:
         return f"{read.of}[{offset or 'here'}]"
@@ -70,6 +72,7 @@ def read_text(spec: GridSpec, read: Read) -> str:
 
 
 def at_text(spec: GridSpec, at: Sequence[Selection]) -> str:
+    """Write the indices that are chosen, ``time last, depth 0 2``, or ``everywhere``."""
     chosen = [f"{d.name} {s if isinstance(s, str) else ' '.join(map(str, s))}"
               for d, s in zip(spec.dimensions, at, strict=True) if s != "all"]  # fmt: skip
     return ", ".join(chosen) or "everywhere"

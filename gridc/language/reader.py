@@ -16,7 +16,7 @@ MOST_BYTES = 2**63 - 1
 
 
 def parse(text: str, name: str) -> GridSpec:
-    """What YAML text means; ``name`` is what mistakes call it by.
+    """Work out what YAML text means; ``name`` is what mistakes call it by.
 
     Raises SpecError, with line and column, for whatever the language cannot make sense of."""
     values, source = pages.parse(text, name)
@@ -45,7 +45,7 @@ class _Reading(TransformReading, PortReading):
         return spec
 
     def distinct(self) -> None:
-        """Transforms, inputs and outputs share the parameters' names, so no two may bear one."""
+        """Refuse a name that two bear: transforms, inputs and outputs share those of the parameters."""
         seen: dict[str, str] = {}
         for section in ("transforms", "inputs", "outputs"):
             for name in getattr(self.page, section):
@@ -74,7 +74,7 @@ class _Reading(TransformReading, PortReading):
         return tuple(tuple(group) for group in groups)
 
     def bound(self, spec: GridSpec) -> None:
-        """Every symbol needs an input with an axis for it, since calls bind symbols by shapes."""
+        """Refuse a symbol for which no input has an axis, since calls bind symbols by shapes."""
         axes = {spec.dimensions[d].size for i in spec.inputs.values() for d in i.over}
         for dimension in spec.dimensions:
             if isinstance(dimension.size, str) and dimension.size not in axes:

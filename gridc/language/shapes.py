@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 def parameter_shapes(spec: GridSpec) -> dict[str, Shape]:
-    """The name and shape of every parameter, transforms first, in the order of declaration."""
+    """Give the name and shape of every parameter, transforms first, in the order of declaration."""
     result: dict[str, Shape] = {}
     for name, t in spec.transforms.items():
         if t.shares is None:
@@ -56,7 +56,7 @@ def weights(spec: GridSpec, t: Transform) -> dict[str, Weight]:
 
 
 def own_rows(spec: GridSpec, t: Transform) -> npt.NDArray[np.bool_]:
-    """Which rows of ``W`` multiply the transform's own entering hidden vector."""
+    """Tell which rows of ``W`` multiply the transform's own entering hidden vector."""
     mask: list[bool] = []
     for read in t.reads:
         entering = read.of == t.name and (read.via is not None or _is_entering(t, read.offset))
@@ -65,14 +65,14 @@ def own_rows(spec: GridSpec, t: Transform) -> npt.NDArray[np.bool_]:
 
 
 def _is_entering(t: Transform, offset: tuple[int, ...]) -> bool:
-    """Whether an explicit offset is that of the entering vector, wherever the cell lies."""
+    """Tell whether an explicit offset is that of the entering vector, wherever the cell lies."""
     if len(t.along) != 1 or len(set(t.direction[0].cycle)) != 1:
         return False
     return all(o == (-t.direction[0].cycle[0] if d == t.along[0] else 0) for d, o in enumerate(offset))
 
 
 def effective_blocks(spec: GridSpec, t: Transform) -> npt.NDArray[np.float64] | None:
-    """1 where ``W`` may be other than zero and 0 elsewhere, ``[rows, columns]``; None where all of it may.
+    """Give 1 where ``W`` may be other than zero and 0 elsewhere, ``[rows, columns]``; None where all of it may.
 
     A gru's gate ``s`` takes the own entering vector alone and gate ``c`` everything else, as in cuDNN."""
     split = t.mechanism.split_recurrent
@@ -85,7 +85,7 @@ def effective_blocks(spec: GridSpec, t: Transform) -> npt.NDArray[np.float64] | 
 
 
 def input_axes(spec: GridSpec) -> dict[str, Axes]:
-    """The axes of every input's array."""
+    """Give the axes of every input's array."""
     axes: dict[str, Axes] = {}
     for name, x in spec.inputs.items():
         real = x.kind == "features"
@@ -99,7 +99,7 @@ def input_axes(spec: GridSpec) -> dict[str, Axes]:
 
 
 def output_axes(spec: GridSpec) -> dict[str, Axes]:
-    """The axes of every output's target."""
+    """Give the axes of every output's target."""
     axes: dict[str, Axes] = {}
     for name, o in spec.outputs.items():
         below = {"classes": o.size, "binary": 2}.get(o.kind)

@@ -73,14 +73,17 @@ class Transform:
 
     @property
     def mechanism(self) -> Cell:
+        """The row of the table of cells."""
         return CELLS[self.cell]
 
     @property
     def gates(self) -> tuple[str, ...]:
+        """The names of its gates, in the order in which their columns lie in ``W`` and ``b``."""
         return self.mechanism.gates(len(self.along))
 
     @property
     def has_memory(self) -> bool:
+        """Whether a memory vector goes with its hidden one."""
         return self.mechanism.memory
 
     @property
@@ -94,6 +97,7 @@ class Transform:
         return self.mechanism.relays and self.start != "wrap"
 
     def peephole_names(self) -> tuple[str, ...]:
+        """Name its peepholes, in the order in which they lie in ``p``; none where it has not chosen to have them."""
         rule = self.mechanism.peepholes
         return rule(len(self.along)) if self.options.peepholes and rule else ()
 
@@ -188,7 +192,7 @@ class GridSpec:
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
     def canonical(self) -> str:
-        """The meaning as text, the same for two texts that say the same grid."""
+        """Write the meaning as text, the same for two texts that say the same grid."""
         parts: list[object] = [self.dimensions, self.priority]
         for mapping in (self.transforms, self.inputs, self.outputs):
             parts.append(tuple(mapping.values()))
@@ -198,30 +202,31 @@ class GridSpec:
         return hash(self.digest)
 
     def axis(self, name: str) -> int:
-        """The index of a dimension by its name."""
+        """Give the index of a dimension by its name."""
         return next(i for i, d in enumerate(self.dimensions) if d.name == name)
 
     def names(self, axes: Iterable[int]) -> tuple[str, ...]:
+        """Name these dimensions, given by index."""
         return tuple(self.dimensions[a].name for a in axes)
 
     def sizes(self, binding: Mapping[str, int]) -> tuple[int, ...]:
-        """Every dimension's size, symbols looked up in the binding (KeyError where one is missing)."""
+        """Give every dimension's size, symbols looked up in the binding (KeyError where one is missing)."""
         return tuple(binding[d.size] if isinstance(d.size, str) else d.size for d in self.dimensions)
 
     def weight_owner(self, name: str) -> str:
-        """The transform whose ``W`` and ``b`` this one uses."""
+        """Name the transform whose ``W`` and ``b`` this one uses."""
         return self.transforms[name].shares or name
 
     def joined(self, name: str) -> tuple[Input, ...]:
-        """The inputs that join a transform, in the order of declaration."""
+        """List the inputs that join a transform, in the order of declaration."""
         return tuple(i for i in self.inputs.values() if name in i.joins)
 
     def entering(self, name: str) -> tuple[Input, ...]:
-        """The inputs that enter the grid along a transform."""
+        """List the inputs that enter the grid along a transform."""
         return tuple(i for i in self.inputs.values() if i.enters == name)
 
     def rows(self, name: str) -> int:
-        """How many numbers a transform sees: the rows of its weight matrix."""
+        """Count how many numbers a transform sees: the rows of its weight matrix."""
         reads = sum(self.transforms[read.of].hidden for read in self.transforms[name].reads)
         return reads + sum(i.width for i in self.joined(name))
 

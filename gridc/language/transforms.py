@@ -17,6 +17,7 @@ class TransformReading(Reading):
     """Reads transforms."""
 
     def transform(self, name: str, page: TransformPage, priority: tuple[tuple[str, ...], ...]) -> Transform:
+        """Read one transform, its `pass` width still open (``widths``); SpecError at whatever makes no sense."""
         at: Path_ = ("transforms", name)
         cell = CELLS[page.cell]
         along = self.along(name, page)
@@ -60,6 +61,7 @@ class TransformReading(Reading):
         )  # fmt: skip
 
     def along(self, name: str, page: TransformPage) -> tuple[int, ...]:
+        """Give the dimensions that a transform travels along, by index: the one whose name it bears where none is given."""
         at: Path_ = ("transforms", name)
         if page.along is None:
             if name not in self.axes:
@@ -76,6 +78,7 @@ class TransformReading(Reading):
         return result
 
     def directions(self, name: str, page: TransformPage, along: tuple[int, ...]) -> tuple[Direction, ...]:
+        """Give one direction for each dimension travelled; SpecError for any other, or for an ``over`` that is travelled, too."""
         at: Path_ = ("transforms", name, "direction")
         if isinstance(page.direction, dict):
             ways = {self.axis((*at, key), key): (key, way) for key, way in page.direction.items()}
@@ -98,6 +101,7 @@ class TransformReading(Reading):
         return tuple(result)
 
     def untied(self, name: str, page: TransformPage) -> tuple[int, ...]:
+        """Give the dimensions along which weights differ; SpecError where the size of one is known only at the call."""
         at: Path_ = ("transforms", name, "tied")
         if page.tied == "all" or CELLS[page.cell].relays:
             return ()
@@ -113,6 +117,7 @@ class TransformReading(Reading):
     def start(
         self, name: str, page: TransformPage, along: tuple[int, ...]
     ) -> tuple[Literal["zeros", "learned", "wrap"], tuple[int, ...]]:
+        """Give how a transform starts, and the offset of a wrap on each dimension, empty where it does not wrap."""
         if not isinstance(page.start, Wrap):
             return page.start, ()
         at: Path_ = ("transforms", name, "start", "wrap")
@@ -130,6 +135,7 @@ class TransformReading(Reading):
     def reads(
         self, name: str, page: TransformPage, priority: tuple[tuple[str, ...], ...], along: tuple[int, ...]
     ) -> tuple[Read, ...]:
+        """Give what a transform reads, in order: without an offset the new vector of one before it, else what enters the cell."""
         at: Path_ = ("transforms", name, "reads")
         rank = {word: i for i, group in enumerate(priority) for word in group}
         here = (0,) * len(self.axes)
@@ -175,6 +181,7 @@ class TransformReading(Reading):
         return result
 
     def facts(self, name: str, page: TransformPage, transform: Transform, inputs: dict[str, Input]) -> None:
+        """Refuse a cell that attends to no input of facts, or has adjacent embeddings and a number of hops left to the call."""
         at: Path_ = ("transforms", name)
         if not transform.mechanism.has("attends"):
             return

@@ -50,7 +50,7 @@ def check(spec: GridSpec) -> GridSpec:
 
 
 def _large_enough(spec: GridSpec) -> tuple[int, ...]:
-    """Sizes at which every offset takes part, as far as there is room."""
+    """Choose sizes at which every offset takes part, as far as there is room."""
     reach = [abs(o) for t in spec.transforms.values() for r in t.reads for o in (*r.offset, *t.wrap)]
     turns = [len(d.cycle) for t in spec.transforms.values() for d in t.direction]
     largest = min(max(2, *reach, *turns, 0) + 1, MOST)

@@ -30,42 +30,42 @@ class Kept(NamedTuple):
 
 
 def step_flops(spec: GridSpec, name: str) -> int:
-    """Floating-point operations of one step for one example, forward, as the cell's row says; a multiply-add counts two."""
+    """Count the floating-point operations of one step for one example, forward, as the cell's row says; a multiply-add is two."""
     t = spec.transforms[name]
     return t.mechanism.flops(units(spec, t))
 
 
 def multiply_adds(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
-    """Multiply-adds of a forward sweep's products by the weights of gates."""
+    """Count the multiply-adds of a forward sweep's products by the weights of gates."""
     return sum(spec.rows(name) * len(t.gates) * t.hidden for name, t in spec.transforms.items()) * math.prod(sizes) * batch
 
 
 def flops(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
-    """Floating-point operations of a forward sweep; a training step takes three times as many."""
+    """Count the floating-point operations of a forward sweep; a training step takes three times as many."""
     return sum(step_flops(spec, name) for name in spec.transforms) * math.prod(sizes) * batch
 
 
 def parameters(spec: GridSpec) -> int:
-    """How many numbers are learnt."""
+    """Count the numbers that are learnt."""
     return sum(math.prod(shape) for shape in parameter_shapes(spec).values())
 
 
 def lanes(spec: GridSpec, sizes: tuple[int, ...], batch: int, threads: int) -> int:
-    """In how many lanes the examples are swept: two where each has examples enough and the work outweighs their meeting."""
+    """Choose the number of lanes for the examples: two where each has enough of them and the work outweighs their meeting."""
     return 2 if batch >= 2 and threads > 1 and multiply_adds(spec, sizes, batch) > TWO_LANES else 1
 
 
 def step_numbers(spec: GridSpec, name: str) -> tuple[int, int]:
-    """Numbers of one step for one example: its new vectors, and what training keeps besides, which is what it read and its
-    pre-activations.  What only hands on keeps nothing of its own."""
+    """Count the numbers of one step for one example: its new vectors, and what training keeps besides, which is what it read and
+    its pre-activations.  What only hands on keeps nothing of its own."""
     t = spec.transforms[name]
     vectors = t.hidden * (1 + t.has_memory)
     return vectors, (spec.rows(name) + len(t.gates) * t.hidden) * bool(t.gates)
 
 
 def kept(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> Kept:
-    """What a whole sweep in one lane keeps: the tape to the number, as its program has it; of the slopes the states' gradients,
-    beside which there is room for the largest product's."""
+    """Count what a whole sweep in one lane keeps: the tape to the number, as its program has it; of the slopes the states'
+    gradients, beside which there is room for the largest product's."""
     rows = math.prod(sizes) * batch
     tape = states = 0
     for name, t in spec.transforms.items():
@@ -79,13 +79,13 @@ def kept(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> Kept:
 
 
 def indices(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
-    """How many row numbers say where a sweep's vectors are found."""
+    """Count the row numbers that say where a sweep's vectors are found."""
     reads = sum(len(t.reads) + len(t.along) + len(spec.joined(name)) for name, t in spec.transforms.items() if not t.relayed)
     return reads * math.prod(sizes) * batch
 
 
 def surface(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
-    """Numbers that enter a sweep and that outputs read of it."""
+    """Count the numbers that enter a sweep and that outputs read of it."""
     count = 0
     for x in spec.inputs.values():
         if x.enters:
@@ -103,8 +103,8 @@ def call_bytes(
     spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool, recompute: bool = False, threads: int = 1,
     limit: float = math.inf,
 ) -> int:  # fmt: skip
-    """Bytes that a call holds at its peak, a training step or a prediction: states, what was read and pre-activations, what
-    enters and what outputs read, parameters and their gradients, and, to ``recompute``, the row numbers.
+    """Count the bytes that a call holds at its peak, a training step or a prediction: states, what was read and pre-activations,
+    what enters and what outputs read, parameters and their gradients, and, to ``recompute``, the row numbers.
 
     Where the row numbers alone are above the ``limit``, the rest is not counted."""
     learnt, beside = parameters(spec), (1 + training) * surface(spec, sizes, batch)
@@ -121,7 +121,7 @@ def call_bytes(
 
 
 def segmented(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> Kept:
-    """What a sweep in segments keeps, counted on one example."""
+    """Count, on one example, what a sweep in segments keeps."""
     steps = graph.build(spec, sizes)
     tape, slopes = plan.single(steps, plan.frugal(steps, batch / lanes)).room
     return Kept(batch * tape, batch * slopes)

@@ -54,14 +54,17 @@ class StepGraph:
 
     @cached_property
     def cells(self) -> int:
+        """How many cells the grid has."""
         return int(np.prod(self.sizes))
 
     @cached_property
     def count(self) -> int:
+        """How many steps there are: one a cell and transform."""
         return self.cells * len(self.spec.transforms)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """The transforms in the order in which steps are numbered."""
         return tuple(self.spec.transforms)
 
     def step(self, number: int) -> Step:
@@ -91,7 +94,7 @@ class StepGraph:
 
 
 def build(spec: GridSpec, sizes: tuple[int, ...], extents: Ints | None = None) -> StepGraph:
-    """The step graph of a spec at these sizes (one number a dimension).
+    """Build the step graph of a spec at these sizes (one number a dimension).
 
     Where examples have sizes of their own, ``extents [examples, dimensions]``, a step waits for whatever any of them needs: a
     state that wraps leaves a shorter example at an earlier cell."""

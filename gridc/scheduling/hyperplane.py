@@ -49,11 +49,12 @@ class Planes:
     offsets: tuple[int, ...]
 
     def level(self, name: str, cell: Sequence[int]) -> int:
+        """Give the wavefront of a transform's step at a cell; ValueError where there is no such transform."""
         t = self.names.index(name)
         return self.offsets[t] + sum(a * int(x) for a, x in zip(self.vectors[t], cell, strict=True))
 
     def levels(self) -> Ints:
-        """The level of every step by its number: transform index × cells + cell, cells row-major."""
+        """Give the level of every step by its number: transform index × cells + cell, cells row-major."""
         parts: list[Ints] = []
         for vector, offset in zip(self.vectors, self.offsets, strict=True):
             level = np.full((1,) * len(self.sizes), offset, np.int64)
@@ -63,17 +64,18 @@ class Planes:
         return np.concatenate(parts)
 
     def range(self, t: int) -> tuple[int, int]:
-        """The first and the last wavefront of a transform."""
+        """Give the first and the last wavefront of a transform."""
         reach = [a * (n - 1) for a, n in zip(self.vectors[t], self.sizes, strict=True)]
         low, high = sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach)
         return self.offsets[t] + low, self.offsets[t] + high
 
     @property
     def span(self) -> int:
+        """How many wavefronts there are."""
         return 1 + max(self.range(t)[1] for t in range(len(self.names)))
 
     def widths(self) -> Ints:
-        """Steps of every wavefront: a convolution of combs, one a dimension, ``(1 - x^(sn)) / (1 - x^s)`` as a series."""
+        """Count each wavefront's steps: a convolution of combs, one a dimension, ``(1 - x^(sn)) / (1 - x^s)`` as a series."""
         total = np.zeros(self.span, np.int64)
         for t, vector in enumerate(self.vectors):
             low, high = self.range(t)
@@ -85,7 +87,7 @@ class Planes:
         return total
 
     def wavefront(self, k: int) -> Ints:
-        """The numbers of the steps of one wavefront, found without visiting the others."""
+        """Give the numbers of the steps of one wavefront, found without visiting the others."""
         cells = int(np.prod(self.sizes, dtype=np.int64))
         found: list[Ints] = []
         for t, vector in enumerate(self.vectors):
@@ -119,7 +121,7 @@ def _comb(count: Ints, spacing: int, n: int) -> Ints:
 
 
 def dependences(spec: GridSpec) -> tuple[Dependence, ...] | None:
-    """The constant vectors of a uniform grid; None where a direction alternates or a state wraps."""
+    """List the constant vectors of a uniform grid; None where a direction alternates or a state wraps."""
     for transform in spec.transforms.values():
         if transform.start == "wrap" or any(len(set(d.cycle)) > 1 for d in transform.direction):
             return None
@@ -134,13 +136,13 @@ def dependences(spec: GridSpec) -> tuple[Dependence, ...] | None:
 
 
 def of_steps(spec: GridSpec, sizes: tuple[int, ...]) -> Planes | None:
-    """The hyperplanes that are the wavefronts of steps, or None where that cannot be shown."""
+    """Find the hyperplanes that are the wavefronts of steps, or None where that cannot be shown."""
     needs = dependences(spec)
     return None if needs is None else planes(tuple(spec.transforms), needs, sizes)
 
 
 def of_cells(spec: GridSpec, sizes: tuple[int, ...]) -> Planes | None:
-    """The same for whole cells: a cell waits for another where any of its steps does."""
+    """Do the same for whole cells: a cell waits for another where any of its steps does."""
     needs = dependences(spec)
     if needs is None:
         return None
@@ -173,7 +175,7 @@ def planes(names: tuple[str, ...], needs: Sequence[Dependence], sizes: tuple[int
 
 
 def _explicit(count: int, needs: Sequence[Dependence], sizes: tuple[int, ...]) -> Ints:
-    """The longest paths of a small grid; raises graph.Cycle where steps wait for each other."""
+    """Work out the longest paths of a small grid; raises graph.Cycle where steps wait for each other."""
     number = np.arange(int(np.prod(sizes)), dtype=np.int64).reshape(sizes)
     before: list[Ints] = [np.zeros(0, np.int64)]
     after: list[Ints] = [np.zeros(0, np.int64)]
@@ -189,7 +191,7 @@ def _explicit(count: int, needs: Sequence[Dependence], sizes: tuple[int, ...]) -
 
 
 def _fit(levels: Ints, sizes: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]] | None:
-    """Slopes and least levels that reproduce a small grid's levels, or None."""
+    """Find slopes and least levels that reproduce a small grid's levels, or None."""
     vectors: list[tuple[int, ...]] = []
     for own in levels:
         corner = own[(0,) * len(sizes)]
@@ -207,13 +209,13 @@ Box = tuple[tuple[int, int], ...]
 
 
 def _exists(need: Dependence, sizes: tuple[int, ...]) -> Box | None:
-    """The box of cells whose dependence lies on the grid, as half-open ranges."""
+    """Give the box of cells whose dependence lies on the grid, as half-open ranges."""
     box = tuple((max(0, -o), min(n, n - o)) for o, n in zip(need.offset, sizes, strict=True))
     return box if all(low < high for low, high in box) else None
 
 
 def proven(candidate: Planes, needs: Sequence[Dependence]) -> bool:
-    """Whether an affine schedule is valid and tight: then it is that of the longest paths."""
+    """Tell whether an affine schedule is valid and tight: then it is that of the longest paths."""
     tight: list[list[Box]] = [[] for _ in candidate.names]
     for need in needs:
         box = _exists(need, candidate.sizes)
@@ -232,7 +234,7 @@ def proven(candidate: Planes, needs: Sequence[Dependence]) -> bool:
 
 
 def _grounded(candidate: Planes, t: int, boxes: Sequence[Box]) -> bool:
-    """Whether every cell outside the boxes is in wavefront 0, and no cell is before it."""
+    """Tell whether every cell outside the boxes is in wavefront 0, and no cell is before it."""
     if candidate.range(t)[0] < 0:
         return False
     cuts = [
@@ -265,7 +267,7 @@ LARGEST = 9
 
 
 def optimal_vectors(needs: Sequence[Dependence], transforms: int, sizes: tuple[int, ...]) -> tuple[Vector, ...]:
-    """All schedule vectors with coefficients up to ``LARGEST`` that make the fewest wavefronts; none where none serves.
+    """Find all schedule vectors with coefficients up to ``LARGEST`` that make the fewest wavefronts; none where none serves.
 
     Around every cycle of dependences with sum ``o`` and length ``l`` a vector must satisfy ``-λ · o ≥ l``; the delays γ then
     are longest paths.  Where several serve equally, those with the least coefficients come first."""
@@ -308,7 +310,7 @@ def optimal_vectors(needs: Sequence[Dependence], transforms: int, sizes: tuple[i
 
 
 def _cycles(among: Any) -> Iterable[list[tuple[int, int, int]]]:
-    """The simple cycles of the reduced dependence graph, as edges (before, after, which of several)."""
+    """List the simple cycles of the reduced dependence graph, as edges (before, after, which of several)."""
     import networkx as nx
 
     plain: Any = nx.DiGraph(among)
@@ -319,7 +321,7 @@ def _cycles(among: Any) -> Iterable[list[tuple[int, int, int]]]:
 
 
 def _delays(count: int, needs: Sequence[Dependence], vector: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The least delays that make a vector valid (Bellman and Ford); None where a cycle forbids it."""
+    """Find the least delays that make a vector valid (Bellman and Ford); None where a cycle forbids it."""
     delay = [0] * count
     live = [need for need in needs if _exists(need, sizes) is not None]
     for _ in range(count + 1):

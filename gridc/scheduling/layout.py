@@ -84,7 +84,7 @@ class Layout:
         self.ends = end
 
     def entry_rows(self, transform: Transform, at: Ints, example: Ints) -> Ints:
-        """The boundary rows of what enters ``transform`` at the other coordinates of ``at``."""
+        """Give the boundary rows of what enters ``transform`` at the other coordinates of ``at``."""
         boundary = self.boundaries[self.number[transform.name]]
         if not boundary.count:
             return np.full(len(at), boundary.start)
@@ -92,7 +92,7 @@ class Layout:
         return boundary.first + flat(at, self.sizes, others, example)
 
     def find(self, transform: Transform, looked: Ints, example: Ints) -> Ints:
-        """The row, in the storage of ``transform``, that a read of it at these points finds."""
+        """Find the row, in the storage of ``transform``, that a read of it at these points finds."""
         found = find(transform, -1, looked, self.extents[example])
         i = self.number[transform.name]
         rows = np.full(len(looked), self.boundaries[i].start)
@@ -110,7 +110,7 @@ class Layout:
         return rows
 
     def __str__(self) -> str:
-        """What each array holds."""
+        """Say what each array holds."""
         lines = [f"{len(self.at):,} cells × {self.batch:,} examples"]
         for name, (cell, _), end in zip(self.names, self.rows, self.ends, strict=True):
             lines.append(f"  {name}: {len(cell):,} computed rows, {end - len(cell):,} of what enters")
@@ -140,7 +140,7 @@ class Layout:
         )  # fmt: skip
 
     def _joined(self, x: Input, at: Ints, example: Ints) -> Ints:
-        """The row of an input's array ``[batch, *over]`` that joins at each point, -1 where none does."""
+        """Give the row of an input's array ``[batch, *over]`` that joins at each point, -1 where none does."""
         return np.where(selected(x.at, at, self.extents[example]), flat(at, self.sizes, x.over, example), -1)
 
     @property
@@ -190,7 +190,7 @@ class Layout:
 
 
 def _slices(*keys: Ints) -> list[tuple[int, int]]:
-    """The stretches within which all the keys stay the same."""
+    """List the stretches within which all the keys stay the same."""
     change = np.zeros(len(keys[0]) - 1, bool)
     for key in keys:
         change |= key[1:] != key[:-1]

@@ -29,7 +29,7 @@ class Order:
 
 
 def orders(graph: StepGraph) -> Iterator[Order]:
-    """Every valid order that gridc knows for a grid: wavefronts of cells and of steps, then level by level."""
+    """Make every valid order that gridc knows for a grid: wavefronts of cells and of steps, then level by level."""
     work = contract(graph)
     for outer in (None, *range(len(graph.sizes))):
         if outer is not None and graph.sizes[outer] == 1:
@@ -71,7 +71,7 @@ def contract(graph: StepGraph) -> StepGraph:
 
 
 def _joined(passes: Ints, origins: Ints) -> tuple[Ints, Ints]:
-    """For each of these `pass` steps every origin of what it hands on: which of them, and the origin."""
+    """Give for each of these `pass` steps every origin of what it hands on: which of them, and the origin."""
     by = origins[:, np.argsort(origins[1], kind="stable")]
     low, high = np.searchsorted(by[1], passes), np.searchsorted(by[1], passes, side="right")
     which = np.repeat(np.arange(len(passes)), high - low)
@@ -80,7 +80,7 @@ def _joined(passes: Ints, origins: Ints) -> tuple[Ints, Ints]:
 
 
 def _stages(graph: StepGraph, outer: int | None) -> Ints | None:
-    """A stage number for each step, (index on ``outer``, component of mutually recurrent transforms); None where a step
+    """Give a stage number for each step, (index on ``outer``, component of mutually recurrent transforms); None where a step
     waits for a later index of ``outer``."""
     transform = np.arange(graph.count) // graph.cells
     slab = np.zeros(graph.count, np.int64)
@@ -106,7 +106,7 @@ def _stages(graph: StepGraph, outer: int | None) -> Ints | None:
 
 
 def _cells(graph: StepGraph, stages: Ints) -> Ints | None:
-    """Turns by wavefronts of cells within each stage; None where cells wait for each other."""
+    """Make turns by wavefronts of cells within each stage; None where cells wait for each other."""
     transform, cell = np.divmod(np.arange(graph.count), graph.cells)
     inside = stages[graph.before] == stages[graph.after]
     before, after = graph.before[inside], graph.after[inside]
@@ -161,12 +161,12 @@ CALL = 0.4e-6
 
 
 def product_seconds(rows: np.ndarray | float, inner: int, columns: int) -> np.ndarray | float:
-    """What one core takes for a product of ``rows × inner`` by ``inner × columns``."""
+    """Give the seconds that one core takes for a product of ``rows × inner`` by ``inner × columns``."""
     return CALL + 2.0 * (rows + NARROW) * inner * columns / RATE
 
 
 def seconds(graph: StepGraph, order: Order, batch: float) -> float:
-    """The model's time of one forward sweep of so many examples on one core."""
+    """Give the model's seconds for one forward sweep of so many examples on one core."""
     spec, total = graph.spec, 0.0
     for i, transform in enumerate(spec.transforms.values()):
         columns = len(transform.gates) * transform.hidden
@@ -188,5 +188,5 @@ def seconds(graph: StepGraph, order: Order, batch: float) -> float:
 
 
 def cheapest(graph: StepGraph, batch: float) -> Order:
-    """The order that the cost model prefers for so many examples."""
+    """Choose the order that the cost model prefers for so many examples."""
     return min(orders(graph), key=lambda order: seconds(graph, order, batch))

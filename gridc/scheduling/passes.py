@@ -93,7 +93,7 @@ def _product(rows: dict[str, int], low: int, high: int, adds: bool = False) -> l
 
 
 def _runs(blocks: list[int]) -> list[tuple[int, int]]:
-    """Neighbouring blocks together."""
+    """Put neighbouring blocks together, as half-open ranges."""
     runs: list[tuple[int, int]] = []
     for block in blocks:
         if runs and runs[-1][1] == block:

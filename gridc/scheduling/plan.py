@@ -60,7 +60,7 @@ class Plan:
         return "\n".join(lines)
 
     def listing(self) -> Iterator[str]:
-        """Every instruction of every program, a line each."""
+        """List every instruction of every program, a line each."""
         names = list(self.spec.transforms)
         for lane in self.lanes:
             yield f"examples {lane.examples.start}:{lane.examples.stop}, {self.order.name}"
@@ -99,7 +99,7 @@ def plan(
 
 
 def frugal(steps: graph.StepGraph, batch: float) -> order.Order:
-    """Of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
+    """Choose, of the orders that are nearly as fast as the fastest, the one whose segments keep least."""
     timed = [(order.seconds(steps, each, batch), each) for each in order.orders(steps)]
     limit = SLOWER * min(seconds for seconds, _ in timed)
     able = [each for seconds, each in sorted(timed, key=lambda pair: pair[0]) if seconds <= limit]
@@ -107,5 +107,5 @@ def frugal(steps: graph.StepGraph, batch: float) -> order.Order:
 
 
 def single(steps: graph.StepGraph, chosen: order.Order) -> Lane:
-    """The segments of one example that fills the grid."""
+    """Give the segments of one example that fills the grid."""
     return segments.cut(Layout(steps, 1, None, chosen), slice(0, 1))

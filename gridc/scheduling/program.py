@@ -124,7 +124,7 @@ class Program:
         return "\n".join(listing(self))
 
     def widths(self, t: int) -> list[int]:
-        """Columns of each block of what transform t reads."""
+        """Count the columns of each block of what transform t reads."""
         own = self.transforms[t]
         return [*(self.transforms[source].hidden for source in own.sources), *own.joined]
 
@@ -149,7 +149,7 @@ class Program:
         return np.ascontiguousarray(self.instructions)
 
     def used(self, t: int, *kinds: int) -> Array:
-        """The weights that transform t's instructions of these kinds use, in order."""
+        """List the weights that transform t's instructions of these kinds use, in order."""
         steps = self.instructions
         return steps["weight"][np.isin(steps["kind"], kinds) & (steps["transform"] == t)]
 
@@ -222,12 +222,12 @@ class Program:
 
 
 def total(*shapes: Shapes) -> int:
-    """How many numbers arrays of these shapes hold."""
+    """Count how many numbers arrays of these shapes hold."""
     return sum(rows * columns for group in shapes for rows, columns in group)
 
 
 def instructions(rows: list[dict[str, int]]) -> Array:
-    """Instructions from their fields by name; what is left out is 0."""
+    """Make instructions from their fields by name; what is left out is 0."""
     table = np.zeros(len(rows), INSTRUCTION)
     for n, row in enumerate(rows):
         for name, value in row.items():
@@ -239,7 +239,7 @@ def instructions(rows: list[dict[str, int]]) -> Array:
 
 
 def listing(program: Program, names: list[str] | None = None) -> Iterator[str]:
-    """A line for each transform's array and each instruction; ``names`` are the transforms'."""
+    """Write a line for each transform's array and each instruction; ``names`` are the transforms'."""
     names = names or [f"t{t}" for t in range(len(program.transforms))]
     for name, p in zip(names, program.transforms, strict=True):
         reads = ", ".join([*(names[source] for source in p.sources), *(f"input of {width}" for width in p.joined)])

@@ -78,7 +78,7 @@ class Segment:
     taps: tuple[Tap, ...]
 
     def read(self) -> list[Array]:
-        """Per storage the rows that are looked at when the program has run."""
+        """Give per storage the rows that are looked at when the program has run."""
         looked: list[list[Array]] = [[np.zeros(0, np.int64)] for _ in self.program.transforms]
         for each in (*self.taps, *self.handovers):
             looked[each.storage].append(each.rows)
@@ -108,7 +108,7 @@ class Lane:
 
 
 def one(layout: Layout, examples: Range) -> Lane:
-    """The whole sweep as one segment."""
+    """Make the whole sweep one segment."""
     program = hoist(wrap(assemble(layout.transforms, layout.batches, layout.wraps)))
     entrances = [Entrance(b.transform, b.storage, slice(b.first, b.start), slice(0, b.count), b.start) for b in layout.boundaries]
     taps: list[Tap] = []
@@ -124,7 +124,7 @@ def one(layout: Layout, examples: Range) -> Lane:
 
 
 def cut(layout: Layout, examples: Range, count: int | None = None) -> Lane:
-    """The sweep in so many segments, or in as many as keep little."""
+    """Cut the sweep into so many segments, or in as many as keep little."""
     program = wrap(assemble(layout.transforms, layout.batches, layout.wraps))
     count = number(program) if count is None else count
     owner = _owners(program, count)
@@ -137,7 +137,7 @@ def cut(layout: Layout, examples: Range, count: int | None = None) -> Lane:
 
 
 def number(program: Program) -> int:
-    """How many segments: what all of them live on grows with their number, what the largest works with shrinks."""
+    """Choose how many segments: what all of them live on grows with their number, what the largest works with shrinks."""
     batches = len(program.batches)
     first = max(2, round(math.sqrt(batches)))
     if batches < first:
@@ -151,14 +151,14 @@ def number(program: Program) -> int:
 
 
 def _numbers(program: Program) -> Ints:
-    """What each batch works with."""
+    """Count what each batch works with."""
     per_row = [2 * p.state + (sum(program.widths(t)) if p.gates else 0) + p.width for t, p in enumerate(program.transforms)]
     batches = program.batches
     return (batches["end"] - batches["first"]) * np.asarray(per_row, np.int64)[batches["transform"]]
 
 
 def _owners(program: Program, count: int) -> list[Ints]:
-    """Per storage, the segment that computes each row; -1 for what enters the grid."""
+    """Give, per storage, the segment that computes each row; -1 for what enters the grid."""
     numbers = _numbers(program)
     middle = np.cumsum(numbers) - numbers / 2
     of_batch = np.minimum(count - 1, (count * middle / max(1, int(numbers.sum()))).astype(np.int64))
@@ -170,7 +170,7 @@ def _owners(program: Program, count: int) -> list[Ints]:
 
 
 def _live(program: Program, owner: list[Ints], outputs: Sequence[Reading] = ()) -> list[Ints]:
-    """Per storage, sorted: ``segment * extent + row`` of every row that a segment reads and does not compute."""
+    """List, per storage and sorted, ``segment * extent + row`` of every row that a segment reads and does not compute."""
     found: list[list[Ints]] = [[] for _ in program.transforms]
     wrapped = _wrapped(program)
     for t, own in enumerate(program.transforms):
@@ -194,7 +194,7 @@ def _live(program: Program, owner: list[Ints], outputs: Sequence[Reading] = ()) 
 
 
 def _wrapped(program: Program) -> list[Ints]:
-    """Per storage, for each boundary row the computed row that is added to it, and -1 for every other row."""
+    """Give, per storage, for each boundary row the computed row that is added to it, and -1 for every other row."""
     found = [np.full(own.extent, -1, np.int64) for own in program.transforms]
     for u, source, target in program.wraps.tolist():
         found[u][target] = source
@@ -202,7 +202,7 @@ def _wrapped(program: Program) -> list[Ints]:
 
 
 def _homes(owner: Ints, wrapped: Ints) -> Ints:
-    """The segment in which outputs find each row of a storage: what enters is in the first, or where it wraps around."""
+    """Give the segment in which outputs find each row of a storage: what enters is in the first, or where it wraps around."""
     return np.maximum(0, np.where(wrapped >= 0, owner[wrapped], owner))
 
 
@@ -225,13 +225,13 @@ class _Cutter:
         self.of_batch = np.array([owner[t][first] for t, first, *_ in program.batches.tolist()], np.int64)
 
     def lives_on(self, s: int, u: int) -> Ints:
-        """The rows of storage ``u`` that segment ``s`` reads and does not compute: earlier segments', then what enters."""
+        """Give the rows of storage ``u`` that segment ``s`` reads and does not compute: earlier segments', then what enters."""
         extent = len(self.owner[u])
         low, high = np.searchsorted(self.live[u], [s * extent, (s + 1) * extent])
         return self.live[u][low:high] - s * extent
 
     def local(self, s: int, u: int, rows: Ints) -> Array:
-        """Where a segment has these rows of storage ``u``."""
+        """Find where a segment has these rows of storage ``u``."""
         outside = len(self.mine[u][s]) + np.searchsorted(self.lives_on(s, u), rows)
         return np.ascontiguousarray(np.where(self.owner[u][rows] == s, self.place[u][rows], outside))
 
@@ -267,7 +267,7 @@ class _Cutter:
         return batches
 
     def _wraps(self, s: int) -> Ints:
-        """What wraps around to a row that this segment reads, whether it comes from here or from before."""
+        """Give what wraps around to a row that this segment reads, whether it comes from here or from before."""
         found: list[Ints] = [np.zeros((0, 3), np.int64)]
         for u, wrapped in enumerate(self.wrapped):
             outside = self.lives_on(s, u)
@@ -285,7 +285,7 @@ class _Cutter:
             yield Entrance(boundary.transform, u, slice(base + low, base + high), places, base + high if there else -1)
 
     def _handovers(self) -> list[list[Handover]]:
-        """For each segment."""
+        """Make the handovers of each segment."""
         found: list[list[Handover]] = [[] for _ in range(self.count)]
         for later in range(self.count):
             for u, place in enumerate(self.place):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gridc.scheduling.program import CELL, COPY, KINDS, PRODUCT, WRAP, Array, Program, check_bounds
@@ -31,41 +33,56 @@ def verify(program: Program, read: list[Array] | None = None) -> Program:
             raise Unsound(f"row {missing[0]} of transform {t} is never computed")
     made = [np.zeros((p.rows, p.blocks), bool) for p in program.transforms]
     for n, step in enumerate(program.instructions):
-        t, rows = int(step["transform"]), slice(int(step["first"]), int(step["end"]))
-        p, where = program.transforms[t], f"instruction {n} ({KINDS[step['kind']]} of transform {step['transform']})"
-        if step["kind"] == WRAP:
-            _there(ready[t], np.array([step["source"]]), n, where, t)
-            continue
-        first, end = (int(p.weight_ends[step["weight"] + k]) for k in (0, 1))
-        if not first <= rows.start <= rows.stop <= end:
-            raise Unsound(f"{where} takes rows {rows.start}:{rows.stop}; weight {step['weight']} has rows {first}:{end}")
-        start = program.block_starts[t]
-        blocks = range(int(step["low"]) - start, int(step["high"]) - start)
-        if step["kind"] in (PRODUCT, COPY):
-            for j in (j for j in blocks if j < len(p.sources)):
-                _there(ready[p.sources[j]], p.read_rows[j][rows], n, where, p.sources[j])
-        if step["kind"] == PRODUCT:
-            begun = made[t][rows].any(axis=1)
-            if begun.any() if not step["adds"] else not begun.all():
-                odd = rows.start + int(np.flatnonzero(begun != bool(step["adds"]))[0])
-                raise Unsound(f"{where} {'adds to' if step['adds'] else 'makes'} pre-activations of row {odd} that were "
-                              f"{'not ' * bool(step['adds'])}made before")  # fmt: skip
-            if made[t][rows, blocks.start : blocks.stop].any():
-                raise Unsound(f"{where} multiplies a block of rows {rows.start}:{rows.stop} that was multiplied before")
-            made[t][rows, blocks.start : blocks.stop] = True
-        elif step["kind"] == CELL:
-            if not made[t][rows].all():
-                odd = rows.start + int(np.flatnonzero(~made[t][rows].all(axis=1))[0])
-                raise Unsound(f"{where} comes before all that row {odd} reads was multiplied")
-            for index in p.carried_rows:
-                _there(ready[t], index[rows], n, where, t)
+        _check_instruction(program, n, step, ready, made)
     for t, rows in enumerate(read or []):
         _there(ready[t], rows, len(program.instructions), "what is read afterwards", t)
     return program
 
 
+def _check_instruction(program: Program, n: int, step: Any, ready: list[Array], made: list[Array]) -> None:
+    """Raise Unsound where instruction ``n`` reads what is not there yet; note in ``made`` which blocks it multiplies."""
+    t, rows = int(step["transform"]), slice(int(step["first"]), int(step["end"]))
+    p, where = program.transforms[t], f"instruction {n} ({KINDS[step['kind']]} of transform {step['transform']})"
+    if step["kind"] == WRAP:
+        _there(ready[t], np.array([step["source"]]), n, where, t)
+        return
+    first, end = (int(p.weight_ends[step["weight"] + k]) for k in (0, 1))
+    if not first <= rows.start <= rows.stop <= end:
+        raise Unsound(f"{where} takes rows {rows.start}:{rows.stop}; weight {step['weight']} has rows {first}:{end}")
+    start = program.block_starts[t]
+    blocks = range(int(step["low"]) - start, int(step["high"]) - start)
+    if step["kind"] in (PRODUCT, COPY):
+        for j in (j for j in blocks if j < len(p.sources)):
+            _there(ready[p.sources[j]], p.read_rows[j][rows], n, where, p.sources[j])
+    if step["kind"] == PRODUCT:
+        _multiply(made[t], rows, slice(blocks.start, blocks.stop), bool(step["adds"]), where)
+    elif step["kind"] == CELL:
+        _check_complete(made[t], rows, where)
+        for index in p.carried_rows:
+            _there(ready[t], index[rows], n, where, t)
+
+
+def _multiply(made: Array, rows: slice, blocks: slice, adds: bool, where: str) -> None:
+    """Note that a product multiplies these blocks of rows; Unsound where it does so again, or ``adds`` to what is not there."""
+    begun = made[rows].any(axis=1)
+    if begun.any() if not adds else not begun.all():
+        odd = rows.start + int(np.flatnonzero(begun != adds)[0])
+        raise Unsound(f"{where} {'adds to' if adds else 'makes'} pre-activations of row {odd} that were "
+                      f"{'not ' * adds}made before")  # fmt: skip
+    if made[rows, blocks].any():
+        raise Unsound(f"{where} multiplies a block of rows {rows.start}:{rows.stop} that was multiplied before")
+    made[rows, blocks] = True
+
+
+def _check_complete(made: Array, rows: slice, where: str) -> None:
+    """Raise Unsound where not every block of these rows is multiplied."""
+    if not made[rows].all():
+        odd = rows.start + int(np.flatnonzero(~made[rows].all(axis=1))[0])
+        raise Unsound(f"{where} comes before all that row {odd} reads was multiplied")
+
+
 def _ready(program: Program) -> list[Array]:
-    """Of every row the instruction after which it holds what it should: -1 for what enters, NEVER where none does it."""
+    """Give of every row the instruction after which it holds what it should: -1 for what enters, NEVER where none does it."""
     ready = [np.concatenate([np.full(p.rows, NEVER), np.full(p.boundary, -1)]) for p in program.transforms]
     for t, _, target in program.wraps.tolist():
         ready[t][target] = NEVER

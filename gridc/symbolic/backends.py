@@ -42,7 +42,7 @@ class Backend:
         return None if self.inner is None else self.inner()
 
     def missing(self) -> tuple[str, ...]:
-        """The packages or programs that it needs and that are not there."""
+        """List the packages or programs that it needs and that are not there."""
         import shutil
 
         return tuple(n for n in self.needs if importlib.util.find_spec(n) is None and not (n == "g++" and shutil.which(n)))
@@ -81,7 +81,7 @@ BACKENDS: Mapping[str, Backend] = {
 
 
 def backend(name: str) -> Backend:
-    """The row of a backend (``auto`` is ``python``).
+    """Give the row of a backend (``auto`` is ``python``).
 
     Raises UsageError where there is no such row, ResourceError where something that it needs is not installed."""
     if name != "auto" and name not in BACKENDS:

@@ -33,7 +33,7 @@ from gridc.symbolic.wiring import Variable, Wiring
 
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
-    """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
+    """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
     spec, roles, arrays = wiring.spec, [], []
     for name in spec.transforms:
         for letter, variable in zip("Wbp", wiring.weights[name], strict=True):
@@ -74,21 +74,21 @@ class _SweepOp(Op):
     """The arrays that it gave away last (``buffers.again``)."""
 
     def inputs(self, arrays: Any) -> Inputs:
-        """The arrays of a call by their role, with the plan for its sizes."""
+        """Give the arrays of a call by their role, with the plan for its sizes."""
         extent, lengths, *arrays = arrays
         by_role = {role: np.ascontiguousarray(array) for role, array in zip(self.roles, arrays, strict=True)}
         return Inputs(planned(self.spec, extent, lengths, self.recompute), by_role, np.dtype(self.dtype))
 
     def tap_types(self) -> list[TensorType]:
-        """Types of what every read of every output finds."""
+        """List the types of what every read of every output finds."""
         return [TensorType(self.dtype, (None,) * (2 + len(o.axes))) for o in self.spec.outputs.values() for _ in o.reads]
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
-        """Everything follows from the arrays; the adjoint's own gradient is not asked for through the tape."""
+        """Say that everything follows from the arrays; the adjoint's own gradient is not asked for through the tape."""
         return [[i >= 2] * len(node.outputs) for i in range(len(node.inputs))]
 
     def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
-        """Not while a graph is built: a sweep is work."""
+        """Refuse while a graph is built: a sweep is work."""
         return False
 
 

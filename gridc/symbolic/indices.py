@@ -27,14 +27,14 @@ _memory = Memory()
 
 
 def recall(plan: Plan, spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, *extra: Any) -> Any:
-    """``plan(spec, sizes, batch, extents, *extra)``, from memory where these sizes and lengths came before."""
+    """Give ``plan(spec, sizes, batch, extents, *extra)``, from memory where these sizes and lengths came before."""
     batch, *sizes = (int(n) for n in extent)
     key = (plan, spec.digest, batch, tuple(sizes), lengths.tobytes(), extra)
     return _memory.get(key, lambda: plan(spec, tuple(sizes), batch, extents(spec, sizes, lengths), *extra))
 
 
 def extents(spec: GridSpec, sizes: Sequence[int], lengths: np.ndarray) -> Ints | None:
-    """Each example's own sizes, ``[batch, dimensions]``; None where all examples fill the grid."""
+    """Give each example's own sizes, ``[batch, dimensions]``; None where all examples fill the grid."""
     result = filled(sizes, len(lengths))
     for d, dimension in enumerate(spec.dimensions):
         if isinstance(dimension.size, str):
@@ -58,21 +58,26 @@ class IndexArrays(Op):
         self.spec, self.plan, self.kinds = spec, plan, kinds
 
     def make_node(self, *inputs: Any) -> Any:
+        """Apply to extent, lengths and whatever else the plan takes; one output for each of ``kinds``."""
         outputs: list[Any] = [TensorType(dtype, shape)() for dtype, shape in self.kinds]
         return Apply(self, list(inputs), outputs)
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
+        """Run the plan, or remember what it gave for these sizes and lengths."""
         arrays = recall(self.plan, self.spec, *inputs)
         for storage, array in zip(output_storage, arrays, strict=True):
             storage[0] = array.copy()  # a linker may work in place on what it is given
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
+        """Say that no array depends on the sizes in a way that could be differentiated."""
         return [[False] * len(node.outputs) for _ in node.inputs]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        """Give no input a gradient: all are disconnected."""
         return [DisconnectedType()() for _ in inputs]
 
     def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
+        """Refuse while a graph is built: a plan is work."""
         return False
 
     def __str__(self) -> str:
@@ -82,7 +87,7 @@ class IndexArrays(Op):
 def index_arrays(
     spec: GridSpec, plan: Plan, kinds: Sequence[tuple[str, int]], extent: Any, lengths: Any, sizes: Sizes | None
 ) -> list[Any]:
-    """The arrays that a plan makes, as variables; ``kinds`` are their dtypes and ranks.
+    """Give the arrays that a plan makes, as variables; ``kinds`` are their dtypes and ranks.
 
     With ``sizes`` their shapes are static."""
     shapes: list[tuple[int | None, ...]] = [(None,) * rank for _, rank in kinds]

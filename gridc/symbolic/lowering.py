@@ -55,7 +55,7 @@ class Symbols:
 
 
 def input_shape(spec: GridSpec, x: Input) -> tuple[str, ...]:
-    """The axes of an input's array, in words."""
+    """Name the axes of an input's array, in words."""
     if x.facts:
         return ("batch", "facts", str(x.size) if x.kind == "features" else "words")
     axes = ("batch", *spec.names(x.over))
@@ -63,7 +63,7 @@ def input_shape(spec: GridSpec, x: Input) -> tuple[str, ...]:
 
 
 def input_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:
-    """A variable for each input: floats for features, int64 for ids."""
+    """Make a variable for each input: floats for features, int64 for ids."""
     return {
         name: pt.TensorType(dtype if x.kind == "features" else "int64", (None,) * len(input_shape(spec, x)))(name)
         for name, x in spec.inputs.items()
@@ -71,7 +71,7 @@ def input_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:
 
 
 def target_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:
-    """A variable for each output's target: int64 classes and 0/1, floats for features and raw vectors."""
+    """Make a variable for each output's target: int64 classes and 0/1, floats for features and raw vectors."""
     return {
         name: pt.TensorType(
             "int64" if o.kind == "classes" else dtype, (None,) * (1 + len(o.axes) + (o.kind in ("features", "raw")))
@@ -130,6 +130,7 @@ def lower(
 
 
 def parameter_variables(spec: GridSpec, dtype: str) -> dict[str, Variable]:
+    """Make a variable for each parameter, of the shape that the spec gives it and in this floating-point type."""
     return {name: pt.TensorType(dtype, shape)(name) for name, shape in parameter_shapes(spec).items()}
 
 
@@ -151,7 +152,7 @@ def _dimension_of(spec: GridSpec, symbol: str) -> int:
 
 
 def _extent(spec: GridSpec, inputs: Mapping[str, Variable]) -> Variable:
-    """The batch and every dimension's size, from the shapes of the inputs."""
+    """Give the batch and every dimension's size, from the shapes of the inputs."""
     first = next(iter(inputs.values()))
     parts = [first.shape[0]]
     for dimension in spec.dimensions:
@@ -165,7 +166,7 @@ def _extent(spec: GridSpec, inputs: Mapping[str, Variable]) -> Variable:
 
 
 def _full(spec: GridSpec, extent: Variable) -> Variable:
-    """The lengths with which every example fills the grid."""
+    """Give the lengths with which every example fills the grid."""
     sizes = [extent[1 + _dimension_of(spec, symbol)] for symbol in spec.symbols]
     row = pt.stack(sizes) if sizes else pt.zeros((0,), dtype="int64")
     return pt.alloc(row, extent[0], len(sizes))
@@ -220,7 +221,7 @@ def _wire(
 
 
 def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str) -> Any:
-    """A function that gives an input's vectors ``[rows, width]`` times a matrix, or the vectors themselves for None."""
+    """Make a function that gives an input's vectors ``[rows, width]`` times a matrix, or the vectors themselves for None."""
     if x.kind == "features":
         flat = variable.reshape((-1, x.size))
         return lambda w: flat if w is None else flat @ w
@@ -232,7 +233,7 @@ def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str
 
 
 def _facts(spec: GridSpec, t: Transform, variable: Variable, p: Mapping[str, Variable]) -> dict[str, Variable]:
-    """A memory's facts embedded by each of its matrices: ``[batch, facts, hidden]``, for adjacent hops one axis before."""
+    """Embed a memory's facts by each of its matrices: ``[batch, facts, hidden]``, for adjacent hops one axis before."""
     x = spec.inputs[t.attends or ""]
     real = x.kind == "features"
     if x.embed is not None:
@@ -247,14 +248,14 @@ def _facts(spec: GridSpec, t: Transform, variable: Variable, p: Mapping[str, Var
 
 
 def _in_place(spec: GridSpec, x: Input) -> bool:
-    """Whether an entering input's array already has one vector for every place where its transform enters the grid."""
+    """Tell whether an entering input's array already has one vector for every place where its transform enters the grid."""
     own = spec.transforms[x.enters or ""].along[0]
     others = tuple(d for d in range(len(spec.dimensions)) if d != own)
     return x.over == others and all(x.at[d] == "all" for d in others)
 
 
 def entry_indices(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
-    """For each input that is not in place: the row of its array that enters at every place, -1 where none does."""
+    """Give, for each input that is not in place, the row of its array that enters at every place, -1 where none does."""
     extents = lattice.filled(sizes, batch, extents)
     result: list[np.ndarray] = []
     for x in spec.inputs.values():
@@ -280,7 +281,7 @@ def _logits(o: Output, taps: list[Variable], p: Mapping[str, Variable]) -> Varia
 def _valid(
     spec: GridSpec, extent: Variable, lengths: Variable, static: Sizes | None
 ) -> tuple[dict[str, Variable], list[Variable]]:
-    """Which positions of each output lie within their example, ``[batch, *axes]``: none for outputs that cannot be outside."""
+    """Tell which positions of each output lie within their example, ``[batch, *axes]``: none for outputs that always do."""
     names = [o.name for o in spec.outputs.values() if _can_end(spec, o)]
     if not names:
         return {}, []
@@ -294,7 +295,7 @@ def _can_end(spec: GridSpec, o: Output) -> bool:
 
 
 def output_masks(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
-    """Whether every cell that an output reads at a position exists, for the outputs that can end early."""
+    """Tell whether every cell that an output reads at a position exists, for the outputs that can end early."""
     extents = lattice.filled(sizes, batch, extents)
     masks: list[np.ndarray] = []
     for o in spec.outputs.values():
@@ -307,7 +308,7 @@ def output_masks(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: In
 def _read_out(
     o: Output, logits: Variable, target: Variable, valid: Variable | None, weight: Variable | None, dtype: str
 ) -> tuple[Variable, Variable]:
-    """The output and its loss, a mean over the positions that exist."""
+    """Make the output and its loss, a mean over the positions that exist."""
     if o.kind == "binary":
         logits = logits[..., 0]
     if o.kind == "classes":

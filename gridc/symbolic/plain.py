@@ -33,31 +33,37 @@ class Ops:
 
     @staticmethod
     def tanh(a: Variable) -> Variable:
+        """Take the hyperbolic tangent of every number."""
         return pt.tanh(a)
 
     @staticmethod
     def sigmoid(a: Variable) -> Variable:
+        """Take the logistic function of every number."""
         return pt.sigmoid(a)
 
     @staticmethod
     def relu(a: Variable) -> Variable:
+        """Put 0, in the same dtype, for every number below it."""
         return pt.maximum(a, pt.zeros((), a.dtype))
 
     @staticmethod
     def exp(a: Variable) -> Variable:
+        """Take the exponential of every number."""
         return pt.exp(a)
 
     @staticmethod
     def sum(a: Variable, /, axis: int, keepdims: bool = False) -> Variable:
+        """Add up the numbers along an axis, which stays with length 1 where it is to be kept."""
         return pt.sum(a, axis=axis, keepdims=keepdims)
 
     @staticmethod
     def max(a: Variable, /, axis: int, keepdims: bool = False) -> Variable:
+        """Take the largest of the numbers along an axis, which stays with length 1 where it is to be kept."""
         return pt.max(a, axis=axis, keepdims=keepdims)
 
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
-    """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays."""
+    """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays."""
     spec, dtype = wiring.spec, wiring.dtype
     parts = slots.kinds(spec)
     indices = index_arrays(spec, slots.plan, list(parts.values()), wiring.extent, wiring.lengths, wiring.static)
@@ -144,7 +150,7 @@ def _masked(mask: Variable, rows: Variable) -> Variable:
 
 
 def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:
-    """The rows of what enters: every place of every example, then the start alone, then zeros; None where all are zero."""
+    """Give the rows of what enters: every place of every example, then the start alone, then zeros; None where all are zero."""
     vector = "memory" if memory else "hidden"
     start = wiring.start(t.name, vector)
     entry, shift = wiring.entries.get((t.name, vector), (None, None))
@@ -204,7 +210,7 @@ def _wavefront(
 def _zoned_out(
     t: Transform, new: tuple[Variable, Variable | None], own: list[Variable], keeps: list[Variable], dtype: str
 ) -> tuple[Variable, Variable | None]:
-    """New vectors of which a part is the old one: by the masks that were drawn, or on the average."""
+    """Make new vectors of which a part is the old one: by the masks that were drawn, or on the average."""
     old = (own[-1], own[0] if t.has_memory else None)
     keeps = keeps or [pt.as_tensor(np.asarray(t.zoneout, dtype))] * 2
     mixed = [None if v is None else keep * o + (1 - keep) * v for v, o, keep in zip(new, old, [*keeps, keeps[0]], strict=False)]

@@ -16,7 +16,7 @@ POOL = 100_000_000
 
 
 def planned(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, recompute: bool) -> Plan:
-    """The plan for sizes ``extent`` ``[batch, *dimensions]`` and ``lengths`` ``[batch, symbols]``, on this process's threads."""
+    """Plan for sizes ``extent`` ``[batch, *dimensions]`` and ``lengths`` ``[batch, symbols]``, on this process's threads."""
     return recall(_plan, spec, extent, lengths, recompute)
 
 
@@ -25,7 +25,7 @@ def _plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | No
 
 
 def one_blas_thread(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> bool:
-    """Whether BLAS should keep to one thread during a call: beside threads of ours, and for small products, where a second
+    """Tell whether BLAS should keep to one thread during a call: beside threads of ours, and for small products, where a second
     thread gains nothing and, on a machine that is busy, waits for a core while the first one spins."""
     return recall(_one_blas_thread, spec, extent, lengths)
 

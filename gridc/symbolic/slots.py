@@ -38,12 +38,12 @@ def ports(spec: GridSpec, t: Transform) -> list[Port]:
 
 
 def _keeps_another(t: Transform) -> bool:
-    """Whether zoneout keeps a hidden vector that the cell itself does not look at."""
+    """Tell whether zoneout keeps a hidden vector that the cell itself does not look at."""
     return t.zoneout > 0 and not t.mechanism.uses_hidden
 
 
 def has_step_axis(t: Transform) -> bool:
-    """Whether steps and examples have an axis each, since each step has weights or facts of its own."""
+    """Tell whether steps and examples have an axis each, since each step has weights or facts of its own."""
     return bool(t.untied) or t.attends is not None
 
 
@@ -231,5 +231,5 @@ class _Places:
 
 
 def _entered(spec: GridSpec, t: Transform, memory: bool) -> bool:
-    """Whether an input is projected into this vector of a transform."""
+    """Tell whether an input is projected into this vector of a transform."""
     return any(("memory" if memory else "hidden") in x.into for x in spec.entering(t.name))

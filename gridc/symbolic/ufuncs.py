@@ -37,9 +37,11 @@ class AsType(Op):
         self.dtype = dtype
 
     def make_node(self, x: Any) -> Apply:
+        """Apply to one variable; the output has its shape and ``dtype``."""
         return Apply(self, [x], [x.type.clone(dtype=self.dtype)()])
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
+        """Convert the array."""
         output_storage[0][0] = inputs[0].astype(self.dtype)
 
 
@@ -53,16 +55,18 @@ class Ufunc(Op):
         self.function: Any = import_func_from_string(scalar_op.nfunc_spec[0])
 
     def make_node(self, *inputs: Any) -> Apply:
+        """Apply to as many variables as the operation takes, which broadcast as ``Elemwise`` has them."""
         (output,) = Elemwise(self.scalar_op).make_node(*inputs).outputs
         return Apply(self, list(inputs), [output.type()])
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
+        """Call the function, and give its numbers the dtype that the graph says."""
         output_storage[0][0] = np.asarray(self.function(*inputs), node.outputs[0].type.dtype)
 
 
 @node_rewriter([Elemwise])
 def _called_at_once(fgraph: Any, node: Any) -> list[Any] | bool:
-    """Not arithmetic on integers, for which a ufunc may choose another precision than PyTensor's."""
+    """Refuse arithmetic on integers, for which a ufunc may choose another precision than PyTensor's."""
     spec = getattr(node.op.scalar_op, "nfunc_spec", None)
     exact = all(v.type.dtype in ("float32", "float64", "bool") for v in (*node.inputs, *node.outputs))
     exact = exact or node.outputs[0].type.dtype == "bool"

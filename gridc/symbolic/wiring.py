@@ -40,12 +40,12 @@ class Wiring:
     recompute: bool = False
 
     def start(self, name: str, vector: str) -> Variable | None:
-        """A learned start, or None where a transform starts at zero."""
+        """Give a learned start, or None where a transform starts at zero."""
         return self.parameters.get(f"{name}.start.{vector[0]}")
 
 
 def take(table: Variable, index: Variable) -> Variable:
-    """Rows of a matrix, ``[*index's axes, columns]``.
+    """Take rows of a matrix, ``[*index's axes, columns]``.
 
     One row more is taken and dropped: PyTensor (3.0.7) refuses the gradient of a look-up by a single index, which it
     takes for broadcasting."""

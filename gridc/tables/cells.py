@@ -21,17 +21,27 @@ Value = Any  # a scalar or array of whatever namespace interprets the rule
 class Namespace(Protocol):
     """What a rule may call."""
 
-    def tanh(self, a: Value, /) -> Value: ...
-    def sigmoid(self, a: Value, /) -> Value: ...
-    def relu(self, a: Value, /) -> Value: ...
+    def tanh(self, a: Value, /) -> Value:
+        """Take the hyperbolic tangent, number by number."""
+
+    def sigmoid(self, a: Value, /) -> Value:
+        """Take the logistic function, number by number."""
+
+    def relu(self, a: Value, /) -> Value:
+        """Put 0 for every number below it."""
 
 
 class Arrays(Namespace, Protocol):
     """What an update may call besides."""
 
-    def exp(self, a: Value, /) -> Value: ...
-    def sum(self, a: Value, /, axis: int, keepdims: bool = False) -> Value: ...
-    def max(self, a: Value, /, axis: int, keepdims: bool = False) -> Value: ...
+    def exp(self, a: Value, /) -> Value:
+        """Take the exponential, number by number."""
+
+    def sum(self, a: Value, /, axis: int, keepdims: bool = False) -> Value:
+        """Add up along an axis, which stays with length 1 where it is to be kept."""
+
+    def max(self, a: Value, /, axis: int, keepdims: bool = False) -> Value:
+        """Take the largest along an axis, which stays with length 1 where it is to be kept."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,7 +203,7 @@ class Cell:
         return self.rule is not None or self.relays
 
     def has(self, option: str) -> bool:
-        """Whether a transform may choose the option of this name."""
+        """Tell whether a transform may choose the option of this name."""
         return any(option == one.name for one in self.options)
 
 

@@ -153,7 +153,7 @@ SCHEDULES: Mapping[str, Row] = {
 
 
 def schedule(name: str, *, learning_rate: float, steps: int | None = None, **options: Any) -> Schedule:
-    """The schedule of that name; ``learning_rate`` and ``steps`` (of the whole training) stand in where none is given.
+    """Make the schedule of that name; ``learning_rate`` and ``steps`` (of the whole training) stand in where none is given.
 
     UsageError for a name or option that the table does not have, or where the number of steps is not known.
     """

@@ -40,7 +40,7 @@ class Task:
 def make(
     name: str, options: Values | None = None, *, held_out: float = 0.2, seed: int = 0
 ) -> tuple[Dataset, Dataset | None]:
-    """The examples to train on and those held out, equal for equal seeds; UsageError for an unknown name or option."""
+    """Make the examples to train on and those held out, equal for equal seeds; UsageError for an unknown name or option."""
     if name not in TASKS:
         raise UsageError(f"There is no task '{name}', expected {listed(TASKS)}{nearest(name, TASKS)}")
     task = TASKS[name]
@@ -101,7 +101,7 @@ DIGITS = (*"0123456789", "-")
 
 
 def _sequences(change: Callable[[Array], Array]) -> Callable[[np.random.Generator, Values], Dataset]:
-    """A task that gives a sequence back, changed: after it was read whole, or in place."""
+    """Make a task that gives a sequence back, changed: after it was read whole, or in place."""
 
     def build(rng: np.random.Generator, o: Values) -> Dataset:
         samples, longest, symbols = int(o["samples"]), int(o["length"]), int(o["symbols"])

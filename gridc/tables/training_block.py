@@ -54,7 +54,7 @@ class Choice(Block):
 
 
 def _choice(title: str, table: Mapping[str, tuple[tuple[Option, ...], str]]) -> Any:
-    """The type of a field that chooses one row of a table, by name alone or with options."""
+    """Make the type of a field that chooses one row of a table, by name alone or with options."""
     fields: dict[str, Any] = {}
     for name, (options, text) in table.items():
         row = model(f"{title} {name}", options, text)
@@ -82,7 +82,7 @@ def _choice(title: str, table: Mapping[str, tuple[tuple[Option, ...], str]]) -> 
 
 
 def _either(table: Mapping[str, object]) -> str:
-    """What a field that chooses a row expects, for people."""
+    """Say what a field that chooses a row expects, for people."""
     return f"{listed(table)}, alone or as {{NAME: {{OPTION: VALUE}}}}"
 
 

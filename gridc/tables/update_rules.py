@@ -80,7 +80,7 @@ def _trace(b: Block, trace: Array, momentum: float, nesterov: bool) -> None:
 
 
 def _average(b: Block, slot: Array, keep: float, square: bool) -> None:
-    """slot ← keep·slot + (1 - keep)·g, or g²."""
+    """Set slot ← keep·slot + (1 - keep)·g, or g²."""
     np.multiply(b.g, 1.0 - keep, out=b.s)
     if square:
         b.s *= b.g
