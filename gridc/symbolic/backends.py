@@ -57,6 +57,14 @@ def _python() -> Any:
     return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", INPLACE, UFUNCS]))
 
 
+@functools.cache
+def _jax() -> Any:
+    """PyTensor's JAX linker, with dtypes that stay what they are."""
+    from gridc.symbolic.accumulators import jax_mode
+
+    return jax_mode()
+
+
 def _predefined(name: str) -> Callable[[], Any]:
     def mode() -> Any:
         modes: Any = importlib.import_module("pytensor.compile.mode")
@@ -72,8 +80,8 @@ BACKENDS: Mapping[str, Backend] = {
         Backend("c", "PyTensor's C linker; needs a C++ compiler and builds for about a minute", _predefined("CVM"), ("g++",)),
         Backend("numba", "PyTensor's Numba linker; builds for one to two minutes", _predefined("NUMBA"), ("numba",),
                 lowerings=("fused",)),  # 3.0.7's Numba linker gives wrong states where a Scan and its gradient are one function
-        Backend("jax", "JAX on CPU, GPU or TPU; compiles again for each size", _predefined("JAX"), ("jax",), "jax", True,
-                ("plain",)),
+        Backend("jax", "JAX on CPU, GPU or TPU; compiles again for each size", _jax, ("jax",), "jax", True,
+                ("plain",), inner=_jax),
     )
 }
 
