@@ -27,6 +27,7 @@ from gridc.symbolic.indices import Sizes, extents, recall
 from gridc.symbolic.lowering import Symbols
 
 if TYPE_CHECKING:
+    from gridc.device.functions import Functions
     from gridc.stream import Stream
     from gridc.summary import Summary
     from gridc.training.history import History
@@ -62,7 +63,7 @@ class Grid:
         start = parameters.initial(spec, seed, dtype)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in start.items()}
         self.parameters = parameters.Parameters(self._shared)
-        if self.lowering == "fused":
+        if self.lowering == "fused" and not backend.static:
             with self._timed("kernels"):
                 fused.prepare(spec, dtype)
 
@@ -220,6 +221,15 @@ class Grid:
         )  # fmt: skip
 
     @cached_property
+    def _on_device(self) -> Functions | None:
+        """The functions of a grid whose fused sweep runs on a device; None for any other."""
+        if not (self.backend.static and self.lowering == "fused"):
+            return None
+        from gridc.device.functions import Functions
+
+        return Functions(self.spec, self.dtype, self.backend.mode, self._timed)
+
+    @cached_property
     def _symbols(self) -> Symbols:
         return self._lowered(training=False)
 
@@ -275,6 +285,9 @@ class Grid:
         given = [*self.parameters.values(), *call.inputs.values(), call.extent, call.lengths, *told]
         with self._lock:
             self._check_sizes(name, call)
+            if self._on_device is not None:
+                found = self._on_device.run(name, self.parameters, call, told)
+                return [np.asarray(result) for result in found]
             if self.backend.static:
                 indices = self._index_arrays(call)
                 function = self._static_function(name, call, indices)

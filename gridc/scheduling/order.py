@@ -48,6 +48,14 @@ def orders(graph: StepGraph) -> Iterator[Order]:
             yield _order(work, stages, levels, f"wavefronts of steps{',' * bool(where)}{where}")
 
 
+def earliest(graph: StepGraph) -> Order:
+    """Every step in the first turn in which all that it waits for is done: the fewest turns that a grid can take."""
+    work = _contracted(graph)
+    time = tuple(np.split(longest_paths(work.count, work.before, work.after, graph), len(graph.names)))
+    return Order("wavefronts of steps, each as early as it can be", time, time, tuple((False,) * len(t.reads) for t in
+                 graph.spec.transforms.values()))  # fmt: skip
+
+
 def _contracted(graph: StepGraph) -> StepGraph:
     """The graph without relayed `pass` steps: whoever reads one waits for what it hands on instead."""
     passes = [i for i, t in enumerate(graph.spec.transforms.values()) if t.relayed]

@@ -80,8 +80,8 @@ BACKENDS: Mapping[str, Backend] = {
         Backend("c", "PyTensor's C linker; needs a C++ compiler and builds for about a minute", _predefined("CVM"), ("g++",)),
         Backend("numba", "PyTensor's Numba linker; builds for one to two minutes", _predefined("NUMBA"), ("numba",),
                 lowerings=("fused",)),  # 3.0.7's Numba linker gives wrong states where a Scan and its gradient are one function
-        Backend("jax", "JAX on CPU, GPU or TPU; compiles again for each size", _jax, ("jax",), "jax", True,
-                ("plain",), inner=_jax),
+        Backend("jax", "JAX on CPU, GPU or TPU; compiles once for sizes that are near each other", _jax, ("jax",), "jax", True,
+                inner=_jax),
     )
 }
 

@@ -33,38 +33,20 @@ from gridc.scheduling.layout import Boundary, Lane, Tap
 from gridc.scheduling.program import Array
 from gridc.symbolic import splitting
 from gridc.symbolic.indices import recall
-from gridc.symbolic.wiring import Variable, Wiring
+from gridc.symbolic.wiring import Role, Variable, Wiring
 
-Role = tuple[str, str, str]
-"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined', 'hidden' |
-'memory' | ''); a shift is added to every entry."""
-
+NO_SECOND_DERIVATIVE = (
+    "the fused sweep has a gradient but no second derivative; compile or lower the spec with lowering='plain' for that"
+)
 INPLACE = "gridc_inplace"
 """The tag of the rewrite that lets an adjoint use up its tape."""
 
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
-    spec, roles, arrays = wiring.spec, [], []
-    for name in spec.transforms:
-        for letter, variable in zip("Wbp", wiring.weights[name], strict=True):
-            if variable is not None:
-                roles.append((name, letter, ""))
-                arrays.append(variable)
-        for vector in ("hidden", "memory"):
-            start = wiring.start(name, vector)
-            if start is not None:
-                roles.append((name, "start", vector))
-                arrays.append(start)
-            for role, variable in zip(("entry", "shift"), wiring.entries.get((name, vector), ()), strict=False):
-                if variable is not None:
-                    roles.append((name, role, vector))
-                    arrays.append(variable)
-    for name, variable in wiring.joined.items():
-        roles.append((name, "joined", ""))
-        arrays.append(variable)
-    op = Sweep(spec, wiring.dtype, tuple(roles), wiring.recompute)
-    _, *taps = cast("list[Variable]", op(wiring.extent, wiring.lengths, *arrays, return_list=True))
+    spec, arrays = wiring.spec, wiring.by_role()
+    op = Sweep(spec, wiring.dtype, tuple(arrays), wiring.recompute)
+    _, *taps = cast("list[Variable]", op(wiring.extent, wiring.lengths, *arrays.values(), return_list=True))
     feed = iter(taps)
     return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
 
@@ -303,9 +285,7 @@ class Adjoint(_SweepOp):
                 _leave(arrays, out, lane, boundary, space)
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
-        raise UsageError(
-            "the fused sweep has a gradient but no second derivative; compile or lower the spec with lowering='plain' for that"
-        )
+        raise UsageError(NO_SECOND_DERIVATIVE)
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
         # The tape follows from the inputs: its own gradient is not asked for.
