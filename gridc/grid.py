@@ -28,10 +28,12 @@ from gridc.symbolic.lowering import Symbols
 
 if TYPE_CHECKING:
     from gridc.device.functions import Functions
+    from gridc.device.updates import Mirror
     from gridc.stream import Stream
     from gridc.summary import Summary
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
+    from gridc.training.step import Step, Update
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
@@ -62,7 +64,7 @@ class Grid:
         self._progress, self._lock = progress, threading.RLock()
         start = parameters.initial(spec, seed, dtype)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in start.items()}
-        self.parameters = parameters.Parameters(self._shared)
+        self.parameters = parameters.Parameters(self._shared, self._come_home if self._runs_on_a_device else None)
         if self.lowering == "fused" and not backend.static:
             with self._timed("kernels"):
                 fused.prepare(spec, dtype)
@@ -220,14 +222,52 @@ class Grid:
             training=training, recompute=self.recompute,
         )  # fmt: skip
 
+    # -- on a device --------------------------------------------------------------------------------------------------
+
+    @property
+    def _runs_on_a_device(self) -> bool:
+        return self.backend.static and self.lowering == "fused"
+
     @cached_property
     def _on_device(self) -> Functions | None:
         """The functions of a grid whose fused sweep runs on a device; None for any other."""
-        if not (self.backend.static and self.lowering == "fused"):
+        if not self._runs_on_a_device:
             return None
         from gridc.device.functions import Functions
 
         return Functions(self.spec, self.dtype, self.backend.mode, self._timed)
+
+    @cached_property
+    def _mirror(self) -> Mirror:
+        """The parameters on the device."""
+        from gridc.device.updates import Mirror
+
+        return Mirror(lambda: {name: shared.get_value(borrow=True) for name, shared in self._shared.items()})
+
+    def _come_home(self) -> None:
+        if "_mirror" in self.__dict__:
+            self._mirror.come_home()
+
+    def _numbers_there(self) -> Mapping[str, Any]:
+        """The parameters as a function on the device takes them; those of another grid, which a stream runs, may change."""
+        return self.parameters if self.parameters.watch is None else self._mirror.arrays()
+
+    def updates(self, optimizer: Optimizer) -> Update | None:
+        """A function that does one step of a training with its update on the device; None where there is none."""
+        if self._on_device is None:
+            return None
+        from gridc.device.updates import Updates
+
+        run = Updates(self._on_device, self._mirror, optimizer)
+
+        def update(inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None) -> Step:
+            call = arrays.check(self.spec, inputs, lengths, self.dtype)
+            told = self._targets(targets, call, weights)
+            with self._lock:
+                self._check_sizes("gradients", call)
+                return run(call, told)
+
+        return update
 
     @cached_property
     def _symbols(self) -> Symbols:
@@ -286,8 +326,7 @@ class Grid:
         with self._lock:
             self._check_sizes(name, call)
             if self._on_device is not None:
-                found = self._on_device.run(name, self.parameters, call, told)
-                return [np.asarray(result) for result in found]
+                return self._on_device.run(name, self._numbers_there(), call, told)
             if self.backend.static:
                 indices = self._index_arrays(call)
                 function = self._static_function(name, call, indices)
@@ -372,16 +411,15 @@ class TrainingStep:
     """One update of every parameter per call; keeps the optimiser's state.  Made by ``Grid.training_step``."""
 
     def __init__(self, grid: Grid, optimizer: Optimizer):
+        from gridc.training.step import updates
+
         self.grid, self.optimizer = grid, optimizer
+        self._update = updates(grid, optimizer)
 
     def __call__(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
         """The loss before the update.  Raises DataError, and NumbersError where loss or gradients are not finite."""
-        from gridc.training.optimizers import global_norm
-
-        loss, gradients, _ = self.grid.loss_and_gradients(inputs, targets, lengths)
-        norm = global_norm(gradients)
-        if not np.isfinite(loss) or not np.isfinite(norm):
-            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {loss:g} and the gradients' norm {norm:g}; "
-                               "a smaller learning rate or clip=1.0 may help")  # fmt: skip
-        self.optimizer.update(self.grid.parameters, gradients, norm=norm)
-        return loss
+        done = self._update(inputs, targets, lengths)
+        if not done.good:
+            raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {done.loss:g} and the gradients' norm "
+                               f"{done.norm:g}; a smaller learning rate or clip=1.0 may help")  # fmt: skip
+        return done.loss

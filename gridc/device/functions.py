@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ device.register()
 
 
 @contextlib.contextmanager
-def exact() -> Any:
+def exact() -> Iterator[None]:
     """Products in the type of their factors, and double precision where it is asked for, whatever JAX is set to."""
     chosen = jax.config.jax_default_matmul_precision or "highest"
     with jax.enable_x64(True), jax.default_matmul_precision(chosen):
@@ -94,13 +94,14 @@ class Plans:
 class Functions:
     """The functions of one grid, each compiled once a bucket.
 
-    ``options`` are the grid's own for ``lowering.lower``; ``timed`` is a context for what is being built."""
+    ``mode`` gives PyTensor's mode, ``timed`` a context for what is being built."""
 
     def __init__(self, spec: GridSpec, dtype: str, mode: Any, timed: Callable[[str], Any]):
         self.spec, self.dtype, self.mode, self.timed = spec, dtype, mode, timed
         self.plans = Plans(spec)
         self._symbols: dict[Plan, Symbols] = {}
         self._compiled: dict[tuple[str, Plan], Callable[..., Any]] = {}
+        self._seen: set[tuple[str, Plan]] = set()
 
     # -- compiling --------------------------------------------------------------------------------------------------
 
@@ -138,21 +139,26 @@ class Functions:
 
     # -- calling ----------------------------------------------------------------------------------------------------
 
-    def run(self, name: str, parameters: Mapping[str, Any], call: Call, told: Sequence[Array]) -> list[Any]:
-        """A function by name on a call: what it returns, outputs cut to the call's sizes, still on the device."""
+    def run(self, name: str, parameters: Mapping[str, Any], call: Call, told: Sequence[Array]) -> list[Array]:
+        """A function by name on a call: what it returns, outputs cut to the call's sizes."""
+        with self.ready(name, call, told) as (plan, given):
+            found = [np.asarray(array) for array in self.function(name, plan, call)(*parameters.values(), *given)]
+        first = 0 if name == "predict" else 1
+        if name != "loss":
+            found[first : first + len(self.spec.outputs)] = self.cut(call, found[first : first + len(self.spec.outputs)])
+        return found
+
+    @contextlib.contextmanager
+    def ready(self, name: str, call: Call, told: Sequence[Array]) -> Iterator[tuple[Plan, list[Any]]]:
+        """The plan for a call, and what a function takes after the parameters; the first call of each plan is timed."""
         with exact():
             prepared = self.plans.prepared(call, self.symbols)
-            given = [*parameters.values(), *self.padded(prepared.plan, call, told), *prepared.indices]
-            first = (name, prepared.plan) not in self._compiled
-            sizes = " × ".join(map(str, (prepared.plan.batch, *prepared.plan.sizes)))
-            with self.timed(f"{name} for up to {sizes}") if first else contextlib.nullcontext():
-                found = list(self.function(name, prepared.plan, call)(*given))
-                if first:
-                    jax.block_until_ready(found)
-        outputs = slice(0 if name == "predict" else 1, None if name == "predict" else 1 + len(self.spec.outputs))
-        if name != "loss":
-            found[outputs] = self.cut(call, found[outputs])
-        return found
+            plan = prepared.plan
+            seen = (name, plan) in self._seen
+            sizes = " × ".join(map(str, (plan.batch, *plan.sizes)))
+            with contextlib.nullcontext() if seen else self.timed(f"{name} for up to {sizes}"):
+                yield plan, [*self.padded(plan, call, told), *prepared.indices]
+            self._seen.add((name, plan))
 
     def padded(self, plan: Plan, call: Call, told: Sequence[Array]) -> list[Array]:
         """Inputs, and targets and weights where they are told, with zeros up to the plan's sizes."""
@@ -164,7 +170,7 @@ class Functions:
         """Outputs of the call's own sizes."""
         places = [tuple(slice(int(n)) for n in (call.extent[0], *(call.extent[1 + d] for d in o.axes)))
                   for o in self.spec.outputs.values()]  # fmt: skip
-        return [np.asarray(array)[place] for array, place in zip(outputs, places, strict=True)]
+        return [array[place] for array, place in zip(outputs, places, strict=True)]
 
     def _input_shape(self, plan: Plan, name: str, array: Array) -> tuple[int, ...]:
         shape = (plan.batch, *(plan.sizes[d] for d in self.spec.inputs[name].over))
