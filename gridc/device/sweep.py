@@ -28,6 +28,15 @@ Array = Any
 Tables = Mapping[str, Array]
 
 
+UNROLL: int | None = None
+"""How many turns of a loop are written out; None leaves it to ``unrolled``."""
+
+
+def unrolled() -> int:
+    """One turn on a CPU, where more only takes longer to compile; a GPU is handed its work in larger pieces."""
+    return UNROLL or 1
+
+
 class Names:
     """The namespace in which a cell's rule runs on a device."""
 
@@ -145,7 +154,7 @@ class Sweep:
         def step(turn: Array, state: Any) -> Any:
             return body(np.int32(turns - 1) - turn if backwards else turn, state)
 
-        return lax.fori_loop(np.int32(0), np.int32(turns), step, state)
+        return lax.fori_loop(np.int32(0), np.int32(turns), step, state, unroll=min(turns, unrolled()))
 
     # -- forward ----------------------------------------------------------------------------------------------------
 
@@ -301,7 +310,12 @@ class Backward:
             own = sweep._slots(block, sweep._own(g, self.storage[g], place))
             _, back = jax.vjp(lambda a, own, p: tuple(v for v in rule(group, a, own, p) if v is not None), a, own, p)
             da, taken, dp = back((dh, dm) if group.memory else (dh,))
-            slopes[g] = write(slopes[g], jnp.concatenate([da, *taken], axis=-1), group.slopes)
+            made = jnp.concatenate([da, *taken], axis=-1)
+            if unrolled() > 1:
+                # Made once: a kernel that made them again, after a block was written, would need a copy of what was there before.
+                made = lax.optimization_barrier(made)
+                da = made[..., : da.shape[-1]]
+            slopes[g] = write(slopes[g], made, group.slopes)
             if dp is not None:
                 holes[g] = lax.dynamic_update_slice_in_dim(holes[g], dp[None], turn, 0)
             width = sum(group.widths)
