@@ -55,6 +55,9 @@ class Grid:
         if self.lowering not in backend.lowerings:
             raise UsageError(f"the backend '{backend.name}' cannot run the {self.lowering} lowering, which this spec needs; "
                              "expected the backend 'python'")  # fmt: skip
+        if recompute and backend.static:
+            raise UsageError(f"the backend '{backend.name}' keeps every step for the way back; recompute=True needs the backend "
+                             "'python'")  # fmt: skip
         self._fitted: dict[str, int] = {}
         self._last: tuple[str, bytes, bytes] | None = None
         self.compile_seconds: dict[str, float] = {}
@@ -284,7 +287,9 @@ class Grid:
 
         Sizes follow from the inputs' shapes, and every example fills the grid."""
         scan = self.backend.scan
-        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering, scan=scan,  # type: ignore[arg-type]
+        # A sweep on a device is lowered for the sizes of a call, which nobody knows here.
+        chosen = "plain" if self._runs_on_a_device else self.lowering
+        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=chosen, scan=scan,  # type: ignore[arg-type]
                               recompute=self.recompute)  # fmt: skip
 
     @cached_property

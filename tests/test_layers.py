@@ -27,17 +27,19 @@ LAYERS = {
         "language.reader",
     "when: the schedule, what it costs, how it is shown":
         "scheduling.tables scheduling.hyperplane scheduling.wavefronts scheduling.order scheduling.program "
-        "scheduling.layout scheduling.schedule scheduling.costs scheduling.changes scheduling.critical_path "
+        "scheduling.layout scheduling.padded scheduling.readers scheduling.addresses "
+        "scheduling.schedule scheduling.costs scheduling.changes scheduling.critical_path "
         "scheduling.report pictures.exports pictures.drawing pictures.cell_drawing pictures.unrolled_drawing pictures.explorer",
     "how: programs, kernels and PyTensor's graph":
-        "symbolic.backends symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
+        "symbolic.backends symbolic.accumulators symbolic.device device.sweep device.adjoint device.functions "
+        "symbolic.ufuncs fusion.native fusion.gemm fusion.tracer symbolic.indices symbolic.wiring "
         "fusion.kernels fusion.workspace fusion.machine fusion.sweep fusion.recompute symbolic.fused "
         "symbolic.splitting symbolic.slots symbolic.plain symbolic.lowering summary fusion.segments",
     "training":
-        "training.state training.standardizing training.setup training.loop training.fit",
+        "training.state training.step training.standardizing training.setup training.loop training.fit device.updates",
     "what people call":
         "stream grid compiler training.runner sklearn torch torch_weights benchmarks.measure benchmarks.cases "
-        "benchmarks.peers_jax benchmarks.peers_torch benchmarks.bench",
+        "benchmarks.peers_jax benchmarks.peers_torch benchmarks.bench benchmarks.gpu",
     "the command line":
         "commands.output commands.predictions commands.look commands.start commands.doctor commands.use commands.learn "
         "cli __main__",

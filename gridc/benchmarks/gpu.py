@@ -33,6 +33,8 @@ from gridc.benchmarks.cases import CASES, RATE, Case
 
 AT_ONCE = min(6, max(1, (os.cpu_count() or 2) // 2))
 """Rows that are built at the same time."""
+QUIET = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2"}
+"""Many processes share the GPU's memory: none may take most of it in advance."""
 SETTLE, MEASURE = 3, 1.5
 """Steps before the clock runs, and seconds for which it does."""
 STACKED = Case("stacked-256", "stacked", (100, 4), 256, 32, untied=True)
@@ -82,10 +84,14 @@ TRIALS = (("grid", "cube"), ("grid, untied", "plane"), ("mixed", "stacked"), ("w
 GRAPHS = "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONDITIONAL,WHILE"
 """Whole loops as one CUDA graph each, where XLA can."""
 NO_GRAPHS = "--xla_gpu_enable_command_buffer="
+def _numbers(dtype: str) -> list[Row]:
+    return [Row(f"numbers, {dtype}, {n + 1}", "numbers", options={"dtype": dtype, "trials": t}) for n, t in enumerate(TRIALS)]
+
+
 ROWS = (
-    *(Row(f"numbers, float32, {n + 1}", "numbers", options={"dtype": "float32", "trials": names}) for n, names in enumerate(TRIALS)),
+    *_numbers("float32"),
     *(Row(f"{case}: gridc", "fused", case) for case in ("S1", "S2", "S3", "S4", STACKED.name)),
-    *(Row(f"numbers, float64, {n + 1}", "numbers", options={"dtype": "float64", "trials": names}) for n, names in enumerate(TRIALS)),
+    *_numbers("float64"),
     *(Row(f"{case}: gridc, loops as graphs", "fused", case, flags=GRAPHS) for case in ("S1", "S4")),
     *(Row(f"{case}: gridc, 4 turns at once", "fused", case, {"unroll": 4}) for case in ("S1", "S4")),
     Row("S1: gridc, no graphs", "fused", "S1", flags=NO_GRAPHS),
@@ -118,7 +124,8 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
     jax = importlib.import_module("jax")
     if "precision" in row.options:
         jax.config.update("jax_default_matmul_precision", row.options["precision"])
-    importlib.import_module("gridc.device.sweep").UNROLL = row.options.get("unroll")
+    sweep: Any = importlib.import_module("gridc.device.sweep")
+    sweep.UNROLL = row.options.get("unroll")
     updates = importlib.import_module("gridc.device.updates")
     optimizers = importlib.import_module("gridc.training.optimizers")
     arrays = importlib.import_module("gridc.language.arrays")
@@ -304,9 +311,8 @@ class Worker:
             if self.ended.is_set():
                 return
             started = time.perf_counter()
-            # Many processes share the GPU's memory: none may take most of it in advance.
             flags = " ".join(filter(None, [os.environ.get("XLA_FLAGS", ""), self.row.flags]))
-            environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2", "XLA_FLAGS": flags}
+            environment = {**os.environ, **QUIET, "XLA_FLAGS": flags}
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gridc.benchmarks.gpu", "--row", self.row.name], env=environment, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
@@ -387,7 +393,8 @@ def line(found: Mapping[str, Any]) -> str:
     if "differences" in result:
         wrong = {n: d for n, d in result["differences"].items() if isinstance(d, str) or max(d.values()) > result["within"]}
         worst = max((max(d.values()) for d in result["differences"].values() if not isinstance(d, str)), default=float("nan"))
-        return f"{name} {'all right' if not wrong else f'WRONG: {wrong}'}; largest difference {worst:.1e} of {result['within']:.0e}"
+        verdict = "all right" if not wrong else f"WRONG: {wrong}"
+        return f"{name} {verdict}; largest difference {worst:.1e} of {result['within']:.0e}"
     text = f"{name} {result['median_ms']:9.3f} ms (least {result['least_ms']:.3f})"
     if "device" in result:
         text += f", compiled step alone {result['device']['median_ms']:.3f} ms"
@@ -412,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     look = "import jax; d = jax.devices()[0]; print(d.platform, '|', d.device_kind, '|', jax.__version__)"
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False,
-                           env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"})  # fmt: skip
+                           env={**os.environ, **QUIET})  # fmt: skip
     if found.returncode:
         print(f"JAX cannot be used here: {found.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return 1

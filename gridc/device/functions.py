@@ -18,8 +18,8 @@ from gridc.language.arrays import Array, Call
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.scheduling import addresses, order, padded
-from gridc.scheduling.addresses import Misfit, Steps
-from gridc.scheduling.padded import Plan
+from gridc.scheduling.addresses import Steps
+from gridc.scheduling.padded import Misfit, Plan, Tables
 from gridc.symbolic import device, lowering
 from gridc.symbolic.indices import Memory, Sizes
 from gridc.symbolic.lowering import Symbols
@@ -32,7 +32,7 @@ device.register()
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
     """Products in the type of their factors, and double precision where it is asked for, whatever JAX is set to."""
-    chosen = jax.config.jax_default_matmul_precision or "highest"
+    chosen = getattr(jax.config, "jax_default_matmul_precision", None) or "highest"
     with jax.enable_x64(True), jax.default_matmul_precision(chosen):
         yield
 
@@ -60,7 +60,7 @@ class Plans:
         chosen: order.Order = self._orders.get(key, lambda: addresses.turns(self.spec, sizes, own))
         return Steps(self.spec, batch, sizes, extents, chosen)
 
-    def tables(self, call: Call) -> tuple[Plan, addresses.Tables, Ints]:
+    def tables(self, call: Call) -> tuple[Plan, Tables, Ints]:
         """The plan for a call, its index arrays, and the extents of its examples, ``[padded batch, dimensions]``."""
         actual, *sizes = (int(n) for n in call.extent)
         batch, most = padded.rounded(self.spec, actual, tuple(sizes))

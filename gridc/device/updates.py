@@ -1,7 +1,7 @@
 """Training on a device: parameters and an optimiser's state stay there from step to step, and come home when they are looked at.
 
-An optimiser's rule is the one of ``gridc.training.update_rules``, written for NumPy's arrays in place; here it runs on arrays that
-stand for JAX's, and what it does becomes part of the compiled step.
+An optimiser's rule is the one of ``gridc.training.update_rules``, written for NumPy's arrays in place; here it runs on arrays
+that stand for JAX's, and what it does becomes part of the compiled step.
 """
 
 # JAX says of most of its functions neither what they take nor what they give.
@@ -139,9 +139,10 @@ def step(function: Callable[..., Any], names: Sequence[str], optimizer: Optimize
             scale = jnp.where(norm >= optimizer.clip, optimizer.clip / norm, 1.0)
         after, kept = dict(parameters), dict(state)
         for name in names:
-            p, g = Traced(parameters[name]), Traced(gradients[name])
-            own = [Traced(state[f"{slot}/{name}"]) for slot in slots]
-            scratch = [Traced(jnp.zeros_like(p.value)) for _ in range(3)]
+            p: Any = Traced(parameters[name])
+            g: Any = Traced(gradients[name])
+            own: list[Any] = [Traced(state[f"{slot}/{name}"]) for slot in slots]
+            scratch: list[Any] = [Traced(jnp.zeros_like(p.value)) for _ in range(3)]
             apply_rule(optimizer, p, g, own, scratch, rate, count, scale)
             after[name] = jnp.where(good, p.value, parameters[name])
             for slot, array in zip(slots, own, strict=True):

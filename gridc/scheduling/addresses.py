@@ -1,7 +1,7 @@
 """The integer arrays of one call that tell a device's sweep which rows it reads: of any lengths, within a plan's bucket.
 
 Nothing is compiled for them.  A row that no step of the call uses reads the row of zeros and is read by nobody, so that no mask
-is needed; and what a row's gradient is the sum of stands in lists of its readers, so that nothing is scattered.
+is needed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,8 @@ import numpy as np
 from gridc.language.lattice import Ints, far_end, points
 from gridc.language.spec import GridSpec
 from gridc.scheduling import graph, layout, order, padded
-from gridc.scheduling.padded import Block, Entry, Group, Phase, Plan
-
-Tables = dict[str, np.ndarray]
-
-
-class Misfit(Exception):
-    """A call that needs more room than its bucket's plan has: where states wrap around, its turns depend on the lengths."""
+from gridc.scheduling.padded import Block, Entry, Group, Misfit, Phase, Plan, Tables
+from gridc.scheduling.readers import Readers
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ class Steps:
             for name, output in self.spec.outputs.items() for tap in self.lane._taps(output)  # pyright: ignore[reportPrivateUsage]
         )  # fmt: skip
         plan = Plan(self.spec, self.batch, self.sizes, groups, tuple(found), taps)
-        readers = _Readers(plan, self.tables(plan, complete=False))
+        readers = Readers(plan, self.tables(plan, complete=False))
         plan = replace(plan, groups=tuple(readers.counted(g) for g in range(len(groups))))
         return replace(plan, shapes=tuple((name, table.shape) for name, table in self.tables(plan).items()))
 
@@ -160,8 +155,8 @@ class Steps:
 
         ``G.read`` ``[rows, reads]`` and ``G.own`` ``[rows, entering]`` are rows of the sources' storage, ``G.read.far`` and
         ``G.own.far`` what is added where they wrapped around; ``G.joined.J`` ``[rows]`` rows of the vectors that join;
-        ``tap.N`` (and ``.far``) what outputs read; ``G.chosen`` ``[turns × slots]`` weights and ``G.by_weight`` ``[weights, most]``
-        rows.  Where ``complete``, the lists of readers as well."""
+        ``tap.N`` (and ``.far``) what outputs read; ``G.chosen.PHASE`` ``[turns, slots]`` weights and ``G.by_weight``
+        ``[weights, most]`` rows.  Where ``complete``, the lists of readers as well."""
         out: Tables = {}
         new = self._new_rows(plan)
         whole = {i: self._storage(plan, i, new[i]) for i in self.group_of}
@@ -201,7 +196,7 @@ class Steps:
                 self._choose(plan, g, new, out)
         self._tap(plan, whole, far, out)
         if complete:
-            readers = _Readers(plan, out)
+            readers = Readers(plan, out)
             for g in range(len(plan.groups)):
                 out |= readers.lists(g)
         return out
@@ -289,82 +284,6 @@ class Steps:
             out[f"tap.{n}"] = whole[tap.storage][tap.rows].astype(np.int32)
             if plan.groups[planned.group].wraps:
                 out[f"tap.{n}.far"] = far[tap.storage][tap.rows].astype(np.int32)
-
-
-class _Readers:
-    """Who reads each row: the way back sums what they hand back, and nothing is scattered."""
-
-    def __init__(self, plan: Plan, tables: Tables):
-        self.plan, self.tables = plan, tables
-
-    def _pairs(self, key: str, row: np.ndarray, column: int | None, alive: np.ndarray) -> tuple[Ints, Ints]:
-        """(row read, number of the reader) for the reads in one column of a table, what wrapped around included."""
-        targets: list[Ints] = []
-        values: list[Ints] = []
-        for name in (key, f"{key}.far"):
-            if name in self.tables:
-                table = self.tables[name]
-                target = np.asarray(table if column is None else table[:, column], np.int64).ravel()
-                real = alive[target]
-                targets.append(target[real])
-                values.append(row.ravel()[real])
-        return np.concatenate(targets), np.concatenate(values)
-
-    def _lists(self, g: int) -> dict[str, tuple[Ints, Ints, int]]:
-        """By name: rows of the group, who reads them, and the number that stands for nobody."""
-        plan, group = self.plan, self.plan.groups[g]
-        alive = np.ones(group.base + group.rows, bool)
-        # A start may have any number of readers, and the row of zeros has no gradient.
-        alive[[*(entry.start for entry in group.entries), group.base - 1]] = False
-        found: dict[str, tuple[Ints, Ints, int]] = {}
-        for r, reader in enumerate(plan.groups):
-            for c, channel in enumerate(reader.channels):
-                width = len(channel)
-                parts = [self._pairs(f"{r}.read", np.arange(reader.rows) * width + k, j, alive)
-                         for k, j in enumerate(channel) if reader.sources[j] == g]  # fmt: skip
-                if parts:
-                    target, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-                    found[f"{g}.readers.{r}.{c}"] = target, value, reader.rows * width
-        if group.entering:
-            rows = np.arange(group.rows) * group.slopes + group.gates
-            parts = [self._pairs(f"{g}.own", rows + d, d, alive) for d in range(group.entering)]
-            target, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-            found[f"{g}.readers.own"] = target, value, group.rows * group.slopes
-        for n, tap in enumerate(plan.taps):
-            if tap.group == g:
-                count = int(np.prod(tap.shape))
-                target, value = self._pairs(f"tap.{n}", np.arange(count), None, alive)
-                found[f"{g}.readers.tap.{n}"] = target, value, count
-        return found
-
-    def counted(self, g: int) -> Group:
-        """The group with the most readers of a row in each list."""
-        most = {name: int(np.bincount(target, minlength=1).max()) for name, (target, *_) in self._lists(g).items()}
-        readers: list[tuple[int, int, int]] = []
-        tapped: list[tuple[int, int]] = []
-        for name, count in most.items():
-            kind = name.split(".")[2:]
-            if kind[0] == "tap":
-                tapped.append((int(kind[1]), count))
-            elif kind[0] != "own":
-                readers.append((int(kind[0]), int(kind[1]), count))
-        return replace(self.plan.groups[g], readers=tuple(readers), tapped=tuple(tapped), carried=most.get(f"{g}.readers.own", 0))
-
-    def lists(self, g: int) -> Tables:
-        """``[most readers, rows]`` for each list of a group."""
-        group = self.plan.groups[g]
-        room = {f"{g}.readers.{r}.{c}": count for r, c, count in group.readers}
-        room |= {f"{g}.readers.tap.{n}": count for n, count in group.tapped} | {f"{g}.readers.own": group.carried}
-        out: Tables = {}
-        for name, (target, value, nobody) in self._lists(g).items():
-            by = np.argsort(target, kind="stable")
-            target, value = target[by], value[by]
-            nth = np.arange(len(target)) - np.searchsorted(target, target)
-            if int(nth.max(initial=-1)) >= room[name]:
-                raise Misfit
-            out[name] = table = np.full((room[name], group.base + group.rows), nobody, np.int32)
-            table[nth, target] = value
-        return out
 
 
 def turns(spec: GridSpec, sizes: tuple[int, ...], extents: Ints | None = None) -> order.Order:

@@ -17,8 +17,14 @@ import numpy as np
 from gridc.cells import CELLS, Options
 from gridc.language.spec import GridSpec
 
+Tables = dict[str, np.ndarray]
+"""Index arrays by name."""
 WORTH = 0.5
 """How many rows a cut between phases must save for each that is computed; every phase is compiled on its own."""
+
+
+class Misfit(Exception):
+    """A call that needs more room than its bucket's plan has: where states wrap around, its turns depend on the lengths."""
 
 
 def bucket(count: int) -> int:

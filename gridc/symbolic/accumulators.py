@@ -32,4 +32,5 @@ optdb.register("gridc_accumulate", dfs_rewriter(_accumulate_in_its_own_type), TA
 
 def jax_mode() -> Mode:
     """PyTensor's mode for JAX with this rewrite; for a Scan's inner graph as well."""
-    return get_mode("JAX").including(TAG)
+    mode: Any = get_mode("JAX")
+    return mode.including(TAG)

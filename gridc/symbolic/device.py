@@ -1,4 +1,4 @@
-"""The fused lowering on JAX: two Ops that PyTensor's JAX linker turns into the functions of ``gridc.device.sweep``.
+"""The fused lowering on JAX: two Ops that PyTensor's JAX linker turns into the functions of ``gridc.device``.
 
 They are made for one ``Plan``.  The index arrays of a call are inputs of the compiled function, so that other lengths, and other
 sizes within the plan's bucket, compile nothing.
@@ -21,11 +21,7 @@ from pytensor.tensor.type import TensorType
 
 from gridc.errors import UsageError
 from gridc.scheduling.padded import Plan
-from gridc.symbolic.fused import NO_SECOND_DERIVATIVE
-from gridc.symbolic.wiring import Role, Variable, Wiring
-
-Keys = tuple[tuple[str, tuple[int, ...]], ...]
-"""The name and the shape of every index array."""
+from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Role, Variable, Wiring
 
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
@@ -107,7 +103,7 @@ class DeviceAdjoint(_DeviceOp):
 def register() -> None:
     """Tell PyTensor's JAX linker what the two Ops are; needs JAX."""
     jax_funcify: Any = importlib.import_module("pytensor.link.jax.dispatch").jax_funcify
-    functions: Any = importlib.import_module("gridc.device.sweep")
+    functions: Any = importlib.import_module("gridc.device.adjoint")
 
     def sweeping(op: DeviceSweep, **_: Any) -> Callable[..., Any]:
         run = functions.forward(op.plan, op.roles, op.dtype)

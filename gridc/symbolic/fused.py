@@ -33,11 +33,8 @@ from gridc.scheduling.layout import Boundary, Lane, Tap
 from gridc.scheduling.program import Array
 from gridc.symbolic import splitting
 from gridc.symbolic.indices import recall
-from gridc.symbolic.wiring import Role, Variable, Wiring
+from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Role, Variable, Wiring
 
-NO_SECOND_DERIVATIVE = (
-    "the fused sweep has a gradient but no second derivative; compile or lower the spec with lowering='plain' for that"
-)
 INPLACE = "gridc_inplace"
 """The tag of the rewrite that lets an adjoint use up its tape."""
 

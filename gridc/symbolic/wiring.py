@@ -17,6 +17,10 @@ Role = tuple[str, str, str]
 """What an array is to a fused sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined', 'hidden' |
 'memory' | ''); a shift is added to every entry."""
 
+NO_SECOND_DERIVATIVE = (
+    "the fused sweep has a gradient but no second derivative; compile or lower the spec with lowering='plain' for that"
+)
+
 
 @dataclass(frozen=True)
 class Wiring:
