@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+# Programs of JAX that run once: half of the time that compiling them takes is spent on making them quick.
+ROUGH = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ROUGH}"
 GOLDEN = Path(__file__).with_name("golden")
 
 
