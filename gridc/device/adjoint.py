@@ -112,8 +112,8 @@ class Backward:
                 self.storage[g], (group.base + first) * group.vectors, block.size * group.vectors)  # fmt: skip
             a = stored.reshape(block.slots, block.rows, group.vectors * group.hidden)[..., (1 + group.memory) * group.hidden :]
             own = sweep.slots(block, sweep.own(g, self.storage[g], place))
-            _, back = jax.vjp(lambda a, own, p: tuple(v for v in rule(group, a, own, p) if v is not None), a, own, p)
-            da, taken, dp = back((dh, dm) if group.memory else (dh,))
+            _, pull = jax.vjp(lambda a, own, p: tuple(v for v in rule(group, a, own, p) if v is not None), a, own, p)
+            da, taken, dp = pull((dh, dm) if group.memory else (dh,))
             made = jnp.concatenate([da, *taken], axis=-1)
             if unrolled() > 1:
                 # Made once: a kernel that made them again, after a block was written, would need a copy of what was there before.
@@ -124,9 +124,11 @@ class Backward:
                 holes[g] = lax.dynamic_update_slice_in_dim(holes[g], dp[None], turn, 0)
             width = sum(group.widths)
             assert w is not None
-            dz = product(da, w if group.chosen else w[:, :width], across=True)
+            back = product(da, w if group.chosen else w[:, :width], across=True)
             if group.chosen and group.joined:
-                joined[g] = write(joined[g], dz[..., width:], 1)
+                joined[g] = write(joined[g], back[..., width:], 1)
+            dz = back
+        assert dz is not None
         at = np.cumsum([0, *group.widths])
         for c, channel in enumerate(group.channels):
             handed[g][c] = write(handed[g][c], dz[..., at[channel[0]] : at[channel[-1] + 1]], len(channel))

@@ -28,7 +28,7 @@ class Misfit(Exception):
 
 
 def bucket(count: int) -> int:
-    """The size that stands for this one: exact up to 8, then eight steps an octave, so at most an eighth more."""
+    """The size that stands for this one: itself up to 16, then eight steps an octave, so at most an eighth more."""
     if count <= 8:
         return count
     step = 1 << (count.bit_length() - 4)
