@@ -98,7 +98,8 @@ def _jax() -> list[Finding]:
         platform: str = jax.devices()[0].platform
     except Exception as error:  # whatever its import raises is the finding
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        return [Finding("JAX", f"cannot be used: {first}", "could be better", "Only if you want this backend: pip install -U jax")]
+        advice = "Only if you want this backend: pip install -U jax"
+        return [Finding("JAX", f"cannot be used: {first}", "could be better", advice)]
     if platform != "cpu":
         return [Finding("JAX", f"{jax.__version__} on {len(devices)} × {devices[0]}")]
     found = f"{jax.__version__} on the processor: it sees no GPU"
