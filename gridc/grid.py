@@ -27,24 +27,25 @@ from gridc.locks import Lock
 from gridc.parameters import Parameters
 from gridc.scheduling import counts, graph
 from gridc.symbolic import lowering
-from gridc.symbolic.backends import Backend
+from gridc.symbolic.backends import SETTINGS, Backend
 from gridc.symbolic.indices import Sizes, extents, recall
 from gridc.symbolic.lowering import Symbols
 from gridc.symbolic.lowerings import Target
 
 if TYPE_CHECKING:
+    from gridc.device.functions import Functions
+    from gridc.device.updates import Mirror
     from gridc.insight.summary import Summary
     from gridc.stream import Stream
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
-    from gridc.training.step import TrainingStep
+    from gridc.training.step import Step, TrainingStep, Update
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
 pt: Any = importlib.import_module("pytensor.tensor")
 
 Arrays = Mapping[str, Any]
-_settings = Lock()  # PyTensor's, which all threads see
 CHUNK = 1 << 28
 """Numbers that a prediction's vectors may take up at once; larger batches are predicted in parts."""
 
@@ -63,7 +64,7 @@ class Grid:
         self._masks = np.random.default_rng([seed, MASKS])
         self._progress, self._lock = progress, Lock()
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in numbers.items()}
-        self.parameters = Parameters(self._shared)
+        self.parameters = Parameters(self._shared, self._come_home if target.lowering.device else None)
         if target.lowering.prepare is not None:
             with self._timed("kernels"):
                 target.lowering.prepare(spec, target.dtype)
@@ -242,6 +243,49 @@ class Grid:
             training=training, recompute=self.recompute,
         )  # fmt: skip
 
+    # -- on a device --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _on_device(self) -> Functions | None:
+        """The functions of a grid whose fused sweep runs on a device; None for any other."""
+        if not self.target.lowering.device:
+            return None
+        from gridc.device.functions import Functions
+
+        return Functions(self.spec, self.dtype, self.backend.mode, self._timed)
+
+    @cached_property
+    def _mirror(self) -> Mirror:
+        """The parameters on the device."""
+        from gridc.device.updates import Mirror
+
+        return Mirror(lambda: {name: shared.get_value(borrow=True) for name, shared in self._shared.items()})
+
+    def _come_home(self) -> None:
+        if "_mirror" in self.__dict__:
+            self._mirror.come_home()
+
+    def _numbers_there(self) -> Mapping[str, Any]:
+        """Give the parameters as a function on the device takes them; those of another grid, which a stream runs, may change."""
+        return self.parameters if self.parameters.watch is None else self._mirror.arrays()
+
+    def updates(self, optimizer: Optimizer) -> Update | None:
+        """Make a function that does one step of a training with its update on the device; None where there is none."""
+        if self._on_device is None:
+            return None
+        from gridc.device.updates import Updates
+
+        run = Updates(self._on_device, self._mirror, optimizer)
+
+        def update(inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None) -> Step:
+            call = fitting.check(self.spec, inputs, lengths, self.dtype)
+            told = self._targets(targets, call, weights)
+            with self._lock:
+                self._check_sizes("gradients", call)
+                return run(call, told)
+
+        return update
+
     @cached_property
     def _symbols(self) -> Symbols:
         return self._lowered(training=False)
@@ -257,7 +301,9 @@ class Grid:
 
         Sizes follow from the inputs' shapes, and every example fills the grid."""
         scan = self.backend.scan
-        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=self.lowering, scan=scan,  # type: ignore[arg-type]
+        # A sweep on a device is lowered for the sizes of a call, which nobody knows here.
+        chosen = "plain" if self.target.lowering.device else self.lowering
+        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=chosen, scan=scan,  # type: ignore[arg-type]
                               recompute=self.recompute)  # fmt: skip
 
     @cached_property
@@ -287,7 +333,7 @@ class Grid:
         outputs = {"predict": [*s.outputs.values()], "loss": [s.loss], "gradients": [s.loss, *s.outputs.values()]}[name]
         if name == "gradients" and s.parameters:
             # A Scan keeps the gradients of its states in this type, whatever theirs is.
-            with _settings, pytensor.config.change_flags(floatX=self.dtype):
+            with SETTINGS, pytensor.config.change_flags(floatX=self.dtype):
                 outputs += pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
         return pytensor.function(
             [*s.parameters.values(), *inputs, *indices], outputs, mode=self.backend.mode(), on_unused_input="ignore",
@@ -298,6 +344,8 @@ class Grid:
         given = [*self.parameters.values(), *call.inputs.values(), call.extent, call.lengths, *told]
         with self._lock:
             self._check_sizes(name, call)
+            if self._on_device is not None:
+                return self._on_device.run(name, self._numbers_there(), call, told)
             if self.backend.static:
                 indices = self._index_arrays(call)
                 function = self._static_function(name, call, indices)
@@ -338,7 +386,7 @@ class Grid:
             if self.recompute:
                 needed = count(True, blas.default_threads(), available + before)
             if needed > available + before:
-                able = training and self.lowering == "fused" and not self.recompute
+                able = training and self.lowering == "fused" and not (self.recompute or self.backend.static)
                 instead = "gridc.compile(…, recompute=True) or " * able
                 what = f"{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
                 raise ResourceError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Protocol
 
 import numpy as np
@@ -108,12 +108,15 @@ class Shared(Protocol):
 class Parameters(MutableMapping[str, Array]):
     """The parameters of a compiled grid: the arrays that its functions read.
 
-    Assigning checks name and shape and copies; the names are fixed.  An array that is taken out may be changed in place."""
+    Assigning checks name and shape and copies; the names are fixed.  An array that is taken out may be changed in place, until
+    the grid trains on.  ``watch`` is called before anybody looks, as the numbers may be elsewhere: on a device."""
 
-    def __init__(self, shared: Mapping[str, Shared]):
-        self._shared = shared
+    def __init__(self, shared: Mapping[str, Shared], watch: Callable[[], None] | None = None):
+        self._shared, self.watch = shared, watch
 
     def __getitem__(self, name: str) -> Array:
+        if self.watch is not None:
+            self.watch()
         try:
             return self._shared[name].get_value(borrow=True)
         except KeyError:

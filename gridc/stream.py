@@ -103,18 +103,18 @@ class Stream:
 
         grid = self.grid
         made = Grid(spec, grid.target, {}, grid.seed)
-        held: dict[str, Fixed] = {}
+        held: dict[str, parameters.Shared] = {}
         for name, shape in parameter_shapes(spec).items():
             if name in grid.parameters:
-                held[name] = Fixed(grid.parameters[name])
+                held[name] = _Held(grid, name)
                 continue
             owner, _, rest = name.partition(".")
             if rest.endswith("W"):
                 held[name] = Fixed(np.eye(shape[0], dtype=grid.dtype))
             else:  # a learned start is added to whatever enters, so it is taken off
                 entered = spec.inputs[owner]
-                start = grid.parameters.get(f"{entered.enters}.start.{rest[0]}")
-                held[name] = Fixed(np.zeros(shape, grid.dtype)) if start is None else _Negative(start)
+                start = f"{entered.enters}.start.{rest[0]}"
+                held[name] = _Negative(grid, start) if start in grid.parameters else Fixed(np.zeros(shape, grid.dtype))
         made.parameters = parameters.Parameters(held)
         return made
 
@@ -123,11 +123,22 @@ class Stream:
         return f"Stream of '{self.grid.spec.name}' along {self.along}, carrying {listed(self.carried, 'and')}; {begun}"
 
 
-class _Negative(Fixed):
-    """The array with its sign changed, as it is now: training may go on."""
+@dataclass(frozen=True)
+class _Held:
+    """A parameter of another grid, as it is now: training may go on."""
+
+    grid: Grid
+    name: str
 
     def get_value(self, borrow: bool = False) -> Array:
-        return -self.array
+        return self.grid.parameters[self.name]
+
+
+class _Negative(_Held):
+    """The same with its sign changed."""
+
+    def get_value(self, borrow: bool = False) -> Array:
+        return -self.grid.parameters[self.name]
 
 
 # -- which specs can be cut ----------------------------------------------------------------------------------------

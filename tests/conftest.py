@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("GRIDC_VERIFY", "1")  # every plan that a test makes is verified
+# Programs of JAX that run once: half of the time that compiling them takes is spent on making them quick.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 from gridc.symbolic import backends
 

@@ -490,7 +490,7 @@ def test_doctor_looks_at_everything(gridc):
     code, out, _ = gridc("doctor", "--json")
     assert code == 0
     found = {one["what"]: one for one in json.loads(out)["findings"]}
-    assert {"Python", "PyTensor", "BLAS", "cache folder", "memory", "disk", "backend python", "backend jax"} <= set(found)
+    assert {"Python", "PyTensor", "BLAS", "cache folder", "memory", "disk", "backend python", "backend jax", "JAX"} <= set(found)
     assert found["a small grid"]["state"] == "good"
 
 

@@ -88,6 +88,26 @@ def _backends() -> list[Finding]:
     return found
 
 
+def _jax() -> list[Finding]:
+    """Give the device that the backend jax would use."""
+    if importlib.util.find_spec("jax") is None:
+        return []
+    try:
+        jax = importlib.import_module("jax")
+        devices: list[str] = [str(device.device_kind) for device in jax.devices()]
+        platform: str = jax.devices()[0].platform
+    except Exception as error:  # whatever its import raises is the finding
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        advice = "Only if you want this backend: pip install -U jax"
+        return [Finding("JAX", f"cannot be used: {first}", "could be better", advice)]
+    if platform != "cpu":
+        return [Finding("JAX", f"{jax.__version__} on {len(devices)} × {devices[0]}")]
+    found = f"{jax.__version__} on the processor: it sees no GPU"
+    if shutil.which("nvidia-smi") is None:
+        return [Finding("JAX", found)]
+    return [Finding("JAX", found, "could be better", "There is a driver for one: pip install 'jax[cuda13]' or 'jax[cuda12]'")]
+
+
 def _blas() -> Finding:
     from gridc.fusion import blas
 
@@ -200,7 +220,7 @@ def _plan() -> Finding:
 
 
 LOOKS: tuple[Callable[[], Finding | list[Finding]], ...] = (
-    _python, _gridc, _load, _memory, _disk, _cache, _blas, _pytensor, _backends, _extras, _plan, _trial)  # fmt: skip
+    _python, _gridc, _load, _memory, _disk, _cache, _blas, _pytensor, _backends, _jax, _extras, _plan, _trial)  # fmt: skip
 
 
 @click.command()

@@ -175,6 +175,6 @@ def output_points(output: Output, transform: Transform, sizes: tuple[int, ...], 
             way = cycle[where[..., direction.over] % len(cycle)] if direction.over is not None else cycle[0]
             last = (way > 0) == last
         where[..., d] = np.where(last, extent[..., d] - 1, 0)
-    exists = (where < extent).all(axis=-1)
+    exists = ((where >= 0) & (where < extent)).all(axis=-1)  # the last of none is nowhere
     lead = (batch, *(sizes[d] for d in axes))
     return where.reshape(*lead, -1, count), exists.reshape(*lead, -1)

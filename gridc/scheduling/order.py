@@ -47,6 +47,14 @@ def orders(graph: StepGraph) -> Iterator[Order]:
             yield _order(work, stages, levels, f"wavefronts of steps{',' * bool(where)}{where}")
 
 
+def earliest(graph: StepGraph) -> Order:
+    """Every step in the first turn in which all that it waits for is done: the fewest turns that a grid can take."""
+    work = contract(graph)
+    time = tuple(np.split(longest_paths(work.count, work.before, work.after), len(graph.names)))
+    late = tuple((False,) * len(t.reads) for t in graph.spec.transforms.values())
+    return Order("wavefronts of steps, each as early as it can be", time, time, late)
+
+
 def contract(graph: StepGraph) -> StepGraph:
     """Leave relayed `pass` steps out of the graph: whoever reads one waits for what it hands on instead.
 

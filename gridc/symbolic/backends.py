@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +20,16 @@ from gridc.resources import cache_folder
 
 INPLACE = "gridc_inplace"
 """The tag of the rewrite that lets an adjoint use up its tape."""
+SETTINGS = threading.Lock()
+"""Held while PyTensor's settings are others for a while: all threads see them."""
 UFUNCS = "gridc_ufuncs"
 """The tag of the rewrites that call NumPy's functions at once."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run a lowered graph.  ``static``: shapes are fixed when it compiles, and each new size compiles again."""
+    """One way to run a lowered graph.  ``static``: shapes are fixed when it compiles; each new size, or
+    bucket of sizes where the sweep is fused, compiles again."""
 
     name: str
     text: str
@@ -59,6 +63,14 @@ def _python() -> Any:
     return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", INPLACE, UFUNCS]))
 
 
+@functools.cache
+def _jax() -> Any:
+    """PyTensor's JAX linker, with dtypes that stay what they are."""
+    from gridc.symbolic.accumulators import jax_mode
+
+    return jax_mode()
+
+
 def _predefined(name: str) -> Callable[[], Any]:
     def mode() -> Any:
         modes: Any = importlib.import_module("pytensor.compile.mode")
@@ -74,8 +86,8 @@ BACKENDS: Mapping[str, Backend] = {
         Backend("c", "PyTensor's C linker; needs a C++ compiler and builds for about a minute", _predefined("CVM"), ("g++",)),
         Backend("numba", "PyTensor's Numba linker; builds for one to two minutes", _predefined("NUMBA"), ("numba",),
                 lowerings=("fused",)),  # 3.0.7's Numba linker gives wrong states where a Scan and its gradient are one function
-        Backend("jax", "JAX on CPU, GPU or TPU; compiles again for each size", _predefined("JAX"), ("jax",), "jax", True,
-                ("plain",)),
+        Backend("jax", "JAX on CPU, GPU or TPU; compiles once for sizes that are near each other", _jax, ("jax",), "jax", True,
+                inner=_jax),
     )
 }
 

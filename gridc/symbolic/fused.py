@@ -29,31 +29,14 @@ from gridc.fusion.run import Inputs, Role
 from gridc.language.spec import GridSpec
 from gridc.symbolic.backends import INPLACE
 from gridc.symbolic.plans import planned
-from gridc.symbolic.wiring import Variable, Wiring
+from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Variable, Wiring
 
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
-    spec, roles, arrays = wiring.spec, [], []
-    for name in spec.transforms:
-        for letter, variable in zip("Wbp", wiring.weights[name], strict=True):
-            if variable is not None:
-                roles.append((name, letter, ""))
-                arrays.append(variable)
-        for vector in ("hidden", "memory"):
-            start = wiring.start(name, vector)
-            if start is not None:
-                roles.append((name, "start", vector))
-                arrays.append(start)
-            for role, variable in zip(("entry", "shift"), wiring.entries.get((name, vector), ()), strict=False):
-                if variable is not None:
-                    roles.append((name, role, vector))
-                    arrays.append(variable)
-    for name, variable in wiring.joined.items():
-        roles.append((name, "joined", ""))
-        arrays.append(variable)
-    op = Sweep(spec, wiring.dtype, tuple(roles), wiring.recompute)
-    _, *taps = cast("list[Variable]", op(wiring.extent, wiring.lengths, *arrays, return_list=True))
+    spec, arrays = wiring.spec, wiring.by_role()
+    op = Sweep(spec, wiring.dtype, tuple(arrays), wiring.recompute)
+    _, *taps = cast("list[Variable]", op(wiring.extent, wiring.lengths, *arrays.values(), return_list=True))
     feed = iter(taps)
     return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
 
@@ -171,9 +154,7 @@ class Adjoint(_SweepOp):
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         """Refuse."""
-        raise UsageError(
-            "the fused sweep has a gradient but no second derivative; compile or lower the spec with lowering='plain' for that"
-        )
+        raise UsageError(NO_SECOND_DERIVATIVE)
 
     def __str__(self) -> str:
         return f"Adjoint{{{self.spec.name}{', inplace' * self.inplace}}}"

@@ -19,6 +19,7 @@ from gridc.language import lattice, noise
 from gridc.language.lattice import Ints, points
 from gridc.language.shapes import effective_blocks, parameter_shapes, weights
 from gridc.language.spec import GridSpec, Input, Output, Selection, Transform
+from gridc.scheduling.padded import Plan
 from gridc.symbolic.indices import Sizes, index_arrays
 from gridc.symbolic.lowerings import resolve
 from gridc.symbolic.wiring import Wiring, take
@@ -95,6 +96,7 @@ def lower(
     static: Sizes | None = None,
     training: bool = False,
     recompute: bool = False,
+    device: Plan | None = None,
 ) -> Symbols:
     """Lower a spec to PyTensor variables, to be built into anybody's graph.
 
@@ -102,6 +104,7 @@ def lower(
     int64 matrix ``[batch, symbols]``; without it every example fills the grid.  ``scan`` is the mode of a Scan's inner
     graph, and ``static`` the sizes where a backend needs them fixed.  ``training`` makes variables of the masks
     that dropout and zoneout draw; without it the graph is that of prediction; ``recompute`` keeps little and runs twice.
+    ``device`` is what a fused sweep on a device is compiled for, whose sizes are ``static``.
     Raises UsageError for a wrong name or rank."""
     given_inputs = _named("input", input_variables(spec, dtype), inputs)
     given_targets = _named("target", target_variables(spec, dtype), targets)
@@ -112,12 +115,12 @@ def lower(
     if lengths is None:
         lengths = _full(spec, extent)
     masks = {name: pt.TensorType(dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
-    row = resolve(spec, lowering, recompute)
+    row = resolve(spec, lowering, recompute, device is not None)
     wired = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static)
-    wiring = replace(wired, masks=masks, recompute=recompute)
+    wiring = replace(wired, masks=masks, recompute=recompute, device=device)
     taps, indices = row.sweep(wiring)
     logits = {name: _logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}
-    valid, mask_indices = _valid(spec, extent, lengths, static)
+    valid, mask_indices = _valid(spec, extent, lengths, static, everywhere=device is not None)
     weighed = spec.outputs.items() if weighted else ()
     weights = {name: pt.TensorType(dtype, (None,) * (1 + len(o.axes)))(f"{name}.weight") for name, o in weighed}
     outputs: dict[str, Variable] = {}
@@ -279,14 +282,15 @@ def _logits(o: Output, taps: list[Variable], p: Mapping[str, Variable]) -> Varia
 
 
 def _valid(
-    spec: GridSpec, extent: Variable, lengths: Variable, static: Sizes | None
+    spec: GridSpec, extent: Variable, lengths: Variable, static: Sizes | None, everywhere: bool = False
 ) -> tuple[dict[str, Variable], list[Variable]]:
-    """Tell which positions of each output lie within their example, ``[batch, *axes]``: none for outputs that always do."""
-    names = [o.name for o in spec.outputs.values() if _can_end(spec, o)]
+    """Tell which positions of each output lie within their example, ``[batch, *axes]``: none for outputs that always do, unless
+    asked for ``everywhere``, since whole examples may be padding."""
+    names = [o.name for o in spec.outputs.values() if everywhere or _can_end(spec, o)]
     if not names:
         return {}, []
     kinds = [("bool", 1 + len(spec.outputs[n].axes)) for n in names]
-    masks = index_arrays(spec, output_masks, kinds, extent, lengths, static)
+    masks = index_arrays(spec, every_output_mask if everywhere else output_masks, kinds, extent, lengths, static)
     return dict(zip(names, masks, strict=True)), masks
 
 
@@ -296,12 +300,17 @@ def _can_end(spec: GridSpec, o: Output) -> bool:
 
 def output_masks(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
     """Tell whether every cell that an output reads at a position exists, for the outputs that can end early."""
+    masks = zip(spec.outputs.values(), every_output_mask(spec, sizes, batch, extents), strict=True)
+    return tuple(mask for o, mask in masks if _can_end(spec, o))
+
+
+def every_output_mask(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
+    """Tell the same of all outputs."""
     extents = lattice.filled(sizes, batch, extents)
     masks: list[np.ndarray] = []
     for o in spec.outputs.values():
-        if _can_end(spec, o):
-            found = [lattice.output_points(o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
-            masks.append(np.logical_and.reduce([exists.all(axis=-1) for exists in found]))
+        found = [lattice.output_points(o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
+        masks.append(np.logical_and.reduce([exists.all(axis=-1) for exists in found]))
     return tuple(masks)
 
 

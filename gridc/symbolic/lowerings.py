@@ -14,7 +14,7 @@ from gridc.fusion import blas
 from gridc.language import noise
 from gridc.language.spec import GridSpec
 from gridc.scheduling import counts
-from gridc.symbolic import fused, plain, plans, slots, ufuncs
+from gridc.symbolic import device, fused, plain, plans, slots, ufuncs
 from gridc.symbolic.backends import Backend
 from gridc.symbolic.wiring import Variable, Wiring
 
@@ -39,6 +39,8 @@ class Lowering:
     """How many bytes a call holds at its peak, as ``counts.call_bytes`` counts them for the fused one."""
     threads: Callable[[GridSpec, np.ndarray, np.ndarray], contextlib.AbstractContextManager[None]]
     """How BLAS's threads are held during a call of this extent and these lengths."""
+    device: bool = False
+    """Whether ``gridc.device`` runs it: it is lowered for a ``padded.Plan``, and parameters stay on the device."""
 
 
 def _no_kernel(spec: GridSpec, recompute: bool) -> str | None:
@@ -61,6 +63,8 @@ def _held(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib
 
 def _scanned(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool, *_: Any) -> int:
     return slots.call_bytes(spec, sizes, batch, itemsize, training)
+def _free(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 LOWERINGS: Mapping[str, Lowering] = {
@@ -68,19 +72,24 @@ LOWERINGS: Mapping[str, Lowering] = {
     for row in (
         Lowering("fused", "one Op for the whole sweep, and one for its adjoint", fused.sweep, _no_kernel, fused.prepare,
                  counts.call_bytes, _held),
-        Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None, _scanned,
-                 lambda spec, extent, lengths: contextlib.nullcontext()),
+        Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None, _scanned, _free),
     )
 }  # fmt: skip
 """The first that a spec and a backend can have is what ``auto`` means."""
+ON_A_DEVICE: Mapping[str, Lowering] = {
+    **LOWERINGS,
+    "fused": Lowering("fused", "loops over turns, and over turns back", device.sweep, _no_kernel, None, counts.call_bytes, _free,
+                      device=True),
+}
+"""The same for backends whose shapes are static: JAX brings its own products and threads, and needs no kernels of ours."""
 
 
-def resolve(spec: GridSpec, lowering: str, recompute: bool = False) -> Lowering:
-    """Choose the row that is asked for, or for ``auto`` the first that the spec can have.
+def resolve(spec: GridSpec, lowering: str, recompute: bool = False, device: bool = False) -> Lowering:
+    """Choose the row that is asked for, or for ``auto`` the first that the spec can have, on a ``device`` or here.
 
     Raises UsageError that says why not."""
-    why = None
-    for row in LOWERINGS.values() if lowering == "auto" else (LOWERINGS[lowering],):
+    why, rows = None, ON_A_DEVICE if device else LOWERINGS
+    for row in rows.values() if lowering == "auto" else (rows[lowering],):
         why = row.why_not(spec, recompute)
         if why is None:
             return row
@@ -108,13 +117,16 @@ class Target:
         if lowering != "auto" and lowering not in row.lowerings:
             raise UsageError(f"the backend '{row.name}' cannot run the {lowering} lowering; expected "
                              f"lowering='{row.lowerings[0]}'")  # fmt: skip
+        if recompute and row.static:
+            raise UsageError(f"the backend '{row.name}' keeps every step for the way back; recompute=True needs the backend "
+                             "'python'")  # fmt: skip
         if not spec.inputs or not spec.outputs:
             missing = "inputs" if not spec.inputs else "outputs"
             raise UsageError(f"the spec '{spec.name}' has no {missing}: its schedule can be seen, but there is nothing to "
                              "compile")  # fmt: skip
         first = next(iter(LOWERINGS))
         asked = row.lowerings[0] if lowering == "auto" and first not in row.lowerings else lowering
-        chosen = resolve(spec, asked, recompute)
+        chosen = resolve(spec, asked, recompute, row.static)
         if chosen.name not in row.lowerings:
             raise UsageError(f"the backend '{row.name}' cannot run the {chosen.name} lowering, which this spec needs; "
                              "expected the backend 'python'")  # fmt: skip

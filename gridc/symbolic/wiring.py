@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gridc.fusion.run import Role
 from gridc.language.spec import GridSpec
+from gridc.scheduling.padded import Plan
 from gridc.symbolic.indices import Sizes
 
 pt: Any = importlib.import_module("pytensor.tensor")  # its types are partly unknown
 Variable = Any  # a pytensor TensorVariable
+NO_SECOND_DERIVATIVE = (
+    "the fused sweep has a gradient but no second derivative; compile or lower the spec with lowering='plain' for that"
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Wiring:
     ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
     ``scan`` the mode of a Scan's inner graph, None for that of the function around it; ``masks`` what training draws for
     dropout and zoneout (see ``gridc.language.noise``), none in prediction; ``recompute`` asks a fused sweep to keep little
-    and run twice."""
+    and run twice; ``device`` is what a fused sweep on a device is compiled for."""
 
     spec: GridSpec
     dtype: str
@@ -38,10 +43,23 @@ class Wiring:
     static: Sizes | None = None
     masks: Mapping[str, Variable] = field(default_factory=dict[str, Any])
     recompute: bool = False
+    device: Plan | None = None
 
     def start(self, name: str, vector: str) -> Variable | None:
         """Give a learned start, or None where a transform starts at zero."""
         return self.parameters.get(f"{name}.start.{vector[0]}")
+
+    def by_role(self) -> dict[Role, Variable]:
+        """Every array that a fused sweep takes."""
+        found: dict[Role, Variable] = {}
+        for name in self.spec.transforms:
+            found |= {(name, letter, ""): v for letter, v in zip("Wbp", self.weights[name], strict=True)}
+            for vector in ("hidden", "memory"):
+                found[name, "start", vector] = self.start(name, vector)
+                entry, shift = self.entries.get((name, vector), (None, None))
+                found |= {(name, "entry", vector): entry, (name, "shift", vector): shift}
+        found |= {(name, "joined", ""): variable for name, variable in self.joined.items()}
+        return {role: variable for role, variable in found.items() if variable is not None}
 
 
 def take(table: Variable, index: Variable) -> Variable:

@@ -35,7 +35,7 @@ from gridc.training.state import (
     spec_text,
     to_model,
 )
-from gridc.training.step import update
+from gridc.training.step import updates
 
 Callback = Callable[[Record], bool | None]
 """Called after every evaluation; True ends the training."""
@@ -63,6 +63,7 @@ class Run:
     def __post_init__(self) -> None:
         self.meters = meters_of(self.grid.spec)
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
+        self.update = updates(self.grid, self.optimizer)
 
     def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
         """Make the state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
@@ -93,7 +94,7 @@ class Run:
         return self._finish(state, reason, shown)
 
     def _steps(self, state: State, shown: Display) -> str:
-        if not self.optimizer.state:
+        if not self.optimizer.started:
             self.optimizer.start(self.grid.parameters)
         reason = self._ended(state) or (self._met(state) if state.records else "")
         started = self._clock() - state.seconds
@@ -131,23 +132,22 @@ class Run:
 
     def _step(self, state: State, batch: Batch) -> float:
         part = batch.data.ready(self.dtype)
-        loss, predictions = update(
-            self.grid, self.optimizer, part.inputs, part.targets, part.lengths or None, self.weights.of(part),
-            lambda loss, norm, gradients: self._complain(state, batch, loss, gradients))  # fmt: skip
+        given = (part.inputs, part.targets, part.lengths or None, self.weights.of(part))
+        done = self.update(*given)
+        if not done.good:
+            self._complain(state, batch, done.loss, done.gradients or self.grid.loss_and_gradients(*given)[1])
         for name, meter in self.meters.items():
-            meter.add(part.targets[name], predictions[name], part.lengths)
+            meter.add(part.targets[name], done.outputs[name], part.lengths)
         state.step += 1
         state.samples += len(part)
         size = self.batches.examples
         state.epoch = batch.epoch + 1.0 if batch.last else state.samples / size if size else float(batch.epoch)
-        return loss
+        return done.loss
 
     def _complain(self, state: State, batch: Batch, loss: float, gradients: Mapping[str, Array]) -> None:
-        """NumbersError that says where the first number went wrong; nothing where they were only very large."""
+        """NumbersError that says where the first number went wrong."""
         odd = [f"parameter '{name}'" for name, array in self.grid.parameters.items() if not np.isfinite(array).all()]
         odd = odd or [f"the gradient of '{name}'" for name, array in gradients.items() if not np.isfinite(array).all()]
-        if not odd and np.isfinite(loss):
-            return
         where = f"At step {state.step + 1:,} ({batch.where()})"
         what = f"{odd[0]} holds NaN or infinity" if odd else "no parameter or gradient is to blame"
         if self.folder and not any(one.startswith("parameter '") for one in odd):

@@ -76,7 +76,9 @@ class Optimizer:
         if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0):  # pyright: ignore
             raise UsageError(f"The gradients' largest norm ('clip') is {clip!r}, expected a number above 0.")
         self.rule, self.options, self.schedule, self.clip = rule, dict(options), schedule, clip
-        self.state: dict[str, Array] = {}
+        self._state: dict[str, Array] = {}
+        self.watch: Callable[[], None] | None = None
+        """Called before anybody looks at the state, which may be elsewhere: on a device."""
         self.norm = 0.0
         """The gradients' global norm at the last step, before clipping."""
         self._units: list[_Unit] = []
@@ -87,9 +89,31 @@ class Optimizer:
         return f"{self.rule.name}({options})"
 
     @property
+    def state(self) -> dict[str, Array]:
+        """What a checkpoint keeps."""
+        if self.watch is not None:
+            self.watch()
+        return self._state
+
+    @property
+    def slots(self) -> dict[str, Array]:
+        """The arrays of the state, whether anybody watches or not."""
+        return {name: array for name, array in self._state.items() if name != "count"}
+
+    @property
+    def started(self) -> bool:
+        """Whether it has a state."""
+        return bool(self._state)
+
+    @property
     def count(self) -> int:
         """How many updates were made."""
-        return int(self.state["count"]) if self.state else 0
+        return int(self._state["count"]) if self._state else 0
+
+    def counted(self, norm: float) -> None:
+        """Count an update that somebody else made, of gradients of this global norm."""
+        self._state["count"] += 1
+        self.norm = norm
 
     @property
     def rate(self) -> float:
@@ -99,7 +123,9 @@ class Optimizer:
     def start(self, parameters: Mapping[str, Array]) -> None:
         """Make the state for these parameters: every slot at its initial value."""
         initial = self.rule.slots(self.options)
-        self.state = {"count": np.zeros((), np.int64)}
+        if self.watch is not None:
+            self.watch()
+        self._state = {"count": np.zeros((), np.int64)}
         self._units = []
         small: dict[np.dtype[Any], list[str]] = {}
         for name, p in parameters.items():
@@ -115,7 +141,7 @@ class Optimizer:
             for slot, vector in zip(initial, slots, strict=True):
                 # Views: the state that a checkpoint sees is the one that the update works on.
                 for name, part in zip(names, _parts(vector, names, parameters), strict=True):
-                    self.state[f"{slot}/{name}"] = part
+                    self._state[f"{slot}/{name}"] = part
 
     def load(self, parameters: Mapping[str, Array], state: Mapping[str, Array]) -> None:
         """Take over a saved state, bit for bit; DataError where it belongs to other parameters or another rule."""
@@ -137,7 +163,7 @@ class Optimizer:
 
         ``norm`` is the gradients' ``global_norm``, where the caller has it already.
         """
-        if not self.state:
+        if not self.started:
             self.start(parameters)
         rate = self.rate
         self.state["count"] += 1
@@ -168,24 +194,32 @@ class Optimizer:
         self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float, number: int, cut: range
     ) -> None:
         """Update the blocks that start at the elements ``cut``, in the scratch of one thread."""
-        decay = self.options["weight_decay"]
         if (p.dtype, number) not in self._scratch:
             self._scratch[p.dtype, number] = fresh(BLOCK, p.dtype), fresh(BLOCK, p.dtype), fresh(BLOCK, p.dtype)
-        u, s, scaled = self._scratch[p.dtype, number]
         for start in cut:
             part = slice(start, min(start + BLOCK, p.size))
-            length = part.stop - start
-            p_, g_, u_, s_ = p[part], g[part], u[:length], s[:length]
-            if scale != 1.0:
-                g_ = np.multiply(g_, scale, out=scaled[:length])
-            if decay and not self.rule.decoupled:
-                np.multiply(p_, decay, out=s_)
-                g_ = np.add(g_, s_, out=scaled[:length])
-            self.rule.update(Block(g_, [slot[part] for slot in slots], u_, s_, rate, count), self.options)
-            if decay and self.rule.decoupled:
-                np.multiply(p_, rate * decay, out=s_)
-                u_ += s_
-            p_ -= u_
+            scratch = [vector[: part.stop - start] for vector in self._scratch[p.dtype, number]]
+            own = [slot[part] for slot in slots]
+            apply_rule(self, p[part], g[part], own, scratch, rate, count, None if scale == 1.0 else scale)
+
+
+def apply_rule(
+    optimizer: Optimizer, p: Array, g: Array, slots: Sequence[Array], scratch: Sequence[Array], rate: Any, count: Any, scale: Any
+) -> None:
+    """Update parameters ``p`` and their state once, in place; the gradient ``g``, times ``scale`` unless None, is left as it
+    is.  The arrays are NumPy's, or behave like them."""
+    rule, decay = optimizer.rule, optimizer.options["weight_decay"]
+    u, s, scaled = scratch
+    if scale is not None:
+        g = np.multiply(g, scale, out=scaled)
+    if decay and not rule.decoupled:
+        np.multiply(p, decay, out=s)
+        g = np.add(g, s, out=scaled)
+    rule.update(Block(g, slots, u, s, rate, count), optimizer.options)
+    if decay and rule.decoupled:
+        np.multiply(p, rate * decay, out=s)
+        u += s
+    p -= u
 
 
 def optimizer(

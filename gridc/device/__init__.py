@@ -1,0 +1,1 @@
+"""The sweep as a function of JAX, for GPUs and other devices."""

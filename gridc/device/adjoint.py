@@ -1,0 +1,284 @@
+"""The way back over a sweep in JAX: a row's gradient is the sum of what its readers hand back, gathered by their lists.
+
+The weights' gradients are one product after all turns.
+"""
+
+# JAX says of most of its functions neither what they take nor what they give.
+# pyright: basic
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from gridc.device.sweep import Array, Sweep, Tables, product, rule, take, total, turn_of, unrolled
+from gridc.errors import UsageError
+from gridc.scheduling.padded import Block, Plan
+from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Role
+
+
+class Backward:
+    """The way back over one sweep.
+
+    For each group ``slopes`` ``[(rows + 1) × slopes, hidden]`` holds the gradients of the pre-activations and of what was taken
+    over, ``handed`` ``[(rows + 1) × reads, width]`` for each channel those of what was read; the row more, of zeros, is what
+    nobody hands back.  ``holes`` ``[turns × slots, …]`` are those of peepholes."""
+
+    def __init__(self, sweep: Sweep, storage: tuple[Array, ...], given: Sequence[Array]):
+        self.sweep, self.plan, self.storage = sweep, sweep.plan, storage
+        self.given: list[Array] = []
+        for tap, gradient in zip(self.plan.taps, given, strict=True):
+            n = self.plan.groups[tap.group].hidden
+            self.given.append(jnp.concatenate([gradient.reshape(-1, n), jnp.zeros((1, n), sweep.dtype)]))
+
+    def run(self) -> dict[Role, Array]:
+        """Give the gradients by role."""
+        dtype = self.sweep.dtype
+        slopes = [jnp.zeros(((g.rows + 1) * g.slopes, g.hidden), dtype) for g in self.plan.groups]
+        handed = [[jnp.zeros(((g.rows + 1) * len(c), g.widths[c[0]]), dtype) for c in g.channels] for g in self.plan.groups]
+        joined = [jnp.zeros((g.rows, sum(g.joined)) if g.chosen else (0, 0), dtype) for g in self.plan.groups]
+        state = (slopes, handed, joined)
+        holes: list[list[Array]] = [[] for _ in self.plan.groups]
+        for number in reversed(range(len(self.plan.phases))):
+            phase = self.plan.phases[number]
+            own: dict[int, Array] = {}
+            for block in phase.blocks:
+                p = self.sweep.weights[block.group][2]
+                if p is not None:
+                    own[block.group] = jnp.zeros((phase.turns, block.slots, p.shape[-1]), dtype)
+
+            def run(turn: Array, before: Any, phase: Any = phase, number: int = number) -> Any:
+                slopes, handed, joined, own = list(before[0]), [list(c) for c in before[1]], list(before[2]), dict(before[3])
+                for block in reversed(phase.blocks):
+                    self._turn(number, block, turn, slopes, handed, joined, own)
+                return slopes, handed, joined, own
+
+            *state, own = self.sweep.loop(number, run, (*state, own), backwards=True)
+            for g, table in own.items():
+                holes[g].append(table)
+        self.slopes, self.handed, self.joined = state
+        self.holes = [tables[::-1] for tables in holes]
+        out: dict[Role, Array] = {}
+        for g in range(len(self.plan.groups)):
+            self._weights(g, out)
+            self._joined(g, out)
+            self._entries(g, out)
+        return out
+
+    def _pulled(self, g: int, place: Any, slopes: Array, handed: list[list[Array]]) -> tuple[Array, Array | None]:
+        """Give the gradients of the hidden vectors and memories of some rows, ``place`` taking these of a list of readers."""
+        group, tables = self.plan.groups[g], self.sweep.tables
+        hidden: list[Array] = []
+        memory: list[Array] = []
+        for r, c, most in group.readers:
+            if most:
+                hidden.append(total(handed[r][c], place(tables[f"{g}.readers.{r}.{c}"])))
+        if group.carried:
+            (memory if group.memory else hidden).append(total(slopes, place(tables[f"{g}.readers.own"])))
+        for n, most in group.tapped:
+            if most:
+                into = memory if self.plan.taps[n].memory else hidden
+                into.append(total(self.given[n], place(tables[f"{g}.readers.tap.{n}"])))
+        nothing = jnp.zeros((), self.sweep.dtype)
+        dh, dm = (functools.reduce(jnp.add, parts, nothing) for parts in (hidden, memory))
+        return dh, dm if group.memory else None
+
+    def _turn(
+        self, phase: int, block: Block, turn: Array, slopes: list[Array], handed: list[list[Array]], joined: list[Array],
+        holes: dict[int, Array],
+    ) -> None:  # fmt: skip
+        """One group's turn back; what it makes is written to the lists."""
+        g, group, sweep = block.group, self.plan.groups[block.group], self.sweep
+        first = block.offset + turn * block.size
+
+        def write(table: Array, new: Array, each: int) -> Array:
+            return lax.dynamic_update_slice_in_dim(table, new.reshape(-1, table.shape[-1]), first * each, 0)
+
+        dh, dm = self._pulled(
+            g, lambda lists: lax.dynamic_slice_in_dim(lists, group.base + first, block.size, 1), slopes[g], handed)  # fmt: skip
+        shape = (block.slots, block.rows, group.hidden)
+        dh, dm = (None if d is None else jnp.broadcast_to(d, (block.size, group.hidden)).reshape(shape) for d in (dh, dm))
+        dz = dh
+        if group.gates:
+            w, _, p = sweep.chosen(g, phase, turn)
+            place = functools.partial(turn_of, block=block, turn=turn)
+            stored = lax.dynamic_slice_in_dim(
+                self.storage[g], (group.base + first) * group.vectors, block.size * group.vectors)  # fmt: skip
+            a = stored.reshape(block.slots, block.rows, group.vectors * group.hidden)[..., (1 + group.memory) * group.hidden :]
+            own = sweep.slots(block, sweep.own(g, self.storage[g], place))
+            _, pull = jax.vjp(lambda a, own, p: tuple(v for v in rule(group, a, own, p) if v is not None), a, own, p)
+            da, taken, dp = pull((dh, dm) if group.memory else (dh,))
+            made = jnp.concatenate([da, *taken], axis=-1)
+            if unrolled() > 1:
+                # Made once: a kernel that made them again, after a block was written, would need a copy of what was there before.
+                made = lax.optimization_barrier(made)
+                da = made[..., : da.shape[-1]]
+            slopes[g] = write(slopes[g], made, group.slopes)
+            if dp is not None:
+                holes[g] = lax.dynamic_update_slice_in_dim(holes[g], dp[None], turn, 0)
+            width = sum(group.widths)
+            assert w is not None
+            back = product(da, w if group.chosen else w[:, :width], across=True)
+            if group.chosen and group.joined:
+                joined[g] = write(joined[g], back[..., width:], 1)
+            dz = back
+        assert dz is not None
+        at = np.cumsum([0, *group.widths])
+        for c, channel in enumerate(group.channels):
+            handed[g][c] = write(handed[g][c], dz[..., at[channel[0]] : at[channel[-1] + 1]], len(channel))
+
+    # -- after the loops --------------------------------------------------------------------------------------------
+
+    def _all(self, g: int) -> Array:
+        """Give the gradients of all pre-activations of a group, ``[rows, gates × hidden]``."""
+        group = self.plan.groups[g]
+        whole = self.slopes[g][: group.rows * group.slopes].reshape(group.rows, -1)
+        return whole[:, : group.gates * group.hidden]
+
+    def _by_slot(self, g: int, rows: Array) -> list[tuple[int, Block, Array]]:
+        """Rows of a group's, ``[rows, …]``, cut by phases: ``[turns, slots, rows, …]``."""
+        return [(phase.turns, block, rows[block.offset : block.offset + phase.turns * block.size].reshape(
+                    phase.turns, block.slots, block.rows, *rows.shape[1:]))
+                for phase in self.plan.phases for block in phase.blocks if block.group == g]  # fmt: skip
+
+    def _weights(self, g: int, out: dict[Role, Array]) -> None:
+        """Give the gradients of weights, biases and peepholes."""
+        group, sweep = self.plan.groups[g], self.sweep
+        if not group.gates:
+            return
+        z, da = sweep.read(g, self.storage, lambda table: table), self._all(g)
+        if group.chosen:
+            by = sweep.tables[f"{g}.by_weight"]
+            z, da = (take(jnp.concatenate([v, jnp.zeros((1, v.shape[1]), v.dtype)]), by) for v in (z, da))
+            dw, db = jnp.einsum("wqi,wqo->wio", z, da), da.sum(1)
+        elif sum(group.weights) == 1:
+            dw, db = (z.T @ da)[None], da.sum(0)[None]
+        else:
+            pairs = list(zip(self._by_slot(g, z), self._by_slot(g, da), strict=True))
+            dw = sum(jnp.einsum("tsri,tsro->sio", x, y) for (*_, x), (*_, y) in pairs)
+            db = sum(y.sum((0, 2)) for _, (*_, y) in pairs)
+        dp, p = None, sweep.weights[g][2]
+        if p is not None:
+            if group.chosen:
+                dp = jnp.zeros_like(p)
+                for phase, table in zip(self._phases(g), self.holes[g], strict=True):
+                    dp = dp.at[sweep.tables[f"{g}.chosen.{phase}"]].add(table)
+            else:
+                dp = sum(table.sum(0) for table in self.holes[g])
+        at, found = np.cumsum([0, *group.weights]), dict[str, Any](W=dw, b=db, p=dp)
+        for k, name in enumerate(group.members):
+            for letter, whole in found.items():
+                if (name, letter, "") in sweep.arrays:
+                    out[name, letter, ""] = whole[at[k] : at[k + 1]].reshape(sweep.arrays[name, letter, ""].shape)
+
+    def _phases(self, g: int) -> list[int]:
+        return [k for k, phase in enumerate(self.plan.phases) if any(block.group == g for block in phase.blocks)]
+
+    def _joined(self, g: int, out: dict[Role, Array]) -> None:
+        """Give the gradients of what joins; XLA leaves them out where nobody asks for them."""
+        group, sweep = self.plan.groups[g], self.sweep
+        if not group.joined:
+            return
+        if group.chosen:
+            each = self.joined[g]
+        else:
+            w = sweep.weights_of(g)[:, sum(group.widths) :]
+            parts = [jnp.einsum("tsro,sio->tsri", part, w) for *_, part in self._by_slot(g, self._all(g))]
+            each = jnp.concatenate([part.reshape(-1, w.shape[1]) for part in parts])
+        at = np.cumsum([0, *group.joined])
+        for j in range(len(group.joined)):
+            rows = sweep.tables[f"{g}.joined.{j}"]
+            summed = jnp.zeros_like(sweep.joined[g][j]).at[rows].add(each[:, at[j] : at[j + 1]])
+            for name, first, count in self.plan.joins(group, j):
+                key, part = (name, "joined", ""), summed[first : first + count]
+                out[key] = out[key] + part if key in out else part
+
+    def _entries(self, g: int, out: dict[Role, Array]) -> None:
+        """Give the gradients of what entered."""
+        group, arrays = self.plan.groups[g], self.sweep.arrays
+        dh, dm = self._pulled(g, lambda lists: lists[:, : group.base], self.slopes[g], self.handed)
+        for vector, pulled in (("hidden", dh), ("memory", dm)):
+            if pulled is None:
+                continue
+            pulled = jnp.broadcast_to(pulled, (group.base, group.hidden))
+            for entry in group.entries:
+                start, entered, shift = ((entry.transform, role, vector) for role in ("start", "entry", "shift"))
+                entering = pulled[entry.first : entry.first + entry.count]
+                if entered in arrays:
+                    out[entered] = entering
+                if shift in arrays:
+                    out[shift] = entering.sum(0)
+                if start in arrays:
+                    alone = self._started(g, entry.start, vector)
+                    out[start] = alone if entered in arrays else alone + entering.sum(0)
+
+    def _started(self, g: int, row: int, vector: str) -> Array:
+        """Give the gradient of a start, which any number of rows may read."""
+        group, tables = self.plan.groups[g], self.sweep.tables
+        result = jnp.zeros(group.hidden, self.sweep.dtype)
+
+        def readers(key: str, column: Any, vectors: Array) -> Array:
+            return (tables[key][:, column].ravel() == row).astype(vectors.dtype) @ vectors.reshape(-1, group.hidden)
+
+        if vector == "hidden":
+            for r, reader in enumerate(self.plan.groups):
+                for c, channel in enumerate(reader.channels):
+                    for k, j in enumerate(channel):
+                        if reader.sources[j] == g:
+                            handed = self.handed[r][c].reshape(-1, len(channel), group.hidden)[:-1, k]
+                            result = result + readers(f"{r}.read", j, handed)
+        if (vector == "memory") == group.memory:
+            own = self.slopes[g].reshape(-1, group.slopes, group.hidden)[:-1]
+            for d in range(group.entering):
+                result = result + readers(f"{g}.own", d, own[:, group.gates + d])
+        for n, tap in enumerate(self.plan.taps):
+            if tap.group == g and tap.memory == (vector == "memory"):
+                mask = (tables[f"tap.{n}"].ravel() == row).astype(self.sweep.dtype)
+                result = result + mask @ self.given[n][:-1]
+        return result
+
+
+# -- as one function ------------------------------------------------------------------------------------------------
+
+
+def forward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., Any]:
+    """``f(tables, arrays) → (storage, taps)`` with a gradient of its own; the arrays are in the order of the roles.
+
+    Nothing comes back from the storage, which is there for ``backward``."""
+
+    def run(tables: Tables, arrays: Sequence[Array]) -> Any:
+        return Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype)).forward()
+
+    def ahead(tables: Tables, arrays: Sequence[Array]) -> Any:
+        storage, taps = run(tables, arrays)
+        return (storage, taps), (tables, arrays, storage)
+
+    def back(kept: Any, gradients: Any) -> Any:
+        tables, arrays, storage = kept
+        return None, backward(plan, roles, dtype)(tables, arrays, storage, gradients[1])
+
+    function = jax.custom_vjp(run)
+    function.defvjp(ahead, back)
+    return function
+
+
+def backward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., Any]:
+    """``f(tables, arrays, storage, gradients of the taps) → gradients of the arrays``, in the order of the roles."""
+
+    def run(tables: Tables, arrays: Sequence[Array], storage: Any, given: Any) -> tuple[Array, ...]:
+        sweep = Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype))
+        found = Backward(sweep, storage, given).run()
+        return tuple(found[role] if role in found else jnp.zeros_like(a) for role, a in zip(roles, arrays, strict=True))
+
+    def refuse(*_: Any) -> Any:
+        raise UsageError(NO_SECOND_DERIVATIVE)
+
+    function = jax.custom_vjp(run)
+    function.defvjp(refuse, refuse)
+    return function

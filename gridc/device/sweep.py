@@ -1,0 +1,218 @@
+"""The sweep over a grid in JAX, over the index arrays of a plan.
+
+Each phase is one loop whose number of turns is fixed.  A turn gathers what its steps read, makes one product for all slots of a
+group, applies the cell's rule, and writes hidden vectors, memories and pre-activations side by side as one block.
+"""
+
+# JAX says of most of its functions neither what they take nor what they give.
+# pyright: basic
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from gridc.scheduling.padded import Block, Group, Plan
+from gridc.symbolic.wiring import Role
+from gridc.tables.cells import CELLS
+
+Array = Any
+Tables = Mapping[str, Array]
+
+
+UNROLL: int | None = None
+"""How many turns of a loop are written out; None leaves it to ``unrolled``."""
+
+
+def unrolled() -> int:
+    """One turn on a CPU, where more only takes longer to compile; a GPU is handed its work in larger pieces."""
+    return UNROLL or 1
+
+
+class Names:
+    """The namespace in which a cell's rule runs on a device."""
+
+    tanh = staticmethod(jnp.tanh)
+    sigmoid = staticmethod(jax.nn.sigmoid)
+    relu = staticmethod(jax.nn.relu)
+
+
+def take(table: Array, rows: Array) -> Array:
+    """Rows of a matrix, all of which exist."""
+    return table.at[rows].get(mode="promise_in_bounds")
+
+
+def total(table: Array, lists: Array) -> Array:
+    """Give the sum of the rows that each list names: ``lists [most, n]`` → ``[n, columns]``."""
+    return functools.reduce(jnp.add, [take(table, rows) for rows in lists])
+
+
+def turn_of(table: Array, block: Block, turn: Array) -> Array:
+    """Give a turn's entries of a table ``[rows, …]``."""
+    return lax.dynamic_slice_in_dim(table, block.offset + turn * block.size, block.size)
+
+
+class Sweep:
+    """One plan with the arrays of one call.
+
+    ``arrays`` are by role: weights ``[*untied, rows, columns]`` and the like, what enters ``[batch × places, hidden]``, and what
+    joins ``[batch × over, width]``, all of one dtype."""
+
+    def __init__(self, plan: Plan, tables: Tables, arrays: Mapping[Role, Array], dtype: Any):
+        self.plan, self.tables, self.arrays, self.dtype = plan, tables, arrays, dtype
+        self.weights = [[self._stacked(g, letter) for letter in "Wbp"] for g in plan.groups]
+        self.joined = [[self._joining(g, j) for j in range(len(g.joined))] for g in plan.groups]
+
+    # -- what a loop needs ------------------------------------------------------------------------------------------
+
+    def _stacked(self, group: Group, letter: str) -> Array | None:
+        """Give the weights of a group's members, ``[weights, …]``; zeros for a member that has none."""
+        found = [self.arrays.get((name, letter, "")) for name in group.members]
+        known = next((a for a in found if a is not None), None)
+        if known is None:
+            return None
+        shape = known.shape[-2 if letter == "W" else -1 :]
+        parts = [jnp.zeros((n, *shape), self.dtype) if a is None else a.reshape(n, *shape)
+                 for a, n in zip(found, group.weights, strict=True)]  # fmt: skip
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+    def weights_of(self, g: int) -> Array:
+        """Give the weights of a group that has some."""
+        w = self.weights[g][0]
+        assert w is not None
+        return w
+
+    def _joining(self, group: Group, number: int) -> Array:
+        """Give the vectors that join, of all inputs that do, and then zeros: ``[rows + 1, width]``."""
+        parts = [self.arrays[name, "joined", ""] for name, *_ in self.plan.joins(group, number)]
+        return jnp.concatenate([*parts, jnp.zeros((1, group.joined[number]), self.dtype)])
+
+    def _entries(self, group: Group) -> Array:
+        """Storage with what enters and zeros everywhere else, ``[rows × vectors, hidden]``."""
+        rows: list[Array] = []
+        for entry in group.entries:
+            vectors = [self._entering(group, entry, "hidden")] + [self._entering(group, entry, "memory")] * group.memory
+            both = jnp.stack(vectors, axis=1)
+            rest = jnp.zeros((len(both), group.gates, group.hidden), self.dtype)
+            rows.append(jnp.concatenate([both, rest], axis=1).reshape(-1, group.hidden))
+        empty = (1 + group.rows) * group.vectors
+        return jnp.concatenate([*rows, jnp.zeros((empty, group.hidden), self.dtype)])
+
+    def _entering(self, group: Group, entry: Any, vector: str) -> Array:
+        start = self.arrays.get((entry.transform, "start", vector))
+        start = jnp.zeros((1, group.hidden), self.dtype) if start is None else start[None]
+        if not entry.count:
+            return start
+        entering = self.arrays.get((entry.transform, "entry", vector))
+        if entering is None:
+            return jnp.broadcast_to(start, (entry.count + 1, group.hidden))
+        shift = self.arrays.get((entry.transform, "shift", vector))
+        return jnp.concatenate([entering if shift is None else entering + shift, start])
+
+    def _looked_up(self, storage: Array, of: Group, key: str, column: int | slice, place: Any, memory: bool) -> Array:
+        """Vectors of a group at the rows in a table's columns; what wrapped around is added."""
+        found = None
+        for name in (key, f"{key}.far"):
+            if name in self.tables:
+                rows = place(self.tables[name])[:, column]
+                vectors = take(storage, rows * of.vectors + memory)
+                found = vectors if found is None else found + vectors
+        return found
+
+    def read(self, g: int, storage: Sequence[Array], place: Any) -> Array:
+        """Give what steps see, ``[rows, widths]``; ``place`` takes their rows of a table."""
+        group = self.plan.groups[g]
+        key = f"{g}.read"
+        if len(set(group.sources)) == 1:
+            source = group.sources[0]
+            of = self.plan.groups[source]
+            found = self._looked_up(storage[source], of, key, slice(None), place, False)
+            parts = [found.reshape(found.shape[0], -1)]
+        else:
+            parts = [self._looked_up(storage[s], self.plan.groups[s], key, j, place, False) for j, s in enumerate(group.sources)]
+        parts += [take(self.joined[g][j], place(self.tables[f"{g}.joined.{j}"])) for j in range(len(group.joined))]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+    def own(self, g: int, storage: Array, place: Any) -> list[Array]:
+        """Give what a step takes over along each of its own dimensions, or its own hidden vector: ``[rows, hidden]`` each."""
+        group = self.plan.groups[g]
+        return [self._looked_up(storage, group, f"{g}.own", d, place, group.memory) for d in range(group.entering)]
+
+    def chosen(self, g: int, phase: int, turn: Array) -> tuple[Array | None, ...]:
+        """Give the weights of the slots of one turn."""
+        if not self.plan.groups[g].chosen:
+            return tuple(self.weights[g])
+        which = lax.dynamic_index_in_dim(self.tables[f"{g}.chosen.{phase}"], turn, keepdims=False)
+        return tuple(None if w is None else take(w, which) for w in self.weights[g])
+
+    def loop(self, phase: int, body: Callable[[Any, Any], Any], state: Any, backwards: bool = False) -> Any:
+        """Give the turns of a phase, one after the other."""
+        turns = self.plan.phases[phase].turns
+
+        def step(turn: Array, state: Any) -> Any:
+            return body(np.int32(turns - 1) - turn if backwards else turn, state)
+
+        return lax.fori_loop(np.int32(0), np.int32(turns), step, state, unroll=min(turns, unrolled()))
+
+    # -- forward ----------------------------------------------------------------------------------------------------
+
+    def forward(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Every group's storage, ``[rows × vectors, hidden]``, and what the outputs read, ``[batch, *axes, cells × hidden]``."""
+        plan = self.plan
+        storage = [self._entries(group) for group in plan.groups]
+        for number, phase in enumerate(plan.phases):
+
+            def run(turn: Array, before: list[Array], phase: Any = phase, number: int = number) -> list[Array]:
+                after = list(before)
+                for block in phase.blocks:
+                    after[block.group] = self._turn(number, block, turn, after)
+                return after
+
+            storage = self.loop(number, run, storage)
+        taps: list[Array] = []
+        for n, tap in enumerate(plan.taps):
+            group = plan.groups[tap.group]
+            found = self._looked_up(storage[tap.group], group, f"tap.{n}", 0, lambda t: t.reshape(-1, 1), tap.memory)
+            taps.append(found.reshape(*tap.shape[:-1], -1))
+        return tuple(storage), tuple(taps)
+
+    def _turn(self, phase: int, block: Block, turn: Array, storage: list[Array]) -> Array:
+        g, group = block.group, self.plan.groups[block.group]
+        place = functools.partial(turn_of, block=block, turn=turn)
+        new = z = self.read(g, storage, place)
+        if group.gates:
+            w, b, p = self.chosen(g, phase, turn)
+            a = product(z.reshape(block.slots, block.rows, -1), w)
+            a = a if b is None else a + b[:, None]
+            h, m = rule(group, a, self.slots(block, self.own(g, storage[g], place)), p)
+            new = jnp.concatenate([h, a] if m is None else [h, m, a], axis=-1)
+        first = (group.base + block.offset + turn * block.size) * group.vectors
+        return lax.dynamic_update_slice_in_dim(storage[g], new.reshape(-1, group.hidden), first, 0)
+
+    @staticmethod
+    def slots(block: Block, vectors: list[Array]) -> list[Array]:
+        """Cut vectors of a turn by its slots, ``[slots, rows, hidden]``."""
+        return [v.reshape(block.slots, block.rows, -1) for v in vectors]
+
+
+def rule(group: Group, a: Array, own: list[Array], p: Array | None) -> tuple[Array, Array | None]:
+    """Give a cell's rule over pre-activations ``[slots, rows, gates × hidden]``; peepholes are ``[slots, …]``."""
+    n = group.hidden
+    gates = [a[..., k * n : (k + 1) * n] for k in range(group.gates)]
+    holes = [] if p is None else [p[:, None, k * n : (k + 1) * n] for k in range(p.shape[-1] // n)]
+    made = CELLS[group.cell].rule
+    assert made is not None
+    return made(Names, gates, None if group.memory or not own else own[0], own if group.memory else [], holes, group.options)  # type: ignore[arg-type]
+
+
+def product(z: Array, w: Array, across: bool = False) -> Array:
+    """``[slots, rows, i]`` by ``[slots, i, o]``, or ``across`` by ``[slots, o, i]``: ``[slots, rows, o]``."""
+    if w.shape[0] == 1:
+        return (z[0] @ (w[0].T if across else w[0]))[None]
+    return lax.dot_general(z, w, (((2,), (2 if across else 1,)), ((0,), (0,))))

@@ -1,0 +1,153 @@
+"""Training on a device: parameters and an optimiser's state stay there from step to step, and come home when they are looked at.
+
+An optimiser's rule is the one of ``gridc.tables.update_rules``, written for NumPy's arrays in place; here it runs on arrays
+that stand for JAX's, and what it does becomes part of the compiled step.
+"""
+
+# JAX says of most of its functions neither what they take nor what they give.
+# pyright: basic
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from gridc.data.fitting import Call
+from gridc.device.functions import Functions
+from gridc.scheduling.padded import Plan
+from gridc.training.optimizers import Optimizer, apply_rule
+from gridc.training.step import Step
+
+Array = Any
+
+
+class Traced(NDArrayOperatorsMixin):
+    """A JAX array where a rule expects one of NumPy's: what writes to it replaces ``value``."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Array):
+        self.value = value
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype, a NumPy one."""
+        return np.dtype(self.value.dtype)
+
+    def _as(self, given: Any) -> Array:
+        """Give an operand; numbers that are no arrays take this array's dtype, as they do in NumPy."""
+        return given.value if isinstance(given, Traced) else jnp.asarray(given).astype(self.value.dtype)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple[Traced, ...] | None = None, **options: Any):
+        if method != "__call__" or options:
+            return NotImplemented
+        found = getattr(jnp, ufunc.__name__)(*map(self._as, inputs))
+        if out is None:
+            return Traced(found)
+        out[0].value = found
+        return out[0]
+
+    def __array_function__(self, function: Any, types: Any, arguments: Sequence[Any], options: Mapping[str, Any]):
+        if function is not np.copyto:
+            return NotImplemented
+        into, of = arguments
+        into.value = self._as(of)
+        return None
+
+
+class Mirror:
+    """Arrays on the device that stand for some of the host's, by name; ``look`` gives the host's.
+
+    They are copied there when they are first needed.  ``come_home`` brings back what changed, and whoever called for it may then
+    change the host's arrays, so that they are copied again."""
+
+    def __init__(self, look: Callable[[], Mapping[str, np.ndarray]]):
+        self.look, self._held, self._newer = look, None, False
+
+    def arrays(self) -> dict[str, Array]:
+        """Give the arrays on the device."""
+        if self._held is None:
+            # Copies: on a CPU JAX may otherwise use the host's own memory, which can change.
+            self._held = {name: jax.device_put(np.array(array)) for name, array in self.look().items()}
+        return self._held
+
+    def replace(self, arrays: Mapping[str, Array]) -> None:
+        """Take these as the arrays now."""
+        # JAX sorts the keys of what it returns.
+        self._held, self._newer = {name: arrays[name] for name in self.look()}, True
+
+    def come_home(self) -> None:
+        """Make the host's arrays equal to the device's, in place."""
+        held, newer, self._held, self._newer = self._held, self._newer, None, False
+        if held is not None and newer:
+            for name, array in self.look().items():
+                np.copyto(array, np.asarray(held[name]))
+
+
+class Updates:
+    """One optimiser's updates of a grid's parameters, which lie in a ``Mirror``."""
+
+    def __init__(self, functions: Functions, parameters: Mirror, optimizer: Optimizer):
+        self.functions, self.parameters, self.optimizer = functions, parameters, optimizer
+        self.state = Mirror(lambda: optimizer.slots)
+        optimizer.watch = self.state.come_home
+        self._steps: dict[Plan, Callable[..., Any]] = {}
+
+    def __call__(self, call: Call, told: Sequence[np.ndarray]) -> Step:
+        """One step."""
+        with self.functions.ready("training step", call, told) as (plan, given):
+            if not self.optimizer.started:
+                self.optimizer.start(self.parameters.look())
+            if plan not in self._steps:
+                function = self.functions.function("gradients", plan, call)
+                names = list(self.parameters.look())
+                self._steps[plan] = step(function, names, self.optimizer, len(self.functions.spec.outputs))
+            parameters, state, loss, norm, good, outputs = self._steps[plan](
+                self.parameters.arrays(), self.state.arrays(), np.float64(self.optimizer.rate),
+                np.float64(self.optimizer.count + 1), *given)  # fmt: skip
+            self.parameters.replace(parameters)
+            self.state.replace(state)
+            done = Step(float(loss), float(norm), {}, bool(good), {})
+            found = self.functions.cut(call, [np.asarray(array) for array in outputs])
+        if done.good:
+            self.optimizer.counted(done.norm)
+        return done._replace(outputs=dict(zip(self.functions.spec.outputs, found, strict=True)))
+
+
+def step(function: Callable[..., Any], names: Sequence[str], optimizer: Optimizer, outputs: int) -> Callable[..., Any]:
+    """Give a jitted ``f(parameters, slots, rate, count, *given) → (parameters, slots, loss, norm, good, outputs)``.
+
+    ``function`` maps parameters and the rest of what a call gives to the loss, the outputs and the gradients.  Unless all of them
+    are ``good``, which is finite, parameters and slots stay as they are."""
+    slots = list(optimizer.rule.slots(optimizer.options))
+
+    def run(parameters: dict[str, Array], state: dict[str, Array], rate: Array, count: Array, *given: Array) -> Any:
+        loss, *rest = function(*(parameters[name] for name in names), *given)
+        gradients = dict(zip(names, rest[outputs:], strict=True))
+        squares = [jnp.sum(jnp.square(g)).astype(jnp.float64) for g in gradients.values()]
+        norm = jnp.sqrt(sum(squares, start=jnp.zeros((), jnp.float64)))
+        good = jnp.isfinite(loss)
+        for gradient in gradients.values():
+            good &= jnp.isfinite(gradient).all()
+        scale = None
+        if optimizer.clip is not None:
+            scale = jnp.where(norm >= optimizer.clip, optimizer.clip / norm, 1.0)
+        after, kept = dict(parameters), dict(state)
+        for name in names:
+            p: Any = Traced(parameters[name])
+            g: Any = Traced(gradients[name])
+            own: list[Any] = [Traced(state[f"{slot}/{name}"]) for slot in slots]
+            scratch: list[Any] = [Traced(jnp.zeros_like(p.value)) for _ in range(3)]
+            apply_rule(optimizer, p, g, own, scratch, rate, count, scale)
+            after[name] = jnp.where(good, p.value, parameters[name])
+            for slot, array in zip(slots, own, strict=True):
+                key = f"{slot}/{name}"
+                kept[key] = jnp.where(good, array.value, state[key])
+        return after, kept, loss, norm, good, rest[:outputs]
+
+    return jax.jit(run, donate_argnums=(0, 1))

@@ -1,0 +1,99 @@
+"""The fused lowering on JAX: two Ops that PyTensor's JAX linker turns into the functions of ``gridc.device``.
+
+They are made for one ``Plan``.  The index arrays of a call are inputs of the compiled function, so that other lengths, and other
+sizes within the plan's bucket, compile nothing.
+"""
+
+# PyTensor says of most of its functions neither what they take nor what they give.
+# pyright: basic
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytensor.tensor as pt
+from pytensor.gradient import DisconnectedType
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from pytensor.tensor.type import TensorType
+
+from gridc.errors import UsageError
+from gridc.fusion.run import Role
+from gridc.scheduling.padded import Plan
+from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Variable, Wiring
+
+
+def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
+    """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays, int32, in the
+    order of the plan's."""
+    plan, arrays = wiring.device, wiring.by_role()
+    assert plan is not None
+    keys = plan.shapes
+    tables: list[Variable] = [TensorType("int32", shape)(name) for name, shape in keys]
+    op = DeviceSweep(plan, tuple(arrays), wiring.dtype)
+    made = cast("list[Variable]", op(*tables, *arrays.values(), return_list=True))
+    feed = iter(made[len(plan.groups) :])
+    return {name: [next(feed) for _ in o.reads] for name, o in wiring.spec.outputs.items()}, tables
+
+
+class _DeviceOp(Op):
+    """What the sweep and its adjoint have in common: the plan, the roles of the arrays, and their dtype."""
+
+    __props__ = ("plan", "roles", "dtype")
+
+    def __init__(self, plan: Plan, roles: tuple[Role, ...], dtype: str):
+        self.plan, self.roles, self.dtype = plan, roles, dtype
+
+    def cut(self, inputs: Any) -> tuple[dict[str, Any], tuple[Any, ...], tuple[Any, ...]]:
+        """The inputs as the index arrays by name, the arrays in the order of the roles, and the rest."""
+        tables, arrays = len(self.plan.shapes), len(self.roles)
+        named = {name: array for (name, _), array in zip(self.plan.shapes, inputs, strict=False)}
+        return named, tuple(inputs[tables : tables + arrays]), tuple(inputs[tables + arrays :])
+
+    def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
+        raise UsageError("a sweep that was lowered for a device runs on PyTensor's JAX linker alone; expected mode='JAX'")
+
+    def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
+        return False
+
+
+class DeviceSweep(_DeviceOp):
+    """``(*index arrays, *arrays) → (*storage of each group, *taps)``: the forward sweep."""
+
+    def make_node(self, *inputs: Any) -> Apply:
+        plan = self.plan
+        storage = [TensorType(self.dtype, ((g.base + g.rows) * g.vectors, g.hidden)) for g in plan.groups]
+        taps = [TensorType(self.dtype, (*tap.shape[:-1], tap.shape[-1] * plan.groups[tap.group].hidden)) for tap in plan.taps]
+        return Apply(self, [pt.as_tensor_variable(v) for v in inputs], [t() for t in (*storage, *taps)])
+
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        return [[i >= len(self.plan.shapes)] * len(node.outputs) for i in range(len(node.inputs))]
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        storage = len(self.plan.groups)
+        known = zip(outputs[storage:], cotangents[storage:], strict=True)
+        given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
+        adjoint = DeviceAdjoint(self.plan, self.roles, self.dtype)
+        gradients = cast("list[Variable]", adjoint(*inputs, *outputs[:storage], *given, return_list=True))
+        return [DisconnectedType()() for _ in self.plan.shapes] + gradients
+
+    def __str__(self) -> str:
+        return f"DeviceSweep{{{self.plan.spec.name}}}"
+
+
+class DeviceAdjoint(_DeviceOp):
+    """``(*index arrays, *arrays, *storage, *gradients of the taps) → gradients of the arrays``: the sweep backward."""
+
+    def make_node(self, *inputs: Any) -> Apply:
+        variables = [pt.as_tensor_variable(v) for v in inputs]
+        tables = len(self.plan.shapes)
+        return Apply(self, variables, [v.type() for v in variables[tables : tables + len(self.roles)]])
+
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        return [[i >= len(self.plan.shapes)] * len(node.outputs) for i in range(len(node.inputs))]
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        raise UsageError(NO_SECOND_DERIVATIVE)
+
+    def __str__(self) -> str:
+        return f"DeviceAdjoint{{{self.plan.spec.name}}}"

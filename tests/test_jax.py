@@ -1,0 +1,391 @@
+"""The fused sweep on JAX: the CPU's numbers for every spec, nothing compiled within a bucket, a training on the device."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import gridc
+from gridc.language import noise
+from gridc.scheduling import padded
+from gridc.symbolic import backends
+from strategies import Case, case_of, grids
+from test_backends import SMALL, SPEC, example
+from test_grid import ROOM, WRAPS_BACK
+
+jax = pytest.importorskip("jax")
+backends.prepare()
+import pytensor  # noqa: E402
+import pytensor.tensor as pt  # noqa: E402
+
+SPECS = Path(__file__).parents[1] / "specs"
+THOROUGH = int(os.environ.get("GRIDC_EXAMPLES", "200")) > 200
+
+
+def sweeps(path: Path) -> bool:
+    """Whether a spec can be compiled and its sweep be fused."""
+    spec = gridc.read(path)
+    memory = any(t.cell == "memory" for t in spec.transforms.values())
+    return bool(spec.inputs and spec.outputs) and not memory and not noise.noisy(spec)
+
+
+FUSED = [path.stem for path in sorted(SPECS.glob("*.yaml")) if sweeps(path)]
+FEW = {"stacked-lstm", "one-grid-untied", "peepholes", "recurrent-highway", "multi-dimensional-lstm", "reencoder"}
+"""Specs that hand on, are untied, have peepholes, wrap, travel along two dimensions at once, and turn round."""
+SOME = [pytest.param(name, marks=() if name in FEW else pytest.mark.thorough) for name in FUSED]
+EVERY = [path.stem for path in sorted(SPECS.glob("*.yaml")) if gridc.read(path).inputs]
+
+
+def data(spec: gridc.GridSpec, length: int, batch: int, seed: int = 0) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Inputs and targets, ``[batch, *axes, …]``, and a length for each example, the first of which fills the grid."""
+    random = np.random.default_rng(seed)
+    sizes = spec.sizes(dict.fromkeys(spec.symbols, length))
+
+    def drawn(below: int | None, shape: tuple[int, ...]) -> Any:
+        return random.normal(size=shape) if below is None else random.integers(0, below, shape)
+
+    inputs: dict[str, Any] = {}
+    for name, x in spec.inputs.items():
+        shape = (batch, 3) if x.facts else (batch, *(sizes[d] for d in x.over))
+        if x.kind == "features":
+            inputs[name] = drawn(None, (*shape, x.size))
+        else:
+            inputs[name] = drawn(x.size, (*shape, *(4,) * x.facts))
+    targets: dict[str, Any] = {}
+    for name, o in spec.outputs.items():
+        shape = (batch, *(sizes[d] for d in o.axes))
+        below = {"classes": o.size, "binary": 2}.get(o.kind)
+        targets[name] = drawn(below, shape if below else (*shape, o.size))
+    lengths = {symbol: np.r_[length, random.integers(1, length + 1, batch - 1)] for symbol in spec.symbols}
+    return inputs, targets, lengths
+
+
+def pair(page: Any, dtype: Any, seed: int = 3) -> tuple[gridc.Grid, gridc.Grid]:
+    """The grid on JAX and the same on the CPU, with parameters that are nowhere zero."""
+    there, here = (gridc.compile(page, backend=b, lowering="fused", dtype=dtype, eager=False) for b in ("jax", "python"))
+    random = np.random.default_rng(seed)
+    for name, array in here.parameters.items():
+        there.parameters[name] = array[...] = array + 0.1 * random.normal(size=array.shape)
+    return there, here
+
+
+def same(there: gridc.Grid, here: gridc.Grid, call: Any, tolerance: float) -> None:
+    loss, gradients, outputs = there.loss_and_gradients(*call)
+    known, slopes, results = here.loss_and_gradients(*call)
+    assert loss == pytest.approx(known, rel=tolerance)
+    for name, array in results.items():
+        np.testing.assert_allclose(outputs[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
+    for name, array in slopes.items():
+        assert gradients[name].dtype == array.dtype
+        largest = np.abs(array).max()
+        np.testing.assert_allclose(gradients[name], array, rtol=tolerance, atol=tolerance * largest, err_msg=name)
+
+
+WITHIN = {"float32": 1e-5, "float64": 1e-11}
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_every_spec_has_the_losses_and_gradients_of_the_cpu(name: str) -> None:
+    there, here = pair(SPECS / f"{name}.yaml", "float64")
+    assert there.lowering == "fused"
+    same(there, here, data(there.spec, 5, 3), WITHIN["float64"])
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_every_spec_trains_in_single_precision_as_on_the_cpu(name: str) -> None:
+    there, here = pair(SPECS / f"{name}.yaml", "float32")
+    before = {n: array.copy() for n, array in here.parameters.items()}
+    call = data(there.spec, 5, 3)
+    steps = [grid.training_step("sgd", learning_rate=0.5) for grid in (there, here)]
+    for _ in range(3):
+        ours, theirs = (step(*call) for step in steps)
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    for n, array in here.parameters.items():
+        moved = np.abs(array - before[n]).max()
+        assert moved > 0
+        np.testing.assert_allclose(there.parameters[n], array, rtol=1e-6, atol=1e-3 * moved, err_msg=n)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FUSED)
+def test_every_spec_in_both_precisions_and_other_sizes(name: str, dtype: str) -> None:
+    there, here = pair(SPECS / f"{name}.yaml", dtype)
+    for length, batch in ((9, 5), (1, 1)):
+        same(there, here, data(there.spec, length, batch), WITHIN[dtype])
+        for output, array in here.predict(*data(there.spec, length, batch)[::2]).items():
+            found = there.predict(*data(there.spec, length, batch)[::2])[output]
+            np.testing.assert_allclose(found, array, atol=WITHIN[dtype])
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("error::FutureWarning")
+@pytest.mark.parametrize("name", EVERY)
+def test_every_spec_trains_plain_in_single_precision(name: str) -> None:
+    grid = gridc.compile(SPECS / f"{name}.yaml", backend="jax", lowering="plain", eager=False)
+    call = data(grid.spec, 4, 2)
+    step = grid.training_step("adam", learning_rate=1e-2)
+    losses = [step(*call) for _ in range(3)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0] or noise.noisy(grid.spec)
+
+
+@pytest.mark.thorough
+def test_single_precision_stays_so_in_a_scan() -> None:
+    spec = SPECS / "rnn-grid.yaml"
+    there, here = (gridc.compile(spec, backend=b, lowering=how, eager=False)
+                   for b, how in (("jax", "plain"), ("python", "fused")))  # fmt: skip
+    same(there, here, data(here.spec, 3, 2), WITHIN["float32"])
+
+
+def test_pytensor_still_needs_the_rewrite_of_accumulators() -> None:
+    """Where this fails PyTensor has been mended: ``gridc.symbolic.accumulators`` can go."""
+    x = pt.fvector("x")
+    function = pytensor.function([x], pt.sum(x, acc_dtype="float64"), mode="JAX")
+    mended = pytensor.function([x], pt.sum(x, acc_dtype="float64"), mode=backends.BACKENDS["jax"].mode())
+    given = np.ones(3, "float32")
+    assert function.vm.jit_fn(given)[0].dtype == "float64"
+    assert mended.vm.jit_fn(given)[0].dtype == "float32"
+
+
+def on_jax(case: Case) -> None:
+    there, here = (gridc.compile(case.text, backend=b, dtype="float64", lowering="fused", eager=False)
+                   for b in ("jax", "python"))  # fmt: skip
+    for name, array in case.parameters.items():
+        there.parameters[name] = here.parameters[name] = array
+    call = case.inputs, case.targets, case.lengths
+    loss, gradients, outputs = there.loss_and_gradients(*call)
+    known, slopes, results = here.loss_and_gradients(*call)
+    assert loss == pytest.approx(known, rel=1e-10, abs=1e-10)
+    for found, expected in ((outputs, results), (gradients, slopes)):
+        for name, array in expected.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-10, err_msg=name)
+
+
+@settings(ROOM, max_examples=100 if THOROUGH else 3)
+@given(case=grids())
+def test_random_grids_have_the_numbers_of_the_cpu(case: Case) -> None:
+    on_jax(case)
+
+
+def test_what_wraps_in_a_shorter_example_comes_from_its_own_far_end() -> None:
+    on_jax(case_of(WRAPS_BACK, {"T": 4}, batch=3, lengths={"T": [2, 4, 1]}))
+
+
+@pytest.mark.parametrize("reader", [{}, {"u": {"cell": "gru", "hidden": 2, "reads": ["t", "u"]}}], ids=["alone", "read"])
+def test_a_pass_that_hands_on_itself_keeps_what_enters_alone(reader: dict[str, Any]) -> None:
+    page = {
+        "name": "handed", "dimensions": {"time": "T", "depth": 2},
+        "transforms": {"t": {"cell": "pass", "hidden": 1, "along": "depth", "reads": ["t"]},
+                       **{name: {**t, "along": "time"} for name, t in reader.items()}},
+        "inputs": {"x": {"features": 1, "enters": "t"}},
+        "outputs": {"y": {"reads": ["t", *reader], "classes": 2}},
+    }  # fmt: skip
+    on_jax(case_of(page, {"T": 3}, batch=2, lengths={"T": [2, 3]}))
+
+
+# -- what is compiled --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compilations(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
+    """``count()``: how many programs XLA has compiled since it was last asked."""
+    jax.config.update("jax_log_compiles", True)
+    caplog.set_level(logging.WARNING)
+
+    def count() -> int:
+        found = sum("Finished XLA compilation" in record.getMessage() for record in caplog.records)
+        caplog.clear()
+        return found
+
+    yield count
+    jax.config.update("jax_log_compiles", False)
+
+
+def test_nothing_is_compiled_within_a_bucket(compilations: Any) -> None:
+    grid = gridc.compile(SPECS / "two-grid.yaml", backend="jax", eager=False)
+    step = grid.training_step("adam")
+    assert padded.bucket(17) == padded.bucket(18) == 18
+    step(*data(grid.spec, 18, 18)[:2])
+    assert compilations() > 0
+    for length, batch in ((17, 17), (18, 18), (17, 18)):
+        inputs, targets, lengths = data(grid.spec, length, batch, seed=length)
+        step(inputs, targets)
+        step(inputs, targets, lengths)
+    assert compilations() == 0
+    step(*data(grid.spec, 19, 18))
+    assert compilations() > 0
+
+
+def test_a_bucket_is_at_most_an_eighth_larger() -> None:
+    sizes = [padded.bucket(n) for n in range(1, 3000)]
+    assert all(n <= size <= max(n, 1.125 * n + 1) for n, size in enumerate(sizes, 1))
+    assert sizes == sorted(sizes)
+    assert all(padded.bucket(size) == size for size in sizes)
+
+
+def test_turns_that_need_much_more_room_are_a_phase_of_their_own() -> None:
+    needed = np.array([[100, 0], *[[0, 2]] * 30])
+    assert padded.phases(needed, int(needed.sum())) == [(0, 1), (1, 31)]
+    ramps = np.minimum(np.arange(1, 20), np.arange(1, 20)[::-1])[:, None]
+    assert padded.phases(ramps, int(ramps.sum())) == [(0, 19)]
+
+
+# -- for other people's programs ---------------------------------------------------------------------------------------
+
+
+def test_jax_differentiates_a_lowered_loss() -> None:
+    from gridc.data import fitting
+    from gridc.device.functions import Functions, exact
+
+    here = gridc.compile(SPEC, dtype="float64", eager=False)
+    functions = Functions(here.spec, "float64", backends.BACKENDS["jax"].mode, None)
+    inputs, targets, lengths = example(3, 4)
+    call = fitting.check(here.spec, inputs, lengths, "float64")
+    told = [*fitting.check_targets(here.spec, targets, call, "float64").values(),
+            *fitting.check_weights(here.spec, {}, call, "float64")]  # fmt: skip
+    with exact():
+        prepared = functions.plans.prepared(call, functions.symbols)
+        given = [*functions.padded(prepared.plan, call, told), *prepared.indices]
+        loss = functions.function("loss", prepared.plan, call)
+        first, *others = here.parameters.values()
+        found = jax.grad(lambda parameters: loss(*parameters, *given)[0])([first, *others])
+        known = here.gradients(inputs, targets, lengths)
+        for slope, (name, array) in zip(found, known.items(), strict=True):
+            np.testing.assert_allclose(slope, array, rtol=1e-10, atol=1e-13, err_msg=name)
+        slopes = functions.function("gradients", prepared.plan, call)
+        with pytest.raises(gridc.UsageError, match="lowering='plain'"):
+            jax.grad(lambda w: slopes(w, *others, *given)[-1].sum())(first)
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "adagrad", "sgd"])
+def test_a_rule_on_a_device_is_the_rule_on_the_host(name: str) -> None:
+    """On arrays alone: the rules know nothing of grids."""
+    from gridc.device.functions import exact
+    from gridc.device.updates import step
+    from gridc.training.optimizers import optimizer
+
+    random = np.random.default_rng(0)
+    own: dict[str, Any] = {"rmsprop": {"centered": True, "momentum": 0.5}, "sgd": {"momentum": 0.9, "nesterov": True}}
+    options = own.get(name, {})
+    start = {"a": random.normal(size=(3, 4)).astype("float32"), "b": random.normal(size=5).astype("float32")}
+    gradients = {n: random.normal(size=(3, *array.shape)).astype("float32") for n, array in start.items()}
+    here, there = (optimizer(name, clip=2.0, weight_decay=0.01, **options) for _ in range(2))
+    parameters = {n: array.copy() for n, array in start.items()}
+    there.start(start)
+    run = step(lambda a, b, loss, *slopes: (loss, *slopes), list(start), there, 0)
+    held, state = {n: jax.numpy.array(a) for n, a in start.items()}, {n: jax.numpy.array(a) for n, a in there.slots.items()}
+    for k in range(3):
+        now = {n: g[k] for n, g in gradients.items()}
+        here.update(parameters, now)
+        with exact():
+            numbers = np.float64(there.rate), np.float64(k + 1), np.float32(1)  # the rate, the count, and a loss
+            held, state, _, norm, good, _ = run(held, state, *numbers, *now.values())
+        assert good
+        assert float(norm) == pytest.approx(here.norm, rel=1e-6)
+    for n, array in parameters.items():
+        np.testing.assert_allclose(held[n], array, rtol=1e-6, atol=1e-7)
+    for n, array in here.slots.items():
+        np.testing.assert_allclose(state[n], array, rtol=1e-6, atol=1e-7)
+    with exact():
+        nan = [np.full_like(g, np.nan) for g in now.values()]
+        after, _, _, _, good, _ = run(held, state, np.float64(0.1), np.float64(4), np.float32(1), *nan)
+    assert not good
+    np.testing.assert_allclose(after["a"], parameters["a"], rtol=1e-6, atol=1e-7)
+
+
+SHORT: dict[str, Any] = {
+    "batch": 4, "seed": 1, "evaluate": {"steps": 2}, "checkpoint": {"steps": 1}, "progress": "none", "clip": 1.0}  # fmt: skip
+
+
+def test_a_training_on_jax_is_that_on_the_cpu_and_resumes_bit_for_bit(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    call = {"x": random.normal(size=(12, 4, 2))}, {"y": random.normal(size=(12, 1))}, {"T": random.integers(1, 5, 12)}
+    here, whole, broken, resumed = (
+        gridc.compile(SMALL, backend=b, seed=3, eager=False) for b in ("python", "jax", "jax", "jax"))  # fmt: skip
+    histories = [grid.fit(*call, budget={"steps": 7}, **SHORT) for grid in (here, whole)]
+    for ours, theirs in zip(*(history.records for history in histories), strict=True):
+        assert theirs.loss == pytest.approx(ours.loss, rel=1e-4)
+    broken.fit(*call, budget={"steps": 4}, folder=tmp_path / "run", **SHORT)
+    resumed.fit(*call, budget={"steps": 7}, folder=tmp_path / "run", resume=True, **SHORT)
+    for name, array in whole.parameters.items():
+        np.testing.assert_array_equal(resumed.parameters[name], array)
+        np.testing.assert_allclose(array, here.parameters[name], rtol=1e-3, atol=1e-4)
+    # The file is the same for every backend.
+    whole.save(tmp_path / "model.grid")
+    loaded = gridc.load(tmp_path / "model.grid")
+    assert loaded.backend.name == "python"
+    assert loaded.loss(*call) == pytest.approx(whole.loss(*call), rel=1e-5)
+    assert loaded.score(*call)["y"] == pytest.approx(whole.score(*call)["y"], rel=1e-4)
+
+
+def test_the_hosts_parameters_and_the_devices_are_one_thing() -> None:
+    page = SPECS / "parity.yaml"
+    grid = gridc.compile(page, backend="jax", eager=False)
+    inputs, targets, _ = data(grid.spec, 1, 4)
+    step = grid.training_step("sgd", learning_rate=0.1)
+    step(inputs, targets)
+    name = next(iter(grid.parameters))
+    moved = grid.parameters[name].copy()
+    step(inputs, targets)
+    assert not np.array_equal(grid.parameters[name], moved)
+    known = grid.loss(inputs, targets)
+    grid.parameters[name][...] = 0  # in place, on the host
+    assert grid.loss(inputs, targets) != known
+    step(inputs, targets)
+    assert np.abs(grid.parameters[name]).max() <= 0.2
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_says_so() -> None:
+    grid = gridc.compile(SPECS / "parity.yaml", backend="jax", eager=False)
+    inputs, targets, _ = data(grid.spec, 1, 4)
+    step = grid.training_step("adam")
+    step(inputs, targets)
+    name = next(iter(grid.parameters))
+    grid.parameters[name][...] = np.nan
+    others = {n: array.copy() for n, array in grid.parameters.items() if n != name}
+    with pytest.raises(gridc.NumbersError, match="at update 2"):
+        step(inputs, targets)
+    for n, array in others.items():
+        np.testing.assert_array_equal(grid.parameters[n], array)
+
+
+def test_a_stream_follows_a_training_on_the_device() -> None:
+    page = """
+name: streamed
+dimensions: {time: T, depth: 2}
+transforms: {time: {cell: lstm, hidden: 3, start: learned}, depth: {cell: lstm, hidden: 3}}
+priority: [time, depth]
+inputs: {x: {features: 2, enters: depth}}
+outputs: {y: {features: 1, reads: [depth], at: {depth: last}}}
+"""
+    grid = gridc.compile(page, backend="jax", eager=False)
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(2, 6, 2)), random.normal(size=(2, 6, 1))
+    stream = grid.stream()
+    step = grid.training_step("sgd", learning_rate=0.5)
+    step({"x": x}, {"y": y})
+    parts = [stream({"x": x[:, :4]})["y"], stream({"x": x[:, 4:]})["y"]]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), grid.predict({"x": x})["y"], rtol=1e-5, atol=1e-6)
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_what_has_no_fused_sweep_is_plain_on_jax_too() -> None:
+    assert gridc.compile(SPECS / "memory-network.yaml", backend="jax", eager=False).lowering == "plain"
+    assert gridc.compile(SPECS / "dropout.yaml", backend="jax", eager=False).lowering == "plain"
+    with pytest.raises(gridc.UsageError, match="expected lowering='plain' or 'auto'"):
+        gridc.compile(SPECS / "dropout.yaml", backend="jax", lowering="fused")
+    with pytest.raises(gridc.UsageError, match="recompute=True needs the backend 'python'"):
+        gridc.compile(SPECS / "two-grid.yaml", backend="jax", recompute=True)
