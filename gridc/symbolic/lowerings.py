@@ -63,6 +63,8 @@ def _held(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib
 
 def _scanned(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool, *_: Any) -> int:
     return slots.call_bytes(spec, sizes, batch, itemsize, training)
+
+
 def _free(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
