@@ -21,7 +21,7 @@ import texts
 import gridc
 from gridc import experiment
 from gridc.arrays.dataset import Dataset
-from gridc.language import shapes
+from gridc.language.shapes import parameter_shapes
 from gridc.tables import tasks
 from gridc.training.fit import fit
 
@@ -102,7 +102,7 @@ def result(
     plan = gridc.schedule(spec, **sizes)
     shape = " × ".join(f"{d.size if isinstance(d.size, int) else sizes[d.size]}" for d in spec.dimensions)
     scheduled = f"{shape}: {plan.work:,} steps in {plan.span:,} wavefronts, parallelism {plan.parallelism:.1f}"
-    count = sum(int(np.prod(s)) for s in shapes.shapes(spec).values())
+    count = sum(int(np.prod(s)) for s in parameter_shapes(spec).values())
     return Result(spec.name, seed, measure, value, count, history.samples, history.seconds, history.compile_seconds, curve,
                   scheduled, [len(wave) for wave in plan.wavefronts], notes)  # fmt: skip
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
+from typing import Any, TypeVar
 
 _all: weakref.WeakSet[Lock] = weakref.WeakSet()
 
@@ -39,3 +41,20 @@ def _renew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
+
+
+T = TypeVar("T")
+
+
+class once(functools.cached_property[T]):  # it stands where functools.cached_property would
+    """As ``functools.cached_property``, without the lock that Python 3.11 holds meanwhile, one for all objects of a class: a forked
+    child would find it held by a thread that it does not have.  Two threads may both make the value."""
+
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Any:
+        """Give the value, made when it is first asked for."""
+        if instance is None:
+            return self
+        kept, name = vars(instance), str(self.attrname)
+        if name not in kept:
+            kept[name] = self.func(instance)
+        return kept[name]

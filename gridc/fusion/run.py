@@ -16,6 +16,7 @@ import numpy as np
 from gridc.fusion import sweep, workspace
 from gridc.fusion.threads import together
 from gridc.fusion.workspace import Parameters, Workspace
+from gridc.locks import once
 from gridc.scheduling.plan import Plan
 from gridc.scheduling.program import Array
 from gridc.scheduling.segments import Entrance, Lane, Segment, Tap
@@ -52,7 +53,7 @@ class Inputs:
 
         return Parameters(each("W"), each("b"), each("p"))
 
-    @functools.cached_property
+    @once
     def rooms(self) -> list[tuple[int, int, int]]:
         """How many numbers each lane's tape, slopes and packed weights hold."""
         return [(*lane.room, max(workspace.places(s.program, self.dtype).packed for s in lane.segments))

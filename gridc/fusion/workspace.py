@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,6 +11,7 @@ import numpy as np
 
 from gridc.fusion import gemm, kernels, native
 from gridc.fusion.buffers import fresh
+from gridc.locks import once
 from gridc.scheduling.program import Array, Program, Shapes, total
 
 ENOUGH_ROWS = 4  # that use one weight, from which packing it pays
@@ -219,12 +219,12 @@ class Workspace:
         self.joined: list[list[Array]] = [[np.zeros((0, width), self.dtype) for width in p.joined] for p in program.transforms]
         self.djoined: list[list[Array | None]] = [[None] * len(p.joined) for p in program.transforms]
 
-    @functools.cached_property
+    @once
     def slopes(self) -> Array:
         """Gradients of states, zero at first, and after them ``scratch``: one vector of ``places.slopes`` numbers."""
         return np.zeros(self.places.slopes, self.dtype) if self._slopes is None else self._slopes
 
-    @functools.cached_property
+    @once
     def packed(self) -> Array:
         """From a line of the cache on."""
         return aligned(fresh(self.places.packed, self.dtype) if self._packed is None else self._packed)
@@ -246,32 +246,32 @@ class Workspace:
     def _kept(self, memories: list[Array]) -> list[Array | None]:
         return [m if p.memory else None for p, m in zip(self.program.transforms, memories, strict=True)]
 
-    @functools.cached_property
+    @once
     def h(self) -> list[Array]:
         """Hidden vectors, per transform ``[rows and boundary rows, hidden]``: views of the tape."""
         return self._views(self.tape, 0)
 
-    @functools.cached_property
+    @once
     def m(self) -> list[Array | None]:
         """Memories, shaped as ``h`` is; None for a transform that has none."""
         return self._kept(self._views(self.tape, 1))
 
-    @functools.cached_property
+    @once
     def z(self) -> list[Array]:
         """What each row read, side by side, per transform ``[rows, columns read]``: views of the tape."""
         return self._views(self.tape, 2)
 
-    @functools.cached_property
+    @once
     def g(self) -> list[Array]:
         """What each gate keeps of a row, per transform ``[rows, gates * hidden]``: views of the tape."""
         return self._views(self.tape, 3)
 
-    @functools.cached_property
+    @once
     def dh(self) -> list[Array]:
         """Gradients of ``h``, in its shapes: views of the slopes."""
         return self._views(self.slopes, 0)
 
-    @functools.cached_property
+    @once
     def dm(self) -> list[Array | None]:
         """Gradients of ``m``, in its shapes; None for a transform that has no memory."""
         return self._kept(self._views(self.slopes, 1))

@@ -10,17 +10,17 @@ import importlib
 import importlib.util
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gridc.errors import ResourceError, UsageError, listed, nearest
+from gridc.locks import Lock
 from gridc.resources import cache_folder
 
 INPLACE = "gridc_inplace"
 """The tag of the rewrite that lets an adjoint use up its tape."""
-SETTINGS = threading.Lock()
+SETTINGS = Lock()
 """Held while PyTensor's settings are others for a while: all threads see them."""
 UFUNCS = "gridc_ufuncs"
 """The tag of the rewrites that call NumPy's functions at once."""
