@@ -47,8 +47,8 @@ T = TypeVar("T")
 
 
 class once(functools.cached_property[T]):  # it stands where functools.cached_property would
-    """As ``functools.cached_property``, without the lock that Python 3.11 holds meanwhile, one for all objects of a class: a forked
-    child would find it held by a thread that it does not have.  Two threads may both make the value."""
+    """As ``functools.cached_property``, without the lock that Python 3.11 holds meanwhile, one for all objects of a class: a
+    forked child would find it held by a thread that it does not have.  Two threads may both make the value."""
 
     def __get__(self, instance: object, owner: type[Any] | None = None) -> Any:
         """Give the value, made when it is first asked for."""
