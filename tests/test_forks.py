@@ -67,6 +67,7 @@ def test_children_of_a_parent_whose_threads_are_inside_calls() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # JAX's, of any fork
 def test_a_lock_that_another_thread_holds_is_free_in_a_child() -> None:
     lock, held, ended = Lock(), threading.Event(), threading.Event()
 
