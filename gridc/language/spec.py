@@ -91,11 +91,6 @@ class Transform:
         """Whether its own state enters each cell along its dimensions."""
         return self.mechanism.carries
 
-    @property
-    def relayed(self) -> bool:
-        """Whether readers can go straight to what it hands on, so that it takes no step of its own when it runs."""
-        return self.mechanism.relays and self.start != "wrap"
-
     def peephole_names(self) -> tuple[str, ...]:
         """Name its peepholes, in the order in which they lie in ``p``; none where it has not chosen to have them."""
         rule = self.mechanism.peepholes
@@ -216,6 +211,15 @@ class GridSpec:
     def weight_owner(self, name: str) -> str:
         """Name the transform whose ``W`` and ``b`` this one uses."""
         return self.transforms[name].shares or name
+
+    def relayed(self, transform: Transform) -> bool:
+        """Tell whether readers can go straight to what a transform hands on, so that it takes no step of its own when it runs.
+
+        Not where something is added to that on the way, or dropout hides a part of it."""
+        if not transform.mechanism.relays or transform.start == "wrap":
+            return False
+        source = transform.reads[0].of
+        return source == transform.name or not self.transforms[source].dropout
 
     def joined(self, name: str) -> tuple[Input, ...]:
         """List the inputs that join a transform, in the order of declaration."""

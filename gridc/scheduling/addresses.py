@@ -152,8 +152,9 @@ class Steps:
         members = tuple(self.names[i] for i in part)
         of = {read.of for name in members for read in self.spec.transforms[name].reads} | set(members)
         # What a `pass` hands on may have wrapped around as well.
+        found = [self.spec.transforms[name] for name in of]
         wraps = any(t.start == "wrap" for t in self.spec.transforms.values()) and any(
-            self.spec.transforms[name].start == "wrap" or self.spec.transforms[name].relayed for name in of)  # fmt: skip
+            t.start == "wrap" or self.spec.relayed(t) for t in found)  # fmt: skip
         placed = self.placed[g]
         most = int(np.bincount(placed.weight, minlength=1).max()) if placed.chosen else 0
         return Group(

@@ -72,7 +72,7 @@ def kept(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> Kept:
         besides = step_numbers(spec, name)[1]
         alone = len(t.along) == 1 and (t.start == "wrap" or bool(spec.entering(name)))
         entering = (rows // sizes[t.along[0]] if alone else 0) + 1  # the start alone
-        computed = 0 if t.relayed else rows
+        computed = 0 if spec.relayed(t) else rows
         states += (computed + entering) * step_numbers(spec, home(spec, name))[0]
         tape += computed * besides
     return Kept(tape + states, states)
@@ -80,7 +80,8 @@ def kept(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> Kept:
 
 def indices(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
     """Count the row numbers that say where a sweep's vectors are found."""
-    reads = sum(len(t.reads) + len(t.along) + len(spec.joined(name)) for name, t in spec.transforms.items() if not t.relayed)
+    own = [t for t in spec.transforms.values() if not spec.relayed(t)]
+    reads = sum(len(t.reads) + len(t.along) + len(spec.joined(t.name)) for t in own)
     return reads * math.prod(sizes) * batch
 
 

@@ -59,7 +59,7 @@ class Layout:
         self.rows: list[tuple[Ints, Ints]] = []  # per transform: the cell and the example of each row
         self.row_of: list[Ints] = []  # per transform: [cells, batch] → row
         for i, transform in enumerate(spec.transforms.values()):
-            cell, example = self._sorted_rows(i) if not transform.relayed else (np.zeros(0, np.int64),) * 2
+            cell, example = self._sorted_rows(i) if not spec.relayed(transform) else (np.zeros(0, np.int64),) * 2
             row_of = np.full((len(self.at), batch), -1, np.int64)
             row_of[cell, example] = np.arange(len(cell))
             self.rows.append((cell, example))
@@ -100,7 +100,7 @@ class Layout:
         inside = found.inside
         if not inside.any():
             return rows
-        if transform.relayed:
+        if self.spec.relayed(transform):
             read = transform.reads[0]
             point = source(self.spec, read, looked[inside])
             rows[inside] = self.find(self.spec.transforms[read.of], point, example[inside])
@@ -126,7 +126,8 @@ class Layout:
         transform = self.spec.transforms[name]
         cell, example = self.rows[i]
         at = self.at[cell]
-        reads = transform.reads if not transform.relayed else ()
+        relayed = self.spec.relayed(transform)
+        reads = transform.reads if not relayed else ()
         count = int(self.weight[i].max(initial=0)) + 1
         return TransformProgram(
             cell=transform.cell, options=transform.options, dimensions=len(transform.along), hidden=transform.hidden,
@@ -136,7 +137,7 @@ class Layout:
             memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if transform.carries and reads),
             joined_rows=tuple(self._joined(x, at, example) for x in self.spec.joined(name)),
             weight_ends=np.searchsorted(self.weight[i][cell], np.arange(count + 1)),
-            stretch=self.order.run[i][cell], early=self.order.hoisted[i] if not transform.relayed else (),
+            stretch=self.order.run[i][cell], early=self.order.hoisted[i] if not relayed else (),
         )  # fmt: skip
 
     def _joined(self, x: Input, at: Ints, example: Ints) -> Ints:

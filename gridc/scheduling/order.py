@@ -59,7 +59,7 @@ def contract(graph: StepGraph) -> StepGraph:
     """Leave relayed `pass` steps out of the graph: whoever reads one waits for what it hands on instead.
 
     That may be several steps: where examples differ in length, what wraps around comes from another cell in each."""
-    passes = [i for i, t in enumerate(graph.spec.transforms.values()) if t.relayed]
+    passes = [i for i, t in enumerate(graph.spec.transforms.values()) if graph.spec.relayed(t)]
     if not passes:
         return graph
     relayed = np.isin(np.arange(graph.count) // graph.cells, passes)
