@@ -14,8 +14,10 @@ def chromium(folder: Path, width: int, height: int, *, phone: bool = False) -> A
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives a browser, is not installed")
     program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if p), None)
     driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("found no Chromium with its chromedriver; apt-get install chromium chromium-driver")
+    missing = [what for what, path in (("chromium", program), ("chromedriver", driver)) if path is None]
+    if missing:
+        pytest.skip(f"no page is driven: {' and '.join(missing)} not on the path; .ci/chromium, or apt-get install chromium "
+                    "chromium-driver")  # fmt: skip
     options = webdriver.ChromeOptions()
     options.binary_location = program
     quiet = ("background-networking", "component-update", "sync", "gpu", "dev-shm-usage")
