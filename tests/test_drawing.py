@@ -10,7 +10,7 @@ import pytest
 
 import gridc
 from gridc.pictures import drawing
-from gridc.pictures.scene import Box, Line, Scene, Text
+from gridc.pictures.scene import DARK, ON_DEEP, ON_PALE, SHADE, Box, Line, Scene, Text
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,7 +35,8 @@ def words(picture: str) -> list[str]:
 def test_every_picture_of_every_spec(path: Path):
     spec = gridc.read(path)
     for picture in drawing.PICTURES:
-        text = drawing.svg(spec, picture)
+        scene = drawing.scene(spec, picture)
+        text = scene.svg()
         root = ET.fromstring(text)
         assert spec.name in (root.findtext(f"{SVG}title") or "")
         assert not re.search(r"\b(nan|inf)\b", text)
@@ -44,6 +45,11 @@ def test_every_picture_of_every_spec(path: Path):
         for element in root.iter(f"{SVG}text"):
             assert x <= float(element.attrib["x"]) <= x + w
             assert y <= float(element.attrib["y"]) <= y + h
+        # On a dark page every word stands out from the page, unless it stands on a filled area, which stays as it is.
+        for shape in scene.shapes:
+            if isinstance(shape, Text) and shape.colour not in (ON_DEEP, ON_PALE):
+                assert contrast(DARK[shape.colour], DARK[SHADE]) > 4.5
+                assert f"[fill='{shape.colour}']{{fill:{DARK[shape.colour]}}}" in text
 
 
 def test_the_unrolled_grid_has_its_inputs_and_outputs():
@@ -126,3 +132,14 @@ def test_notebooks():
     assert grid.count("<svg") == 2
     assert grid.startswith("<pre")
     assert "two &lt;grid&gt;" in grid
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours' luminances, as the Web Content Accessibility Guidelines 2.2 count it."""
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        r, g, b = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

@@ -291,6 +291,46 @@ def test_an_address_says_where_to_open(two: Page):
     assert two.complaints() == []
 
 
+def test_a_long_grid_fills_its_stage_and_its_colours_are_in_the_legend(chromium: Any, tmp_path: Path):
+    page = Page(chromium, tmp_path, gridc.schedule(TWO.replace("depth: 3", "depth: 4"), T=1000))
+    places = [page.run(f"explorer.place({page.plan.number(('time', cell))})") for cell in ((0, 0), (999, 3))]
+    stage = page["stage"].size
+    assert abs(places[0][0] - places[1][0]) > 0.8 * stage["width"]
+    assert abs(places[0][1] - places[1][1]) > 0.5 * stage["height"]
+    # From afar a block of steps that are done has the mean of their colours, and the legend has it.
+    page.press(_keys().END)
+    page.run("explorer.draw()")
+    said = page["mixed"].text, page.run("getComputedStyle(document.querySelector('#mixed i')).backgroundColor")
+    x, y = (round(at) for at in page.run(f"explorer.place({page.plan.number(('time', (300, 1)))})"))
+    seen = page.run(f"[...document.getElementById('grid').getContext('2d').getImageData({x}, {y}, 1, 1).data].slice(0, 3)")
+    assert said[0] == "both done, from afar"
+    assert max(abs(a - b) for a, b in zip(seen, map(float, re.findall(r"[\d.]+", said[1])), strict=True)) <= 1.5
+    # n chooses a step and goes so near that it can be seen.
+    page.press(_keys().HOME + "n")
+    assert page["chosen"].text == "time[0, 0]"
+    assert page.run("explorer.scale") >= 44
+    assert not page["mixed"].is_displayed()
+    page.press("0")
+    assert page["mixed"].is_displayed()
+    assert page.complaints() == []
+
+
+def test_whatever_can_be_used_has_a_name_of_its_own(chromium: Any, tmp_path: Path):
+    page = Page(chromium, tmp_path, gridc.schedule(FOUR))
+    parts = page.browser.find_elements("css selector", "canvas, select, input, button")
+    names = [part.accessible_name for part in parts if part.is_displayed()]
+    assert all(names)
+    choices = [page[f"axis-{axis}"].find_element("xpath", "..").text.splitlines()[0] for axis in "xyz"]
+    assert len(set(choices)) == 3
+    assert not set(choices) & {d.name for d in page.plan.spec.dimensions}
+
+
+def _keys() -> Any:
+    from selenium.webdriver import Keys
+
+    return Keys
+
+
 def test_planes_stand_in_several_stacks(chromium: Any, tmp_path: Path):
     page = Page(chromium, tmp_path, gridc.schedule(FOUR.replace("z: 3", "z: 9")))
     places = [page.run(f"explorer.place({page.plan.number(('x', (0, 0, z, 0)))})") for z in range(9)]
@@ -316,5 +356,9 @@ def test_on_a_phone(tmp_path: Path):
                         "e => parseFloat(getComputedStyle(e).fontSize)))") >= 12
         page.click_step("depth", (2, 1))
         assert page["chosen"].text == "depth[2, 1]"
+        # A finger finds everything that can be touched.
+        for part in driver.find_elements("css selector", "button, select, input"):
+            if part.is_displayed():
+                assert min(part.size["height"], part.size["width"]) >= 44, part.accessible_name
     finally:
         driver.quit()

@@ -5,13 +5,7 @@ from __future__ import annotations
 from gridc.insight.timing import Timing
 from gridc.language import printing
 from gridc.language.spec import GridSpec
-from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
-
-PALETTE = ("#2f6fce", "#3aa76d", "#7a52c7", "#45b0bd", "#8a5a2b", "#cf7590", "#6b7a1f", "#7d8ca0")
-"""Colours of the transforms, in the order of declaration: neighbours differ in hue and in lightness, and none is the orange
-that marks what happens now."""
-INPUT = "#8a5a00"
-"""The colour of inputs."""
+from gridc.pictures.scene import INK, INPUT, PALETTE, PAPER, SHADE, SOFT, Line, Scene, Text, rectangle
 
 
 def colours(spec: GridSpec) -> dict[str, str]:
@@ -50,7 +44,7 @@ def cell_scene(plan: Timing) -> Scene:
     high = max(len(ports) * 30.0, len(order) * (tall + 34.0))
     place = {n: (left + rank[n] * step, (i + 0.5) * high / len(order) - tall / 2) for i, n in enumerate(order)}
     right = left + max(rank.values()) * step + wide + 60.0
-    result.add(rectangle(left - 62, -26, right - left + 32, high + 52, fill="#fafafa", stroke=SOFT, width=1.5, radius=12))
+    result.add(rectangle(left - 62, -26, right - left + 32, high + 52, fill=SHADE, stroke=SOFT, width=1.5, radius=12))
     # Beside the last box that reads it: a wire then passes below the boxes before that one, which stand higher.
     ports.sort(key=lambda p: max(order.index(reader) for origin, reader, _ in wires if origin == p[0]))
     port = {label: (left - 78.0, (i + 0.5) * high / len(ports)) for i, (label, _) in enumerate(ports)}
@@ -75,7 +69,7 @@ def cell_scene(plan: Timing) -> Scene:
             out = y + (j + 1) * tall / 3
             result.add(Line(((x + wide, out), (right + 6, out)), colour[name], 1.3, dashed=vector == "m'"))
             result.add(Text(right + 12, out, f"{vector} {name}", 11.5, colour[name], "start"))
-        result.add(rectangle(x, y, wide, tall, fill="#ffffff", stroke=colour[name], width=2, radius=7))
+        result.add(rectangle(x, y, wide, tall, fill=PAPER, stroke=colour[name], width=2, radius=7))
         result.add(Text(x + wide / 2, y + tall * 0.34, name, 14, INK, bold=True))
         result.add(Text(x + wide / 2, y + tall * 0.7, f"{t.cell}, {t.hidden}", 11, SOFT))
     result.add(Text(left - 62, -44, f"{spec.name}: inside a cell, in the order of computation", 13, INK, "start", bold=True))

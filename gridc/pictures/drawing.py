@@ -18,7 +18,7 @@ from gridc.insight.simulation import simulate
 from gridc.insight.timing import Timing
 from gridc.language.spec import GridSpec
 from gridc.pictures.cell_drawing import cell_scene, colours
-from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
+from gridc.pictures.scene import INK, ON_DEEP, ON_PALE, OUTPUT, SHADE, SOFT, Line, Scene, Text, rectangle
 from gridc.pictures.unrolled_drawing import caption, columns_of, cut, example, grid_scene
 
 
@@ -72,7 +72,7 @@ def wavefront_scene(plan: Timing) -> Scene:
         i, level = names.index(step.transform), int(levels[number])
         left, top, p = x + (i % columns) * edge, y + (i // columns) * edge, level / last
         result.add(rectangle(left, top, edge - 1, edge - 1, fill=_shade(p), stroke="none", note=f"{step}: wavefront {level}"))
-        result.add(Text(left + edge / 2, top + edge / 2, str(level), 0.42 * edge, "#ffffff" if p > 0.55 else INK))
+        result.add(Text(left + edge / 2, top + edge / 2, str(level), 0.42 * edge, ON_DEEP if p > 0.55 else ON_PALE))
     left, top, _, height = result.bounds(0)
     result.add(Text(left, top - 18, f"{spec.name}: {plan.work:,} steps in {plan.span:,} wavefronts", 13, INK, "start", bold=True))
     result.add(Text(left + nx * (w + 5) / 2, top + height + 14, f"{spec.dimensions[0].name} →", 12, SOFT))
@@ -111,8 +111,8 @@ def widths_scene(plan: Timing) -> Scene:
     result = Scene(f"{plan.spec.name}: steps of each of {plan.span} wavefronts")
     wide, high = _bars(result, plan.widths, "#3789bb", "steps")
     mean = high - high * plan.parallelism / plan.width
-    result.add(Line(((0, mean), (wide, mean)), "#b3261e", 1.2, dashed=True, head=False))
-    result.add(Text(wide + 6, mean, f"mean {plan.parallelism:.1f}", 11, "#b3261e", "start"))
+    result.add(Line(((0, mean), (wide, mean)), OUTPUT, 1.2, dashed=True, head=False))
+    result.add(Text(wide + 6, mean, f"mean {plan.parallelism:.1f}", 11, OUTPUT, "start"))
     result.add(Text(0, -20, f"{plan.spec.name}: {plan.work:,} steps in {plan.span:,} wavefronts", 13, INK, "start", bold=True))
     return result
 
@@ -141,12 +141,12 @@ def workers_scene(plan: Timing, workers: int = 4) -> Scene:
     for worker, line in enumerate(made.timeline):
         y = worker * (high + 6)
         result.add(Text(-8, y + high / 2, f"worker {worker}", 11, SOFT, "end"))
-        result.add(rectangle(0, y, wide, high, fill="#f0f1f3", stroke="none"))
+        result.add(rectangle(0, y, wide, high, fill=SHADE, stroke="none"))
         for start, end, step in line:
             x, w = wide * start / made.seconds, wide * (end - start) / made.seconds
             result.add(rectangle(x, y, max(w - 0.6, 0.3), high, fill=colour[step.transform], stroke="none", note=str(step)))
             if w > 6.5 * len(str(step)):
-                result.add(Text(x + w / 2, y + high / 2, str(step), 9.5, "#ffffff"))
+                result.add(Text(x + w / 2, y + high / 2, str(step), 9.5, ON_DEEP))
     under = workers * (high + 6) + 8
     result.add(Text(0, under, "0", 11, SOFT, "start"), Text(wide, under, f"{made.seconds * 1e6:.0f} µs", 11, SOFT, "end"))
     for i, name in enumerate(plan.spec.transforms):

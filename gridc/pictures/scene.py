@@ -10,6 +10,30 @@ from typing import Any, Literal
 from gridc.errors import ResourceError
 
 INK, SOFT, PAPER = "#1c2024", "#68717c", "#ffffff"
+SHADE = "#f4f5f7"
+"""The ground of what is drawn on the paper."""
+ON_PALE, ON_DEEP = "#1b1f23", "#ffffff"
+"""Text on a filled area, which is the same on a dark page."""
+INPUT, OUTPUT = "#8a5a00", "#b3261e"
+"""The colours of inputs and outputs."""
+PALETTE = ("#2f6fce", "#3aa76d", "#7a52c7", "#45b0bd", "#8a5a2b", "#cf7590", "#6b7a1f", "#7d8ca0")
+"""Colours of the transforms, in the order of declaration: neighbours differ in hue and in lightness, and none is the orange
+that marks what happens now."""
+
+DARK = {
+    INK: "#e6e9ed", SOFT: "#9aa4b0", PAPER: "#14181e", SHADE: "#242a32", INPUT: "#e0b050", OUTPUT: "#ff8a80",
+    **dict(zip(PALETTE, ("#7fb0ff", "#5fd096", "#b596ff", "#5fcbd8", "#d39b66", "#ee9db6", "#b3c953", "#a9b6c8"), strict=True)),
+}  # fmt: skip
+"""What stands for a colour where a reader's page is dark: the filled areas of a transform keep theirs."""
+
+
+def _dark() -> str:
+    """Write the style sheet that a dark page switches on; programs that know no media queries draw the light picture."""
+    rules: list[str] = []
+    for old, new in DARK.items():
+        filled = ":is(rect,polygon)" if old == PAPER else ":is(text,path)" if old in PALETTE else ""
+        rules.append(f".gridc {filled}[fill='{old}']{{fill:{new}}}.gridc [stroke='{old}']{{stroke:{new}}}")
+    return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"
 
 
 @dataclass(frozen=True)
@@ -92,13 +116,14 @@ class Scene:
         return min(xs) - margin, min(ys) - margin, max(xs) - min(xs) + 2 * margin, max(ys) - min(ys) + 2 * margin
 
     def svg(self) -> str:
-        """Write the picture as an SVG document on white, without a script, a font or anything else from elsewhere."""
+        """Write the picture as an SVG document, without a script, a font or anything else from elsewhere; dark on a dark page."""
         x, y, w, h = (round(value, 1) for value in self.bounds())
         title = html.escape(self.title)
         lines = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="{x} {y} {w} {h}" role="img" '
-            f'font-family="Helvetica, Arial, sans-serif">',
+            f'class="gridc" font-family="Helvetica, Arial, sans-serif">',
             f"<title>{title}</title>",
+            f"<style>{_dark()}</style>",
             f'<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="{PAPER}"/>',
             *(_svg(shape) for shape in self.shapes),
             "</svg>",
@@ -148,7 +173,10 @@ def _svg(shape: Shape) -> str:
     path = f"M{start} " + ("C" if shape.curved else "L") + " ".join(rest)
     dashes = ' stroke-dasharray="4 3"' if shape.dashed else ""
     line = f'<path d="{path}" fill="none" stroke="{shape.colour}" stroke-width="{_n(shape.width)}"{dashes}/>'
-    return line + (_svg(_head(shape)) if shape.head else "")
+    if not shape.head:
+        return line
+    corners = "L".join(f"{_n(x)} {_n(y)}" for x, y in _head(shape).points)
+    return line + f'<path d="M{corners}Z" fill="{shape.colour}"/>'
 
 
 def _head(line: Line) -> Box:

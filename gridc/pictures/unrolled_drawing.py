@@ -10,13 +10,11 @@ from gridc.insight.timing import Timing
 from gridc.language import lattice, printing
 from gridc.language.lattice import Ints, carried, points, source
 from gridc.language.spec import GridSpec, Input, Output, Selection, Transform
-from gridc.pictures.cell_drawing import INPUT, colours
-from gridc.pictures.scene import INK, SOFT, Line, Scene, Text, rectangle
+from gridc.pictures.cell_drawing import colours
+from gridc.pictures.scene import INK, INPUT, OUTPUT, PAPER, SHADE, SOFT, Line, Scene, Text, rectangle
 
 SMALL, SOLID = (6, 4), (4, 3, 2)
 """How many cells of each dimension the unrolled grid shows, in two dimensions and in three."""
-OUTPUT = "#b3261e"
-"""The colour of outputs."""
 CELL, PITCH, WIDE_PITCH = 46.0, 86.0, 118.0
 """A cell's side, and from one cell to the next: in three dimensions there must be room for the next plane's cells between."""
 
@@ -65,7 +63,7 @@ def grid_scene(plan: Timing) -> Scene:
     for i in order:
         x, y = _corner(at[i])
         note = ", ".join(f"{d.name} {n}" for d, n in zip(spec.dimensions, at[i].tolist(), strict=True))
-        front.add(rectangle(x, y, CELL, CELL, fill="#f4f5f7", stroke=INK, width=1.2, radius=5, note=note))
+        front.add(rectangle(x, y, CELL, CELL, fill=SHADE, stroke=INK, width=1.2, radius=5, note=note))
         _inside(front, spec, x, y)
     _inputs(front, small)
     _outputs(front, small)
@@ -226,7 +224,7 @@ def _outputs(scene: Scene, plan: Timing) -> None:
 
 def _tag(scene: Scene, x: float, y: float, text: str, colour: str) -> None:
     wide = 0.54 * 10 * len(text) + 10
-    scene.add(rectangle(x - wide / 2, y - 8, wide, 16, fill="#ffffff", stroke=colour, radius=8), Text(x, y, text, 10, colour))
+    scene.add(rectangle(x - wide / 2, y - 8, wide, 16, fill=PAPER, stroke=colour, radius=8), Text(x, y, text, 10, colour))
 
 
 def _legend(scene: Scene, spec: GridSpec, x: float, y: float) -> None:
