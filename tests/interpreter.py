@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from gridc.scheduling.program import CELL, COPY, PRODUCT
-from gridc.tables.cells import CELLS
 
 
 class Functions:
@@ -43,7 +42,7 @@ def interpret(program, h, m, joined, w, b, p):
             gates = np.split(a[t][rows] + bias, own.gates, axis=1)
             holes = [] if p[t] is None else np.split(p[t][weight], p[t].shape[-1] // own.hidden)
             carried = [(m if own.memory else h)[t][index[rows]] for index in own.carried_rows]
-            rule = CELLS[own.cell].rule
+            rule = own.cell.rule
             new = rule(Functions, gates, None if own.memory or not carried else carried[0], carried if own.memory else [],
                        holes, own.options)  # fmt: skip
             h[t][rows] = new[0]

@@ -54,9 +54,9 @@ import sys
 from gridc.tables.cells import CELLS, Options
 from gridc.fusion import gemm, kernels
 made = [gemm.panel_product("float32"), gemm.panel_pack("float32")]
-for name, cell in CELLS.items():
+for cell in CELLS.values():
     if cell.rule is not None:
-        made += kernels.load(name, Options(), cell.dimensions[0], "float32")
+        made += kernels.load(cell, Options(), cell.dimensions[0], "float32")
 for one in made:
     assert not one.cache_hits, one
     sys.stdout.write(one.inspect_llvm())
@@ -72,8 +72,8 @@ def test_kernels_allocate_nothing(tmp_path):
 
 
 def test_a_kernel_lives_as_long_as_its_address():
-    one = kernels.load("lstm", Options(), 1, "float32")
-    assert kernels.load("lstm", Options(), 1, "float32") is one
+    one = kernels.load(CELLS["lstm"], Options(), 1, "float32")
+    assert kernels.load(CELLS["lstm"], Options(), 1, "float32") is one
     assert gemm.panel_product("float32") is gemm.panel_product("float32")
     assert gemm.panel_pack("float32") is gemm.panel_pack("float32")
 

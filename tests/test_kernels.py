@@ -65,7 +65,7 @@ def _count_peepholes(cell, options, n):
 def _rule(transform, a, h, m, p):
     """The table's own rule on rows ``[..., hidden]``: new hidden and memory."""
     split = lambda x: np.split(x, x.shape[-1] // transform.hidden, -1) if x is not None else []  # noqa: E731
-    return CELLS[transform.cell].rule(NumPy, split(a), h, m, split(p), transform.options)
+    return transform.cell.rule(NumPy, split(a), h, m, split(p), transform.options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -75,7 +75,7 @@ def test_cell_equals_its_rule_and_adjoint_its_slope(cell, options, n, dtype):
     hidden, rows, boundary = 37, 6, 5
     entering = tuple(random.integers(rows, rows + boundary, rows) for _ in range(n))
     gates, ends = len(CELLS[cell].gates(n)), np.array([0, 2, rows])
-    transform = TransformProgram(cell, options, n, hidden, gates, (), (), rows, boundary, (), entering, (), ends)
+    transform = TransformProgram(CELLS[cell], options, n, hidden, gates, (), (), rows, boundary, (), entering, (), ends)
     work = Workspace(made(transform, [[0, 0, 2, 0], [0, 2, 4, 1], [0, 4, 6, 1]]), dtype)
     peepholes = _count_peepholes(cell, options, n)
     memory = CELLS[cell].memory
@@ -127,7 +127,7 @@ def test_cell_equals_its_rule_and_adjoint_its_slope(cell, options, n, dtype):
 
 
 def test_saved_slots_are_outputs_of_gates_where_that_suffices():
-    kinds = lambda *a: [slot.operation for slot in tracer.trace(*a).slots]  # noqa: E731
+    kinds = lambda *a: [slot.operation for slot in tracer.trace(CELLS[a[0]], *a[1:]).slots]  # noqa: E731
     assert kinds("lstm", Options(), 2) == ["sigmoid"] * 4 + ["tanh"]
     assert kinds("lstm", Options(peepholes=True), 1) == ["sigmoid"] * 3 + ["tanh"]
     assert kinds("gru", Options(), 1) == ["sigmoid", "sigmoid", "tanh", "leaf"]
@@ -139,7 +139,7 @@ def test_tanh_is_as_exact_as_its_type(dtype):
     special = np.array([0.0, 1e4, -1e4, np.inf, -np.inf, np.nan])
     x = np.concatenate([*(random.normal(size=4000) * scale for scale in (1e-3, 0.1, 1, 10, 100)), special])
     empty = np.zeros(0, np.int64)
-    transform = TransformProgram("dense", Options("tanh"), 1, len(x), 1, (), (), 1, 0, (), (empty,), (), np.array([0, 1]))
+    transform = TransformProgram(CELLS["dense"], Options("tanh"), 1, len(x), 1, (), (), 1, 0, (), (empty,), (), np.array([0, 1]))
     work = Workspace(made(transform, [[0, 0, 1, 0]]), dtype)
     work.g[0][0] = x
     sweep.forward([work], Parameters([np.zeros((1, 0, len(x)), dtype)], [None], [None]))
@@ -178,7 +178,7 @@ def _grid(batch, untied, hoist, seed=3, t_size=4, d_size=3):
     ends = np.arange(weights + 1, dtype=np.int64) * (n // weights)
     transforms = tuple(
         TransformProgram(
-            cell=cell,
+            cell=CELLS[cell],
             options=options,
             dimensions=1,
             hidden=hidden[t],
@@ -434,8 +434,8 @@ def test_blas_was_checked_and_its_threads_are_restored():
 PROGRAM = """
 import sys
 from gridc.fusion import kernels, machine, sweep
-from gridc.tables.cells import Options
-sweep.prepare([("lstm", Options(), 1)], "float32")
+from gridc.tables.cells import CELLS, Options
+sweep.prepare([(CELLS["lstm"], Options(), 1)], "float32")
 modules = [module for name, module in sys.modules.items() if name.startswith("gridc_lstm")]
 print(sum(module.forward.cache_hits + module.adjoint.cache_hits for module in modules),
       sum(sum(driver.stats.cache_hits.values()) for driver in machine.compiled()))
@@ -466,7 +466,7 @@ def test_kernels_are_written_where_the_cache_may_be_and_elsewhere_when_not(tmp_p
 @pytest.mark.skipif("x86" not in os.uname().machine if hasattr(os, "uname") else True, reason="reads x86 assembly")
 def test_single_precision_kernels_are_vectorised(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "cache_folder", lambda part: tmp_path)
-    kernels.load.__wrapped__("lstm", Options(peepholes=True), 5, "float32")
+    kernels.load.__wrapped__(CELLS["lstm"], Options(peepholes=True), 5, "float32")
     module = next(m for name, m in sys.modules.items() if name.startswith("gridc_lstm_float32") and str(tmp_path) in m.__file__)
     for kernel in (module.forward, module.adjoint):
         assembly = kernel._library.get_asm_str()

@@ -131,7 +131,7 @@ def _show_spec(spec: GridSpec, json_: bool) -> None:
 
         parts = {"name": spec.name, **_meaning(spec), "dimensions": [dataclasses.asdict(d) for d in spec.dimensions]}
         for section in ("transforms", "inputs", "outputs"):
-            parts[section] = {name: dataclasses.asdict(one) for name, one in getattr(spec, section).items()}
+            parts[section] = {name: _fields(one) for name, one in getattr(spec, section).items()}
         parts["shapes"] = shapes
         parts["training"] = spec.training.model_dump(mode="json", exclude_unset=True) if spec.training else None
         print_json(parts)
@@ -139,6 +139,13 @@ def _show_spec(spec: GridSpec, json_: bool) -> None:
     click.echo(str(spec))
     rows = [(name, " × ".join(map(str, shape))) for name, shape in shapes.items()]
     click.echo("\n" + plain_text.table(("parameter", "shape"), rows))
+
+
+def _fields(one: Any) -> dict[str, Any]:
+    """Give what a page said of a transform, an input or an output; a cell stands there by its name."""
+    import dataclasses
+
+    return {name: value for name, value in dataclasses.asdict(one).items() if name != "mechanism"}
 
 
 def _show_graph(plan: Schedule, json_: bool) -> None:

@@ -20,7 +20,6 @@ from jax import numpy as jnp
 
 from gridc.scheduling.padded import Block, Group, Plan
 from gridc.symbolic.wiring import Role
-from gridc.tables.cells import CELLS
 
 Array = Any
 Tables = Mapping[str, Array]
@@ -206,7 +205,7 @@ def rule(group: Group, a: Array, own: list[Array], p: Array | None) -> tuple[Arr
     n = group.hidden
     gates = [a[..., k * n : (k + 1) * n] for k in range(group.gates)]
     holes = [] if p is None else [p[:, None, k * n : (k + 1) * n] for k in range(p.shape[-1] // n)]
-    made = CELLS[group.cell].rule
+    made = group.cell.rule
     assert made is not None
     return made(Names, gates, None if group.memory or not own else own[0], own if group.memory else [], holes, group.options)  # type: ignore[arg-type]
 

@@ -26,7 +26,7 @@ from gridc.fusion.kept import cannot_keep, kept
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
 from gridc.locks import Lock
 from gridc.resources import cache_folder
-from gridc.tables import cells
+from gridc.tables.cells import Cell, Options
 
 _lock = Lock()
 
@@ -53,7 +53,7 @@ def _digest(text: str) -> str:
 
 
 @functools.cache
-def load(cell: str, options: cells.Options, dimensions: int, dtype: str) -> tuple[Any, Any]:
+def load(cell: Cell, options: Options, dimensions: int, dtype: str) -> tuple[Any, Any]:
     """Give the forward and the adjoint kernel of a cell, from the disk cache where they are in it.
 
     They are kept for the life of the process, as their addresses are."""
@@ -79,7 +79,7 @@ def _module(text: str, title: str) -> ModuleType:
     return sys.modules[name]
 
 
-def source(cell: str, options: cells.Options, dimensions: int, dtype: str) -> str:
+def source(cell: Cell, options: Options, dimensions: int, dtype: str) -> str:
     """Write the text of the module with the two kernels of a cell: ``forward`` and ``adjoint``."""
     traced = tracer.trace(cell, options, dimensions)
     title = f'"""{cell} along {dimensions}, {options}, {dtype}: written from its rule in gridc.tables.cells."""'

@@ -20,7 +20,7 @@ from gridc.fusion.buffers import lent
 from gridc.fusion.threads import together, wait_for, workers
 from gridc.fusion.workspace import Parameters, Tables, Workspace, address, aligned
 from gridc.scheduling.program import CHUNK, INSTRUCTION, Array, Program, TransformProgram
-from gridc.tables import cells
+from gridc.tables.cells import Cell, Options
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
 
@@ -92,8 +92,8 @@ def _fresh(arrays: list[Array | None], lane: int) -> list[Array | None]:
     return arrays
 
 
-def prepare(mechanisms: Iterable[tuple[str, cells.Options, int]], dtype: Any) -> None:
-    """Build, or take from the disk cache, all that running cells of these kinds (name, options, dimensions) needs."""
+def prepare(mechanisms: Iterable[tuple[Cell, Options, int]], dtype: Any) -> None:
+    """Build, or take from the disk cache, all that running cells of these kinds (cell, options, dimensions) needs."""
     dtype = np.dtype(dtype)
     for cell, options, dimensions in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name)

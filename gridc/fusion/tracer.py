@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gridc.tables.cells import CELLS, Options
+from gridc.tables.cells import Cell, Options
 
 UNARY = ("tanh", "sigmoid", "relu")
 
@@ -118,17 +118,17 @@ class Trace:
 
 
 @functools.cache
-def trace(cell: str, options: Options, dimensions: int) -> Trace:
-    """Trace the rule of a row of ``CELLS`` travelling along so many dimensions, and its adjoint."""
-    row, graph = CELLS[cell], Graph()
-    if row.rule is None:
+def trace(cell: Cell, options: Options, dimensions: int) -> Trace:
+    """Trace the rule of a cell travelling along so many dimensions, and its adjoint."""
+    graph = Graph()
+    if cell.rule is None:
         raise ValueError(f"the cell `{cell}` has no pointwise rule")
-    gates = len(row.gates(dimensions))
-    memories = dimensions if row.memory else 0
-    peepholes = len(row.peepholes(dimensions)) if row.peepholes and options.peepholes else 0
+    gates = len(cell.gates(dimensions))
+    memories = dimensions if cell.memory else 0
+    peepholes = len(cell.peepholes(dimensions)) if cell.peepholes and options.peepholes else 0
     counts = (("a", gates), ("m", memories), ("p", peepholes))
     a, m, p = ([graph.leaf(f"{kind}_{k}") for k in range(count)] for kind, count in counts)
-    hidden, memory = row.rule(graph, a, graph.leaf("h"), m, p, options)
+    hidden, memory = cell.rule(graph, a, graph.leaf("h"), m, p, options)
     outputs = [node for node in (hidden, memory) if node is not None]
     slots = _slots(a, outputs)
     seeds = {hidden: graph.leaf("dh")}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from gridc.tables.cells import CELLS, Cell, Options
+from gridc.tables.cells import Cell, Options
 
 if TYPE_CHECKING:
     from gridc.tables.training_block import Training
@@ -70,11 +70,8 @@ class Transform:
     embeddings: Literal["layerwise", "adjacent"] = "layerwise"
     dropout: float = 0.0
     zoneout: float = 0.0
-
-    @property
-    def mechanism(self) -> Cell:
-        """The row of the table of cells."""
-        return CELLS[self.cell]
+    mechanism: Cell = field(kw_only=True, compare=False, repr=False)
+    """What ``cell`` names."""
 
     @property
     def gates(self) -> tuple[str, ...]:

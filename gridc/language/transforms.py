@@ -57,7 +57,7 @@ class TransformReading(Reading):
             name, page.cell, page.hidden or 0, along, self.directions(name, page, along), self.untied(name, page), reads,
             page.shares, start, wrap, page.bias and not cell.relays, page.forget_bias, init,
             Options(chosen["activation"], chosen["peepholes"], own), chosen["attends"], chosen["embeddings"],
-            page.dropout, page.zoneout,
+            page.dropout, page.zoneout, mechanism=cell,
         )  # fmt: skip
 
     def along(self, name: str, page: TransformPage) -> tuple[int, ...]:

@@ -130,7 +130,7 @@ class Layout:
         reads = transform.reads if not relayed else ()
         count = int(self.weight[i].max(initial=0)) + 1
         return TransformProgram(
-            cell=transform.cell, options=transform.options, dimensions=len(transform.along), hidden=transform.hidden,
+            cell=transform.mechanism, options=transform.options, dimensions=len(transform.along), hidden=transform.hidden,
             gates=len(transform.gates), sources=tuple(self.storage[self.number[read.of]] for read in reads),
             joined=tuple(x.width for x in self.spec.joined(name)), rows=len(cell), boundary=self.ends[i] - len(cell),
             read_rows=tuple(self.find(self.spec.transforms[r.of], source(self.spec, r, at), example) for r in reads),

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from gridc.language.spec import GridSpec
-from gridc.tables.cells import CELLS, Options
+from gridc.tables.cells import Cell, Options
 
 Tables = dict[str, np.ndarray]
 """Index arrays by name."""
@@ -87,7 +87,7 @@ class Group:
     that reads this one, the most readers of a row; ``carried`` the same for states that travel, ``tapped`` for every tap."""
 
     members: tuple[str, ...]
-    cell: str
+    cell: Cell
     options: Options
     dimensions: int
     hidden: int
@@ -111,12 +111,12 @@ class Group:
 
     @property
     def memory(self) -> bool:
-        return CELLS[self.cell].memory
+        return self.cell.memory
 
     @property
     def entering(self) -> int:
         """Vectors of its own that a step takes over: a memory for each dimension, or the hidden one where the rule reads it."""
-        return self.dimensions if self.memory else int(self.gates > 0 and CELLS[self.cell].uses_hidden)
+        return self.dimensions if self.memory else int(self.gates > 0 and self.cell.uses_hidden)
 
     @property
     def vectors(self) -> int:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from gridc.tables import cells
+from gridc.tables.cells import Cell, Options
 
 Array = np.ndarray[Any, Any]
 Shapes = list[tuple[int, int]]
@@ -51,8 +51,8 @@ CHUNKS = (64, 256)
 class TransformProgram:
     """What one transform computes; index arrays are int64 and contiguous."""
 
-    cell: str
-    options: cells.Options
+    cell: Cell
+    options: Options
     dimensions: int
     """Along how many it travels."""
     hidden: int
@@ -94,7 +94,7 @@ class TransformProgram:
     @property
     def memory(self) -> bool:
         """Whether it keeps a memory beside its hidden vector."""
-        return cells.CELLS[self.cell].memory
+        return self.cell.memory
 
     @property
     def state(self) -> int:
@@ -106,7 +106,7 @@ class TransformProgram:
         """The rows of the own state at which its rule looks."""
         if self.memory:
             return self.memory_rows
-        return self.memory_rows[:1] if cells.CELLS[self.cell].uses_hidden else ()
+        return self.memory_rows[:1] if self.cell.uses_hidden else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +279,7 @@ def check_bounds(program: Program) -> None:
     if len(steps) and not (int(steps["transform"].min()) >= 0 and int(steps["transform"].max()) < len(program.transforms)):
         raise ValueError("this program has an instruction of a transform that it does not have")
     for t, p in enumerate(program.transforms):
-        cell, carried = cells.CELLS[p.cell], p.carried_rows
+        cell, carried = p.cell, p.carried_rows
         reads = zip(p.read_rows, p.sources, strict=True)
         sound = all(within(index, p.rows, 0, extents[source]) for index, source in reads)
         sound = sound and len(carried) == (p.dimensions if cell.memory else int(cell.uses_hidden))

@@ -43,7 +43,7 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
 
 def prepare(spec: GridSpec, dtype: str) -> None:
     """Build, or take from the disk cache, the kernels of a spec's cells and of the sweep itself."""
-    engine.prepare([(t.cell, t.options, len(t.along)) for t in spec.transforms.values() if t.gates], dtype)
+    engine.prepare([(t.mechanism, t.options, len(t.along)) for t in spec.transforms.values() if t.gates], dtype)
 
 
 class _SweepOp(Op):

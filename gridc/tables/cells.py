@@ -153,7 +153,7 @@ def _embedding(u: Units) -> dict[str, Weight]:
     return {"W": Weight((u.hidden, u.hidden)), **bias, "A": fact, "C": fact}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One mechanism."""
 
@@ -201,6 +201,9 @@ class Cell:
     def fused(self) -> bool:
         """Whether a fused sweep can run it."""
         return self.rule is not None or self.relays
+
+    def __str__(self) -> str:
+        return self.name
 
     def has(self, option: str) -> bool:
         """Tell whether a transform may choose the option of this name."""
