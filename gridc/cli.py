@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("commands.use:score", "Measure a trained model, with a confusion matrix."),
     "sample": ("commands.use:sample", "Write text with a trained language model."),
     "inspect": ("commands.use:inspect", "Show what a model file holds: spec, parameters, training record, hashes."),
-    "bench": ("benchmarks.bench:command", "Measure speed on this machine."),
+    "bench": ("commands.bench:command", "Measure speed on this machine."),
     "doctor": ("commands.doctor:doctor", "Look at this machine and say what to do about it."),
     "schema": ("commands.start:schema", "Print the JSON Schema of a spec, for editors."),
     "completion": ("commands.start:completion", "Print what makes a shell complete gridc's commands."),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gridc.errors import DataError
 from gridc.language.spec import GridSpec
+from gridc.options import integer
 from gridc.parameters import initial
 from gridc.scheduler import Schedule
 from gridc.scheduling.check import parse, read
@@ -40,6 +41,8 @@ def compile(
     wavefronts, for a third more time; the fused lowering can do it.
     Raises SpecError, UsageError, or ResourceError where the backend is not installed."""
     spec = spec if isinstance(spec, GridSpec) else read(spec)
+    seed = integer("seed", seed, low=0)
+    dtype = str(getattr(dtype, "__name__", dtype))  # type: ignore[assignment]  # NumPy's own type, checked below
     row = backends.backend(backend)
     backends.prepare()
     from gridc.grid import Grid

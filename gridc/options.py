@@ -6,9 +6,11 @@ makes the pydantic model that reads them from a spec's ``training:`` block and w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
 from gridc.errors import UsageError, listed, nearest
@@ -24,6 +26,8 @@ LARGEST = 2**31 - 1
 are to hold sums and products of them."""
 MOST_WORKERS = 100_000
 """Workers that a schedule is simulated with: no machine has more cores, and each takes a line of a picture."""
+LARGEST_WEIGHT = 1e30
+"""The largest number that weights and biases start from: what is drawn around it still fits float32."""
 _NAMES: Mapping[Kind, str] = {
     "int": "a whole number",
     "float": "a number",
@@ -77,11 +81,13 @@ class Option:
                 return isinstance(value, list | tuple) and all(
                     _whole(v) and self._within(v) for v in cast(Sequence[object], value))  # fmt: skip
             case "steps":
-                return isinstance(value, Mapping) and all(map(_whole, cast(Mapping[object, object], value)))
+                return isinstance(value, Mapping) and all(
+                    _whole(step) and _number(factor)
+                    for step, factor in cast(Mapping[object, object], value).items())  # fmt: skip
             case "int":
                 return _whole(value) and self._within(value)
             case "float":
-                return isinstance(value, (int, float)) and not isinstance(value, bool) and self._within(value)
+                return _number(value) and self._within(value)
 
     def _within(self, value: Any) -> bool:
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
@@ -91,12 +97,45 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _number(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floating-point ones
+        return False
+
+
+def plain(value: Any) -> Any:
+    """Give Python's own numbers and lists for those of NumPy and its like, inside mappings and lists, too; all else as it is."""
+    if isinstance(value, Mapping):
+        return {plain(name): plain(one) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    if type(value) in (bool, int, float, str):
+        return value
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return value.tolist()
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
+
+
+def integer(what: str, value: Any, *, low: int = 1, high: int | None = None) -> int:
+    """Give a whole number of any type as Python's; UsageError, which calls it ``what``, where it is none or out of bounds."""
+    found = plain(value)
+    if not _whole(found) or found < low or (high is not None and found > high):
+        expected = "a positive integer" if low == 1 else f"an integer from {low}"
+        up_to = f", up to {high:,}" if high is not None and _whole(found) and found > high else ""
+        raise UsageError(f"{what}: found {value!r}; expected {expected}{up_to}")
+    return found
+
+
 def checked(what: str, options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the options' defaults; UsageError for an unknown name or a value that does not fit.
 
     ``what`` names the row in the message: ``optimizer 'adam'``.
     """
     known = {option.name: option for option in options}
+    given = plain(given)
     for name, value in given.items():
         if name not in known:
             offer = nearest(name, known) or f"; it takes {listed(known, 'and')}" if known else "; it takes none"
@@ -130,5 +169,5 @@ def field(option: Option, title: str | None = None, types: Mapping[Kind, Any] | 
     )
 
 
-STRICT: Any = {"strict": True, "extra": "forbid", "frozen": True, "populate_by_name": True}
+STRICT: Any = {"strict": True, "extra": "forbid", "frozen": True, "populate_by_name": True, "allow_inf_nan": False}
 """The configuration of every model of a spec's ``training:`` block."""

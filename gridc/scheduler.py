@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from gridc.errors import UsageError, listed, nearest
 from gridc.insight.timing import Timing
 from gridc.language.spec import GridSpec
-from gridc.options import LARGEST
+from gridc.options import LARGEST, integer
 from gridc.scheduling.graph import Step
 
 if TYPE_CHECKING:
@@ -32,9 +30,7 @@ def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedu
     for word, size in sizes.items():
         if word not in spec.symbols:
             raise UsageError(_no_symbol(spec, word))
-        if not _is_size(size):
-            up_to = f", up to {LARGEST:,}" if _is_number(size) and size > LARGEST else ""
-            raise UsageError(f"size '{word}': found {size!r}; expected a positive integer{up_to}")
+        sizes[word] = integer(f"size '{word}'", size, high=LARGEST)
     missing = [symbol for symbol in spec.symbols if symbol not in sizes]
     if missing:
         names = listed([f"'{symbol}'" for symbol in missing], "and")
@@ -43,15 +39,7 @@ def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedu
             f"grid '{spec.name}' needs the size{'s' * (len(missing) > 1)} of {names}: gridc.schedule(spec, {example}), or "
             + " ".join(f"--size {symbol}=20" for symbol in missing)
         )
-    return Schedule(spec, spec.sizes({word: int(size) for word, size in sizes.items()}))
-
-
-def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | np.integer)
-
-
-def _is_size(value: Any) -> bool:
-    return _is_number(value) and bool(1 <= value <= LARGEST)
+    return Schedule(spec, spec.sizes(sizes))
 
 
 def _no_symbol(spec: GridSpec, word: str) -> str:

@@ -505,3 +505,9 @@ def test_commands_are_completed():
     done = python("from gridc.cli import cli; cli(prog_name='gridc')", env={
         **os.environ, "_GRIDC_COMPLETE": "bash_complete", "COMP_WORDS": "gridc sc", "COMP_CWORD": "1"})  # fmt: skip
     assert done.stdout.split() == ["plain,schedule", "plain,score", "plain,schema"]
+
+
+def test_every_command_can_be_called(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in cli.COMMANDS:
+        assert cli.run([name, "--help"]) == 0
+        assert f"gridc {name}" in capsys.readouterr().out

@@ -328,7 +328,7 @@ def test_schedules_over_the_whole_training():
         ({"batch": 2.5}, "'batch' is 2.5, expected a positive integer"),
         ({"seed": -1}, "'seed' is -1, expected an integer from 0"),
         ({"clip": "a"}, "'clip' is 'a', expected a positive number"),
-        ({"weights": {"label": "x"}}, "expected a mapping of output to number"),
+        ({"weights": {"label": "x"}}, "expected a mapping of output to a number from 0"),
         ({"callbacks": 3}, "'callbacks' is 3, expected functions"),
         ({"folder": 3}, "'folder' is 3, expected a path"),
         ({"resume": True}, "'resume' goes on with the training in a folder; give the folder"),

@@ -210,6 +210,8 @@ def check_weights(spec: GridSpec, weights: Mapping[str, Any], call: Call, dtype:
             raise DataError(f"{what}: {_of_call(array, Axes((), True), Misfit('type'), {})}")
         if array.ndim and array.shape != shape:
             raise DataError(f"{what}: found shape {array.shape}; expected a number, or shape {shape}")
+        if not np.isfinite(array).all():
+            raise DataError(f"{what}: found NaN or infinity; expected finite numbers")
         result.append(np.ascontiguousarray(np.broadcast_to(real(what, array, dtype), shape)))
     return result
 

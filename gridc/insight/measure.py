@@ -22,6 +22,7 @@ from gridc.errors import UsageError
 from gridc.fusion import blas, machine, sweep
 from gridc.insight.timing import Timing
 from gridc.language.spec import GridSpec
+from gridc.options import LARGEST, integer
 from gridc.scheduling import graph
 from gridc.scheduling.plan import Plan
 from gridc.scheduling.program import CELL, COPY, INSTRUCTION, PRODUCT, WRAP, Array, Program
@@ -98,6 +99,7 @@ def measure(plan: Timing, batch: int = 16, rounds: int = 9) -> Measurement:
     """Run a grid's forward sweep and time every turn of it.
 
     Raises UsageError for a grid with memory cells, which have no fused sweep."""
+    batch, rounds = integer("batch", batch, high=LARGEST), integer("rounds", rounds, high=LARGEST)
     unfused = [t.cell for t in plan.spec.transforms.values() if not t.mechanism.fused]
     if unfused:
         raise UsageError(f"grid '{plan.spec.name}' has {unfused[0]} cells; only the fused sweep is measured, and it has none of "

@@ -24,7 +24,7 @@ from gridc.errors import UsageError
 from gridc.insight.timing import Timing
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
-from gridc.options import MOST_WORKERS
+from gridc.options import LARGEST, MOST_WORKERS, integer
 from gridc.scheduling import order
 from gridc.scheduling.counts import step_numbers
 from gridc.scheduling.graph import Step
@@ -56,6 +56,9 @@ class Model:
     itemsize: int = 4
     steps: Mapping[str, float] = field(default_factory=dict[str, float])
     move: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batch", integer("batch", self.batch, high=LARGEST))
 
     def step_seconds(self, spec: GridSpec, name: str) -> float:
         """Give the seconds of one step of this transform for the whole mini-batch, on one worker."""
@@ -131,7 +134,7 @@ def simulate(plan: Timing, workers: int, model: Model | None = None) -> Simulati
     """Simulate list scheduling by the longest path that is still to go (Hu 1961), a step to the worker that can start it first.
 
     Raises UsageError for fewer than one worker or too many, ResourceError where the explicit graph is too large."""
-    _positive(workers)
+    workers = integer("workers", workers, high=MOST_WORKERS)
     if plan.work * workers > MOST_TRIED:
         raise UsageError(f"{plan.work:,} steps on {workers:,} workers would take minutes to simulate; fewer workers or smaller "
                          "sizes show the same shape")  # fmt: skip
@@ -141,11 +144,6 @@ def simulate(plan: Timing, workers: int, model: Model | None = None) -> Simulati
     move = np.repeat([model.move_seconds(spec, name) for name in spec.transforms], plan.cell_count)
     runs, moved, longest = list_schedule(workers, cost, move, steps.before, steps.after, plan.level_numbers)
     return Simulation(plan, workers, max(run.end for run in runs), float(cost.sum()), longest, moved, tuple(runs))
-
-
-def _positive(workers: int) -> None:
-    if isinstance(workers, bool) or not 1 <= workers <= MOST_WORKERS:
-        raise UsageError(f"workers: found {workers!r}; expected a positive integer, up to {MOST_WORKERS:,}")
 
 
 def list_schedule(
@@ -258,7 +256,7 @@ class SpeedUp:
 
 def speedup(plan: Timing, workers: int, model: Model | None = None) -> SpeedUp:
     """Give bounds of the speed-up and a simulated list schedule.  Raises UsageError for fewer than one worker."""
-    _positive(workers)
+    workers = integer("workers", workers, high=MOST_WORKERS)
     least = max(plan.work / workers, plan.span)
     by_wavefront = sum(-(-w // workers) for w in plan.widths)
     simulation = simulate(plan, workers, model) if plan.work <= MOST_SIMULATED and plan.work * workers <= MOST_TRIED else None

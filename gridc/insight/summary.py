@@ -14,6 +14,7 @@ from gridc.fusion import blas
 from gridc.insight.timing import Timing
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec
+from gridc.options import LARGEST, integer
 from gridc.scheduling import counts
 from gridc.symbolic.lowerings import Target
 
@@ -64,7 +65,8 @@ def summarise(
     for name in sizes:
         if name not in spec.symbols:
             raise UsageError(f"there is no symbol '{name}'{nearest(name, spec.symbols)}")
-    bound = {symbol: int(sizes.get(symbol, 1)) for symbol in spec.symbols}
+    batch = integer("batch", batch, high=LARGEST)
+    bound = {symbol: integer(f"size '{symbol}'", sizes.get(symbol, 1), high=LARGEST) for symbol in spec.symbols}
     extent = spec.sizes(bound)
     plan = Timing(spec, extent)
     shapes = parameter_shapes(spec)

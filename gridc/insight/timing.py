@@ -19,6 +19,7 @@ from gridc import plain_text
 from gridc.errors import ResourceError
 from gridc.language.lattice import Ints, waits, weights
 from gridc.language.spec import GridSpec, Transform
+from gridc.options import LARGEST, MOST_WORKERS, integer
 from gridc.resources import available_memory
 from gridc.scheduling import graph, hyperplane, order
 from gridc.scheduling.graph import Step, StepGraph
@@ -242,6 +243,7 @@ class Timing:
         """Plan what the fused sweep runs for so many examples that fill the grid.
 
         Raises ResourceError where the explicit graph is too large."""
+        batch, lanes = integer("batch", batch, high=LARGEST), integer("lanes", lanes, high=MOST_WORKERS)
         _ = self.steps
         return plan(self.spec, self.sizes, batch, None, lanes, recompute)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from gridc.options import LARGEST, Option, field
+from gridc.options import LARGEST, LARGEST_WEIGHT, Option, field
 from gridc.tables.cells import CELLS, OPTIONS
 from gridc.tables.training_block import Training
 
@@ -26,7 +26,7 @@ Integer = Annotated[int, Field(ge=-LARGEST, le=LARGEST, title="an integer")]
 class Page(BaseModel):
     """Keys that are not declared are refused; numbers are not made from strings."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Alternating(Page):
@@ -44,13 +44,13 @@ Way = Literal["forward", "backward"] | Alternating
 class Normal(Page):
     """Weights drawn from a normal distribution about 0."""
 
-    normal: float = Field(gt=0, description="Standard deviation.")
+    normal: float = Field(gt=0, le=LARGEST_WEIGHT, title="a positive number", description="Standard deviation.")
 
 
 class Uniform(Page):
     """Weights drawn evenly from an interval about 0."""
 
-    uniform: float = Field(gt=0, description="Half the width.")
+    uniform: float = Field(gt=0, le=LARGEST_WEIGHT, title="a positive number", description="Half the width.")
 
 
 Init = Annotated[
@@ -104,7 +104,9 @@ class _Recurrence(Page):
         description="The state that enters the grid at its first cell.",
     )  # fmt: skip
     bias: bool = Field(True, title="true or false", description="Whether it has a bias.")
-    forget_bias: float = Field(1.0, title="a number", description="Added to the forget gates' bias at the start.")
+    forget_bias: float = Field(
+        1.0, ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT, title="a number", description="Added to the forget gates' bias at the start."
+    )
     init: Init = "glorot"
 
 

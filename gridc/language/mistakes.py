@@ -15,7 +15,7 @@ from gridc.errors import SpecError, listed, nearest
 from gridc.language.grammar import Document
 from gridc.language.page import Path_
 from gridc.language.spec import Source
-from gridc.options import LARGEST
+from gridc.options import LARGEST, LARGEST_WEIGHT
 
 TOO_LARGE = {"less_than_equal": "le", "greater_than_equal": "ge"}
 """pydantic's names of a number outside of its bounds, and of the bound."""
@@ -42,6 +42,9 @@ def fail(source: Source, path: Path_, sentence: str, *, key: bool = False) -> No
 def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     """Raise SpecError for pydantic's complaints: one sentence about the one that is deepest in the page, the first of them."""
     told = [(*_landed(e, values), e) for e in error.errors()]
+    # A key that one arm of a union lacks and another has is no unknown key.
+    told = [(path, missing, e) for path, missing, e in told
+            if e["type"] != "extra_forbidden" or path[-1] not in _fields(path[:-1])] or told  # fmt: skip
     depth = {i: len(path) for i, (path, _, _) in enumerate(told)}
     places = source.positions
     first = min(range(len(told)), key=lambda i: (-_specific(told[i][2]), places.get(told[i][0], (9**9,))[0], -depth[i]))
@@ -60,9 +63,10 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     if "[key]" in e["loc"]:
         fail(source, path, f"{thing(path[:-1])}: found the name {path[-1]!r}; expected letters, digits, _ and -", key=True)
     expected = _expected(path)
-    if any(one["type"] in TOO_LARGE and where == path and abs(one.get("ctx", {})[TOO_LARGE[one["type"]]]) == LARGEST
-           for where, _, one in told):  # fmt: skip
-        expected += f", up to {LARGEST:,}"
+    bounds = [abs(one.get("ctx", {})[TOO_LARGE[one["type"]]]) for where, _, one in told
+              if one["type"] in TOO_LARGE and where == path]  # fmt: skip
+    if (most := max(bounds, default=0)) in (LARGEST, LARGEST_WEIGHT):
+        expected += f", up to {most:,}" if most == LARGEST else f", up to {most:g}"
     words = re.findall(r"[\w-]+", expected)
     hint = nearest(value, words) if isinstance(value, str) else ""
     fail(source, path, f"{what}: found {shown(value)}; expected {expected}{hint}")

@@ -23,7 +23,7 @@ Strings = str | list[str]
 class Block(BaseModel):
     """Keys that are not declared are refused; numbers are not made from strings."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Choice(Block):
@@ -138,13 +138,18 @@ def _file(value: Any) -> Any:
     return {"file": value} if isinstance(value, str) else value
 
 
+Endless = Annotated[float, Field(allow_inf_nan=True)]
+"""A number that may be infinite: a limit that is never reached.  (NaN is in no bounds.)"""
+FromZero = Annotated[float, Field(ge=0, title="a number from 0")]
+
+
 class Budget(Block):
     """How long to train; the first limit that is reached ends it."""
 
-    epochs: float | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
+    epochs: Endless | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
     samples: int | None = Field(default=None, ge=1, title="a positive integer", description="Examples seen.")
     steps: int | None = Field(default=None, ge=1, title="a positive integer", description="Updates of the weights.")
-    seconds: float | None = Field(default=None, gt=0, title="a positive number", description="Time, without compiling.")
+    seconds: Endless | None = Field(default=None, gt=0, title="a positive number", description="Time, without compiling.")
 
 
 class Stop(Block):
@@ -166,10 +171,10 @@ class Stop(Block):
 class Every(Block):
     """How often; the first that is reached counts."""
 
-    epochs: float | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
+    epochs: Endless | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
     samples: int | None = Field(default=None, ge=1, title="a positive integer", description="Examples seen.")
     steps: int | None = Field(default=None, ge=1, title="a positive integer", description="Updates of the weights.")
-    seconds: float | None = Field(default=None, ge=0, title="a number from 0", description="Time.")
+    seconds: Endless | None = Field(default=None, ge=0, title="a number from 0", description="Time.")
 
 
 class Training(Block):
@@ -198,14 +203,14 @@ class Training(Block):
         default=False, title="true or false",
         description="Real inputs and outputs are learned with mean 0 and deviation 1; the model takes and gives their own units.",
     )  # fmt: skip
-    clip: float | None = Field(
+    clip: Endless | None = Field(
         default=None, gt=0, title="a positive number", description="The largest global norm of the gradients."
     )
-    weights: dict[str, float] = Field(
-        default_factory=dict, title="a mapping of output to number", description="What each output's loss counts."
+    weights: dict[str, FromZero] = Field(
+        default_factory=dict, title="a mapping of output to a number from 0", description="What each output's loss counts."
     )
-    class_weights: dict[str, Literal["balanced"] | list[float]] = Field(
-        default_factory=dict, title="a mapping of output to balanced or a list of numbers",
+    class_weights: dict[str, Literal["balanced"] | list[FromZero]] = Field(
+        default_factory=dict, title="a mapping of output to balanced or a list of numbers from 0",
         description="What each class of an output counts in the loss.",
     )  # fmt: skip
     evaluate: Every = Field(default=Every(epochs=1), title="a mapping such as {epochs: 1}", description="How often to evaluate.")

@@ -14,6 +14,7 @@ from gridc.data.fitting import as_dataset, for_spec
 from gridc.data.mini_batches import Batches, Shuffled
 from gridc.errors import UsageError, listed, nearest
 from gridc.language.spec import GridSpec
+from gridc.options import plain
 from gridc.tables.training_block import Budget, Every, Stop, Training
 from gridc.training.checkpoint import Folder
 from gridc.training.history import History
@@ -98,9 +99,15 @@ def fit(
     where arrays do not fit; KeyboardInterrupt after Ctrl-C, once the step is done and saved.
     """
     spec = grid.spec
-    arguments(batch=batch, seed=seed, clip=clip, keep=keep, weights=weights or {}, standardize=standardize)
+    told = arguments(
+        batch=batch, seed=seed, clip=clip, keep=keep, weights={} if weights is None else weights, standardize=standardize,
+        class_weights={} if class_weights is None else class_weights, shuffle=shuffle, resume=resume,
+        overwrite=overwrite)  # fmt: skip
+    batch, seed, clip, keep = (told[name] for name in ("batch", "seed", "clip", "keep"))
+    shuffle, standardize, resume, overwrite = (told[name] for name in ("shuffle", "standardize", "resume", "overwrite"))
     place = _folder(folder, keep, resume)
     called = _callbacks(callbacks)
+    budget, schedule = plain(budget), plain(schedule)
     limits = block(Budget, "budget", {"epochs": budget} if isinstance(budget, int | float) else budget)
     rule = block(Stop, "stop", stop or {})
     known_outputs("stop", spec, [rule.output] if rule.output else [])
@@ -110,11 +117,12 @@ def fit(
         standard, source, held = _standardized(spec, source, held)
     steps = steps_of(limits, source, batch)
     rows = made_optimizer(optimizer, schedule, clip, steps)
-    counts = Weights(weights or {}, class_weights or {}, source, spec)
+    counts = Weights(told["weights"], told["class_weights"], source, spec)
     data = source.data if isinstance(source, Shuffled) else None
     settings: dict[str, Any] = {
         "optimizer": repr(rows), "schedule": [schedule, steps] if schedule else None, "clip": rows.clip, "batch": batch,
-        "seed": seed, "shuffle": shuffle, "weights": counts.outputs, "class_weights": class_weights,
+        "seed": seed, "shuffle": shuffle, "weights": counts.outputs,
+        "class_weights": None if class_weights is None else told["class_weights"],
         "standardize": standardize, "data": data.fingerprint if data else None, "held_out": held.fingerprint if held else None,
     }  # fmt: skip
     run = Run(
@@ -147,6 +155,7 @@ def _examples(
     spec: GridSpec, train: Examples, held_out: Examples | float | None, batch: int, seed: int, shuffle: bool
 ) -> tuple[Batches, Dataset | None]:
     """Make the mini-batches to train on, and what is held out, fitted to the spec."""
+    held_out = held_out if isinstance(held_out, Dataset | tuple | list) else plain(held_out)
     if isinstance(held_out, int | float):
         if not 0 <= held_out < 1:
             raise UsageError(f"'held_out' is {held_out!r}, expected examples or a number from 0 to below 1.")

@@ -247,5 +247,5 @@ def _due(every: Every, before: tuple[int, int, float], state: State, last: float
     pairs = ((every.steps, before[0], state.step), (every.samples, before[1], state.samples),
              (every.epochs, before[2], state.epoch))  # fmt: skip
     # A little is added, since a third of an epoch may come out as 0.333… × 3 < 1.
-    passed = any(limit and int(old / limit + 1e-9) < int(new / limit + 1e-9) for limit, old, new in pairs)
+    passed = any(limit and (limit < new - old or int(old / limit + 1e-9) < int(new / limit + 1e-9)) for limit, old, new in pairs)
     return passed or (every.seconds is not None and state.seconds - last >= every.seconds)

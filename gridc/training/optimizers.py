@@ -17,7 +17,7 @@ from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.fusion import blas
 from gridc.fusion.buffers import fresh
 from gridc.fusion.threads import together
-from gridc.options import checked
+from gridc.options import checked, plain
 from gridc.tables.learning_rates import Schedule
 from gridc.tables.update_rules import OPTIMIZERS, Array, Block, Rule
 
@@ -73,7 +73,8 @@ class Optimizer:
     def __init__(
         self, rule: Rule, options: Mapping[str, Any], *, schedule: Schedule | None = None, clip: float | None = None
     ):
-        if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0):  # pyright: ignore
+        clip = plain(clip)
+        if clip is not None and not (isinstance(clip, int | float) and clip > 0):  # pyright: ignore
             raise UsageError(f"The gradients' largest norm ('clip') is {clip!r}, expected a number above 0.")
         self.rule, self.options, self.schedule, self.clip = rule, dict(options), schedule, clip
         self._state: dict[str, Array] = {}

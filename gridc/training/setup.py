@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import as_dataset, for_spec
 from gridc.data.mini_batches import Batches, Shuffled, Streamed
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
+from gridc.options import plain
 from gridc.tables.learning_rates import schedule as schedule_of
 from gridc.tables.training_block import Budget, Training
 from gridc.training.optimizers import Optimizer
@@ -30,7 +31,7 @@ def block(kind: type[B], name: str, value: B | Mapping[str, Any]) -> B:
     if isinstance(value, kind):
         return value
     try:
-        return kind.model_validate(value)
+        return kind.model_validate(plain(value))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -43,22 +44,19 @@ def block(kind: type[B], name: str, value: B | Mapping[str, Any]) -> B:
         raise UsageError(f"{what} is {first['input']!r}, expected {title}.") from None
 
 
-def arguments(**given: Any) -> None:
-    """UsageError where one is not what the training block's key of its name takes."""
+def arguments(**given: Any) -> dict[str, Any]:
+    """Give them with Python's own numbers; UsageError where one is not what the training block's key of its name takes, or is no
+    truth value and has no key there."""
+    found: dict[str, Any] = {}
     for name, value in given.items():
-        field = Training.model_fields[name]
-        kind: Any = Annotated[field.annotation, field]
+        field = Training.model_fields.get(name)
+        kind: Any = bool if field is None else Annotated[field.annotation, field]
+        config = ConfigDict(strict=True, allow_inf_nan=False)
         try:
-            TypeAdapter(kind).validate_python(_plain(value), strict=True)
+            found[name] = TypeAdapter(kind, config=config).validate_python(plain(value))
         except ValidationError:
-            raise UsageError(f"'{name}' is {value!r}, expected {field.title}.") from None
-
-
-def _plain(value: Any) -> Any:
-    """Python's own number for one of NumPy's."""
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    return value.item() if isinstance(value, np.generic) else value  # pyright: ignore[reportUnknownVariableType]
+            raise UsageError(f"'{name}' is {value!r}, expected {field.title if field else 'true or false'}.") from None
+    return found
 
 
 def batches(examples: Examples, spec: GridSpec, size: int, seed: int, shuffle: bool) -> Batches:
@@ -82,7 +80,7 @@ def steps_of(budget: Budget, source: Batches, batch: int) -> int | None:
             limits.append(epochs * source.steps + -(-rest // batch))
         else:
             limits.append(-(-budget.samples // batch))
-    if budget.epochs is not None and source.steps is not None:
+    if budget.epochs is not None and math.isfinite(budget.epochs) and source.steps is not None:
         limits.append(math.ceil(budget.epochs * source.steps))
     return min(limits, default=None)
 
@@ -112,7 +110,9 @@ def row(what: str, named: Named) -> tuple[str, dict[str, Any]]:
     if len(named) != 1:
         raise UsageError(f"'{what}' names {listed(named, 'and') or 'nothing'}, expected one name with its options.")
     name, options = next(iter(named.items()))
-    return name, dict(options or {})
+    if not isinstance(options, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        raise UsageError(f"'{what}' gives '{name}' {options!r}, expected a mapping of its options.")
+    return name, dict(plain(options or {}))
 
 
 def known_outputs(what: str, spec: GridSpec, names: Iterable[str]) -> None:
