@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 _LATE = {
     "read": "scheduling.check", "schedule": "scheduler", "compile": "compiler", "lower": "compiler", "load": "compiler",
     "Schedule": "scheduler", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "arrays.dataset",
+    "from_torch": "torch.weights", "to_torch": "torch.weights",
 }  # fmt: skip
 __all__ = [
     "DataError", "Dataset", "Grid", "GridSpec", "GridcError", "NumbersError", "ResourceError", "Schedule", "SpecError",
-    "UsageError", "compile", "load", "lower", "read", "schedule",
+    "UsageError", "compile", "from_torch", "load", "lower", "read", "schedule", "to_torch",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
     from gridc.scheduler import Schedule, schedule
     from gridc.scheduling.check import read
+    from gridc.torch.weights import from_torch, to_torch
 
 
 def __getattr__(name: str) -> Any:

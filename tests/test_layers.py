@@ -20,7 +20,7 @@ FLOORS = [
     *("data", "fusion", "symbolic", "training"),  # files as arrays, kernels, PyTensor's graph, the loop
     "device",  # the sweep and a training's steps under JAX
     *("insight", "pictures", "scheduler"),  # what people ask of a grid on paper
-    *("grid", "compiler", "stream", "experiment", "sklearn", "torch_weights"),  # what people call
+    *("grid", "compiler", "stream", "experiment", "sklearn", "torch"),  # what people call
     *("benchmarks", "commands", "cli", "__main__"),
 ]
 """Packages and modules from the ground up; each imports from those that stand before it, and from itself without a circle."""

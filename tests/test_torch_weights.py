@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gridc
 from gridc.errors import UsageError
-from gridc.torch_weights import from_torch, load_torch, stack, to_torch
-
-torch: Any = pytest.importorskip("torch")
+from gridc.torch.weights import from_torch, load_torch, stack, to_torch
 
 STACKED = Path(__file__).parent.parent / "specs" / "stacked-lstm.yaml"
 X = np.random.default_rng(0).normal(size=(3, 7, 5))

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from gridc.benchmarks.cases import RATE, Array, Case, Contestant
+from gridc.benchmarks.cases import IN_TORCH, RATE, Array, Case, Contestant
+from gridc.torch import GridModule
 
 Parameters = dict[str, Any]
 
@@ -22,13 +23,14 @@ def contestants(case: Case, parameters: dict[str, Array], compiled: bool = False
     """List what PyTorch can do with a case, each made when it is called."""
     ways: dict[str, Callable[..., Any]] = {}
     if case.kind == "stacked":
-        return [lambda: _layered(case, parameters)]
+        return [lambda: _layered(case, parameters), lambda: _ours(case, parameters)]
     ways["torch eager"] = _LOOPS[case.kind]
     if case.kind != "depth":
         ways["torch wavefront"] = _diagonals if case.kind == "grid" else _wavefronts
     if compiled:
         ways["torch.compile"] = torch.compile(ways.get("torch wavefront", ways["torch eager"]), dynamic=False)
-    return [lambda name=name, way=way: _contestant(name, case, parameters, way) for name, way in ways.items()]
+    made = [lambda name=name, way=way: _contestant(name, case, parameters, way) for name, way in ways.items()]
+    return [*made[:-1], lambda: _ours(case, parameters), made[-1]] if compiled else [*made, lambda: _ours(case, parameters)]
 
 
 def _contestant(name: str, case: Case, parameters: dict[str, Array], way: Callable[..., Any]) -> Contestant:
@@ -58,6 +60,34 @@ def _contestant(name: str, case: Case, parameters: dict[str, Array], way: Callab
             functional.softmax(predict(), 1)
 
     return Contestant(name, step, gradients, forward)
+
+
+def _ours(case: Case, parameters: dict[str, Array]) -> Contestant:
+    """PyTorch's own loop of training, with a GridModule for its network."""
+    x, y = (torch.from_numpy(a) for a in case.data())
+    module = GridModule(case.read())
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in parameters.items()})
+    sgd = torch.optim.SGD(module.parameters(), lr=RATE, foreach=True)
+
+    def both() -> Any:
+        sgd.zero_grad()
+        loss = functional.cross_entropy(module(x=x)["y"], y)
+        loss.backward()
+        return loss
+
+    def step() -> None:
+        both()
+        sgd.step()
+
+    def gradients() -> tuple[float, dict[str, Array]]:
+        loss = both()
+        return loss.item(), {name: p.grad.numpy() for name, p in module.named_parameters()}
+
+    def forward() -> None:
+        with torch.inference_mode():
+            functional.softmax(module(x=x)["y"], 1)
+
+    return Contestant(IN_TORCH, step, gradients, forward)
 
 
 def _cell(a: Any, *m: Any) -> tuple[Any, Any]:

@@ -216,6 +216,8 @@ def _tables(name: str, found: Report) -> str:
 
 def markdown(report: Report) -> str:
     """Write a table for a page: per size and kind of step gridc beside the limit and beside the fastest peer."""
+    from gridc.benchmarks.cases import IN_TORCH
+
     rows = ["| size | step | gridc | × limit | fastest peer | gridc is faster by |", "| --- | --- | ---: | ---: | --- | ---: |"]
     for size, found in report["sizes"].items():
         for what in ("training", "forward"):
@@ -223,7 +225,7 @@ def markdown(report: Report) -> str:
             if not figures:
                 continue
             own, limit = figures["gridc"]["ms"], figures["limit"]["ms"]
-            peers = {name: row for name, row in figures.items() if name not in ("gridc", "limit")}
+            peers = {name: row for name, row in figures.items() if name not in ("gridc", "limit", IN_TORCH)}
             best = min(peers, key=lambda name, peers=peers: peers[name]["ms"], default="")
             peer = f"{best}, {_ms(peers[best]['ms'])}" if best else "–"
             ratio = "{times_gridc:.2f} ({ratio_from:.2f} – {ratio_to:.2f})".format(**peers[best]) if best else "–"
