@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from gridc.arrays.signature import Signature
 from gridc.errors import DataError
 from gridc.language.spec import GridSpec
 from gridc.options import integer
@@ -68,6 +69,7 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
     for name, array in model.parameters.items():
         grid.parameters[name] = array
     grid.vocabularies.update(model.vocabularies)
+    grid.signature = Signature.from_json(model.signature)
     return grid
 
 

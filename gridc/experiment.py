@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gridc.arrays.dataset import Dataset
+from gridc.arrays.signature import Signature
 from gridc.data.files import read as read_data
 from gridc.data.fitting import for_spec
 from gridc.data.reading import Reading
@@ -95,35 +96,41 @@ def block_of(spec: GridSpec) -> Training:
     return spec.training
 
 
-def examples(spec: GridSpec) -> tuple[Dataset, Dataset | None]:
-    """Make or read what the training block trains on and holds out, fitted to the spec."""
+def examples(
+    spec: GridSpec, *, vocabularies: Mapping[str, tuple[str, ...]] | None = None, signature: Signature | None = None
+) -> tuple[Dataset, Dataset | None]:
+    """Make or read what the training block trains on and holds out, fitted to the spec.
+
+    For a model that was trained give its ``vocabularies`` and its ``signature``, so that files are read as they were then."""
     block = block_of(spec)
     if block.task is not None:
         parts = tasks.make(block.task.name, block.task.options, held_out=block.held_out, seed=block.seed)
         return for_spec(parts[0], spec), None if parts[1] is None else for_spec(parts[1], spec)
     data = cast(Data, block.data)
-    found = read_data(beside(spec, data.file), reading(spec))
+    found = read_data(beside(spec, data.file), reading(spec, vocabularies=vocabularies, signature=signature))
     if data.held_out is None:
         return found.split(block.held_out, block.seed)
-    return found, read_data(beside(spec, data.held_out), reading(spec, vocabularies=found.vocabularies))
+    return found, read_data(beside(spec, data.held_out), reading(spec, vocabularies=found.vocabularies,
+                                                                      signature=found.signature))  # fmt: skip
 
 
 def reading(
-    spec: GridSpec, *, vocabularies: Mapping[str, tuple[str, ...]] | None = None, targets: bool = True
+    spec: GridSpec, *, vocabularies: Mapping[str, tuple[str, ...]] | None = None, signature: Signature | None = None,
+    targets: bool = True,
 ) -> Reading:
     """How a data file for this spec is read: as the ``data`` block says, where there is one.
 
-    For a model's predictions give its ``vocabularies``, and ``targets=False``.
-    """
+    For a model that was trained give its ``vocabularies`` and its ``signature``, and for predictions ``targets=False``.
+    """  # fmt: skip
     data: Data | None = spec.training.data if spec.training is not None else None
     given: dict[str, Any] = {}
     if data is not None:
-        given = {"inputs": data.inputs, "outputs": data.outputs, "lengths": data.lengths}
+        given = {"inputs": data.inputs, "outputs": data.outputs, "lengths": data.lengths, "words": tuple(data.words)}
         if data.text is not None:
             given |= {"by": data.text.by, "window": data.text.window}
         if data.images is not None:
             given |= {"size": data.images.size, "colour": data.images.colour}
-    return Reading(spec, vocabularies=vocabularies or {}, targets=targets, **given)
+    return Reading(spec, vocabularies=vocabularies or {}, signature=signature, targets=targets, **given)
 
 
 def beside(spec: GridSpec, file: str) -> Path:
@@ -156,7 +163,7 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
         inner = page["training"]
         for key in path[:-1]:
             if isinstance(inner.get(key), str):
-                inner[key] = {inner[key]: {}}
+                inner[key] = {"file": inner[key]} if key == "data" else {inner[key]: {}}
             elif inner.get(key) is None:
                 inner[key] = {}
             inner: Any = inner[key]

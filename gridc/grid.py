@@ -17,6 +17,7 @@ import numpy as np
 
 from gridc.arrays.conversion import Array
 from gridc.arrays.dataset import MASKS
+from gridc.arrays.signature import Signature
 from gridc.data import fitting
 from gridc.data.fitting import Call
 from gridc.errors import DataError, ResourceError, UsageError
@@ -61,6 +62,8 @@ class Grid:
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         """What the ids of an input or an output stand for, where that is known."""
+        self.signature = Signature()
+        """Which columns of a file it was trained on, and how they were read, where that is known."""
         self._masks = np.random.default_rng([seed, MASKS])
         self._progress, self._lock = progress, Lock()
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in numbers.items()}
@@ -196,7 +199,8 @@ class Grid:
         from gridc import model_file
 
         return model_file.save(path, model_file.Model(
-            dict(self.parameters), self.spec.source.text, self.spec.digest, record or {}, self.vocabularies))
+            dict(self.parameters), self.spec.source.text, self.spec.digest, record or {}, self.vocabularies,
+            signature=self.signature.to_json()))
 
     def summary(self, batch: int = 1, **sizes: int) -> Summary:
         """Count parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""

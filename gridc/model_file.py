@@ -34,7 +34,8 @@ class Model:
 
     ``kind`` is ``model`` or ``checkpoint``; ``arrays`` are what a checkpoint keeps besides the parameters, by name;
     ``record`` is the training's (optimiser, seed, samples seen, accuracy); ``vocabularies`` maps an input or output to
-    what its ids stand for; ``sha256`` is the hash that was verified.
+    what its ids stand for, ``signature`` says which columns of a file they take, and how (``Signature.to_json``);
+    ``sha256`` is the hash that was verified.
     """
 
     parameters: Mapping[str, Array]
@@ -47,6 +48,7 @@ class Model:
     gridc_version: str = ""
     format: int = FORMAT
     sha256: str = ""
+    signature: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def save(path: str | os.PathLike[str], model: Model) -> str:
@@ -62,6 +64,7 @@ def save(path: str | os.PathLike[str], model: Model) -> str:
         "digest": model.digest,
         "record": model.record,
         "vocabularies": {name: list(words) for name, words in model.vocabularies.items()},
+        "signature": dict(model.signature),
     }
     digest = sha256_of(_canonical(manifest), tensors)
     from safetensors.numpy import save as encoded
@@ -98,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         parameters=_named(tensors, "parameters/"), arrays=_named(tensors, "arrays/"), spec=manifest["spec"],
         digest=manifest["digest"], record=manifest["record"], kind=manifest["kind"], gridc_version=manifest["gridc"],
         vocabularies={name: tuple(words) for name, words in manifest["vocabularies"].items()},
-        format=manifest["format"], sha256=digest)  # fmt: skip
+        signature=manifest.get("signature", {}), format=manifest["format"], sha256=digest)  # fmt: skip
 
 
 def _check(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
@@ -106,6 +109,14 @@ def _check(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Array]
 
     def is_words(value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(word, str) for word in cast("list[Any]", value))
+
+    def is_mapping(value: Any, fits: Callable[[Any], bool]) -> bool:
+        return isinstance(value, dict) and all(map(fits, cast("dict[Any, Any]", value).values()))
+
+    def is_signature(value: Any) -> bool:
+        forms = ("numbers", "words", "symbols")
+        return isinstance(value, dict) and is_mapping(cast("dict[Any, Any]", value).get("columns", {}), is_words) and is_mapping(
+            cast("dict[Any, Any]", value).get("forms", {}), lambda form: form in forms)  # fmt: skip
 
     def is_version(value: Any) -> bool:
         return isinstance(value, str) and re.fullmatch(r"[\w.+!-]{1,99}", value) is not None
@@ -116,10 +127,12 @@ def _check(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Array]
         "spec": ("the text of a spec", lambda v: isinstance(v, str)),
         "digest": ("the hash of a spec", lambda v: isinstance(v, str)),
         "record": ("a mapping", lambda v: isinstance(v, dict)),
-        "vocabularies": ("a mapping of names to lists of words",
-                         lambda v: isinstance(v, dict) and all(map(is_words, cast("dict[Any, Any]", v).values()))),
+        "vocabularies": ("a mapping of names to lists of words", lambda v: is_mapping(v, is_words)),
+        "signature": ("the columns and forms of inputs and outputs", is_signature),
     }  # fmt: skip
     for key, (expected, fits) in kinds.items():
+        if key == "signature" and key not in manifest:  # which the first models did not have
+            continue
         if key not in manifest or not fits(manifest[key]):
             found = printable(repr(manifest[key]))[:60] if key in manifest else "nothing"
             raise DataError(f"{path} is no model of gridc: its '{key}' is {found}, expected {expected}.")

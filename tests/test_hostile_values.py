@@ -155,12 +155,12 @@ def test_classes_that_a_spreadsheet_would_run_are_text_and_numbers_stay_numbers(
     assert [row[0] for row in table(("a=b", "+1.5e3", "c"))[1:]] == ["a=b", "+1.5e3", "c"]
 
 
-def test_a_class_that_the_vocabulary_lacks_is_its_number() -> None:
+def test_a_class_that_no_word_stands_for_is_never_predicted() -> None:
     assert [row[0] for row in table(("a", "b"))[1:]] == ["a", "b"]
     one = read(SPEC)
     data = Dataset({"x": np.zeros((1, 1, 3), "float32")}, {})
-    text: Any = predictions.written(one, {"y": np.array([[0, 0, 1]], "float32")}, data, {"y": ("a",)}, "csv")
-    assert text.splitlines() == ["y,y=a", "2,0"]
+    text: Any = predictions.written(one, {"y": np.array([[0.1, 0.2, 0.7]], "float32")}, data, {"y": ("a", "b")}, "csv")
+    assert text.splitlines() == ["y,y=a,y=b", "b,0.1,0.2"]
 
 
 IMAGES = """

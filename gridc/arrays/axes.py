@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from gridc.arrays.conversion import Array, not_below, not_finite, not_whole
 
 Bound = dict[str, tuple[int, str]]
@@ -67,8 +69,21 @@ def misshapen(what: str, array: Array, axes: Axes, bound: Bound, ragged: Collect
     return None
 
 
+CHUNK = 1 << 24
+"""Numbers of a file that are looked at at once."""
+
+
 def odd_number(array: Array, axes: Axes) -> Misfit | None:
-    """Find the first number that an array of real numbers or of ids must not hold; None where there is none."""
+    """Find the first number that an array of real numbers or of ids must not hold; None where there is none.
+
+    One that lies on the disk is read once for it, part by part."""
+    if isinstance(array, np.memmap) and array.size > CHUNK:
+        rows = max(1, CHUNK * len(array) // array.size)
+        for first in range(0, len(array), rows):
+            odd = odd_number(np.asarray(array[first : first + rows]), axes)
+            if odd is not None:
+                return Misfit(odd.fault, (odd.at[0] + first, *odd.at[1:]))
+        return None
     if axes.below is None:
         at = not_finite(array)
         return None if at is None else Misfit("infinite", at)
@@ -77,3 +92,16 @@ def odd_number(array: Array, axes: Axes) -> Misfit | None:
         return Misfit("fraction", at)
     at = not_below(array, axes.below)
     return None if at is None else Misfit("range", at)
+
+
+def valid(axes: Axes, target: Array, lengths: Mapping[str, Array]) -> Array | None:
+    """Which positions lie within their example: ``[batch, *dimensions]`` booleans; None where all of them do."""
+    ragged = [(d, axis) for d, axis in enumerate(axes.axes, 1) if isinstance(axis, str) and axis in lengths]
+    if not ragged:
+        return None
+    shape: tuple[int, ...] = target.shape[: 1 + len(axes.axes) - axes.real]
+    shown: Array = np.ones(shape, bool)
+    for d, symbol in ragged:
+        within: Array = np.arange(int(shape[d])) < np.asarray(lengths[symbol])[:, None]
+        shown &= within.reshape(shape[0], *(shape[d] if e == d else 1 for e in range(1, len(shape))))
+    return shown

@@ -11,6 +11,7 @@ import numpy as np
 
 from gridc.arrays.axes import Axes
 from gridc.arrays.conversion import Array, as_array, real
+from gridc.arrays.signature import Signature
 from gridc.errors import DataError, listed
 
 SPLIT, SHUFFLE, SAMPLE, MASKS = 1, 2, 3, 4
@@ -22,8 +23,9 @@ class Dataset:
     """Examples: arrays by the name of the input or output, batch first, and each example's own lengths.
 
     ``inputs`` and ``targets`` hold ``[examples, ...]``; ``lengths`` maps a symbol to ``[examples]`` integers;
-    ``vocabularies`` maps an input or output to what its ids stand for, in order; the axes are known once the data
-    set is fitted to a spec (``for_spec``).
+    ``vocabularies`` maps an input or output to what its ids stand for, in order, and ``signature`` says how they stood in
+    their file; ``files`` names each example's own, where it has one; ``notes`` are sentences about what of the file was not
+    taken; the axes are known once the data set is fitted to a spec (``for_spec``).
     """
 
     inputs: Mapping[str, Array]
@@ -32,6 +34,9 @@ class Dataset:
     vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     input_axes: Mapping[str, Axes] = field(default_factory=dict[str, Axes], repr=False)
     target_axes: Mapping[str, Axes] = field(default_factory=dict[str, Axes], repr=False)
+    signature: Signature = field(default_factory=Signature, repr=False)
+    files: Array | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         counts: dict[str, int] = {}
@@ -57,7 +62,8 @@ class Dataset:
         """Take the examples at these rows; from a memory-mapped file only those are read."""
         parts = (self.inputs, self.targets, self.lengths)
         inputs, targets, lengths = ({name: array[rows] for name, array in part.items()} for part in parts)
-        return replace(self, inputs=inputs, targets=targets, lengths=lengths)
+        files = None if self.files is None else self.files[rows]
+        return replace(self, inputs=inputs, targets=targets, lengths=lengths, files=files)
 
     def split(self, held_out: float, seed: int = 0) -> tuple[Dataset, Dataset | None]:
         """Two data sets, the second with that share of the examples, drawn by seed; None where that is none of them."""
@@ -80,7 +86,9 @@ class Dataset:
             if longest:
                 cut = tuple(slice(longest.get(axis)) if isinstance(axis, str) else slice(None) for axis in axes.axes)
                 array = array[(slice(None), *cut)]
-            return np.ascontiguousarray(real(what, array, dtype) if axes.real else array)
+            if not axes.real:  # ids from the disk may be booleans or whole numbers of a real type
+                return np.ascontiguousarray(array if array.dtype.kind in "iu" else array.astype(np.int64))
+            return np.ascontiguousarray(real(what, array, dtype))
 
         return replace(
             self,

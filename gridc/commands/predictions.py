@@ -37,7 +37,7 @@ def written(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Wo
     """Write the predictions of every example in that format: bytes for ``npz``, else text."""
     if kind == "npz":
         buffer = io.BytesIO()
-        arrays: dict[str, Any] = dict(found)
+        arrays: dict[str, Any] = dict(found) if data.files is None else {_file_column(found): data.files.astype(str), **found}
         np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
     columns = _columns(spec, found, data, words)
@@ -71,21 +71,23 @@ def _is_number(text: str) -> bool:
 
 
 def _columns(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Words) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any]] = {} if data.files is None else {_file_column(found): data.files.tolist()}
     for name, array in found.items():
-        output = spec.outputs[name]
+        output, known = spec.outputs[name], words.get(name, ())
         # An example's own part of an axis that a symbol measures.
         cuts = [_cut(spec, output, data, row) for row in range(len(array))]
         parts = [one[cut] for one, cut in zip(array, cuts, strict=True)]
         if output.kind == "classes":
-            labels = words.get(name) or tuple(map(str, range(output.size)))
-            columns[name] = [_labelled(part.argmax(axis=-1), labels) for part in parts]
+            labels = known[: output.size] or tuple(map(str, range(output.size)))
+            # A class that no word stands for was never trained on, and is none to be found.
+            columns[name] = [_labelled(part[..., : len(labels)].argmax(axis=-1), labels) for part in parts]
             if not output.axes and output.size <= 100:
-                for i, label in enumerate(labels[: output.size]):
+                for i, label in enumerate(labels):
                     columns[f"{name}={label}"] = [float(part[i]) for part in parts]
         elif output.kind == "binary":
-            columns[name] = [(part > 0.5).astype(int).tolist() for part in parts]
-            columns[f"{name}=1"] = [part.tolist() for part in parts]
+            decided = [(part > 0.5).astype(np.int64) for part in parts]
+            columns[name] = [_labelled(part, known) if len(known) == 2 else part.tolist() for part in decided]
+            columns[f"{name}={known[1] if len(known) == 2 else 1}"] = [part.tolist() for part in parts]
         elif output.size == 1 or output.axes:
             columns[name] = [part.reshape(-1).tolist() if output.axes else float(part[0]) for part in parts]
         else:
@@ -94,14 +96,17 @@ def _columns(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: W
     return columns
 
 
+def _file_column(found: Mapping[str, Array]) -> str:
+    """Name the column that says which file was predicted."""
+    return "file" if "file" not in found else "example_file"
+
+
 def _cut(spec: GridSpec, output: Output, data: Dataset, row: int) -> tuple[slice, ...]:
     sizes = [spec.dimensions[d].size for d in output.axes]
     return tuple(slice(int(data.lengths[s][row])) if isinstance(s, str) and s in data.lengths else slice(None) for s in sizes)
 
 
 def _labelled(ids: Array, labels: tuple[str, ...]) -> Any:
-    if ids.ndim == 0 and int(ids) >= len(labels):  # a text with fewer symbols than there are classes
-        return str(int(ids))
     return labels[int(ids)] if ids.ndim == 0 else [_labelled(one, labels) for one in ids]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from gridc.arrays.signature import Signature
 from gridc.commands.output import as_json, print_json, say, settings_of, shortened, sizes_of, with_sizes, write
 from gridc.errors import UsageError, listed, printable
 from gridc.options import LARGEST
@@ -93,7 +94,10 @@ def predict(model: str, file: str, output: str | None, backend: str, json_: bool
 
     kind = predictions.kind_of(output, json_)
     spec, held = _opened(model)
-    data = files.read(file, experiment.reading(spec, vocabularies=held.vocabularies, targets=False))
+    signature = Signature.from_json(held.signature)
+    data = files.read(file, experiment.reading(spec, vocabularies=held.vocabularies, signature=signature, targets=False))
+    for note in data.notes:
+        say(f"gridc: {note}")
     grid = gridc.load(model, backend=backend)
     data = data.ready(grid.dtype)
     found = grid.predict(data.inputs, data.lengths or None)
@@ -120,6 +124,8 @@ def score(
     spec, held = _opened(model)
     data, what = _examples(spec, held, examples, settings, seed)
     grid = gridc.load(model, backend=backend)
+    for note in data.notes:
+        say(f"gridc: {note}")
     figures = metrics.evaluate(grid, data)
     able = [name for name, one in grid.spec.outputs.items() if one.kind in ("classes", "binary")]
     table = metrics.confusion(grid, data, which) if able or which else None
@@ -157,7 +163,7 @@ def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple
         if spec.training is None:
             raise UsageError(f"'{spec.name}' has no training block to take examples from; "
                              f"name a file or a task: {listed(tasks.TASKS)}.")  # fmt: skip
-        train, kept = experiment.examples(spec)
+        train, kept = experiment.examples(spec, vocabularies=held.vocabularies, signature=Signature.from_json(held.signature))
         return (kept, "what was held out of its training") if kept is not None else (train, "what it was trained on")
     if examples in tasks.TASKS and not Path(examples).exists():
         block = spec.training
@@ -173,7 +179,8 @@ def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple
 
         raise UsageError(f"There is neither a file nor a task '{examples}'; tasks are {listed(tasks.TASKS, 'and')}"
                          f"{nearest(examples, tasks.TASKS)}")  # fmt: skip
-    return files.read(examples, experiment.reading(spec, vocabularies=held.vocabularies)), examples
+    signature = Signature.from_json(held.signature)
+    return files.read(examples, experiment.reading(spec, vocabularies=held.vocabularies, signature=signature)), examples
 
 
 @click.command(no_args_is_help=True)
@@ -221,7 +228,7 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
             "digest": held.digest, "name": read.name, "spec": held.spec, "record": held.record, "count": total,
             "parameters": {n: {"shape": a.shape, "dtype": str(a.dtype), "mean": float(a.mean()), "std": float(a.std())}
                            for n, a in arrays.items() if a.size},
-            "vocabularies": held.vocabularies,
+            "vocabularies": held.vocabularies, "signature": held.signature,
         })  # fmt: skip
         return
     size = Path(model).stat().st_size
@@ -235,6 +242,8 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
     for name, words in held.vocabularies.items():
         shown = " ".join(map(repr, words[:12])) + (" …" if len(words) > 12 else "")
         click.echo(f"  vocabulary of {printable(name)}: {len(words)} symbols, {shown}")
+    for name, columns in Signature.from_json(held.signature).columns.items():
+        click.echo(f"  columns of {printable(name)}: {printable(' '.join(columns[:12]))}{' …' * (len(columns) > 12)}")
 
 
 def _record(held: Model) -> str:

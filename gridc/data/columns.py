@@ -2,92 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
 
 from gridc.arrays.axes import Axes
+from gridc.arrays.conversion import not_below, not_whole, shown
 from gridc.arrays.dataset import Array, Dataset
+from gridc.arrays.signature import Form, Signature
+from gridc.data import cells
+from gridc.data.reading import Reading
+from gridc.data.table import MISSING, Table, is_word, named, word
 from gridc.data.text import ids, symbols, vocabulary
+from gridc.data.vocabularies import advice, known, looked_up
 from gridc.errors import DataError, listed, nearest
 from gridc.language.shapes import input_axes, output_axes
 
-if TYPE_CHECKING:
-    from gridc.data.reading import Reading
 
-Columns = Mapping[str, Sequence[Any]]
-
-
-def from_columns(columns: Columns, path: Path, how: Reading) -> Dataset:
+def from_table(table: Table, how: Reading) -> Dataset:
     """Make a data set of a table with one example a row.
 
-    An input or output takes the column of its name, the columns NAME_0, NAME_1..., or those that ``how`` names; a single
-    input takes all that nothing else does.  Words become ids of a vocabulary that is kept; a cell of text or a list is a
-    sequence of its own length.
+    An input or output takes the columns that a training before took; else those that ``how`` names, the column of its name, or
+    NAME_0, NAME_1...; a single input takes all that nothing else does.  Words become ids of a vocabulary that is kept; a cell
+    of text or a list is a sequence of its own length.
     """
-    table = _Table(columns, path, how)
-    lengths = {symbol: table.numbers(how.lengths.get(symbol, symbol), "iu")
-               for symbol in how.spec.symbols if how.lengths.get(symbol, symbol) in columns or symbol in how.lengths}  # fmt: skip
-    used = {how.lengths.get(symbol, symbol) for symbol in lengths}
-    chosen = {name: table.chosen("output", name, how.outputs.get(name)) for name in how.spec.outputs}
-    missing = [name for name, found in chosen.items() if not found]
-    if missing and how.targets:
-        raise DataError(f"{path} has no column for the output '{missing[0]}'; it has {listed(columns, 'and')}"
-                        f"{nearest(missing[0], columns) or _naming('outputs', missing[0], columns)}")  # fmt: skip
-    used |= {column for found in chosen.values() for column in found}
-    inputs: dict[str, Array] = {}
-    for name, axes in input_axes(how.spec).items():
-        found = table.chosen("input", name, how.inputs.get(name))
-        if not found and len(how.spec.inputs) == 1:
-            found = [column for column in columns if column not in used]
-        if not found:
-            raise DataError(f"{path} has no column for the input '{name}'; it has {listed(columns, 'and')}"
-                            f"{nearest(name, columns) or _naming('inputs', name, columns)}")  # fmt: skip
-        inputs[name] = table.array(f"input '{name}'", name, found, axes)
-    targets = {} if missing or not how.targets else {name: table.array(f"output '{name}'", name, chosen[name], axes)
-                                  for name, axes in output_axes(how.spec).items()}  # fmt: skip
-    for symbol, found in table.lengths.items():
-        lengths.setdefault(symbol, found)
-    return Dataset(inputs, targets, lengths, table.vocabularies)
+    spec, found = how.spec, _Arrays(table, how)
+    measured = {symbol: how.lengths.get(symbol, symbol) for symbol in spec.symbols}
+    lengths = {symbol: table.whole(column) for symbol, column in measured.items()
+               if column in table.columns or symbol in how.lengths}  # fmt: skip
+    used = {measured[symbol] for symbol in lengths}
+    outputs = _outputs(table, how)
+    used |= {column for columns in outputs.values() for column in columns}
+    inputs = {name: _columns(table, how, "input", name, how.inputs.get(name)) for name in spec.inputs}
+    for name, columns in inputs.items():
+        if not columns and len(spec.inputs) == 1:
+            columns += [column for column in table.columns if column not in used]
+        if not columns:
+            raise DataError(f"{table.path} has no column for the input '{name}'; it has {listed(table.columns, 'and')}"
+                            f"{nearest(name, table.columns) or _naming('inputs', name, table)}")  # fmt: skip
+    used |= {column for columns in inputs.values() for column in columns}
+    given = {name: found.array(f"input '{name}'", name, inputs[name], axes) for name, axes in input_axes(spec).items()}
+    targets = {name: found.array(f"output '{name}'", name, outputs[name], axes)
+               for name, axes in output_axes(spec).items() if how.targets}  # fmt: skip
+    taken = {name: tuple(columns) for name, columns in (*inputs.items(), *outputs.items()) if columns}
+    left = [column for column in table.columns if column not in used]
+    notes = () if not left or how.inputs or how.signature else (f"{table.path}: the {named(left)} took no part.",)
+    return Dataset(given, targets, {**found.lengths, **lengths}, found.vocabularies,
+                   signature=Signature(taken, found.forms), notes=notes)  # fmt: skip
 
 
-class _Table:
-    """A table being read, with the vocabularies and lengths that come to light on the way."""
+def _outputs(table: Table, how: Reading) -> dict[str, list[str]]:
+    """Choose the columns of every output; DataError where one has none and targets are needed."""
+    chosen: dict[str, list[str]] = {}
+    for name in how.spec.outputs:
+        given = how.outputs.get(name)
+        if how.targets:
+            chosen[name] = _columns(table, how, "output", name, given)
+            if not chosen[name] and table.label and len(how.spec.outputs) == 1:
+                chosen[name] = [table.label]
+            if not chosen[name]:
+                raise DataError(f"{table.path} has no column for the output '{name}'; it has {listed(table.columns, 'and')}"
+                                f"{nearest(name, table.columns) or _naming('outputs', name, table)}")  # fmt: skip
+        else:  # not to be read, but no input either
+            known = [given] if isinstance(given, str) else given or (how.signature or Signature()).columns.get(name) or ()
+            chosen[name] = [column for column in known if column in table.columns]
+            chosen[name] = chosen[name] or _columns(table, how, "output", name, None, strict=False)
+            if not chosen[name] and table.label and len(how.spec.outputs) == 1:
+                chosen[name] = [table.label]
+    return chosen
 
-    def __init__(self, columns: Columns, path: Path, how: Reading):
-        self.columns, self.path, self.how = columns, path, how
+
+def _columns(
+    table: Table, how: Reading, what: str, name: str, given: str | list[str] | None, strict: bool = True
+) -> list[str]:
+    """List the columns of an input or output, in order; none where there is none of its name."""
+    trained = () if how.signature is None or not strict else how.signature.columns.get(name, ())
+    names = [given] if isinstance(given, str) else list(given or trained)
+    for column in names:
+        if column not in table.columns:
+            why = "" if given is not None else f", which the model was trained on (its columns: {listed(names, 'and')})"
+            raise DataError(f"{table.path} has no column '{column}' for the {what} '{name}'{why}; it has "
+                            f"{listed(table.columns, 'and')}{nearest(column, table.columns)}")  # fmt: skip
+    if names:
+        return names
+    return [name] if name in table.columns else _numbered(table, what, name, strict)
+
+
+def _numbered(table: Table, what: str, name: str, strict: bool) -> list[str]:
+    """List NAME_0, NAME_1..., or NAME_1, NAME_2..., by number; DataError where one of them is missing or there twice."""
+    pattern = re.compile(rf"{re.escape(name)}_(\d+)")
+    found = sorted((int(match[1]), column) for column in table.columns if (match := pattern.fullmatch(column)))
+    numbers = [number for number, _ in found]
+    if strict and found:
+        expected = range(min(numbers[0], 1), min(numbers[0], 1) + len(numbers))
+        gap = next((n for n, wanted in zip(numbers, expected, strict=True) if n != wanted), None)
+        if gap is not None:
+            at = numbers.index(gap)
+            missing, there = f"{name}_{expected[at]}", [column for _, column in found[at:]]
+            why = f"has two columns of the number {gap}" if gap in numbers[:at] else (
+                f"has no column '{missing}' for the {what} '{name}', but {listed(there[:6], 'and')}{' …' * (len(there) > 6)}")
+            raise DataError(f"{table.path} {why}. Add it, or name the columns that are meant in the spec: 'data: {{file: …, "
+                            f"{what}s: {{{name}: [{', '.join(column for _, column in found[:2])}, …]}}}}'.")  # fmt: skip
+    return [column for _, column in found]
+
+
+class _Arrays:
+    """The arrays of a table being made, with the vocabularies, forms and lengths that come to light on the way."""
+
+    def __init__(self, table: Table, how: Reading):
+        self.table, self.how = table, how
         self.vocabularies = dict(how.vocabularies)
+        self.forms: dict[str, Form] = {}
         self.lengths: dict[str, Array] = {}
-
-    def chosen(self, what: str, name: str, given: str | list[str] | None) -> list[str]:
-        """List the columns of an input or output, in order; none where there is none of its name."""
-        if given is not None:
-            names = [given] if isinstance(given, str) else given
-            for column in names:
-                if column not in self.columns:
-                    raise DataError(f"{self.path} has no column '{column}' for the {what} '{name}'; it has "
-                                    f"{listed(self.columns, 'and')}{nearest(column, self.columns)}")  # fmt: skip
-            return names
-        if name in self.columns:
-            return [name]
-        numbered: list[str] = []
-        while f"{name}_{len(numbered)}" in self.columns:
-            numbered.append(f"{name}_{len(numbered)}")
-        return numbered
 
     def array(self, what: str, name: str, found: list[str], axes: Axes) -> Array:
         """Make the array of an input or output, ``[rows, ...]``."""
-        first = self.columns[found[0]]
-        if len(found) == 1 and first and _sequence(first[0], axes):
+        cells_of = [self.table.columns[column] for column in found]
+        if len(found) == 1 and self._in_a_cell(cells_of[0], axes):
             return self._sequences(what, name, found[0], axes)
+        if axes.real and any(cells.is_sequence(value) or cells.several(self.table, value) for value in cells_of[0]):
+            # A column for each feature, with a step at each place of its list.
+            each = Axes((*axes.axes[:-1], 1), True)
+            array = np.stack([self._sequences(what, name, column, each) for column in found], axis=-1)
+            return array.reshape(*array.shape[: len(axes.axes)], -1)
         if axes.real:
-            array = np.stack([self.numbers(column, "f") for column in found], axis=1)
-        elif axes.below is not None and any(not _number(value) for value in first):
-            array = np.stack([self._words(name, column, axes.below) for column in found], axis=1)
+            array = np.stack([self.table.numbers(column) for column in found], axis=1)
         else:
-            array = np.stack([self.numbers(column, "iu") for column in found], axis=1)
+            array = self._ids(name, found, axes.below or 0)
         if not axes.axes:
             return array[:, 0]
         free = sum(not isinstance(axis, int) for axis in axes.axes)
@@ -96,100 +140,153 @@ class _Table:
             return array.reshape(len(array), *sizes) if free <= 1 else array
         except ValueError:
             expected = " × ".join(map(str, axes.axes))
-            raise DataError(f"{self.path}: {what} takes {len(found)} columns ({listed(found[:4], 'and')}"
+            raise DataError(f"{self.table.path}: {what} takes {len(found)} columns ({listed(found[:4], 'and')}"
                             f"{'…' if len(found) > 4 else ''}), expected {expected}.") from None  # fmt: skip
 
-    def numbers(self, column: str, kind: str) -> Array:
-        """Read a column as numbers; DataError names the row of the first cell that is none."""
-        if column not in self.columns:
-            raise DataError(f"{self.path} has no column '{column}'{nearest(column, self.columns)}")
-        values = self.columns[column]
-        try:
-            array = np.array(values, np.float64)
-        except (TypeError, ValueError):
-            row = next(i for i, value in enumerate(values) if not _number(value))
-            raise DataError(f"{self.path}, row {row + 2}, column '{column}': {values[row]!r}, expected a number.") from None
-        if kind == "f":
-            if not np.isfinite(array).all():
-                row = int(np.flatnonzero(~np.isfinite(array))[0])
-                raise DataError(f"{self.path}, row {row + 2}, column '{column}': {values[row]!r}, expected a finite number.")
+    def _in_a_cell(self, values: Sequence[Any], axes: Axes) -> bool:
+        """Tell whether each cell of a single column holds a whole sequence, by all of its cells."""
+        if not axes.axes:
+            return False
+        if any(map(cells.is_sequence, values)):
+            return True
+        if not any(isinstance(value, str) for value in values):
+            return False
+        fixed = all(isinstance(axis, int) for axis in axes.axes)
+        if fixed and int(np.prod(np.array(axes.axes, np.int64))) == 1:
+            return False
+        return not (fixed and axes.real) or any(cells.several(self.table, value) for value in values)
+
+    # -- one word or number a cell -------------------------------------------------------------------------------------
+
+    def _ids(self, name: str, found: list[str], size: int) -> Array:
+        """Read columns of ids, ``[rows, columns]``: whole numbers, or words of one vocabulary."""
+        form = self.how.fixed(name)
+        if form is None:
+            words = any(column in self.table.declared for column in found) or any(
+                is_word(value) for column in found for value in self.table.columns[column] if value not in MISSING)
+            form = "words" if words else "numbers"
+        form = self.forms[name] = "numbers" if form == "numbers" else "words"
+        if form == "numbers":
+            array = np.stack([self.table.whole(column, advice(name)) for column in found], axis=1)
+            self._check_range(name, array, size, lambda at: (at[0], found[at[1]]))
             return array
-        if not np.all(np.isfinite(array) & (array == np.floor(array))):
-            row = int(np.flatnonzero(~(np.isfinite(array) & (array == np.floor(array))))[0])
-            raise DataError(f"{self.path}, row {row + 2}, column '{column}': {values[row]!r}, expected a whole number.")
-        return array.astype(np.int64)
+        entries: list[str] = []
+        for column in found:
+            for row, value in enumerate(self.table.columns[column]):
+                if value is None or not (entry := word(value)):
+                    self.table.fail(row, column, " is empty, expected a word.")
+                entries.append(entry)
+        rows = len(entries) // len(found)
 
-    def _words(self, name: str, column: str, size: int) -> Array:
-        """Read a column of words as ids: their places in the alphabet, or in the model's vocabulary."""
-        values = ["" if value is None else str(value).strip() for value in self.columns[column]]
-        if "" in values:
-            raise DataError(f"{self.path}, row {values.index('') + 2}, column '{column}' is empty, expected a word.")
-        words = self.vocabularies.get(name) or tuple(sorted(set(values)))
-        if len(words) > size:
-            raise DataError(f"{self.path}: column '{column}' has {len(words)} different words, expected at most {size}.")
-        self.vocabularies[name] = words
-        table = {word: number for number, word in enumerate(words)}
-        for row, value in enumerate(values):
-            if value not in table:
-                raise DataError(f"{self.path}, row {row + 2}, column '{column}': {value!r}, expected "
-                                f"{listed(words[:12])}{nearest(value, words)}")  # fmt: skip
-        return np.array([table[value] for value in values], np.int64)
+        def fail(number: int, sentence: str) -> NoReturn:
+            self.table.fail(number % rows, found[number // rows], f": {sentence}")
 
-    def _split(self, value: str, row: int, column: str, axes: Axes) -> Array:
-        """Numbers with spaces between them, as steps of as many features as the spec has."""
-        try:
-            return np.array(value.split(), np.float64).reshape(-1, int(axes.axes[-1] or 1))
-        except ValueError:
-            raise DataError(f"{self.path}, row {row + 2}, column '{column}': {value[:40]!r}, expected numbers with spaces "
-                            f"between them, {axes.axes[-1]} for each step.") from None  # fmt: skip
+        also = (one for column in found for one in self.table.declared.get(column, ()))
+        return self._looked_up(name, found, entries, size, also, fail).reshape(len(found), rows).T
+
+    def _looked_up(
+        self, name: str, found: list[str], entries: list[str], size: int, also: Iterable[str], fail: Any
+    ) -> Array:
+        if any(isinstance(value, bool | np.bool_) for value in self.table.columns[found[0]]) and size > 1:
+            also = (*also, "False", "True")
+        held = self.vocabularies.get(name)
+        has = f"{self.table.path}: {named(found)} {'has' if len(found) == 1 else 'have'}"
+        self.vocabularies[name] = known((*entries, *also), held, size, has)
+        return looked_up(entries, self.vocabularies[name], fail)
+
+    def _check_range(self, name: str, array: Array, size: int, place: Callable[[tuple[int, ...]], tuple[int, str]]) -> None:
+        """DataError where an id is not one of the spec's, with what may be meant."""
+        at = not_whole(array) or not_below(array, size)
+        if at is not None:
+            row, column = place(at)
+            self.table.fail(row, column, f": {shown(array[at])}, expected an id from 0 to {size - 1}{advice(name)}.")
+
+    # -- a sequence in a cell ------------------------------------------------------------------------------------------
 
     def _sequences(self, what: str, name: str, column: str, axes: Axes) -> Array:
         """Read a column of texts or lists as one array, filled up with zeros, and the lengths under the axis's symbol."""
-        values = self.columns[column]
-        where = f"{self.path}, column '{column}'"
-        if isinstance(values[0], str) and axes.real:
-            items = [self._split(value, row, column, axes) for row, value in enumerate(values)]
-        elif isinstance(values[0], str):
-            cut = [symbols(value, self.how.by) for value in values]
-            size = axes.below or 0
-            words = self.vocabularies.get(name) or vocabulary(cut, size, self.how.by, where)
-            self.vocabularies[name] = words
-            items = [ids(one, words, where) for one in cut]
-        else:
-            items = [np.asarray(value) for value in values]
-        lengths = np.array([len(item) for item in items], np.int64)
-        if not lengths.all():
-            raise DataError(f"{where}: row {int(np.argmin(lengths)) + 2} is empty, expected a sequence for {what}.")
+        values = self.table.columns[column]
+        old = self.how.signature is not None and name in self.how.vocabularies and name not in self.how.signature.forms
+        values = values if old or self.how.fixed(name) == "symbols" else cells.unpacked(values)
+        items = self._real(column, values, axes) if axes.real else self._symbols(name, column, values, axes)
+        whole, lengths = cells.padded(self.table, column, items, axes.axes, axes.real)
         symbol = axes.axes[0]
         if isinstance(symbol, str):
             held = self.lengths.setdefault(symbol, lengths)
             if (odd := np.flatnonzero(held != lengths)).size:
-                raise DataError(f"{where}: row {odd[0] + 2} has {lengths[odd[0]]} steps, expected the {held[odd[0]]} "
-                                "of the sequence beside it.")  # fmt: skip
-        elif len(set(lengths.tolist())) > 1:
-            raise DataError(f"{where} holds sequences of different lengths, expected {symbol} steps for {what}.")
-        shape = (len(items), int(lengths.max()), *items[0].shape[1:])
-        whole = np.zeros(shape, np.float64 if axes.real else np.int64)
-        for row, item in enumerate(items):
-            whole[row, : len(item)] = item
+                self.table.fail(odd[0], column, f" has {lengths[odd[0]]} steps, expected the {held[odd[0]]} of the sequence "
+                                "beside it.")  # fmt: skip
+        elif symbol is None and len(set(lengths.tolist())) > 1:
+            raise DataError(f"{self.table.path}, column '{column}' holds sequences of different lengths, expected as many "
+                            f"of each for {what}.")  # fmt: skip
         return whole
 
+    def _real(self, column: str, values: Sequence[Any], axes: Axes) -> list[Array]:
+        """Read sequences of real numbers."""
+        rest = [axis for axis in axes.axes[1:] if isinstance(axis, int)]
+        if not any(map(cells.is_sequence, values)):
+            flat = cells.numbers(self.table, column, values, False, int(np.prod(rest)) if rest else 1)
+            return cells.cut(self.table, column, flat, axes.axes)
+        items = cells.lists(self.table, column, values)
+        for row, item in enumerate(items):
+            if item.dtype.kind == "U":
+                self.table.fail(row, column, f" holds the word {item.reshape(-1)[0].item()!r}, expected numbers.")
+        # A flat list is cut into steps only where that cannot be meant otherwise.
+        return cells.cut(self.table, column, items, axes.axes) if rest == [1] or isinstance(axes.axes[0], int) else items
 
-def _naming(part: str, name: str, columns: Columns) -> str:
+    def _symbols(self, name: str, column: str, values: Sequence[Any], axes: Axes) -> list[Array]:
+        """Read sequences of ids: numbers, words, or the symbols of a text."""
+        form, size = self.how.fixed(name), axes.below or 0
+        as_lists = any(map(cells.is_sequence, values))
+        items = cells.lists(self.table, column, values) if as_lists else []
+        if form is None and as_lists:
+            form = "words" if any(item.dtype.kind in "Ub" for item in items) else "numbers"
+        elif form is None:
+            form = "numbers" if self.how.by != "word" and cells.all_numbers(self.table, values) else "symbols"
+        elif form == "words" and not as_lists and self._text(name):
+            form = "symbols"
+        self.forms[name] = form
+        if form == "numbers":
+            items = items or cells.numbers(self.table, column, values, True, 1)
+            for row, item in enumerate(items):
+                if item.dtype.kind == "U":
+                    self.table.fail(row, column, f" holds the word {item.reshape(-1)[0].item()!r}, expected whole numbers.")
+                self._check_range(name, item, size, partial(_place, row, column))
+            return cells.cut(self.table, column, items, axes.axes)
+        if form == "symbols":
+            return cells.cut(self.table, column, self._cut(name, column, values, size), axes.axes)
+        texts = [[word(one) for one in item.reshape(-1).tolist()] for item in items] if as_lists else [
+            str(value).split() for value in values]  # fmt: skip
+        rows = [row for row, text in enumerate(texts) for _ in text]
+
+        def fail(number: int, sentence: str) -> NoReturn:
+            self.table.fail(rows[number], column, f" holds {sentence}")
+
+        also = ("False", "True") if any(item.dtype.kind == "b" for item in items) and size > 1 else ()
+        flat = self._looked_up(name, [column], [one for text in texts for one in text], size, also, fail)
+        parts = np.split(flat, np.cumsum([len(text) for text in texts])[:-1])
+        return [part.reshape(item.shape) for part, item in zip(parts, items, strict=True)] if as_lists else list(parts)
+
+    def _text(self, name: str) -> bool:
+        """Tell whether words were said by the spec, or left by an old model, so that a cell is a text to be cut."""
+        return self.how.signature is None or name not in self.how.signature.forms
+
+    def _cut(self, name: str, column: str, values: Sequence[Any], size: int) -> list[Array]:
+        where = f"{self.table.path}, column '{column}'"
+        for row, value in enumerate(values):
+            if not isinstance(value, str):
+                self.table.fail(row, column, " is empty, expected a text." if value is None else f": {value!r}, expected a text.")
+        cut = [symbols(value, self.how.by) for value in values]
+        words = self.vocabularies.get(name) or vocabulary(cut, size, self.how.by, where)
+        self.vocabularies[name] = words
+        return [ids(one, words, f"{self.table.at(row, column)}") for row, one in enumerate(cut)]
+
+
+def _place(row: int, column: str, at: tuple[int, ...]) -> tuple[int, str]:
+    """Give the cell in which a number stands, wherever in its sequence it is."""
+    return row, column
+
+
+def _naming(part: str, name: str, table: Table) -> str:
     """How a spec says which columns are meant."""
-    return f". Name the columns in the spec: 'data: {{file: …, {part}: {{{name}: [{', '.join(list(columns)[:2])}, …]}}}}'."
-
-
-def _number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _sequence(value: Any, axes: Axes) -> bool:
-    """Whether a cell holds a sequence: a list, or text where the spec has a length or the text is no number."""
-    if not isinstance(value, str):
-        return np.ndim(value) > 0
-    return bool(axes.axes) and (isinstance(axes.axes[0], str) or (not axes.real and not _number(value)))
+    return f". Name the columns in the spec: 'data: {{file: …, {part}: {{{name}: [{', '.join(list(table.columns)[:2])}, …]}}}}'."

@@ -1,4 +1,4 @@
-"""Data as people have it, as a ``Dataset``: .npz, .npy, .csv, .parquet, text, and folders of images.
+"""Data as people have it, as a ``Dataset``: .npz, .npy, .csv, .parquet, series, text, and folders of images.
 
 What an input or output takes is found under its own name, or under the names that ``inputs`` and ``outputs`` give.
 """
@@ -6,25 +6,26 @@ What an input or output takes is found under its own name, or under the names th
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gridc.arrays.dataset import Array, Dataset
-from gridc.data.columns import from_columns
+from gridc.arrays.signature import Signature
+from gridc.data.columns import from_table
 from gridc.data.fitting import for_spec
+from gridc.data.images import IMAGES, read_images
+from gridc.data.named_arrays import words_as_ids
 from gridc.data.reading import Reading
+from gridc.data.separated import not_text, read_separated
+from gridc.data.series import read_arff, read_ts
+from gridc.data.table import Table
 from gridc.data.text import ids, symbols, vocabulary
 from gridc.errors import DataError, ResourceError, listed, nearest
-
-if TYPE_CHECKING:
-    pass
-
-IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 
 
 def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
@@ -35,13 +36,16 @@ def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
         raise DataError(f"There is no file {path}{nearest(path.name, near)}")
     if not path.is_dir() and not path.is_file():
         raise DataError(f"{path} is neither a file nor a folder but a device or a pipe, which may have no end; copy it into one.")
+    kind = path.suffix.lower()
     if path.is_dir():
-        found = _arrays(path, how) if any(path.glob("*.npy")) else _images(path, how)
+        found = _arrays(path, how) if _npy_files(path) else read_images(path, how)
+    elif kind in IMAGES:
+        found = read_images(path, how)
     else:
-        kinds = {".npz": _arrays, ".npy": _arrays, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".txt": _text}
-        if path.suffix.lower() not in kinds:
-            raise DataError(f"{path} ends in '{path.suffix}', expected {listed(kinds)}, or a folder of images or .npy files.")
-        found = kinds[path.suffix.lower()](path, how)
+        if kind not in KINDS:
+            raise DataError(f"{path} ends in '{path.suffix}', expected {listed(KINDS)}, an image, or a folder of images or .npy "
+                            "files.")  # fmt: skip
+        found = KINDS[kind](path, how)
     with _of(path):
         return for_spec(found, how.spec)
 
@@ -58,20 +62,24 @@ def _of(path: Path) -> Generator[None]:
 def _arrays(path: Path, how: Reading) -> Dataset:
     """Read arrays by name: an .npz file, or a folder of .npy files, which stay on the disk until a batch needs their rows."""
     held, spec = _held(path, how), how.spec
-    with _of(path):
-        if len(held) == 1 and len(spec.inputs) == 1 and not how.targets and not how.inputs:
-            return Dataset({next(iter(spec.inputs)): next(iter(held.values()))}, {})
+    alone = len(held) == 1 and len(spec.inputs) == 1 and not how.targets and not how.inputs
     targets = _picked(path, held, "output", spec.outputs, how.outputs) if how.targets else {}
-    inputs = _picked(path, held, "input", spec.inputs, how.inputs)
-    lengths = _picked(path, held, "length", spec.symbols, how.lengths, needed=False)
+    inputs = {next(iter(spec.inputs)): next(iter(held.values()))} if alone else _picked(
+        path, held, "input", spec.inputs, how.inputs)  # fmt: skip
+    lengths = {} if alone else _picked(path, held, "length", spec.symbols, how.lengths, needed=False)
     with _of(path):
-        return Dataset(inputs, targets, lengths)
+        found = words_as_ids(Dataset(inputs, targets, lengths), how)
+    known = {str(names.get(name, name)) for names, given in ((how.inputs, spec.inputs), (how.outputs, spec.outputs),
+                                                            (how.lengths, spec.symbols)) for name in given}  # fmt: skip
+    left = [] if alone else [name for name in held if name not in known]
+    notes = (f"{path}: of its arrays {listed(left, 'and')} took no part.",) if left and how.signature is None else ()
+    return replace(found, notes=notes)
 
 
 def _held(path: Path, how: Reading) -> Mapping[str, Array]:
     """Read every array of a file or folder; DataError where it is damaged, or holds what is not read."""
     try:
-        files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+        files = _npy_files(path) if path.is_dir() else [path]
         for file in files:
             if not _numpys(file):
                 raise DataError(f"{file} is no file of NumPy arrays, whatever its name says.")
@@ -115,38 +123,20 @@ def _picked(
     return picked
 
 
+def _npy_files(path: Path) -> list[Path]:
+    """List a folder's .npy files, without those that a system leaves beside them (``._x.npy``)."""
+    return sorted(file for file in path.glob("*.npy") if not file.name.startswith("."))
+
+
 def _numpys(path: Path) -> bool:
     """Whether a file begins as NumPy's do; np.load would take any other for a pickle, and advise to trust it."""
     with path.open("rb") as opened:
         return opened.read(6).startswith(b"PK" if path.suffix == ".npz" else b"\x93NUMPY")
 
 
-def _csv(path: Path, how: Reading) -> Dataset:
-    import csv
-
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    except UnicodeDecodeError as error:
-        raise _not_text(path, error) from None
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {getattr(error, 'strerror', None) or error}.") from None
-    rows = [row for row in rows if row]
-    if len(rows) < 2:
-        raise DataError(f"{path} has no rows under its heading.")
-    head = [name.strip() for name in rows[0]]
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(head):
-            raise DataError(f"{path}, row {number}: {len(row)} fields, expected the {len(head)} of the heading.")
-    if len(set(head)) < len(head):
-        double = next(name for name in head if head.count(name) > 1)
-        raise DataError(f"{path} has two columns named '{double}'.")
-    return from_columns(dict(zip(head, map(list, zip(*rows[1:], strict=True)), strict=True)), path, how)
-
-
-def _not_text(path: Path, error: UnicodeDecodeError) -> DataError:
-    byte = f"its byte {error.start + 1:,} is 0x{error.object[error.start]:02x}"
-    return DataError(f"{path} cannot be read as text in UTF-8: {byte}; save it as UTF-8.")
+def _separated(path: Path, how: Reading) -> Dataset:
+    columns = (how.signature or Signature()).columns
+    return from_table(read_separated(path, [name for names in columns.values() for name in names]), how)
 
 
 def _parquet(path: Path, how: Reading) -> Dataset:
@@ -161,7 +151,9 @@ def _parquet(path: Path, how: Reading) -> Dataset:
         table = parquet.read_table(path)
     except Exception as error:  # pyarrow's own hierarchy, and OSError
         raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}.") from None
-    return from_columns({name: table[name].to_pylist() for name in table.column_names}, path, how)
+    if not table.num_rows:
+        raise DataError(f"{path} has no rows.")
+    return from_table(Table(path, {name: table[name].to_pylist() for name in table.column_names}, 1), how)
 
 
 def _text(path: Path, how: Reading) -> Dataset:
@@ -173,82 +165,36 @@ def _text(path: Path, how: Reading) -> Dataset:
         raise DataError(f"{path} is text, which suits a spec with one input of a vocabulary and one output of classes; "
                         f"'{spec.name}' is another.")  # fmt: skip
     try:
-        content = symbols(path.read_text(encoding="utf-8"), how.by)
+        content = symbols(path.read_bytes().decode("utf-8-sig"), how.by)
     except UnicodeDecodeError as error:
-        raise _not_text(path, error) from None
+        raise not_text(path, error) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    size = min(spec.inputs[given[0]].size, spec.outputs[wanted[0]].size)
-    words = how.vocabularies.get(given[0]) or vocabulary([content], size, how.by, str(path))
+    name, output = given[0], wanted[0]
+    size = min(spec.inputs[name].size, spec.outputs[output].size)
+    words = how.vocabularies.get(name) or vocabulary([content], size, how.by, str(path))
     numbers = ids(content, words, str(path))
-    count = (len(numbers) - 1) // how.window
-    if count < 1:
-        raise DataError(f"{path} has {len(numbers)} symbols, expected more than the window of {how.window}.")
-    whole = numbers[: count * how.window + 1]
-    vocabularies = {given[0]: words, wanted[0]: words}
-    return Dataset({given[0]: whole[:-1].reshape(count, -1)}, {wanted[0]: whole[1:].reshape(count, -1)}, {}, vocabularies)
+    steps = spec.dimensions[spec.inputs[name].over[0]].size if spec.inputs[name].over else None
+    window, count = how.window, len(numbers) - how.targets
+    if isinstance(steps, int):
+        window = steps
+    elif (how.signature is not None and count < window) or not how.targets:
+        window = count  # what was trained before takes a text of any length
+    if window < 1 or count < window:
+        raise DataError(f"{path} has {len(numbers)} symbols, expected more than the window of {window}." if window == how.window
+                        else f"{path} has {len(numbers)} symbols, expected {max(window, 1) + how.targets} or more.")  # fmt: skip
+    rows = count // window
+    left = len(numbers) - rows * window - how.targets
+    told = f"{path}: its last {left:,} of {len(numbers):,} symbols, less than a window of {window}, took no part."
+    whole = {name: numbers[: rows * window].reshape(rows, window)}
+    targets = {output: numbers[1 : rows * window + 1].reshape(rows, window)} if how.targets else {}
+    signature = Signature({}, {name: "symbols", output: "symbols"})
+    return Dataset(whole, targets, {}, {name: words, output: words}, signature=signature, notes=(told,) if left else ())
 
 
-def _images(path: Path, how: Reading) -> Dataset:
-    """Read a folder of images: one folder a class, or the images themselves to predict; values from 0 to 1."""
-    spec = how.spec
-    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGES]
-    if not files:
-        raise DataError(f"{path} is a folder without images or .npy files in it, expected a file, one .npy file for each array, "
-                        "or one folder of images for each class.")  # fmt: skip
-    if len(spec.inputs) != 1:
-        raise DataError(f"{path} is a folder of images, which suits a spec with one input; '{spec.name}' has more.")
-    name, x = next(iter(spec.inputs.items()))
-    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir()))
-    channels = 3 if how.colour else 1
-    sizes = [spec.dimensions[d].size for d in x.over]
-    side = round((x.size / channels) ** 0.5)
-    patches = len(sizes) == 2 and side * side * channels == x.size
-    if how.size:
-        rows, columns = how.size
-    elif patches and all(isinstance(n, int) for n in sizes):
-        rows, columns = (int(n) * side for n in sizes)
-    else:
-        raise DataError(f"The spec does not say how large images are; give 'images: {{size: [ROWS, COLUMNS]}}' for {path}.")
-    pixels = _pixels(files, rows, columns, channels)
-    if patches and side > 1 and rows % side == 0 and columns % side == 0:
-        pixels = pixels.reshape(-1, rows // side, side, columns // side, side, channels).swapaxes(2, 3)
-        pixels = pixels.reshape(len(files), rows // side, columns // side, -1)
-    if classes:
-        output, labels, ids_of = _labelled(path, files, classes, how)
-        return Dataset({name: pixels}, {output: ids_of}, {}, {output: labels})
-    if how.targets:
-        raise DataError(f"{path} holds images but no folders, expected one folder for each class.")
-    return Dataset({name: pixels}, {})
-
-
-def _pixels(files: list[Path], rows: int, columns: int, channels: int) -> Array:
-    """Read images scaled to one size, ``[files, rows, columns, channels]`` float32 from 0 to 1."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ResourceError("Reading images needs Pillow: pip install 'gridc[data]'.") from error
-    pixels = np.empty((len(files), rows, columns, channels), np.float32)
-    for row, file in enumerate(files):
-        try:
-            with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning), Image.open(file) as image:
-                scaled = image.convert("RGB" if channels == 3 else "L").resize((columns, rows))
-        except Exception as error:  # Pillow's readers raise what they like, SyntaxError too
-            if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-                why = f"has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, too many to be unpacked: scale it down first"
-                raise DataError(f"{file} {why}.") from None
-            raise DataError(f"{file} cannot be read as an image.") from None
-        pixels[row] = np.asarray(scaled, np.float32).reshape(rows, columns, channels) / 255
-    return pixels
-
-
-def _labelled(path: Path, files: list[Path], classes: tuple[str, ...], how: Reading) -> tuple[str, tuple[str, ...], Array]:
-    """Find the output that says an image's class; returns it, its classes, and the class of every file, ``[files]`` int64."""
-    output = next((key for key, out in how.spec.outputs.items() if out.kind in ("classes", "binary")), None)
-    if output is None:
-        raise DataError(f"{path} has a folder for each class, but '{how.spec.name}' has no output of classes.")
-    labels = tuple(how.vocabularies.get(output, classes))
-    for file in files:
-        if file.relative_to(path).parts[0] not in labels:
-            raise DataError(f"{file} lies in no folder of a class, expected {listed(labels)}.")
-    return output, labels, np.array([labels.index(file.relative_to(path).parts[0]) for file in files], np.int64)
+KINDS: Mapping[str, Callable[[Path, Reading], Dataset]] = {
+    ".npz": _arrays, ".npy": _arrays, ".csv": _separated, ".tsv": _separated, ".parquet": _parquet,
+    ".txt": _text, ".ts": lambda path, how: from_table(read_ts(path), how),
+    ".arff": lambda path, how: from_table(read_arff(path), how),
+}  # fmt: skip
+"""How a file is read, by the end of its name."""

@@ -94,12 +94,11 @@ def _shaped(what: str, array: Array, axes: Axes, bound: Bound, lengths: Mapping[
         array = array[..., None]
     elif array.ndim > 2 and axes.real and axes.axes == (int(np.prod(array.shape[1:])),):
         array = array.reshape(len(array), -1)
-    misfit = misshapen(what, array, axes, bound, lengths)
-    on_disk = isinstance(array, np.memmap)  # it stays there; the grid checks each batch
-    misfit = misfit or (None if on_disk else odd_number(array, axes))
+    misfit = misshapen(what, array, axes, bound, lengths) or odd_number(array, axes)
     if misfit is not None:
         raise DataError(f"The array of {what} {_of_examples(array, axes, misfit, bound)}")
-    return array if on_disk or axes.below is None or array.dtype.kind != "f" else array.astype(np.int64)
+    # What lies on the disk stays there; a batch of it is made ids when it is drawn.
+    return array if isinstance(array, np.memmap) or axes.below is None or array.dtype.kind in "iu" else array.astype(np.int64)
 
 
 def _of_examples(array: Array, axes: Axes, misfit: Misfit, bound: Bound) -> str:
@@ -118,7 +117,16 @@ def _of_examples(array: Array, axes: Axes, misfit: Misfit, bound: Bound) -> str:
         return f"holds {held(array)}, expected {wanted}."
     if fault == "infinite":
         return f"holds NaN or infinity, first in example {at[0]}; expected {wanted}."
-    return f"holds {shown(array[at])} in example {at[0]}, expected {wanted}."
+    return f"holds {shown(array[at])} in example {at[0]}, expected {wanted}{_counted(array, axes)}."
+
+
+def _counted(array: Array, axes: Axes) -> str:
+    """Say how ids that are all there, but counted otherwise, are to be counted."""
+    if axes.below is None or not np.isfinite(low := array.min()) or (array != np.floor(array)).any():
+        return ""
+    if low == 1 and array.max() == axes.below:
+        return ": they count from 1 here, so subtract 1"
+    return ": write 0 for -1" if axes.below == 2 and low == -1 and not (np.abs(array) != 1).any() else ""
 
 
 # -- a call --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gridc.arrays.signature import Form, Signature
 from gridc.data.text import By
 from gridc.errors import UsageError, listed, nearest
 from gridc.language.spec import GridSpec
@@ -12,10 +13,11 @@ from gridc.language.spec import GridSpec
 Names = Mapping[str, str | list[str]]
 
 
-
 @dataclass(frozen=True)
 class Reading:
-    """How a file is read; what a spec's ``data`` block says, and the vocabularies of a model that was trained before."""
+    """How a file is read: what a spec's ``data`` block says, and what a training before fixed, which is then not asked of the
+    file again: its ``signature`` (None where there was no training) and its ``vocabularies``.  ``words`` are the inputs and
+    outputs whose cells are words, whatever they look like."""
 
     spec: GridSpec
     inputs: Names = field(default_factory=dict[str, "str | list[str]"])
@@ -25,7 +27,9 @@ class Reading:
     window: int = 64
     size: tuple[int, int] | None = None
     colour: bool = False
+    words: tuple[str, ...] = ()
     vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    signature: Signature | None = None
     targets: bool = True
     """Whether targets must be there: not so for predictions."""
 
@@ -36,3 +40,20 @@ class Reading:
                 if name not in known:
                     raise UsageError(f"The data names '{name}', which is no {what} of '{self.spec.name}', expected "
                                      f"{listed(known) or 'none'}{nearest(name, known)}")  # fmt: skip
+        able = [name for name, one in (*self.spec.inputs.items(), *self.spec.outputs.items())
+                if one.kind in ("vocabulary", "classes", "binary")]  # fmt: skip
+        for name in self.words:
+            if name not in able:
+                raise UsageError(f"'words' names '{name}', which takes no words in '{self.spec.name}', expected "
+                                 f"{listed(able) or 'none'}{nearest(name, able)}")  # fmt: skip
+
+    def fixed(self, name: str) -> Form | None:
+        """Say in which form an input or output of ids stands in the file, where that is settled before it is looked at.
+
+        A training that left a vocabulary read words (or symbols), and one that left none read numbers."""
+        held = None if self.signature is None else self.signature.forms.get(name)
+        if held is not None or name in self.words:
+            return held or "words"
+        if name in self.vocabularies:
+            return "words"
+        return None if self.signature is None else "numbers"

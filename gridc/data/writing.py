@@ -44,6 +44,8 @@ def write(
     it: a prompt and text longer than ``window`` are fed as a stream, or, to a grid that cannot be one, the last ``window`` ids.
     Raises UsageError where the grid is no language model."""
     x, output = ends(grid.spec)
+    if not temperature >= 0:
+        raise UsageError(f"'temperature' is {temperature!r}, expected a number from 0.")
     generator = np.random.default_rng(seed)
     text = [int(symbol) for symbol in prompt]
     long = len(text) + count > window
@@ -68,6 +70,8 @@ def _drawn(p: Array, temperature: float, generator: np.random.Generator) -> int:
     """One id, drawn from the probabilities ``[ids]``, float64."""
     if temperature == 0:
         return int(p.argmax())
-    logits = np.log(np.maximum(p, 1e-30)) / temperature
-    weights = np.exp(logits - logits.max())
+    logits = np.log(np.maximum(p, 1e-30))
+    # The largest is taken off first: however small the temperature, 0 stays 0 and the others go to no less than -infinity.
+    with np.errstate(over="ignore"):
+        weights = np.exp((logits - logits.max()) / temperature)
     return int(generator.choice(len(p), p=weights / weights.sum()))

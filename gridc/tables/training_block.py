@@ -117,7 +117,7 @@ class Images(Block):
 class Data(Block):
     """Where the examples are: a file, and which of its columns or arrays each input and output takes."""
 
-    file: str = Field(title="a path", description=".npz, .npy (a folder of them), .csv, .parquet, .txt, or images.")
+    file: str = Field(title="a path", description=".npz, .npy (a folder of them), .csv, .parquet, .txt, .ts, .arff, or images.")
     held_out: str | None = Field(default=None, title="a path", description="A file of examples held out of training.")
     inputs: dict[str, Strings] = Field(
         default_factory=dict, title="a mapping of input to column or list of columns",
@@ -130,6 +130,10 @@ class Data(Block):
     lengths: dict[str, str] = Field(
         default_factory=dict, title="a mapping of symbol to column", description="Each example's own length."
     )
+    words: list[str] = Field(
+        default_factory=list, title="a list of inputs and outputs",
+        description="Whose cells are words, also where all of them look like numbers.",
+    )  # fmt: skip
     text: Text | None = Field(default=None, title="a mapping such as {by: character, window: 64}", description="For a text file.")
     images: Images | None = Field(default=None, title="a mapping such as {size: [28, 28]}", description="For a folder of images.")
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from gridc.arrays.dataset import Dataset
+from gridc.arrays.signature import Signature
 from gridc.data.fitting import as_dataset, for_spec
 from gridc.data.mini_batches import Batches, Shuffled
 from gridc.errors import UsageError, listed, nearest
@@ -32,7 +33,7 @@ from gridc.training.setup import (
     made_optimizer,
     steps_of,
 )
-from gridc.training.standardizing import Standard, far_off, measured
+from gridc.training.standardizing import Standard, coarse, far_off, measured
 from gridc.training.state import State, Trainable
 
 EVALUATE: Every = Training.model_fields["evaluate"].default
@@ -112,24 +113,33 @@ def fit(
     rule = block(Stop, "stop", stop or {})
     known_outputs("stop", spec, [rule.output] if rule.output else [])
     source, held = _examples(spec, train, held_out, batch, seed, shuffle)
-    standard = None
+    dtype = str(getattr(grid, "dtype", "float32"))
+    data = source.data if isinstance(source, Shuffled) else None
+    standard = trained_on = None
     if standardize:
-        standard, source, held = _standardized(spec, source, held)
+        standard, source = _standardized(spec, source, dtype)
+        # What is measured is the model that will be written, which takes numbers in their own units.
+        trained_on = None if held is not None or data is None else standard.applied(data, inputs=False)
+        held = None if held is None else standard.applied(held, inputs=False)
     steps = steps_of(limits, source, batch)
     rows = made_optimizer(optimizer, schedule, clip, steps)
     counts = Weights(told["weights"], told["class_weights"], source, spec)
-    data = source.data if isinstance(source, Shuffled) else None
+    learned = source.data if isinstance(source, Shuffled) else None
     settings: dict[str, Any] = {
         "optimizer": repr(rows), "schedule": [schedule, steps] if schedule else None, "clip": rows.clip, "batch": batch,
         "seed": seed, "shuffle": shuffle, "weights": counts.outputs,
         "class_weights": None if class_weights is None else told["class_weights"],
-        "standardize": standardize, "data": data.fingerprint if data else None, "held_out": held.fingerprint if held else None,
+        "standardize": standardize, "data": learned.fingerprint if learned else None,
+        "held_out": held.fingerprint if held else None,
     }  # fmt: skip
+    vocabularies, signature = _keep_reading(grid, data)
     run = Run(
         grid, source, held, rows, limits, rule, block(Every, "evaluate", evaluate), block(Every, "checkpoint", checkpoint),
-        counts, batch, data.vocabularies if data else {}, called, place, standard)  # fmt: skip
+        counts, batch, vocabularies, signature.to_json(), called, place, standard, trained_on)  # fmt: skip
     with display(progress, spec.name) as shown:
-        if data is not None and not standardize and (hint := far_off(data, spec)):
+        for note in (*(data.notes if data else ()), *(held.notes if held else ())):
+            shown.say(note)
+        if data is not None and (hint := coarse(data, spec, dtype) or ("" if standardize else far_off(data, spec))):
             shown.say(hint)
         # As a checkpoint gives them back, so that they can be compared.
         return _trained(run, json.loads(json.dumps(settings)), resume, overwrite, shown)
@@ -164,13 +174,26 @@ def _examples(
     return source, None if held_out is None else for_spec(as_dataset(held_out, spec), spec)
 
 
-def _standardized(spec: GridSpec, source: Batches, held: Dataset | None) -> tuple[Standard, Batches, Dataset | None]:
+def _keep_reading(grid: Trainable, data: Dataset | None) -> tuple[dict[str, tuple[str, ...]], Signature]:
+    """Give the grid what the examples say of their words and columns, and return that: what it knew before stays where they say
+    nothing."""
+    known = dict(getattr(grid, "vocabularies", {}))
+    signature = getattr(grid, "signature", Signature())
+    if data is not None:
+        known |= data.vocabularies
+        signature = data.signature or signature
+    for name, value in (("vocabularies", known), ("signature", signature)):
+        if hasattr(grid, name):
+            setattr(grid, name, value)
+    return known, signature
+
+
+def _standardized(spec: GridSpec, source: Batches, dtype: str) -> tuple[Standard, Batches]:
     """Measure the numbers, and shift and scale the examples to mean 0 and deviation 1; UsageError where that cannot be done."""
     if not isinstance(source, Shuffled):
         raise UsageError("'standardize' needs a data set, whose numbers can be measured; scale those of an iterator before.")
-    standard = measured(source.data, spec)
-    source = replace(source, data=standard.applied(source.data))
-    return standard, source, None if held is None else standard.applied(held)
+    standard = measured(source.data, spec, dtype)
+    return standard, replace(source, data=standard.applied(source.data))
 
 
 def _trained(run: Run, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> History:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +23,7 @@ from gridc.training.metrics import meters as meters_of
 from gridc.training.optimizers import Optimizer
 from gridc.training.progress import Display
 from gridc.training.setup import Weights
-from gridc.training.standardizing import Standard
+from gridc.training.standardizing import InTrainingsUnits, Standard
 from gridc.training.state import (
     State,
     Trainable,
@@ -56,9 +56,12 @@ class Run:
     weights: Weights
     batch: int
     vocabularies: Mapping[str, Any]
+    signature: Mapping[str, Any]
     callbacks: tuple[Callback, ...]
     folder: Folder | None
     standard: Standard | None = None
+    trained_on: Dataset | None = None
+    """The examples to measure the written model on in the end, where its numbers are folded and nothing is held out."""
 
     def __post_init__(self) -> None:
         self.meters = meters_of(self.grid.spec)
@@ -161,7 +164,7 @@ class Run:
         trained = {name: meter.result() for name, meter in self.meters.items()}
         for meter in self.meters.values():
             meter.clear()
-        held = {} if self.held_out is None else evaluate_on(self.grid, self.held_out, batch=max(self.batch, 128))
+        held = {} if self.held_out is None else self._measured(self.held_out)
         record = Record(
             state.step, state.samples, state.epoch, state.seconds, self.optimizer.rate, self.weights.total(trained),
             trained, self.weights.total(held) if held else None, held)  # fmt: skip
@@ -173,6 +176,18 @@ class Run:
             self.folder.append(METRICS, json.dumps(record.to_json()))
         shown.record(record)
         return record
+
+    def _measured(self, data: Dataset) -> dict[str, dict[str, float]]:
+        """Figures of the model as it is written, its numbers folded and rounded, in the units that losses have in training."""
+        batch = max(self.batch, 128)
+        if self.standard is None:
+            return evaluate_on(self.grid, data, batch=batch)
+        kept = {name: array.copy() for name, array in self.grid.parameters.items()}
+        load_parameters(self.grid.parameters, self._own(kept))
+        try:
+            return evaluate_on(InTrainingsUnits(self.grid, self.standard), data, batch=batch)
+        finally:
+            load_parameters(self.grid.parameters, kept)
 
     def _better(self, record: Record, best: Record) -> bool:
         if self.stop.monitor == "accuracy":
@@ -207,7 +222,8 @@ class Run:
 
     def _save(self, state: State) -> None:
         folder = cast(Folder, self.folder)
-        folder.save(state.step, to_model(self.grid, state, self.optimizer, self.meters, self.vocabularies))
+        folder.save(state.step, to_model(self.grid, state, self.optimizer, self.meters, self.vocabularies,
+                                         self.signature))  # fmt: skip
         if state.best is not None:
             folder.save_model(self._model(state.best_parameters, state, state.best), BEST)
 
@@ -218,7 +234,7 @@ class Run:
             "settings": dict(state.settings), "steps": state.step, "samples": state.samples, "seconds": state.seconds,
             "record": None if record is None else record.to_json(),
         }  # fmt: skip
-        return Model(self._own(parameters), spec_text(spec), spec.digest, told, self.vocabularies)
+        return Model(self._own(parameters), spec_text(spec), spec.digest, told, self.vocabularies, signature=self.signature)
 
     def _own(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
         """Return the parameters for numbers in the units of the data."""
@@ -228,6 +244,9 @@ class Run:
         restored = self.stop.patience is not None and state.best is not None and bool(state.best_parameters)
         if restored:
             load_parameters(self.grid.parameters, state.best_parameters)
+        if self.trained_on is not None and state.records and not restored:
+            trained = self._measured(self.trained_on)
+            state.records[-1] = replace(state.records[-1], loss=self.weights.total(trained), outputs=trained)
         if self.folder:
             kept = state.best if restored else state.records[-1] if state.records else None
             self.folder.save_model(self._model(self.grid.parameters, state, kept), MODEL)

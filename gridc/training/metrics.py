@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from gridc.arrays.axes import Axes
+from gridc.arrays.axes import Axes, valid
 from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled
@@ -128,19 +128,6 @@ def meters(spec: GridSpec) -> dict[str, Meter]:
     return {name: Meter(output, axes[name]) for name, output in spec.outputs.items()}
 
 
-def valid(axes: Axes, target: Array, lengths: Mapping[str, Array]) -> Array | None:
-    """Which positions lie within their example: ``[batch, *dimensions]`` booleans; None where all of them do."""
-    ragged = [(d, axis) for d, axis in enumerate(axes.axes, 1) if isinstance(axis, str) and axis in lengths]
-    if not ragged:
-        return None
-    shape: tuple[int, ...] = target.shape[: 1 + len(axes.axes) - axes.real]
-    shown: Array = np.ones(shape, bool)
-    for d, symbol in ragged:
-        within: Array = np.arange(int(shape[d])) < np.asarray(lengths[symbol])[:, None]
-        shown &= within.reshape(shape[0], *(shape[d] if e == d else 1 for e in range(1, len(shape))))
-    return shown
-
-
 def evaluate(grid: Predictor, data: Dataset, *, batch: int = 128) -> dict[str, dict[str, float]]:
     """Every output's loss and figure over a data set that fits the grid's spec."""
     found = meters(grid.spec)
@@ -190,8 +177,11 @@ def confusion(grid: Predictor, data: Dataset, output: str | None = None, *, batc
         shown = valid(data.target_axes[name], target, part.lengths)
         pairs = (target, decided) if shown is None else (target[shown], decided[shown])
         np.add.at(counts, tuple(np.asarray(pair).reshape(-1).astype(np.int64) for pair in pairs), 1)
-    words = data.vocabularies.get(name, ())
-    return Confusion(name, words if len(words) == size else tuple(map(str, range(size))), counts)
+    words = data.vocabularies.get(name, ())[:size]
+    # A class that no word stands for is shown by its number where it was predicted, else not at all.
+    if words and not counts[len(words) :].any() and not counts[:, len(words) :].any():
+        counts = counts[: len(words), : len(words)]
+    return Confusion(name, (*words, *map(str, range(len(words), len(counts)))), counts)
 
 
 def _predictions(grid: Predictor, data: Dataset, batch: int) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from gridc.arrays.axes import valid
 from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import as_dataset, for_spec
 from gridc.data.mini_batches import Batches, Shuffled, Streamed
@@ -148,7 +149,8 @@ class Weights:
 
 
 def _classes(name: str, given: Any, source: Batches, spec: GridSpec) -> Array:
-    """Weigh every class, ``[classes]``; ``balanced`` is examples / (classes × examples of the class), as scikit-learn's."""
+    """Weigh every class, ``[classes]``; ``balanced`` is places / (classes × places of the class), as scikit-learn's, of those
+    within their examples."""
     output = spec.outputs[name]
     if output.kind not in ("classes", "binary"):
         raise UsageError(f"'class_weights' names '{name}', which has no classes.")
@@ -158,7 +160,9 @@ def _classes(name: str, given: Any, source: Batches, spec: GridSpec) -> Array:
             raise UsageError(f"'class_weights' of '{name}' is '{given}', expected 'balanced' or {size} numbers.")
         if not isinstance(source, Shuffled):
             raise UsageError("Balanced class weights need a data set, whose classes can be counted; give the numbers.")
-        counts = np.bincount(np.asarray(source.data.targets[name]).reshape(-1).astype(np.int64), minlength=size)
+        data, target = source.data, np.asarray(source.data.targets[name])
+        within = valid(data.target_axes[name], target, data.lengths)
+        counts = np.bincount((target.reshape(-1) if within is None else target[within]).astype(np.int64), minlength=size)
         return counts.sum() / (size * np.maximum(counts, 1)).astype(np.float64)
     weights = np.asarray(given, np.float64)
     if weights.shape != (size,) or not bool(np.all(np.isfinite(weights) & (weights >= 0))):

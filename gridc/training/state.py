@@ -82,7 +82,8 @@ def spec_text(spec: GridSpec) -> str:
 
 
 def to_model(
-    grid: Trainable, state: State, optimizer: Optimizer, meters: Mapping[str, Meter], vocabularies: Mapping[str, Any]
+    grid: Trainable, state: State, optimizer: Optimizer, meters: Mapping[str, Meter], vocabularies: Mapping[str, Any],
+    signature: Mapping[str, Any],
 ) -> Model:
     """Make a checkpoint: the parameters, and besides them all that ``from_model`` takes back."""
     arrays = {f"optimizer/{name}": array for name, array in optimizer.state.items()}
@@ -96,7 +97,8 @@ def to_model(
         "random_state": getattr(grid, "random_state", None),
         "built": built(grid),
     }
-    return Model(dict(grid.parameters), spec_text(grid.spec), grid.spec.digest, record, vocabularies, arrays, "checkpoint")
+    return Model(dict(grid.parameters), spec_text(grid.spec), grid.spec.digest, record, vocabularies, arrays, "checkpoint",
+                 signature=signature)  # fmt: skip
 
 
 def built(grid: Trainable) -> dict[str, str]:
