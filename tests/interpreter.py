@@ -18,9 +18,10 @@ class Functions:
     relu = staticmethod(lambda a: np.maximum(a, 0))
 
 
-def interpret(program, h, m, joined, w, b, p):
+def interpret(program, h, m, joined, w, b, p, dropped, kept):
     """Run the instructions on hidden vectors ``h`` and memories ``m``, ``[rows and boundary, hidden]``, in place: NaN but for
-    what enters.  ``joined[t]`` are the arrays that join, ``w``, ``b`` and ``p`` the weights of each transform or None."""
+    what enters.  ``joined[t]`` are the arrays that join, ``w``, ``b`` and ``p`` the weights of each transform or None,
+    ``dropped`` the dropout masks of those that are read through them or None, ``kept`` what zoneout keeps of their vectors."""
     z = [[np.full((own.rows, width), np.nan) for width in program.widths(t)] for t, own in enumerate(program.transforms)]
     a = [np.full((own.rows, own.width), np.nan) for own in program.transforms]
     for step in program.instructions:
@@ -32,6 +33,9 @@ def interpret(program, h, m, joined, w, b, p):
                 index = own.read_rows[j][rows] if k < 0 else own.joined_rows[k][rows]
                 table = h[own.sources[j]] if k < 0 else joined[t][k]
                 z[t][j][rows] = np.where((index < 0)[:, None], 0, table[index])
+                if k < 0 and own.masks[j] is not None and dropped[own.sources[j]] is not None:
+                    mask = own.masks[j][rows]
+                    z[t][j][rows] *= np.where((mask < 0)[:, None], 1, dropped[own.sources[j]][mask])
         if step["kind"] == PRODUCT:
             starts = np.cumsum([0, *program.widths(t)])
             blocks = slice(low, low + step["high"] - step["low"])
@@ -45,9 +49,11 @@ def interpret(program, h, m, joined, w, b, p):
             rule = own.cell.rule
             new = rule(Functions, gates, None if own.memory or not carried else carried[0], carried if own.memory else [],
                        holes, own.options)  # fmt: skip
-            h[t][rows] = new[0]
-            if own.memory:
-                m[t][rows] = new[1]
+            for state, value, keep in zip((h[t], m[t]), new, kept[t] if own.keeps else (None, None), strict=False):
+                if value is not None:
+                    share = 0 if keep is None else keep[own.kept_rows[rows] if len(keep) > 1 else [0]]
+                    old = 0 if keep is None else state[own.carried_rows[0][rows]]
+                    state[rows] = share * old + (1 - share) * value
         elif step["kind"] == COPY:
             h[t][rows] = z[t][0][rows]
         else:

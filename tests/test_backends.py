@@ -138,9 +138,9 @@ def test_a_backend_that_is_not_installed_says_how_to_install_it(monkeypatch: pyt
 def test_numba_refuses_the_plain_lowering() -> None:
     with pytest.raises(gridc.UsageError, match="lowering='fused'"):
         gridc.compile(SPEC, backend="numba", lowering="plain")
-    # Masks need the plain lowering, and `auto` may not slip past the refusal.
+    # Facts need the plain lowering, and `auto` may not slip past the refusal.
     with pytest.raises(gridc.UsageError, match="which this spec needs"):
-        gridc.compile(SPEC.replace("hidden: 2,", "hidden: 2, dropout: 0.5,"), backend="numba")
+        gridc.compile(Path(__file__).parents[1] / "specs" / "memory-network.yaml", backend="numba")
 
 
 def test_a_second_derivative_of_the_fused_sweep_says_to_choose_plain() -> None:

@@ -9,6 +9,7 @@ GRIDC_EXAMPLES asks for two thousand of the others (``make thorough``).
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,21 +59,28 @@ def compiled(case: Case, lowering: Any, dtype: Any, recompute: bool = False) -> 
 
 def run(case: Case, lowering: Any, dtype: Any) -> Results:
     """As a user compiles and calls it."""
-    loss, gradients, outputs = compiled(case, lowering, dtype).loss_and_gradients(case.inputs, case.targets, case.lengths)
+    return in_training(case, compiled(case, lowering, dtype))
+
+
+def in_training(case: Case, grid: gridc.Grid) -> Results:
+    loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
     return loss, outputs, gradients
 
 
-def run_unchanged(case: Case, dtype: Any) -> Results:
-    """The plain lowering as it stands."""
-    s = gridc.lower(case.text, dtype=dtype, lowering="plain", scan=UNCHANGED, lengths=pytensor.tensor.lmatrix("lengths"))
+def run_unchanged(
+    case: Case, dtype: Any, lowering: Any = "plain", masks: Mapping[str, np.ndarray] | None = None, recompute: bool = False
+) -> Results:  # fmt: skip
+    """A lowering as it stands: that of prediction, or where there are masks that of a training step under them."""
+    s = gridc.lower(case.text, dtype=dtype, lowering=lowering, scan=UNCHANGED, lengths=pytensor.tensor.lmatrix("lengths"),
+                    training=masks is not None, recompute=recompute)  # fmt: skip
     slopes = pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
-    named = {**s.parameters, **s.inputs, **s.targets}
+    named = {**s.parameters, **s.inputs, **s.targets, **s.masks}
     results = [s.loss, *s.outputs.values(), *slopes]
     function = pytensor.function([*named.values(), s.lengths], results, mode=UNCHANGED, on_unused_input="ignore")
     spec = gridc.read(case.text)
     lengths = {symbol: np.full(case.batch, n) for symbol, n in case.sizes.items()} | (case.lengths or {})
     rows = np.array([lengths[symbol] for symbol in spec.symbols], np.int64).reshape(-1, case.batch).T
-    values = {**case.parameters, **case.inputs, **case.targets}
+    values = {**case.parameters, **case.inputs, **case.targets, **(masks or {})}
     given = [np.asarray(values[name], variable.dtype) for name, variable in named.items()]
     loss, *rest = (np.asarray(result) for result in function(*given, rows))
     outputs = dict(zip(s.outputs, rest, strict=False))
@@ -111,13 +119,8 @@ def noisy(case: Case) -> bool:
     return any("dropout" in t or "zoneout" in t for t in case.spec["transforms"].values())
 
 
-def plain_alone(case: Case) -> bool:
-    """Whether the fused lowering refuses it."""
-    return attends(case) or noisy(case)
-
-
 def all_kinds() -> st.SearchStrategy[Case]:
-    """One in ten attends to facts, one in ten has noise: those the plain lowering alone takes."""
+    """One in ten attends to facts, which the plain lowering alone takes, and one in ten has noise."""
     return st.integers(0, 9).flatmap(lambda k: grids(memory=k == 9, noise=k == 8))
 
 
@@ -130,9 +133,10 @@ def test_three_ways(case: Case, seed: int, part: int) -> None:
     plain = run_unchanged(case, "float64")
     equal_to_the_oracle(case, plain, TOLERANCE["float64"])
     equal_to_differences(case, plain[2], seed)
-    if not plain_alone(case):
+    if not attends(case):
         grid = compiled(case, "fused", "float64")
-        loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
+        # A training step draws masks: test_masks is about these.
+        loss, outputs, gradients = run_unchanged(case, "float64", "fused") if noisy(case) else in_training(case, grid)
         equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
         equal_to_the_oracle(case, (loss, grid.predict(case.inputs, case.lengths), gradients), TOLERANCE["float64"])
         equal_gradients(gradients, plain[2], rtol=1e-9, atol=1e-10)
@@ -144,7 +148,7 @@ def test_three_ways(case: Case, seed: int, part: int) -> None:
 @given(case=all_kinds())
 def test_three_ways_in_single_precision(case: Case, part: int) -> None:
     exact = run_unchanged(case, "float64")[2]
-    ways = [run_unchanged(case, "float32")] + ([] if plain_alone(case) else [run(case, "fused", "float32")])
+    ways = [run_unchanged(case, "float32", lowering) for lowering in ["plain", "fused"][: 1 if attends(case) else 2]]
     for found in ways:
         equal_to_the_oracle(case, found, TOLERANCE["float32"])
         equal_gradients(found[2], exact, rtol=2e-3, atol=2e-4)
@@ -157,14 +161,14 @@ def test_plain_as_compiled(case: Case, part: int) -> None:
     grid = compiled(case, "plain", "float64")
     predicted, loss = grid.predict(case.inputs, case.lengths), grid.loss(case.inputs, case.targets, case.lengths)
     equal_to_the_oracle(case, (loss, predicted, {}), TOLERANCE["float64"])
-    if not noisy(case):  # gradients are those of a training step, which draws masks: test_noise is about these
+    if not noisy(case):  # gradients are those of a training step, which draws masks: test_masks is about these
         equal_in_training(case, grid)
 
 
 def equal_in_training(case: Case, grid: gridc.Grid) -> None:
-    loss, gradients, outputs = grid.loss_and_gradients(case.inputs, case.targets, case.lengths)
-    equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
-    equal_to_differences(case, gradients, 0)
+    found = in_training(case, grid)
+    equal_to_the_oracle(case, found, TOLERANCE["float64"])
+    equal_to_differences(case, found[2], 0)
 
 
 WRAPS_BACK = {

@@ -435,7 +435,7 @@ PROGRAM = """
 import sys
 from gridc.fusion import kernels, machine, sweep
 from gridc.tables.cells import CELLS, Options
-sweep.prepare([(CELLS["lstm"], Options(), 1)], "float32")
+sweep.prepare([(CELLS["lstm"], Options(), 1, False)], "float32")
 modules = [module for name, module in sys.modules.items() if name.startswith("gridc_lstm")]
 print(sum(module.forward.cache_hits + module.adjoint.cache_hits for module in modules),
       sum(sum(driver.stats.cache_hits.values()) for driver in machine.compiled()))

@@ -141,11 +141,6 @@ outputs:
     assert str(refused.value).startswith("<spec>:5:"), "at its place, when the page is read"
 
 
-def test_a_fused_sweep_draws_no_masks_and_says_so() -> None:
-    with pytest.raises(gridc.UsageError, match="plain"):
-        gridc.compile(small("dropout", hidden=4), lowering="fused")
-
-
 # -- training, where the grid draws them -------------------------------------------------------------------------------
 
 

@@ -26,6 +26,8 @@ backends.prepare()
 from gridc.symbolic import lowerings  # noqa: E402
 from interpreter import interpret  # noqa: E402
 from strategies import Case, grids  # noqa: E402
+from test_grid import run_unchanged  # noqa: E402
+from test_masks import drawn  # noqa: E402
 
 SPECS = sorted((Path(gridc.__file__).parent.parent / "specs").glob("*.yaml"))
 
@@ -48,7 +50,7 @@ def extents_of(case: Case, spec: gridc.GridSpec) -> tuple[tuple[int, ...], np.nd
 
 
 @settings(ROOM, max_examples=60)
-@given(grids(), st.sampled_from([1, 2]), st.integers(1, 9))
+@given(st.booleans().flatmap(lambda noise: grids(noise=noise)), st.sampled_from([1, 2]), st.integers(1, 9))
 def test_every_plan_of_every_order_is_sound(case: Case, lanes: int, count: int) -> None:
     spec = gridc.read(case.text)
     sizes, extents = extents_of(case, spec)
@@ -70,7 +72,8 @@ def interpreted(inputs: Inputs) -> list[np.ndarray]:
         for space in spaces:
             for t, own in enumerate(space.program.transforms):
                 space.h[t][: own.rows] = np.nan
-            interpret(space.program, space.h, space.m, space.joined, parameters.w, parameters.b, parameters.p)
+            interpret(space.program, space.h, space.m, space.joined, parameters.w, parameters.b, parameters.p,
+                      space.dropped, space.kept)  # fmt: skip
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "forward", forward)
@@ -83,7 +86,7 @@ def run_forward(inputs: Inputs) -> list[np.ndarray]:
 
 
 @settings(ROOM, max_examples=40)
-@given(grids(), st.integers(1, 5))
+@given(st.booleans().flatmap(lambda noise: grids(noise=noise)), st.integers(1, 5))
 def test_interpreted_on_the_machine_and_by_the_oracle(case: Case, count: int) -> None:
     """The oracle's own comparison with the machine is in ``test_grid``; here the interpreter stands between them."""
     seen: list[tuple[Inputs, list[np.ndarray]]] = []
@@ -97,10 +100,7 @@ def test_interpreted_on_the_machine_and_by_the_oracle(case: Case, count: int) ->
         patch.setattr(indices, "_memory", resources.Memory())
         patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
         patch.setattr(runs, "forward", watched)
-        grid = gridc.compile(case.text, lowering="fused", dtype="float64", eager=False, recompute=count > 1)
-        for name, array in case.parameters.items():
-            grid.parameters[name] = array
-        grid.predict(case.inputs, case.lengths)
+        run_unchanged(case, "float64", "fused", drawn(case, "float64"), count > 1)
     inputs, machine = seen[0]
     inputs.plan.verify()
     for mine, theirs in zip(interpreted(inputs), machine, strict=True):
@@ -161,6 +161,10 @@ def test_what_else_is_unsound_is_named() -> None:
     for sentence, broken in cases.items():
         with pytest.raises(Unsound, match=sentence):
             verify(broken, read)
+    lstm = program.transforms[0]
+    for own in (replace(lstm, kept_rows=np.full(lstm.rows, -1)), replace(lstm, mask_rows=(np.zeros(1, np.int64),))):
+        with pytest.raises(ValueError, match=r"transform 0 \(lstm\) of this program has rows.* out of bounds"):
+            verify(replace(program, transforms=(own, *program.transforms[1:])), read)
     with pytest.raises(ValueError, match="out of bounds"):
         verify(changed(program, cell, end=999), read)
     with pytest.raises(ValueError, match="out of bounds"):
@@ -172,7 +176,7 @@ def test_what_else_is_unsound_is_named() -> None:
 
 @pytest.mark.parametrize("path", [path for path in SPECS if fusable(gridc.read(path))], ids=lambda path: path.stem)
 def test_golden_programs(path: Path, golden_text: Callable[[str, str], None]) -> None:
-    """A change of order, of products made ahead or of wraps shows in a diff; specs of masks and facts have no program."""
+    """A change of order, of products made ahead or of wraps shows in a diff; specs of facts have no program."""
     spec = gridc.read(path)
     made = plan(spec, spec.sizes(dict.fromkeys(spec.symbols, 4)), 2).verify()
     golden_text(f"{path.stem}.program", "\n".join([str(made), "", *made.listing()]))

@@ -23,7 +23,7 @@ from gridc.errors import ResourceError
 from gridc.files import write_atomically
 from gridc.fusion import gemm, native, tracer
 from gridc.fusion.kept import cannot_keep, kept
-from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, ROWS, SCRATCH, B, G, H, M, P
+from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, KEPT, KEPT_H, KEPT_M, KEPT_STEP, ROWS, SCRATCH, B, G, H, M, P
 from gridc.locks import Lock
 from gridc.resources import cache_folder
 from gridc.tables.cells import Cell, Options
@@ -53,11 +53,11 @@ def _digest(text: str) -> str:
 
 
 @functools.cache
-def load(cell: Cell, options: Options, dimensions: int, dtype: str) -> tuple[Any, Any]:
-    """Give the forward and the adjoint kernel of a cell, from the disk cache where they are in it.
+def load(cell: Cell, options: Options, dimensions: int, dtype: str, zoneout: bool = False) -> tuple[Any, Any]:
+    """Give the forward and the adjoint kernel of a cell, with zoneout or without, from the disk cache where they are in it.
 
     They are kept for the life of the process, as their addresses are."""
-    text = source(cell, options, dimensions, dtype)
+    text = source(cell, options, dimensions, dtype, zoneout)
     with _lock, kept():
         module = _module(text, f"{cell}_{dtype}".replace("-", "_"))
     return module.forward, module.adjoint
@@ -79,10 +79,11 @@ def _module(text: str, title: str) -> ModuleType:
     return sys.modules[name]
 
 
-def source(cell: Cell, options: Options, dimensions: int, dtype: str) -> str:
+def source(cell: Cell, options: Options, dimensions: int, dtype: str, zoneout: bool = False) -> str:
     """Write the text of the module with the two kernels of a cell: ``forward`` and ``adjoint``."""
-    traced = tracer.trace(cell, options, dimensions)
-    title = f'"""{cell} along {dimensions}, {options}, {dtype}: written from its rule in gridc.tables.cells."""'
+    traced = tracer.trace(cell, options, dimensions, zoneout)
+    options_told = f"{options}{', zoneout' * zoneout}"
+    title = f'"""{cell} along {dimensions}, {options_told}, {dtype}: written from its rule in gridc.tables.cells."""'
     head = [title, "import numba", "import numpy as np", "from gridc.fusion.native import OPTIONS, SIGNATURE, peek, poke, word"]
     head += [f"from gridc.fusion.native import tanh_{dtype} as tanh", "", f"F = np.{dtype}"]
     head += ["", "", "@numba.njit(**OPTIONS)", "def sigmoid(x):", "    return F(0.5) * tanh(F(0.5) * x) + F(0.5)"]
@@ -126,8 +127,8 @@ class _Body:
 
 
 def _entering(body: _Body, known: dict[Any, str], leaves: dict[str, Any]) -> None:
-    """Give the rows of the own state where what enters along each dimension is found."""
-    hidden, memories = int("h" in leaves), body.traced.memories
+    """Give the rows of the own state where what enters along each dimension is found, and those of what zoneout keeps of it."""
+    hidden, memories = int("h" in leaves or "h" in body.traced.gradients), body.traced.memories
     if hidden or memories:
         body.once("rows", f"word(t, {ROWS})")
     for d in range(max(hidden, memories)):
@@ -140,6 +141,13 @@ def _entering(body: _Body, known: dict[Any, str], leaves: dict[str, Any]) -> Non
             text = body.stream(f"enter_{name}", f"{kind}_in + e{d}")[0]
             if name in leaves:
                 known[leaves[name]] = text
+    kept = [(name, field) for name, field in (("k_h", KEPT_H), ("k_m", KEPT_M)) if name in leaves]
+    if kept:
+        body.once("kept", f"word(t, {KEPT})")
+        body.row.append(f"k = word(kept, r) * word(t, {KEPT_STEP})")
+    for name, field in kept:
+        body.once(f"in_{name}", f"word(t, {field})")
+        known[leaves[name]] = body.stream(name, f"in_{name} + k")[0]
 
 
 def _leaves(*outputs: Any) -> dict[str, Any]:

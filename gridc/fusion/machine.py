@@ -23,7 +23,7 @@ from gridc.fusion.native import (
     ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, MOVED, PACKED, SLOTS, TURNS, WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
 from gridc.fusion.native import copy, gemm, give_way, invoke, keep_word, observe, peek, poke, publish, word
-from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, SOURCE, WIDTH
+from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, MASK, MASKED, SOURCE, WIDTH
 from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array
 
 
@@ -53,16 +53,51 @@ def _add(unit: Array, target: int, source: int, count: int) -> None:
 
 
 @numba.njit(error_model="numpy")
+def _add_masked(unit: Array, target: int, source: int, mask: int, count: int) -> None:
+    for j in range(count):
+        poke(unit, target, j, peek(unit, target, j, 0) + peek(unit, source, j, 1) * peek(unit, mask, j, 2), 0)
+
+
+@numba.njit(error_model="numpy")
+def _copy_masked(unit: Array, target: int, source: int, mask: int, count: int) -> None:
+    for j in range(count):
+        poke(unit, target, j, peek(unit, source, j, 1) * peek(unit, mask, j, 2), 0)
+
+
+@numba.njit(error_model="numpy")
+def _mask(unit: Array, block: Array, r: int) -> int:
+    """Give the address of the mask through which a row of a block is read; 0 where it is read whole."""
+    if block[MASK] == 0:
+        return 0
+    row = word(block[MASKED], r)
+    return block[MASK] + row * block[WIDTH] * unit.itemsize if row >= 0 else 0
+
+
+@numba.njit(error_model="numpy")
 def _gather(unit: Array, block: Array, z: int, inputs: int, first: int, end: int) -> None:
-    """Copy the rows of one block into ``Z``."""
+    """Copy the rows of one block into ``Z``, through their masks where they have any."""
     size, width, source, index = unit.itemsize, block[WIDTH], block[SOURCE], block[INDEX]
     for r in range(first, end):
-        row, target = word(index, r), z + (r * inputs + block[COLUMN]) * size
-        if row >= 0:
+        row, target, mask = word(index, r), z + (r * inputs + block[COLUMN]) * size, _mask(unit, block, r)
+        if mask and row >= 0:
+            _copy_masked(unit, target, source + row * width * size, mask, width)
+        elif row >= 0:
             copy(target, source + row * width * size, width * size)
         else:
             for j in range(width):
                 poke(unit, target, j, unit.dtype.type(0), 0)
+
+
+@numba.njit(error_model="numpy")
+def _scatter(unit: Array, block: Array, given: int, lead: int, first: int, end: int) -> None:
+    """Add the gradients of one block's rows, ``lead`` numbers apart, to those of what was read."""
+    size, width, target, index = unit.itemsize, block[WIDTH], block[GRADIENT], block[INDEX]
+    for r in range(first, end):
+        row, mask, source = word(index, r), _mask(unit, block, r), given + (r - first) * lead * size
+        if mask and row >= 0:
+            _add_masked(unit, target + row * width * size, source, mask, width)
+        elif row >= 0:
+            _add(unit, target + row * width * size, source, width)
 
 
 @numba.njit(error_model="numpy")
@@ -125,7 +160,7 @@ def forward(
             start = blocks[low, COLUMN]
             width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
             z, lead, g = record[Z] + (first * inputs + start) * size, inputs, record[G] + first * columns * size
-            if forgets and high == low + 1 and _neighbours(blocks[low], first, end):
+            if forgets and high == low + 1 and blocks[low, MASK] == 0 and _neighbours(blocks[low], first, end):
                 z, lead = blocks[low, SOURCE] + word(blocks[low, INDEX], first) * width * size, width
             else:
                 for b in range(low, high):
@@ -185,12 +220,8 @@ def backward(
                         gemm(unit, product, 0, 1, end - first, width, columns, g, columns, w, columns, 0, dz, width)
             for b in range(low, high):
                 block = blocks[b]
-                target, index, n = block[GRADIENT], block[INDEX], block[WIDTH]
-                if target:
-                    for r in range(first, end):
-                        row = word(index, r)
-                        if row >= 0:
-                            _add(unit, target + row * n * size, source + ((r - first) * width + block[COLUMN] - start) * size, n)
+                if block[GRADIENT]:
+                    _scatter(unit, block, source + (block[COLUMN] - start) * size, width, first, end)
 
 
 def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> None:

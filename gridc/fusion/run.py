@@ -22,8 +22,10 @@ from gridc.scheduling.program import Array
 from gridc.scheduling.segments import Entrance, Lane, Segment, Tap
 
 Role = tuple[str, str, str]
-"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined', 'hidden' |
-'memory' | ''); a shift is added to every entry."""
+"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined' | 'dropout' |
+'zoneout', 'hidden' | 'memory' | ''); a shift is added to every entry."""
+MASKS = ("dropout", "zoneout")
+"""Roles of what is drawn and not learnt."""
 Totals = dict[Role, Array]
 States = list[list[Array | None]]
 """Per storage the hidden vectors, and the memories where there are any."""
@@ -166,7 +168,25 @@ class _Run:
         space = Workspace(program, self.inputs.dtype, self.room[:tape], self.slopes[:slopes], self.packed)
         for i, j, role in self.joins():
             space.joined[i][j] = self.inputs.rows(self.lane, self.inputs.by_role[role])
+        for i, (name, transform) in enumerate(self.inputs.plan.spec.transforms.items()):
+            space.dropped[i] = self.dropped(name)
+            for vector, kept in zip(VECTORS, range(len(space.kept[i])), strict=False):
+                drawn = self.inputs.by_role.get((name, "zoneout", vector))
+                mean = np.full((1, transform.hidden), transform.zoneout, self.inputs.dtype)
+                space.kept[i][kept] = mean if drawn is None else self.inputs.rows(self.lane, drawn)
         return space
+
+    def dropped(self, name: str) -> Array | None:
+        """Give a transform's dropout mask for this lane's examples, ``[rows, hidden]``; None where none was drawn."""
+        drawn = self.inputs.by_role.get((name, "dropout", ""))
+        return None if drawn is None else self.inputs.rows(self.lane, drawn)
+
+    def seen(self, tap: Tap, vectors: Array) -> Array:
+        """Give what is left of the vectors that an output reads, or of their gradients, behind the mask that a `pass` sees."""
+        mask = None if tap.masks is None else self.dropped([*self.inputs.plan.spec.transforms][tap.storage])
+        if mask is None or tap.masks is None:
+            return vectors
+        return np.where((tap.masks < 0)[:, None], vectors, vectors * mask[tap.masks])
 
     def joins(self) -> Iterator[tuple[int, int, Role]]:
         """Give of every joined input: transform, number, role."""
@@ -208,10 +228,10 @@ class _Run:
         for tap in segment.taps:
             state = _state(tap, space.h, space.m)
             into = self.tapped(taps, tap, state.shape[1])
-            if isinstance(tap.places, slice):
+            if isinstance(tap.places, slice) and tap.masks is None:
                 np.take(state, tap.rows, axis=0, out=into, mode="clip")  # every row is there; other modes make a copy
             else:
-                into[tap.places] = state[tap.rows]
+                into[tap.places] = self.seen(tap, state[tap.rows])
 
     def tapped(self, taps: Sequence[Array], tap: Tap, hidden: int) -> Array:
         """Give one read of the outputs for this lane's examples, ``[places, hidden]``: a view."""
@@ -294,7 +314,7 @@ class _Backward(_Run):
                     own[hand.rows] += later[hand.places]
         for tap in segment.taps:
             state = _state(tap, space.dh, space.dm)
-            gradient = self.tapped(self.taps, tap, state.shape[1])[tap.places]
+            gradient = self.seen(tap, self.tapped(self.taps, tap, state.shape[1])[tap.places])
             if tap.unique:
                 state[tap.rows] += gradient
             else:

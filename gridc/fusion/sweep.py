@@ -92,11 +92,11 @@ def _fresh(arrays: list[Array | None], lane: int) -> list[Array | None]:
     return arrays
 
 
-def prepare(mechanisms: Iterable[tuple[Cell, Options, int]], dtype: Any) -> None:
-    """Build, or take from the disk cache, all that running cells of these kinds (cell, options, dimensions) needs."""
+def prepare(mechanisms: Iterable[tuple[Cell, Options, int, bool]], dtype: Any) -> None:
+    """Build, or take from the disk cache, all that running cells of these kinds (cell, options, dimensions, zoneout) needs."""
     dtype = np.dtype(dtype)
-    for cell, options, dimensions in mechanisms:
-        kernels.load(cell, options, dimensions, dtype.name)
+    for cell, options, dimensions, zoneout in mechanisms:
+        kernels.load(cell, options, dimensions, dtype.name, zoneout)
     empty, unit, steps = np.zeros((0, 8), np.int64), np.zeros(gemm.panel_room(dtype), dtype), np.zeros(0, INSTRUCTION)
     ahead, back, weights, follow = machine.compiled()
     ahead(steps, empty, empty, unit, *machine.products(dtype.name), 0)
@@ -134,8 +134,8 @@ def _run_follow(tables: Tables, chunks: Array, room: Array, progress: Array) -> 
 
 def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
     for lane in lanes:
-        joined = (a for each in (*lane.joined, *lane.djoined) for a in each)
-        for array in (lane.tape, *joined, *parameters.w, *parameters.b, *parameters.p):
+        given = (a for each in (*lane.joined, *lane.djoined, *lane.kept, lane.dropped) for a in each)
+        for array in (lane.tape, *given, *parameters.w, *parameters.b, *parameters.p):
             if array is not None and not (array.flags.c_contiguous and array.dtype == lane.dtype):
                 raise ValueError(f"the sweep takes contiguous arrays of {lane.dtype}, not {array.dtype} of shape {array.shape}")
         for t, own in enumerate(lane.program.transforms):
@@ -146,3 +146,7 @@ def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
             for array, rows, width in zip(lane.joined[t], lane.program.joined_extents[t], own.joined, strict=True):
                 if array.shape[0] < rows or array.shape[1] != width:
                     raise ValueError(f"transform {t} joins an array of {rows} rows of {width}, not {array.shape}")
+            for array, rows in ((lane.dropped[t], lane.program.dropout_extents[t]), *(
+                    (kept, lane.program.zoneout_extents[t] * (len(kept) != 1)) for kept in lane.kept[t])):  # fmt: skip
+                if array is not None and (array.shape[0] < rows or array.shape[1] != own.hidden):
+                    raise ValueError(f"transform {t} is masked by an array of {rows} rows of {own.hidden}, not {array.shape}")

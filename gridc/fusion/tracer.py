@@ -17,7 +17,8 @@ UNARY = ("tanh", "sigmoid", "relu")
 
 
 class Expression:
-    """One node: an operation on others, a constant or a leaf (``a_k``, ``h``, ``m_d``, ``p_k``, ``dh``, ``dm``)."""
+    """One node: an operation on others, a constant or a leaf (``a_k``, ``h``, ``m_d``, ``p_k``, ``k_h``, ``k_m``, ``dh``,
+    ``dm``)."""
 
     __slots__ = ("arguments", "graph", "index", "operation")
 
@@ -118,8 +119,10 @@ class Trace:
 
 
 @functools.cache
-def trace(cell: Cell, options: Options, dimensions: int) -> Trace:
-    """Trace the rule of a cell travelling along so many dimensions, and its adjoint."""
+def trace(cell: Cell, options: Options, dimensions: int, zoneout: bool = False) -> Trace:
+    """Trace the rule of a cell travelling along so many dimensions, and its adjoint.
+
+    With ``zoneout`` the leaves ``k_h`` and ``k_m`` say how much of the old hidden vector and memory is kept."""
     graph = Graph()
     if cell.rule is None:
         raise ValueError(f"the cell `{cell}` has no pointwise rule")
@@ -129,12 +132,19 @@ def trace(cell: Cell, options: Options, dimensions: int) -> Trace:
     counts = (("a", gates), ("m", memories), ("p", peepholes))
     a, m, p = ([graph.leaf(f"{kind}_{k}") for k in range(count)] for kind, count in counts)
     hidden, memory = cell.rule(graph, a, graph.leaf("h"), m, p, options)
+    if zoneout:
+        hidden = _zoned_out(graph.leaf("k_h"), graph.leaf("h"), hidden)
+        memory = None if memory is None else _zoned_out(graph.leaf("k_m"), m[0], memory)
     outputs = [node for node in (hidden, memory) if node is not None]
     slots = _slots(a, outputs)
     seeds = {hidden: graph.leaf("dh")}
     if memory is not None:
         seeds[memory] = seeds[memory] + graph.leaf("dm") if memory in seeds else graph.leaf("dm")
     return Trace(gates, memories, peepholes, hidden, memory, slots, _gradients(graph, seeds))
+
+
+def _zoned_out(keep: Expression, old: Expression, new: Expression) -> Expression:
+    return keep * old + (1.0 - keep) * new
 
 
 def reachable(outputs: Sequence[Expression], stop: Callable[[Expression], bool] = lambda node: False) -> list[Expression]:
@@ -192,7 +202,8 @@ def _gradients(graph: Graph, seeds: Mapping[Expression, Expression]) -> dict[str
             add(x, gradient * (node * (1.0 - node)))
         else:
             add(x, graph.node("where", node, gradient))
-    return {str(node.arguments[0]): value for node, value in total.items() if node.operation == "leaf"}
+    leaves = {str(node.arguments[0]): value for node, value in total.items() if node.operation == "leaf"}
+    return {name: value for name, value in leaves.items() if not name.startswith("k_")}  # masks are not learnt
 
 
 class Writer:

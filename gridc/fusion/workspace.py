@@ -15,10 +15,10 @@ from gridc.locks import once
 from gridc.scheduling.program import Array, Program, Shapes, total
 
 ENOUGH_ROWS = 4  # that use one weight, from which packing it pays
-BLOCK = ("column", "width", "source", "index", "gradient")
+BLOCK = ("column", "width", "source", "index", "gradient", "mask", "masked")
 """Words of a block, one read or joined input of one transform."""
 HOLDERS = ("", "tape", "slopes", "packed", "held")
-COLUMN, WIDTH, SOURCE, INDEX, GRADIENT = range(len(BLOCK))
+COLUMN, WIDTH, SOURCE, INDEX, GRADIENT, MASK, MASKED = range(len(BLOCK))
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Places:
     ``holders`` says of each word which of the tape, the slopes, the packed weights and the words ``held`` that is (1 to 4).
 
     ``shapes`` are those of ``h``, ``m``, ``z`` and ``g``; ``tape``, ``slopes`` and ``packed`` sizes in numbers, ``states`` that
-    of the part of the slopes that gradients of states take, ``held`` a size in words; ``joined`` (block, transform, number)."""
+    of the part of the slopes that gradients of states take, ``held`` a size in words; ``joined`` (block, transform, number),
+    ``masked`` (block, source)."""
 
     shapes: tuple[Shapes, Shapes, Shapes, Shapes]
     tape: int
@@ -43,6 +44,7 @@ class Places:
     products: int
     """Multiply-adds of the weights' gradients."""
     joined: tuple[tuple[int, int, int], ...]
+    masked: tuple[tuple[int, int], ...]
     owners: tuple[Any, ...]
     """What the addresses in ``records`` and ``blocks`` lead to."""
 
@@ -138,6 +140,7 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
         records[t, native.INPUTS] = sum(program.widths(t))
         records[t, native.ROWS], records[t, native.ENDS] = addresses.of(rows), addresses.of(own.weight_ends)
         records[t, native.WEIGHTS] = len(own.weight_ends) - 1 if own.gates else 0
+        records[t, native.KEPT] = addresses.of(own.kept_rows)
         for k, word in enumerate((native.H, native.M, native.Z, native.G)):
             if k != 1 or own.memory:
                 put(t, "tape", word, starts[k * count + t] * size)
@@ -150,26 +153,28 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
         if packed[t]:
             put(t, "packed", native.PACKED, packs[t] * size)
         if own.gates:
-            both = kernels.load(own.cell, own.options, own.dimensions, dtype.name)
+            both = kernels.load(own.cell, own.options, own.dimensions, dtype.name, own.keeps)
             records[t, [native.FORWARD, native.ADJOINT]] = [kernel.address for kernel in both]
     blocks: list[tuple[int, ...]] = []
     joined: list[tuple[int, int, int]] = []
+    masked: list[tuple[int, int]] = []
     for t, own in enumerate(program.transforms):
         column = 0
-        for u, index in zip(own.sources, own.read_rows, strict=True):
+        for u, index, mask in zip(own.sources, own.read_rows, own.masks, strict=True):
             width = program.transforms[u].hidden
-            blocks.append((column, width, starts[u] * size, addresses.of(index), starts[u] * size))
+            masked += [(len(blocks), u)] * (mask is not None)
+            blocks.append((column, width, starts[u] * size, addresses.of(index), starts[u] * size, 0, addresses.of(mask)))
             column += width
         for j, (width, index) in enumerate(zip(own.joined, own.joined_rows, strict=True)):
             joined.append((len(blocks), t, j))
-            blocks.append((column, width, 0, addresses.of(index), 0))
+            blocks.append((column, width, 0, addresses.of(index), 0, 0, 0))
             column += width
     gated = [t for t, own in enumerate(program.transforms) if own.gates]
     products = sum(rows * inputs * columns for (rows, inputs), (_, columns) in zip(*shapes[2:], strict=True))
     return Places(
         shapes, *program.sizes, states, packs[-1] + gemm.ALIGNMENT // size, slots[-1], records,
         np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), products,
-        tuple(joined), tuple(addresses.owners),
+        tuple(joined), tuple(masked), tuple(addresses.owners),
     )  # fmt: skip
 
 
@@ -204,6 +209,9 @@ class Workspace:
     the sweep forward; ``dh`` and ``dm`` (zero but for the gradients of the outputs) before that backward, after which their
     boundary rows hold the gradient of what entered, and ``djoined``, where given, has the joined inputs' gradients added.
 
+    ``dropped`` are the dropout masks of transforms that are read through them, ``[rows, hidden]``, None to read them whole;
+    ``kept`` what zoneout keeps of each transform's hidden vectors and memories, ``[rows, hidden]``, or one row for all.
+
     ``tape`` holds what lasts from forward to backward (states, inputs and activations), ``slopes`` what backward works
     with and ``packed`` the weights as ``gemm`` wants them; their sizes are in ``places``.  They are made where they are not
     given.
@@ -218,6 +226,8 @@ class Workspace:
         self._slopes, self._packed = slopes, packed
         self.joined: list[list[Array]] = [[np.zeros((0, width), self.dtype) for width in p.joined] for p in program.transforms]
         self.djoined: list[list[Array | None]] = [[None] * len(p.joined) for p in program.transforms]
+        self.dropped: list[Array | None] = [None] * len(program.transforms)
+        self.kept = [[np.zeros((1, p.hidden), self.dtype)] * (1 + p.memory) * p.keeps for p in program.transforms]
 
     @once
     def slopes(self) -> Array:
@@ -293,6 +303,12 @@ class Workspace:
         blocks[:, GRADIENT] += slopes
         for n, t, j in where.joined:
             blocks[n, SOURCE], blocks[n, GRADIENT] = at(self.joined[t][j]), at(self.djoined[t][j])
+        for n, u in where.masked:
+            blocks[n, MASK] = at(self.dropped[u])
+        for t, (own, kept) in enumerate(zip(self.program.transforms, self.kept, strict=True)):
+            for word, array in zip((native.KEPT_H, native.KEPT_M), kept, strict=False):
+                records[t, word] = at(array)
+                records[t, native.KEPT_STEP] = own.hidden * self.dtype.itemsize * (len(array) > 1)
         rows: list[list[int]] = []
         for t in where.gated:
             b, db = parameters.b[t], None if gradients is None else gradients.b[t]

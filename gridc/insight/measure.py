@@ -104,7 +104,8 @@ def measure(plan: Timing, batch: int = 16, rounds: int = 9) -> Measurement:
     if unfused:
         raise UsageError(f"grid '{plan.spec.name}' has {unfused[0]} cells; only the fused sweep is measured, and it has none of "
                          "them")  # fmt: skip
-    sweep.prepare([(t.mechanism, t.options, len(t.along)) for t in plan.spec.transforms.values() if t.gates], "float32")
+    mechanisms = [(t.mechanism, t.options, len(t.along), t.zoneout > 0) for t in plan.spec.transforms.values() if t.gates]
+    sweep.prepare(mechanisms, "float32")
     known = [_Runs(Timing(plan.spec, sizes), b) for sizes, b in _others(plan, batch)]
     with blas.single_threaded():
         weights = coefficients(np.concatenate([run.features for run in known]), np.concatenate([run.seconds(5) for run in known]))

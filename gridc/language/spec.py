@@ -212,11 +212,8 @@ class GridSpec:
     def relayed(self, transform: Transform) -> bool:
         """Tell whether readers can go straight to what a transform hands on, so that it takes no step of its own when it runs.
 
-        Not where something is added to that on the way, or dropout hides a part of it."""
-        if not transform.mechanism.relays or transform.start == "wrap":
-            return False
-        source = transform.reads[0].of
-        return source == transform.name or not self.transforms[source].dropout
+        Not where something is added to that on the way; what dropout hides on the way, the reader hides (``Layout.masks``)."""
+        return transform.mechanism.relays and transform.start != "wrap"
 
     def joined(self, name: str) -> tuple[Input, ...]:
         """List the inputs that join a transform, in the order of declaration."""

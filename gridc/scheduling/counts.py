@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gridc.language import noise
 from gridc.language.lattice import home
 from gridc.language.shapes import parameter_shapes, units
 from gridc.language.spec import GridSpec
@@ -80,8 +81,9 @@ def kept(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> Kept:
 
 def indices(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
     """Count the row numbers that say where a sweep's vectors are found."""
+    noisy = any(t.dropout for t in spec.transforms.values())
     own = [t for t in spec.transforms.values() if not spec.relayed(t)]
-    reads = sum(len(t.reads) + len(t.along) + len(spec.joined(t.name)) for t in own)
+    reads = sum((1 + noisy) * len(t.reads) + len(t.along) + len(spec.joined(t.name)) + (t.zoneout > 0) for t in own)
     return reads * math.prod(sizes) * batch
 
 
@@ -105,10 +107,11 @@ def call_bytes(
     limit: float = math.inf,
 ) -> int:  # fmt: skip
     """Count the bytes that a call holds at its peak, a training step or a prediction: states, what was read and pre-activations,
-    what enters and what outputs read, parameters and their gradients, and, to ``recompute``, the row numbers.
+    what enters, what outputs read and masks, parameters and their gradients, and, to ``recompute``, the row numbers.
 
     Where the row numbers alone are above the ``limit``, the rest is not counted."""
     learnt, beside = parameters(spec), (1 + training) * surface(spec, sizes, batch)
+    beside += training * sum(math.prod(shape) for shape in noise.shapes(spec, batch, sizes).values())
     if not recompute:
         tape, slopes = kept(spec, sizes, batch)
         return itemsize * (tape + slopes * training + beside + (1 + training) * learnt)

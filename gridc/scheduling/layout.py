@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gridc.language import noise
 from gridc.language.lattice import Ints, carried, far_end, filled, find, flat, home, output_points, points, selected, source
 from gridc.language.spec import Input, Transform
 from gridc.scheduling import graph
@@ -39,6 +40,8 @@ class Reading:
     storage: int
     memory: bool
     rows: Ints
+    masks: Ints | None = None
+    """As ``rows``, the rows of the storage's dropout mask, where a `pass` hands on what it reads through that; -1 where whole."""
 
 
 class Layout:
@@ -109,6 +112,23 @@ class Layout:
             rows[inside] = self.row_of[i][cell, example[inside]]
         return rows
 
+    def masks(self, reader: str, of: Transform, looked: Ints, example: Ints) -> Ints | None:
+        """Find the row of the dropout mask through which ``reader`` sees ``of`` at these points; -1 where it sees it whole, None
+        where it always does.  Whoever reads a `pass` that is relayed sees what that sees."""
+        if not self.spec.relayed(of):
+            hidden = of.dropout > 0 and of.name != reader
+            return np.ascontiguousarray(noise.rows(of, looked, example, self.sizes)) if hidden else None
+        inside = find(of, -1, looked, self.extents[example]).inside
+        if not inside.any():
+            return None
+        read = of.reads[0]
+        below = self.masks(of.name, self.spec.transforms[read.of], source(self.spec, read, looked[inside]), example[inside])
+        if below is None:
+            return None
+        rows = np.full(len(looked), -1)
+        rows[inside] = below
+        return rows
+
     def __str__(self) -> str:
         """Say what each array holds."""
         lines = [f"{len(self.at):,} cells × {self.batch:,} examples"]
@@ -129,15 +149,19 @@ class Layout:
         relayed = self.spec.relayed(transform)
         reads = transform.reads if not relayed else ()
         count = int(self.weight[i].max(initial=0)) + 1
+        seen = [(self.spec.transforms[read.of], source(self.spec, read, at)) for read in reads]
+        looks = transform.carries or transform.zoneout > 0
         return TransformProgram(
             cell=transform.mechanism, options=transform.options, dimensions=len(transform.along), hidden=transform.hidden,
             gates=len(transform.gates), sources=tuple(self.storage[self.number[read.of]] for read in reads),
             joined=tuple(x.width for x in self.spec.joined(name)), rows=len(cell), boundary=self.ends[i] - len(cell),
-            read_rows=tuple(self.find(self.spec.transforms[r.of], source(self.spec, r, at), example) for r in reads),
-            memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if transform.carries and reads),
+            read_rows=tuple(self.find(of, looked, example) for of, looked in seen),
+            memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if looks and reads),
             joined_rows=tuple(self._joined(x, at, example) for x in self.spec.joined(name)),
             weight_ends=np.searchsorted(self.weight[i][cell], np.arange(count + 1)),
             stretch=self.order.run[i][cell], early=self.order.hoisted[i] if not relayed else (),
+            mask_rows=tuple(self.masks(name, of, looked, example) for of, looked in seen),
+            kept_rows=flat(at, self.sizes, lead=example) if transform.zoneout else None,
         )  # fmt: skip
 
     def _joined(self, x: Input, at: Ints, example: Ints) -> Ints:
@@ -186,7 +210,12 @@ class Layout:
                 example = np.broadcast_to(np.arange(self.batch).reshape(-1, *(1,) * (exists.ndim - 1)), exists.shape)
                 rows = np.full(exists.shape, -1, np.int64)
                 rows[exists] = self.find(transform, where[exists], example[exists])
-                found.append(Reading(self.storage[self.number[tap.transform]], tap.memory, rows))
+                seen = self.masks(tap.transform, transform, where[exists], example[exists])  # a transform sees itself whole
+                masks = None
+                if seen is not None:
+                    masks = np.full(exists.shape, -1, np.int64)
+                    masks[exists] = seen
+                found.append(Reading(self.storage[self.number[tap.transform]], tap.memory, rows, masks))
         return tuple(found)
 
 

@@ -13,7 +13,8 @@ instruction   what it does
 ``wrap``      adds row ``source`` of a transform's vectors to row ``target``, which stands for what enters
 ============  ======================================================================================================
 
-Blocks are numbered over all transforms: of each its reads, then its joined inputs (``block_starts``).
+Blocks are numbered over all transforms: of each its reads, then its joined inputs (``block_starts``).  A block that is *masked*
+is read through the dropout of its source, number by number; a cell with *zoneout* keeps parts of its old state.
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ class TransformProgram:
     """``[rows]``: rows of one stretch have what they read ``early`` before the first of them is computed."""
     early: tuple[bool, ...] = ()
     """Of each read, whether it is found that early; joined inputs always are."""
+    mask_rows: tuple[Array | None, ...] = ()
+    """Of each read ``[rows]``, the row of its source's dropout mask, -1 where it is read whole; None where it always is."""
+    kept_rows: Array | None = None
+    """``[rows]``, the row of its zoneout masks; None without zoneout."""
 
     @property
     def width(self) -> int:
@@ -106,7 +111,17 @@ class TransformProgram:
         """The rows of the own state at which its rule looks."""
         if self.memory:
             return self.memory_rows
-        return self.memory_rows[:1] if self.cell.uses_hidden else ()
+        return self.memory_rows[:1] if self.keeps or self.cell.uses_hidden else ()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether zoneout keeps parts of its old state."""
+        return self.kept_rows is not None
+
+    @property
+    def masks(self) -> tuple[Array | None, ...]:
+        """``mask_rows``, also of a transform none of whose reads are masked."""
+        return self.mask_rows or (None,) * len(self.sources)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +235,20 @@ class Program:
         """Per transform and joined input, how many rows it must have."""
         return tuple(tuple(int(index.max(initial=-1)) + 1 for index in p.joined_rows) for p in self.transforms)
 
+    @functools.cached_property
+    def dropout_extents(self) -> tuple[int, ...]:
+        """Per transform, how many rows its dropout mask must have; 0 where nothing is read through it."""
+        found = [0] * len(self.transforms)
+        for p in self.transforms:
+            for source, index in zip(p.sources, p.masks, strict=True):
+                found[source] = max(found[source], 0 if index is None else int(index.max(initial=-1)) + 1)
+        return tuple(found)
+
+    @functools.cached_property
+    def zoneout_extents(self) -> tuple[int, ...]:
+        """Per transform, how many rows its zoneout masks must have, unless one row stands for all."""
+        return tuple(0 if p.kept_rows is None else int(p.kept_rows.max(initial=-1)) + 1 for p in self.transforms)
+
 
 def total(*shapes: Shapes) -> int:
     """Count how many numbers arrays of these shapes hold."""
@@ -242,9 +271,11 @@ def listing(program: Program, names: list[str] | None = None) -> Iterator[str]:
     """Write a line for each transform's array and each instruction; ``names`` are the transforms'."""
     names = names or [f"t{t}" for t in range(len(program.transforms))]
     for name, p in zip(names, program.transforms, strict=True):
-        reads = ", ".join([*(names[source] for source in p.sources), *(f"input of {width}" for width in p.joined)])
+        seen = [names[source] + " masked" * (index is not None) for source, index in zip(p.sources, p.masks, strict=True)]
+        reads = ", ".join([*seen, *(f"input of {width}" for width in p.joined)])
         weights = f" in {len(p.weight_ends) - 1} weights" if len(p.weight_ends) > 2 else ""
-        yield f"{name}[{p.rows} + {p.boundary} of {p.hidden}]  {p.cell}{weights}, reads {reads or 'nothing'}"
+        told = f"{p.cell}{weights}{' with zoneout' * p.keeps}, reads {reads or 'nothing'}"
+        yield f"{name}[{p.rows} + {p.boundary} of {p.hidden}]  {told}"
     for n, step in enumerate(program.instructions):
         t = int(step["transform"])
         name, rows = names[t], f"{int(step['first'])}:{int(step['end'])}"
@@ -282,9 +313,12 @@ def check_bounds(program: Program) -> None:
         cell, carried = p.cell, p.carried_rows
         reads = zip(p.read_rows, p.sources, strict=True)
         sound = all(within(index, p.rows, 0, extents[source]) for index, source in reads)
-        sound = sound and len(carried) == (p.dimensions if cell.memory else int(cell.uses_hidden))
+        sound = sound and len(carried) == (p.dimensions if cell.memory else int(cell.uses_hidden or p.keeps))
         sound = sound and all(within(index, p.rows, 0, extents[t]) for index in carried)
-        sound = sound and all(within(index, p.rows, -1, 2**62) for index in p.joined_rows)
+        masked = [index for index in p.masks if index is not None]
+        sound = sound and len(p.masks) == len(p.sources)
+        sound = sound and all(within(index, p.rows, -1, 2**62) for index in (*p.joined_rows, *masked))
+        sound = sound and (p.kept_rows is None or (p.dimensions == 1 and within(p.kept_rows, p.rows, 0, 2**62)))
         ends = p.weight_ends
         sound = sound and ends.dtype == np.int64 and ends[0] == 0 and ends[-1] == p.rows and bool((np.diff(ends) >= 0).all())
         mine = steps[steps["transform"] == t]

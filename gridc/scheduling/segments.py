@@ -62,6 +62,8 @@ class Tap:
     places: Rows
     unique: bool
     """Whether no row is read twice, as a `pass` hands one vector to several cells."""
+    masks: Ints | None = None
+    """Of each of the rows that of its storage's dropout mask, -1 where it is read whole; None where all are."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def one(layout: Layout, examples: Range) -> Lane:
         places = np.flatnonzero(flat >= 0)
         rows = flat[places]
         everywhere: Rows = slice(0, len(flat)) if len(places) == len(flat) else places
-        taps.append(Tap(number, reading.storage, reading.memory, rows, everywhere, len(np.unique(rows)) == len(rows)))
+        masks = None if reading.masks is None else reading.masks.ravel()[places]
+        taps.append(Tap(number, reading.storage, reading.memory, rows, everywhere, len(np.unique(rows)) == len(rows), masks))
     weights = tuple(slice(0, len(p.weight_ends) - 1) for p in program.transforms)
     segment = Segment(program, (0,) * len(program.transforms), weights, tuple(entrances), (), tuple(taps))
     return Lane(examples, (segment,), tuple(reading.rows.shape for reading in layout.outputs))
@@ -252,6 +255,8 @@ class _Cutter:
                 joined_rows=tuple(index[mine] for index in own.joined_rows),
                 weight_ends=np.searchsorted(weight, np.arange(weights[-1].start, weights[-1].stop + 1)).astype(np.int64),
                 stretch=None if own.stretch is None else own.stretch[mine], early=own.early,
+                mask_rows=tuple(None if index is None else index[mine] for index in own.masks),
+                kept_rows=None if own.kept_rows is None else own.kept_rows[mine],
             ))  # fmt: skip
         program = hoist(wrap(assemble(tuple(transforms), self._batches(s, weights), self._wraps(s))))
         entrances = tuple(entrance for boundary in self.boundaries for entrance in self._entrance(s, boundary))
@@ -297,9 +302,10 @@ class _Cutter:
         return found
 
     def _taps(self, s: int) -> Iterator[Tap]:
-        for n, (u, memory, rows) in enumerate((reading.storage, reading.memory, reading.rows) for reading in self.outputs):
-            flat = rows.ravel()
+        for n, reading in enumerate(self.outputs):
+            u, flat = reading.storage, reading.rows.ravel()
             places = np.flatnonzero((flat >= 0) & (_homes(self.owner[u], self.wrapped[u])[flat] == s))
             if len(places):
                 here = self.local(s, u, flat[places])
-                yield Tap(n, u, memory, here, places, len(np.unique(here)) == len(here))
+                masks = None if reading.masks is None else reading.masks.ravel()[places]
+                yield Tap(n, u, reading.memory, here, places, len(np.unique(here)) == len(here), masks)

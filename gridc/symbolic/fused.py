@@ -25,7 +25,7 @@ from gridc.errors import UsageError
 from gridc.fusion import run
 from gridc.fusion import sweep as engine
 from gridc.fusion.buffers import again, lent
-from gridc.fusion.run import Inputs, Role
+from gridc.fusion.run import MASKS, Inputs, Role
 from gridc.language.spec import GridSpec
 from gridc.symbolic.backends import INPLACE
 from gridc.symbolic.plans import planned
@@ -43,7 +43,7 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
 
 def prepare(spec: GridSpec, dtype: str) -> None:
     """Build, or take from the disk cache, the kernels of a spec's cells and of the sweep itself."""
-    engine.prepare([(t.mechanism, t.options, len(t.along)) for t in spec.transforms.values() if t.gates], dtype)
+    engine.prepare([(t.mechanism, t.options, len(t.along), t.zoneout > 0) for t in spec.transforms.values() if t.gates], dtype)
 
 
 class _SweepOp(Op):
@@ -66,9 +66,15 @@ class _SweepOp(Op):
         """List the types of what every read of every output finds."""
         return [TensorType(self.dtype, (None,) * (2 + len(o.axes))) for o in self.spec.outputs.values() for _ in o.reads]
 
+    @property
+    def learnt(self) -> int:
+        """How many of the roles, the first, have a gradient: masks are drawn."""
+        return sum(role[1] not in MASKS for role in self.roles)
+
     def connection_pattern(self, node: Any) -> list[list[bool]]:
         """Say that everything follows from the arrays; the adjoint's own gradient is not asked for through the tape."""
-        return [[i >= 2] * len(node.outputs) for i in range(len(node.inputs))]
+        drawn = range(2 + self.learnt, 2 + len(self.roles))
+        return [[i >= 2 and i not in drawn] * len(node.outputs) for i in range(len(node.inputs))]
 
     def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
         """Refuse while a graph is built: a sweep is work."""
@@ -109,7 +115,8 @@ class Sweep(_SweepOp):
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
         adjoint = Adjoint(self.spec, self.dtype, self.roles, self.recompute)
         gradients = cast("list[Variable]", adjoint(*inputs, tape, *given, return_list=True))
-        return [DisconnectedType()(), DisconnectedType()(), *gradients]
+        drawn = [DisconnectedType()() for _ in self.roles[self.learnt :]]
+        return [DisconnectedType()(), DisconnectedType()(), *gradients, *drawn]
 
     def __str__(self) -> str:
         return f"Sweep{{{self.spec.name}}}"
@@ -136,7 +143,7 @@ class Adjoint(_SweepOp):
     def make_node(self, *inputs: Any) -> Apply:
         """Apply to the sweep's inputs, its tape and a gradient for each of its taps."""
         variables = [pt.as_tensor_variable(v) for v in inputs]
-        return Apply(self, variables, [v.type() for v in variables[2 : 2 + len(self.roles)]])
+        return Apply(self, variables, [v.type() for v in variables[2 : 2 + self.learnt]])
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         """Run the plan backward."""
@@ -144,9 +151,9 @@ class Adjoint(_SweepOp):
         given = self.inputs(inputs[:count])
         tape, *taps = inputs[count:]
         out = {}
-        for storage, (role, array) in zip(output_storage, given.by_role.items(), strict=True):
+        for storage, role in zip(output_storage, self.roles[: self.learnt], strict=True):
             storage[0] = None  # what PyTensor still held of the last call
-            storage[0] = out[role] = again(self.made, role, array.shape, self.dtype)
+            storage[0] = out[role] = again(self.made, role, given.by_role[role].shape, self.dtype)
         _, slopes, packed = map(sum, zip(*given.rooms, strict=True))
         with lent(slopes, self.dtype) as scratch, lent(packed, self.dtype) as room:
             run.backward(given, tape if self.inplace else tape.copy(), scratch, room, taps, out,
@@ -165,7 +172,8 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
     op = node.op
     if op.inplace:
         return False
-    unasked = tuple(r for r, out in zip(op.roles, node.outputs, strict=True) if r[1] == "joined" and not fgraph.clients[out])
+    made = zip(op.roles, node.outputs, strict=False)
+    unasked = tuple(role for role, out in made if role[1] == "joined" and not fgraph.clients[out])
     adjoint = Adjoint(op.spec, op.dtype, op.roles, op.recompute, inplace=True, unasked=unasked)
     return cast("list[Variable]", adjoint(*node.inputs, return_list=True))
 

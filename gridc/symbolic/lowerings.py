@@ -48,9 +48,14 @@ def _no_kernel(spec: GridSpec, recompute: bool) -> str | None:
         if not t.mechanism.fused:
             attends = "attends to facts and " * (t.attends is not None)
             return f"a {t.cell} cell {attends}has no fused kernel; expected lowering='plain' or 'auto'"
-    if noise.noisy(spec):
-        return "dropout and zoneout have no fused kernel; expected lowering='plain' or 'auto'"
     return None
+
+
+def _none_on_a_device(spec: GridSpec, recompute: bool) -> str | None:
+    if noise.noisy(spec):
+        return ("dropout and zoneout have no fused sweep on a device, whose index arrays know no masks; expected "
+                "lowering='plain' or 'auto'")  # fmt: skip
+    return _no_kernel(spec, recompute)
 
 
 def _keeps_all(spec: GridSpec, recompute: bool) -> str | None:
@@ -80,8 +85,8 @@ LOWERINGS: Mapping[str, Lowering] = {
 """The first that a spec and a backend can have is what ``auto`` means."""
 ON_A_DEVICE: Mapping[str, Lowering] = {
     **LOWERINGS,
-    "fused": Lowering("fused", "loops over turns, and over turns back", device.sweep, _no_kernel, None, counts.call_bytes, _free,
-                      device=True),
+    "fused": Lowering("fused", "loops over turns, and over turns back", device.sweep, _none_on_a_device, None, counts.call_bytes,
+                      _free, device=True),
 }
 """The same for backends whose shapes are static: JAX brings its own products and threads, and needs no kernels of ours."""
 

@@ -59,6 +59,10 @@ class Wiring:
                 entry, shift = self.entries.get((name, vector), (None, None))
                 found |= {(name, "entry", vector): entry, (name, "shift", vector): shift}
         found |= {(name, "joined", ""): variable for name, variable in self.joined.items()}
+        for name, mask in self.masks.items():
+            transform, role, *letter = name.split(".")
+            vector = {"h": "hidden", "m": "memory"}[letter[0]] if letter else ""
+            found[transform, role, vector] = mask.reshape((-1, mask.type.shape[-1]))
         return {role: variable for role, variable in found.items() if variable is not None}
 
 
