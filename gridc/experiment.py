@@ -18,6 +18,7 @@ from gridc.data.reading import Reading
 from gridc.errors import SpecError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
 from gridc.options import Option
+from gridc.resources import located
 from gridc.scheduling.check import parse
 from gridc.tables import tasks
 from gridc.tables.training_block import Budget, Data, Stop, Training
@@ -66,16 +67,17 @@ def run(
     """
     spec = changed(spec, changes or {})
     block = block_of(spec)
-    place = folder or block.save
-    if place is None:
-        place = checkpoint.last_folder(spec.name) if resume else checkpoint.free_folder(spec.name)
+    there = folder or block.save
+    if there is None:
+        there = checkpoint.last_folder(spec.name) if resume else checkpoint.free_folder(spec.name)
+    there = located(there)
     if not resume and not overwrite:  # said before the data are read and anything is built
-        checkpoint.Folder(place).refuse_if_taken()
+        checkpoint.Folder(there).refuse_if_taken()
     train, held_out = examples(spec)
     import gridc
     from gridc.training.fit import fit
 
-    board = Board(Path(place) / "tensorboard") if tensorboard else None
+    board = Board(there / "tensorboard") if tensorboard else None
     grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed)
     with contextlib.nullcontext() if board is None else contextlib.closing(board):
         history = fit(
@@ -83,10 +85,10 @@ def run(
             budget=block.budget, stop=block.stop, seed=block.seed, clip=block.clip,
             schedule=None if block.schedule is None else {block.schedule.name: block.schedule.options},
             weights=block.weights, class_weights=block.class_weights, evaluate=block.evaluate, checkpoint=block.checkpoint,
-            keep=block.keep, standardize=block.standardize, folder=place, resume=resume, overwrite=overwrite,
+            keep=block.keep, standardize=block.standardize, folder=there, resume=resume, overwrite=overwrite,
             callbacks=[*callbacks, *([] if board is None else [board])], progress=progress,
         )  # fmt: skip
-    return Trained(spec, grid, history, Path(place), train, held_out)
+    return Trained(spec, grid, history, there, train, held_out)
 
 
 def block_of(spec: GridSpec) -> Training:
@@ -135,8 +137,8 @@ def reading(
 
 def beside(spec: GridSpec, file: str) -> Path:
     """Resolve a path of the spec's: from the folder that the spec lies in, where it is there, else from where we are."""
-    near = Path(spec.source.path).parent / file
-    return near if near.exists() else Path(file)
+    near = Path(spec.source.path).parent / located(file)
+    return near if near.exists() else located(file)
 
 
 def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridc.errors import DataError, ResourceError
+from gridc.resources import located
 
 Array = NDArray[Any]
 
@@ -32,7 +33,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
 
     ResourceError, as a sentence, where the disk is full or the folder cannot be written; the old file is then as it was.
     """
-    path = Path(path)
+    path = located(path)
     content = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:

@@ -23,11 +23,12 @@ from gridc.data.fitting import Call
 from gridc.errors import DataError, ResourceError, UsageError
 from gridc.fusion import blas
 from gridc.language import noise
+from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec
 from gridc.locks import Lock
 from gridc.parameters import Parameters
 from gridc.scheduling import counts, graph
-from gridc.symbolic import lowering
+from gridc.symbolic import backends, lowering
 from gridc.symbolic.backends import SETTINGS, Backend
 from gridc.symbolic.indices import Sizes, extents, recall
 from gridc.symbolic.lowering import Symbols
@@ -201,6 +202,16 @@ class Grid:
         return model_file.save(path, model_file.Model(
             dict(self.parameters), self.spec.source.text, self.spec.digest, record or {}, self.vocabularies,
             signature=self.signature.to_json()))
+
+    def __reduce__(self) -> Any:
+        """Pickle and copy a grid as its model file says it, so that a copy shares nothing: its functions are built again."""
+        from gridc import model_file
+
+        content, _ = model_file.encoded(model_file.Model(
+            dict(self.parameters), self.spec.source.text, self.spec.digest, {}, self.vocabularies))  # fmt: skip
+        target = self.target
+        return _restored, (content, self.spec.source.path, target.backend.name, target.lowering.name, target.recompute, self.seed,
+                           self.random_state)  # fmt: skip
 
     def summary(self, batch: int = 1, **sizes: int) -> Summary:
         """Count parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
@@ -417,3 +428,22 @@ class Grid:
         self.compile_seconds[what] = time.perf_counter() - start
         if self._progress:
             print(f"gridc: {what} ready in {self.compile_seconds[what]:.1f} s", file=sys.stderr, flush=True)
+
+
+def _restored(
+    content: bytes, path: str, backend: str, lowering: str, recompute: bool, seed: int, random_state: Mapping[str, Any] | None
+) -> Grid:
+    """Make the grid that was pickled so."""
+    from gridc import model_file
+    from gridc.scheduling.check import parse
+
+    model = model_file.decoded(content, "The pickled grid")
+    spec, row = parse(model.spec, path), backends.backend(backend)
+    backends.prepare()
+    dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
+    numbers = {name: model.parameters[name] for name in parameter_shapes(spec)}
+    grid = Grid(spec, Target.choose(spec, row, lowering, dtype, recompute), numbers, seed)
+    grid.vocabularies.update(model.vocabularies)
+    if random_state is not None:
+        grid.random_state = random_state
+    return grid

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gridc.errors import DataError, printable
 from gridc.files import little_endian, sha256_of, write_atomically
+from gridc.resources import located
 
 Array = NDArray[Any]
 
@@ -53,6 +54,13 @@ class Model:
 
 def save(path: str | os.PathLike[str], model: Model) -> str:
     """Write the model whole or not at all; returns its sha256; ResourceError where the disk will not have it."""
+    content, digest = encoded(model)
+    write_atomically(path, content)
+    return digest
+
+
+def encoded(model: Model) -> tuple[bytes, str]:
+    """Give the bytes of a model's file, and their sha256."""
     tensors = {f"parameters/{name}": array for name, array in model.parameters.items()}
     tensors |= {f"arrays/{name}": array for name, array in model.arrays.items()}
     tensors = {name: little_endian(array) for name, array in tensors.items()}
@@ -67,22 +75,24 @@ def save(path: str | os.PathLike[str], model: Model) -> str:
         "signature": dict(model.signature),
     }
     digest = sha256_of(_canonical(manifest), tensors)
-    from safetensors.numpy import save as encoded
+    from safetensors.numpy import save as written
 
     # One key: safetensors writes several in any order, and equal models are to be equal files.
-    write_atomically(path, encoded(tensors, {KEY: json.dumps(manifest | {"sha256": digest}, ensure_ascii=False)}))
-    return digest
+    return written(tensors, {KEY: json.dumps(manifest | {"sha256": digest}, ensure_ascii=False)}), digest
 
 
 def load(path: str | os.PathLike[str]) -> Model:
     """Read the model in that file, and verify it; DataError where it is no model, damaged, or from a newer gridc."""
-    path = Path(path)
-    raw = read_bytes(path)
+    return decoded(read_bytes(located(path)), str(located(path)))
+
+
+def decoded(raw: bytes, path: str) -> Model:
+    """Read and verify the bytes of a model's file, which messages call ``path``; DataError as for ``load``."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load as decoded
+    from safetensors.numpy import load as read
 
     try:
-        tensors: dict[str, Array] = decoded(raw)
+        tensors: dict[str, Array] = read(raw)
         header: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
         manifest: dict[str, Any] = json.loads(header["__metadata__"][KEY])
         digest, version = manifest.pop("sha256"), manifest["format"]
@@ -104,7 +114,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         signature=manifest.get("signature", {}), format=manifest["format"], sha256=digest)  # fmt: skip
 
 
-def _check(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+def _check(path: str, manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
     """DataError where a whole file says what no model says: a hash can be right for any content."""
 
     def is_words(value: Any) -> bool:

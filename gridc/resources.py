@@ -17,6 +17,15 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
+def located(path: str | os.PathLike[str]) -> Path:
+    """Give the path that somebody wrote, with the home folder for ``~``, which only some shells put there."""
+    path = Path(path)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user: a file of that name
+        return path
+
+
 @functools.cache
 def cache_folder(part: str = "") -> Path:
     """Where compiled things are kept, or a part of them: in ``GRIDC_CACHE_DIR``, else in the user's cache folder, else, where
@@ -26,7 +35,7 @@ def cache_folder(part: str = "") -> Path:
     for place in (os.environ.get("GRIDC_CACHE_DIR"), platformdirs.user_cache_dir("gridc")):
         if place:
             try:
-                chosen = Path(place) / part
+                chosen = located(place) / part
                 chosen.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=chosen):
                     return chosen

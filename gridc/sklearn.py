@@ -11,7 +11,6 @@ one output; rows of a table are given the shape of its input.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,23 +154,6 @@ class _GridEstimator(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, allow_nd=True)
         return next(iter(self.grid_.predict(self._inputs(X)).values())).astype(np.float64)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]  # BaseEstimator's is untyped
-        grid: Grid | None = state.pop("grid_", None)
-        if grid is not None:
-            state["_kept"] = (grid.spec, grid.seed, {name: array.copy() for name, array in grid.parameters.items()})
-        return state
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        state = dict(state)
-        kept = state.pop("_kept", None)
-        super().__setstate__(state)
-        if kept is not None:
-            spec, seed, parameters = kept
-            self.grid_ = compile(spec, self.backend, self.lowering, self.dtype, seed, eager=False)  # type: ignore[arg-type]
-            for name, array in parameters.items():
-                self.grid_.parameters[name] = array
 
 
 class GridClassifier(ClassifierMixin, _GridEstimator):

@@ -25,6 +25,7 @@ import click
 import numpy as np
 
 from gridc.errors import NumbersError, UsageError, nearest
+from gridc.resources import located
 from gridc.symbolic import backends
 
 PEERS = {
@@ -252,11 +253,12 @@ def picture(report: Report, path: str) -> None:
     axes.set_xticks(range(len(sizes)), sizes)
     axes.set_ylabel("time of a training step, gridc = 1")
     axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=150)
+    figure.savefig(located(path), dpi=150)
 
 
 @click.command()
-@click.option("--sizes", metavar="S1,S3", help="Which sizes; all of the tied ones unless --untied or --all says more.")
+@click.argument("sizes", nargs=-1, metavar="[SIZE]...")
+@click.option("--sizes", "listed_", metavar="S1,S3", help="Which sizes; all of the tied ones unless --untied or --all says more.")
 @click.option("--untied", is_flag=True, help="The untied sizes too.")
 @click.option("--all", "everything", is_flag=True, help="Every size: untied, stacked, three-dimensional, multi-dimensional.")
 @click.option("--peers", metavar="torch,jax", help=f"Whom to compare with, of {', '.join(PEERS)}; unless given, torch and jax.")
@@ -266,9 +268,9 @@ def picture(report: Report, path: str) -> None:
 @click.option("--json", "json_", metavar="FILE", type=click.Path(dir_okay=False), help="Write every figure there; - is stdout.")
 @click.option("--markdown", "table_", metavar="FILE", type=click.Path(dir_okay=False), help="Write a table for a page there.")
 @click.option("--png", metavar="FILE", type=click.Path(dir_okay=False), help="Draw the ratios.")
-def command(sizes: str | None, untied: bool, everything: bool, peers: str | None, rounds: int, seconds: float, start: bool,
-            json_: str | None, table_: str | None, png: str | None) -> None:  # fmt: skip
-    """Measure training steps beside the limit of the matrix products and whichever peers are installed.
+def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everything: bool, peers: str | None, rounds: int,
+            seconds: float, start: bool, json_: str | None, table_: str | None, png: str | None) -> None:  # fmt: skip
+    """Measure training steps beside the limit of the matrix products and whichever peers are installed: gridc bench S1 S3.
 
     Let nothing else run meanwhile: on a busy machine every figure doubles, and not all alike.
     """
@@ -276,10 +278,11 @@ def command(sizes: str | None, untied: bool, everything: bool, peers: str | None
     from gridc.benchmarks.cases import CASES
     from gridc.commands.output import print_json, write
 
-    wanted = _chosen(sizes, CASES, "size") if sizes else [
+    named_sizes = ",".join([*sizes, listed_ or ""]).strip(",")
+    wanted = _chosen(named_sizes, CASES, "size") if named_sizes else [
         name for name in CASES if everything or ("-" not in name and name != "MD") or (untied and name.endswith("untied"))
     ]  # fmt: skip
-    if sizes and untied:
+    if named_sizes and untied:
         wanted += [f"{name}-untied" for name in wanted if f"{name}-untied" in CASES]
     named = _chosen(peers, PEERS, "peer") if peers is not None else list(USUAL)
     there = installed(named)

@@ -65,11 +65,12 @@ def write(content: str | bytes, path: str | None) -> None:
             click.echo(content, nl=not content.endswith("\n"))
         return
     from gridc.files import write_atomically
+    from gridc.resources import located
 
-    place = Path(path)
-    if not place.parent.is_dir():
-        raise ResourceError(f"There is no folder {place.parent} to write {place.name} into.")
-    write_atomically(place, content)
+    there = located(path)
+    if not there.parent.is_dir():
+        raise ResourceError(f"There is no folder {there.parent} to write {there.name} into.")
+    write_atomically(there, content)
 
 
 def sizes_of(given: Sequence[str]) -> dict[str, int]:

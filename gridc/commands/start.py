@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from gridc.commands.output import as_json, print_json, say
@@ -31,8 +29,9 @@ def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
     from importlib.resources import files
 
     from gridc.files import write_atomically
+    from gridc.resources import located
 
-    spec = Path(output or f"{kind}.yaml")
+    spec = located(output or f"{kind}.yaml")
     content = {spec: files("gridc").joinpath("templates", f"{kind}.yaml").read_text(encoding="utf-8")}
     data = {"table": "flowers.csv", "text": "story.txt"}.get(kind)
     if data:

@@ -12,6 +12,7 @@ from gridc.commands.output import as_json, print_json, say, settings_of, shorten
 from gridc.errors import UsageError, listed, printable
 from gridc.options import LARGEST
 from gridc.plain_text import figure, table
+from gridc.resources import located
 
 if TYPE_CHECKING:
     from gridc.arrays.dataset import Dataset
@@ -165,7 +166,7 @@ def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple
                              f"name a file or a task: {listed(tasks.TASKS)}.")  # fmt: skip
         train, kept = experiment.examples(spec, vocabularies=held.vocabularies, signature=Signature.from_json(held.signature))
         return (kept, "what was held out of its training") if kept is not None else (train, "what it was trained on")
-    if examples in tasks.TASKS and not Path(examples).exists():
+    if examples in tasks.TASKS and not located(examples).exists():
         block = spec.training
         if block is not None and block.task is not None and block.task.name == examples:
             options = {**block.task.options, **options}
@@ -174,7 +175,7 @@ def _examples(spec: GridSpec, held: Model, examples: str | None, settings: tuple
     if options:
         raise UsageError(f"--set gives the options of a task, and '{examples}' is none; "
                          f"the tasks are {listed(tasks.TASKS, 'and')}.")  # fmt: skip
-    if not Path(examples).exists() and not Path(examples).suffix:
+    if not located(examples).exists() and not Path(examples).suffix:
         from gridc.errors import nearest
 
         raise UsageError(f"There is neither a file nor a task '{examples}'; tasks are {listed(tasks.TASKS, 'and')}"
@@ -231,7 +232,7 @@ def inspect(model: str, spec_: bool, json_: bool) -> None:
             "vocabularies": held.vocabularies, "signature": held.signature,
         })  # fmt: skip
         return
-    size = Path(model).stat().st_size
+    size = located(model).stat().st_size
     click.echo(f"{model}: a {held.kind} of '{read.name}', written by gridc {held.gridc_version}, {size:,} bytes")
     click.echo(f"  sha256 {held.sha256} (checked)\n")
     click.echo(f"{read}\n")

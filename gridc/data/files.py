@@ -26,11 +26,12 @@ from gridc.data.series import read_arff, read_ts
 from gridc.data.table import Table
 from gridc.data.text import ids, symbols, vocabulary
 from gridc.errors import DataError, ResourceError, listed, nearest
+from gridc.resources import located
 
 
 def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
     """Read the examples in that file or folder, fitted to the spec; DataError where they do not fit."""
-    path = Path(path)
+    path = located(path)
     if not path.exists():
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"There is no file {path}{nearest(path.name, near)}")

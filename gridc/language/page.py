@@ -13,11 +13,11 @@ import io
 import itertools
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 from gridc.errors import SpecError, nearest
 from gridc.language.spec import Source
+from gridc.resources import located
 
 LARGEST = 1 << 18
 DEEPEST = 64
@@ -36,7 +36,7 @@ def fetch(where: str | os.PathLike[str]) -> tuple[str, str]:
     """Fetch the text of a spec and the name to call it by; ``where`` is a file's path or the YAML itself."""
     if isinstance(where, str) and ("\n" in where or re.search(r":\s|[{}]|:$", where)):
         return checked(where, "<spec>"), "<spec>"
-    path = Path(where)
+    path = located(where)
     try:
         with path.open("rb") as file:
             raw = file.read(LARGEST + 1)

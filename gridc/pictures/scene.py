@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gridc.errors import ResourceError
+from gridc.resources import located
 
 INK, SOFT, PAPER = "#1c2024", "#68717c", "#ffffff"
 SHADE = "#f4f5f7"
@@ -146,7 +147,7 @@ class Scene:
         axes.axis("off")
         for order, shape in enumerate(self.shapes):
             _png(axes, shape, order)
-        figure.savefig(path, format="png")
+        figure.savefig(located(path), format="png")
 
 
 def _n(value: float) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
+from typing import Any
 
 from gridc.errors import listed
 from gridc.language import noise, reader
@@ -28,6 +30,13 @@ def parse(text: str, name: str = "<spec>") -> GridSpec:
 
     Raises SpecError, as ``read``."""
     return check(reader.parse(checked(text, name), name))
+
+
+def _pickled(spec: GridSpec) -> tuple[Any, ...]:
+    return parse, (spec.source.text, spec.source.path)
+
+
+copyreg.pickle(GridSpec, _pickled)  # as its page, since the functions of its cells and the blocks of its training have no names
 
 
 def check(spec: GridSpec) -> GridSpec:

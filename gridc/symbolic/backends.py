@@ -118,3 +118,9 @@ def prepare() -> None:
     if "compiledir" not in flags:
         flags = ",".join(filter(None, [flags, f"base_compiledir={cache_folder('pytensor')}"]))
     os.environ["PYTENSOR_FLAGS"] = flags
+    try:
+        pytensor: Any = importlib.import_module("pytensor")
+        _ = pytensor.config.compiledir  # made when it is first asked for
+    except Exception as error:  # of any setting of its own: a folder, a flag, a file
+        why = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ResourceError(f"PyTensor does not start: {why}. PYTENSOR_FLAGS is '{flags}'.") from error

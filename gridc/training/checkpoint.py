@@ -16,6 +16,7 @@ from typing import IO
 from gridc.errors import DataError, ResourceError, UsageError
 from gridc.files import TEMPORARY, DiskFull, trouble, write_atomically
 from gridc.model_file import Model, load, save
+from gridc.resources import located
 
 MODEL, METRICS, CURVE, LOCK = "model.grid", "metrics.jsonl", "curve.png", "lock"
 CHECKPOINTS, BEST = "checkpoints", "best.grid"
@@ -26,7 +27,7 @@ class Folder:
     """A training's folder, held by this process alone from ``open`` to ``close`` (or the end of a ``with`` block)."""
 
     def __init__(self, path: str | os.PathLike[str], *, keep: int = 3):
-        self.path, self.keep = Path(path), keep
+        self.path, self.keep = located(path), keep
         self._lock: IO[str] | None = None
 
     def open(self) -> Folder:
