@@ -37,7 +37,7 @@ def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
             if isinstance(thing, Transform) and rest == "W":
                 _mask(spec, thing, value)
         else:
-            value = np.zeros(shape, dtype)
+            value = np.full(shape, drawn[rest].start if rest in drawn else 0.0)
         result[name] = np.ascontiguousarray(value, dtype)
     return result
 
@@ -57,7 +57,7 @@ def _check_room(spec: GridSpec, dtype: str) -> None:
     def at_work(name: str) -> int:
         """Bytes besides: an orthogonal start in double precision (what is drawn, a copy of it, both factors), or a mask."""
         owner = owners[name.partition(".")[0]]
-        split = isinstance(owner, Transform) and owner.mechanism.split_recurrent is not None
+        split = isinstance(owner, Transform) and bool(owner.mechanism.sees)
         return 8 * max(counts[name] * max(4 * (owner.init[0] == "orthogonal"), split), 2 * min(counts[name], CHUNK))
 
     needed = np.dtype(dtype).itemsize * sum(counts.values()) + max(map(at_work, counts), default=0)
@@ -71,7 +71,7 @@ def _check_room(spec: GridSpec, dtype: str) -> None:
 
 def _initial_bias(t: Transform) -> Array:
     n = len(t.along)
-    start = {**dict.fromkeys(t.mechanism.forget_gates(n), t.forget_bias), **t.mechanism.bias}
+    start = {**dict.fromkeys(t.mechanism.forget_gates(n), t.forget_bias), **t.mechanism.bias(n)}
     return np.repeat([start.get(gate, 0.0) for gate in t.gates], t.hidden)
 
 

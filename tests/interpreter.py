@@ -9,11 +9,18 @@ import numpy as np
 
 from gridc.scheduling.program import CELL, COPY, PRODUCT
 
+COMPARE = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal}
+
 
 class Functions:
     """What a rule may call."""
 
     tanh = staticmethod(np.tanh)
+    exp, log, sqrt = staticmethod(np.exp), staticmethod(np.log), staticmethod(np.sqrt)
+    number = staticmethod(lambda value, like: value)
+    mean = staticmethod(lambda a: a.mean(axis=-1, keepdims=True))
+    softplus = staticmethod(lambda a: np.logaddexp(0, a))
+    where = staticmethod(lambda sign, a, b, x, y: np.where(COMPARE[sign](a, b), x, y))
     sigmoid = staticmethod(lambda a: np.exp(-np.logaddexp(0, -a)))
     relu = staticmethod(lambda a: np.maximum(a, 0))
 

@@ -17,7 +17,8 @@ from gridc.fusion.workspace import Parameters, Workspace
 from gridc.scheduling.check import read
 from gridc.scheduling.plan import plan
 from gridc.scheduling.program import CHUNK, INSTRUCTION
-from gridc.tables.cells import CELLS, Options
+from gridc.tables.cells import CELLS
+from gridc.tables.mechanisms import Options
 from strategies import grids
 
 ALLOCATES = re.compile(r"NRT_(?:MemInfo_\w*alloc\w*|Allocate\w*)|\bmalloc\b|\bcalloc\b")
@@ -51,7 +52,8 @@ def test_the_machine_allocates_nothing(name):
 
 KERNELS = """
 import sys
-from gridc.tables.cells import CELLS, Options
+from gridc.tables.cells import CELLS
+from gridc.tables.mechanisms import Options
 from gridc.fusion import gemm, kernels
 made = [gemm.panel_product("float32"), gemm.panel_pack("float32")]
 for cell in CELLS.values():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import gridc
 from gridc.language.shapes import weights
-from gridc.tables.cells import CELLS, OPTIONS, Options
+from gridc.tables.cells import CELLS, OPTIONS
+from gridc.tables.mechanisms import Options
 
 ROOT = Path(gridc.__file__).parent
 SPECS = sorted((ROOT.parent / "specs").glob("*.yaml"))
@@ -62,7 +63,8 @@ TOY = '''
 import numpy as np
 from gridc.options import Option
 from gridc.tables import cells
-from gridc.tables.cells import CELLS, Cell, Weight, gated
+from gridc.tables.cells import CELLS
+from gridc.tables.mechanisms import Cell, Weight, gated
 
 
 def competed(x, t):

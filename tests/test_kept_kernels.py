@@ -103,11 +103,11 @@ def test_a_command_with_a_damaged_cache(tmp_path: Path) -> None:
 
     gridc.compile(SPEC)
     shutil.copytree(cache_folder("kernels"), cache / "kernels", ignore=lambda folder, names: [n for n in names if "tmp" in n])
-    own = [path for kind in ("nbi", "nbc") for path in files(cache, kind) if path.name.startswith("gridc_dense_float32")]
+    own = [path for kind in ("nbi", "nbc") for path in files(cache, kind) if path.name.startswith("gridc_cell_float32")]
     assert own
     for path in own:
         path.write_bytes(b"")
-    for path in (cache / "kernels").glob("gridc_dense_float32*.py"):
+    for path in (cache / "kernels").glob("gridc_cell_float32*.py"):
         path.write_bytes(b"\xff\x00")
     done = run(spec, GRIDC_CACHE_DIR=str(cache))
     assert done.returncode == 0, done.stderr

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import interpreter
 from gridc.fusion import blas, kernels, native, sweep, threads, tracer, workspace
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.resources import cache_folder
 from gridc.scheduling import passes
 from gridc.scheduling.program import BATCH, TransformProgram
-from gridc.tables.cells import ACTIVATIONS, CELLS, Options
+from gridc.tables.cells import CELLS
+from gridc.tables.mechanisms import ACTIVATIONS, Options
 
 DTYPES = ("float32", "float64")
 
@@ -26,6 +28,11 @@ class NumPy:
     """What a rule may call."""
 
     tanh = staticmethod(np.tanh)
+    exp, log, sqrt = staticmethod(np.exp), staticmethod(np.log), staticmethod(np.sqrt)
+    number = staticmethod(lambda value, like: value)
+    mean = staticmethod(lambda a: a.mean(axis=-1, keepdims=True))
+    softplus = staticmethod(lambda a: np.logaddexp(0, a))
+    where = staticmethod(lambda sign, a, b, x, y: np.where(interpreter.COMPARE[sign](a, b), x, y))
 
     @staticmethod
     def sigmoid(a):
@@ -434,9 +441,10 @@ def test_blas_was_checked_and_its_threads_are_restored():
 PROGRAM = """
 import sys
 from gridc.fusion import kernels, machine, sweep
-from gridc.tables.cells import CELLS, Options
+from gridc.tables.cells import CELLS
+from gridc.tables.mechanisms import Options
 sweep.prepare([(CELLS["lstm"], Options(), 1, False)], "float32")
-modules = [module for name, module in sys.modules.items() if name.startswith("gridc_lstm")]
+modules = [module for name, module in sys.modules.items() if name.startswith("gridc_cell")]
 print(sum(module.forward.cache_hits + module.adjoint.cache_hits for module in modules),
       sum(sum(driver.stats.cache_hits.values()) for driver in machine.compiled()))
 """
@@ -467,7 +475,7 @@ def test_kernels_are_written_where_the_cache_may_be_and_elsewhere_when_not(tmp_p
 def test_single_precision_kernels_are_vectorised(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "cache_folder", lambda part: tmp_path)
     kernels.load.__wrapped__(CELLS["lstm"], Options(peepholes=True), 5, "float32")
-    module = next(m for name, m in sys.modules.items() if name.startswith("gridc_lstm_float32") and str(tmp_path) in m.__file__)
+    module = next(m for name, m in sys.modules.items() if name.startswith("gridc_cell_float32") and str(tmp_path) in m.__file__)
     for kernel in (module.forward, module.adjoint):
         assembly = kernel._library.get_asm_str()
         assert "vdivps" in assembly

@@ -22,7 +22,7 @@ from gridc.insight import arithmetic, changes, report, simulation
 from gridc.pictures import exports
 from gridc.scheduling import counts, graph
 from gridc.scheduling.graph import Step
-from gridc.tables.cells import POINTWISE
+from gridc.tables.mechanisms import POINTWISE
 from strategies import Case, case_of, grids
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))

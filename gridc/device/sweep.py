@@ -40,6 +40,20 @@ class Names:
     tanh = staticmethod(jnp.tanh)
     sigmoid = staticmethod(jax.nn.sigmoid)
     relu = staticmethod(jax.nn.relu)
+    softplus = staticmethod(jax.nn.softplus)
+    exp, log, sqrt = staticmethod(jnp.exp), staticmethod(jnp.log), staticmethod(jnp.sqrt)
+
+    @staticmethod
+    def number(value: float, like: Array) -> Array:
+        return jnp.asarray(value, like.dtype)
+
+    @staticmethod
+    def mean(a: Array) -> Array:
+        return jnp.mean(a, axis=-1, keepdims=True)
+
+    @staticmethod
+    def where(sign: str, a: Array, b: Array, x: Array, y: Array) -> Array:
+        return jnp.where({">": jnp.greater, "<": jnp.less, ">=": jnp.greater_equal, "<=": jnp.less_equal}[sign](a, b), x, y)
 
 
 def take(table: Array, rows: Array) -> Array:

@@ -21,12 +21,12 @@ import numpy as np
 
 from gridc.errors import ResourceError
 from gridc.files import write_atomically
-from gridc.fusion import gemm, native, tracer
+from gridc.fusion import functions, gemm, native, tracer
 from gridc.fusion.kept import cannot_keep, kept
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, KEPT, KEPT_H, KEPT_M, KEPT_STEP, ROWS, SCRATCH, B, G, H, M, P
 from gridc.locks import Lock
 from gridc.resources import cache_folder
-from gridc.tables.cells import Cell, Options
+from gridc.tables.mechanisms import Cell, Options
 
 _lock = Lock()
 
@@ -47,8 +47,8 @@ def cached() -> Generator[None]:
 
 @functools.cache
 def _digest(text: str) -> str:
-    """Name what is built from this text and the functions of ``gridc.fusion.native`` and ``gemm``."""
-    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (native, gemm)]
+    """Name what is built from this text and the functions of ``gridc.fusion.native``, ``functions`` and ``gemm``."""
+    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (native, functions, gemm)]
     return hashlib.sha256("".join([*sources, text]).encode()).hexdigest()
 
 
@@ -59,12 +59,12 @@ def load(cell: Cell, options: Options, dimensions: int, dtype: str, zoneout: boo
     They are kept for the life of the process, as their addresses are."""
     text = source(cell, options, dimensions, dtype, zoneout)
     with _lock, kept():
-        module = _module(text, f"{cell}_{dtype}".replace("-", "_"))
+        module = _module(text, dtype)
     return module.forward, module.adjoint
 
 
-def _module(text: str, title: str) -> ModuleType:
-    name = f"gridc_{title}_{_digest(text)[:16]}"
+def _module(text: str, dtype: str) -> ModuleType:
+    name = f"gridc_cell_{dtype}_{_digest(text)[:16]}"
     if name not in sys.modules:
         path = cache_folder("kernels") / f"{name}.py"
         try:
@@ -80,15 +80,28 @@ def _module(text: str, title: str) -> ModuleType:
 
 
 def source(cell: Cell, options: Options, dimensions: int, dtype: str, zoneout: bool = False) -> str:
-    """Write the text of the module with the two kernels of a cell: ``forward`` and ``adjoint``."""
+    """Write the text of the module with the two kernels of a cell: ``forward`` and ``adjoint``.
+
+    Nothing in it is the cell's name: cells that compute the same have the same kernels."""
     traced = tracer.trace(cell, options, dimensions, zoneout)
-    options_told = f"{options}{', zoneout' * zoneout}"
-    title = f'"""{cell} along {dimensions}, {options_told}, {dtype}: written from its rule in gridc.tables.cells."""'
+    title = '"""The kernels of a cell, written from its rule."""'
     head = [title, "import numba", "import numpy as np", "from gridc.fusion.native import OPTIONS, SIGNATURE, peek, poke, word"]
     head += [f"from gridc.fusion.native import tanh_{dtype} as tanh", "", f"F = np.{dtype}"]
     head += ["", "", "@numba.njit(**OPTIONS)", "def sigmoid(x):", "    return F(0.5) * tanh(F(0.5) * x) + F(0.5)"]
     head += ["", "", "@numba.njit(**OPTIONS)", "def relu(x):", "    return F(0.0) if x < F(0.0) else x", ""]
-    return "\n".join([*head, "", *_forward(traced, dtype), "", "", *_adjoint(traced, dtype), ""])
+    body = [*_forward(traced, dtype), "", "", *_adjoint(traced, dtype), ""]
+    needed = [line for word, line in NEEDED.items() if any(f"{word}(" in text for text in body)]
+    return "\n".join([*head, *(line.format(dtype=dtype) for line in needed), "", *body])
+
+
+NEEDED = {
+    "exp": "from gridc.fusion.functions import exp_{dtype} as exp",
+    "log": "from gridc.fusion.functions import log_{dtype} as log",
+    "softplus": "from gridc.fusion.functions import softplus_{dtype} as softplus",
+    "sqrt": "from numpy import sqrt",
+    "added": "from gridc.fusion.functions import added",
+}
+"""What a kernel takes from elsewhere where its rule asks for it."""
 
 
 class _Body:
@@ -98,6 +111,7 @@ class _Body:
         self.size, self.streams, self.traced = np.dtype(dtype).itemsize, 0, traced
         self.before = [f"n = word(t, {HIDDEN})", f"s = n * {self.size}"]
         self.row: list[str] = []
+        self.sums: list[str] = []
         self.column: list[str] = []
         self.after: list[str] = []
         self.head = ["@numba.cfunc(SIGNATURE, cache=True, **OPTIONS)", f"def {name}(t, first, last, weight):"]
@@ -121,9 +135,37 @@ class _Body:
         return [self.stream(f"{prefix}{k}", f"{prefix} + (r * {count} + {k}) * s") for k in range(count)]
 
     def text(self) -> list[str]:
-        row = [*self.row, "for j in range(n):", *(f"    {line}" for line in self.column), *self.after]
+        row = [*self.row, *self.sums, "for j in range(n):", *(f"    {line}" for line in self.column), *self.after]
         lines = [*self.before, "for r in range(first, last):", *(f"    {line}" for line in row)]
         return [*self.head, *(f"    {line}" for line in lines)]
+
+
+def _means(body: _Body, known: dict[Any, str], outputs: list[Any], early: list[tuple[Any, tuple[str, str], Any]]) -> None:
+    """Write the loops that take the means over the units which the outputs need, each after those that it needs itself.
+
+    Every loop works out anew what it needs, but for what is written ``early``: (a node, the texts of its stream, the leaf that
+    lay there before) as soon as the node can be."""
+    level: dict[Any, int] = {}
+    nodes = tracer.reachable(outputs, lambda node: node in known)
+    for node in nodes:
+        inputs = () if node in known else node.inputs
+        level[node] = max((level[a] for a in inputs), default=0) + (node.operation == "mean" and node not in known)
+    means = [node for node in nodes if node.operation == "mean" and node not in known]
+    for stage in sorted({level[node] for node in means}):
+        writer, mine = tracer.Writer(known), [node for node in means if level[node] == stage]
+        sums = [f"s{node.index}" for node in mine]
+        parts = writer.write(*(node.inputs[0] for node in mine))
+        able = [each for each in early if level.get(each[0], 0) < stage]
+        stored = [target[1] % name for (_, target, _), name in zip(able, writer.write(*(each[0] for each in able)), strict=True)]
+        column = [*writer.lines, *(f"{name} = added({name}, {part})" for name, part in zip(sums, parts, strict=True)), *stored]
+        body.sums += [*(f"{name} = F(0.0)" for name in sums), "for j in range(n):", *(f"    {line}" for line in column)]
+        body.sums += [f"{name} = {name} / F(n)" for name in sums]
+        known |= dict(zip(mine, sums, strict=True))
+        for node, target, leaf in able:
+            if leaf is not None:
+                known.pop(leaf)
+            known[node] = target[0]
+        early[:] = [each for each in early if each not in able]
 
 
 def _entering(body: _Body, known: dict[Any, str], leaves: dict[str, Any]) -> None:
@@ -161,11 +203,15 @@ def _forward(traced: tracer.Trace, dtype: str) -> list[str]:
     _entering(body, known, leaves)
     slots, bias = body.per_row("g", G, traced.gates), body.per_weight("b", B, traced.gates)
     known |= {leaves[f"a_{k}"]: f"{slots[k][0]} + {bias[k][0]}" for k in range(traced.gates)}
-    known |= {leaves[f"p_{k}"]: text[0] for k, text in enumerate(body.per_weight("p", P, traced.peepholes))}
+    peepholes = body.per_weight("p", P, traced.peepholes)
+    known |= {leaves[f"p_{k}"]: text[0] for k, text in enumerate(peepholes) if f"p_{k}" in leaves}
     targets = [*slots, *body.per_row("h", H), *(body.per_row("m", M) if traced.memory is not None else [])]
+    before = [leaves[f"a_{k}"] for k in range(traced.gates)] + [None] * len(outputs)
+    waiting = list(zip([*traced.slots, *outputs], targets, before, strict=True))
+    _means(body, known, [*traced.slots, *outputs], waiting)
     writer = tracer.Writer(known)
-    names = writer.write(*traced.slots, *outputs)
-    body.column = [*writer.lines, *(target[1] % name for target, name in zip(targets, names, strict=True))]
+    names = writer.write(*(node for node, *_ in waiting))
+    body.column = [*writer.lines, *(target[1] % name for (_, target, _), name in zip(waiting, names, strict=True))]
     return body.text()
 
 
@@ -183,6 +229,7 @@ def _adjoint(traced: tracer.Trace, dtype: str) -> list[str]:
     known |= {leaves[name]: body.per_row(name, field)[0][0] for name, field in (("dh", DH), ("dm", DM)) if name in leaves}
     peepholes = body.per_weight("p", P, traced.peepholes)
     known |= {leaves[f"p_{k}"]: text[0] for k, text in enumerate(peepholes) if f"p_{k}" in leaves}
+    _means(body, known, list(gradients.values()), [])
     writer = tracer.Writer(known)
 
     def value(name: str) -> str:

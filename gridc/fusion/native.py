@@ -230,14 +230,16 @@ def tanh_float64(x):  # type: ignore[no-untyped-def]
     p = p * r + 1.0 / 6.0
     p = p * r + 0.5
     p = p * r * r + r
-    power = _as_number((_as_bits(k) << 52) + 0x3FF0000000000000)
+    power = as_number((as_bits(k) << 52) + 0x3FF0000000000000)
     e = power * p + (power - 1.0)
     t = e / (e + 2.0)
     return -t if x < 0.0 else t
 
 
 @intrinsic
-def _as_bits(typing, x):  # type: ignore[no-untyped-def]
+def as_bits(typing, x):  # type: ignore[no-untyped-def]
+    """Give the bits of a double as an integer."""
+
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], ir.IntType(64))
 
@@ -245,7 +247,9 @@ def _as_bits(typing, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _as_number(typing, x):  # type: ignore[no-untyped-def]
+def as_number(typing, x):  # type: ignore[no-untyped-def]
+    """Give the double that these bits are."""
+
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.bitcast(arguments[0], ir.DoubleType())
 

@@ -20,7 +20,7 @@ from gridc.fusion.buffers import lent
 from gridc.fusion.threads import together, wait_for, workers
 from gridc.fusion.workspace import Parameters, Tables, Workspace, address, aligned
 from gridc.scheduling.program import CHUNK, INSTRUCTION, Array, Program, TransformProgram
-from gridc.tables.cells import Cell, Options
+from gridc.tables.mechanisms import Cell, Options
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
 

@@ -1,8 +1,11 @@
-"""Reads a cell's pointwise rule with symbols in place of numbers, differentiates it, and writes both as straight-line code.
+"""Reads a cell's rule with symbols in place of numbers, differentiates it, and writes both as straight-line code.
 
 The rule of a cell (``gridc.tables.cells``) is run once on symbols; equal expressions are one node.  Reverse-mode differentiation
 on these nodes gives the adjoint.  Between the two passes each gate keeps one number in its *slot*: the output of the
 nonlinearity where its pre-activation goes nowhere else, otherwise the pre-activation; all else is recomputed.
+
+Every node stands for one number a unit, but for the mean over the units of a step, which is the same number for all of them.
+As a matrix that takes the mean is symmetric, its adjoint is the mean of the gradients.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gridc.tables.cells import Cell, Options
+from gridc.tables.mechanisms import Cell, Options
 
-UNARY = ("tanh", "sigmoid", "relu")
+UNARY = ("tanh", "sigmoid", "relu", "softplus", "exp", "log", "sqrt")
+FROM_OUTPUT = ("tanh", "sigmoid", "relu", "exp", "sqrt")
+"""Those whose slope follows from their value."""
 
 
 class Expression:
@@ -48,12 +53,18 @@ class Expression:
     def __rmul__(self, other: float) -> Expression:
         return self.graph.binary("*", other, self)
 
+    def __truediv__(self, other: Expression | float) -> Expression:
+        return self.graph.binary("/", self, other)
+
+    def __rtruediv__(self, other: float) -> Expression:
+        return self.graph.binary("/", other, self)
+
     def __neg__(self) -> Expression:
         return self.graph.binary("-", 0.0, self)
 
 
 class Graph:
-    """The nodes made so far, each once; also the namespace that a rule calls ``tanh``, ``sigmoid`` and ``relu`` of."""
+    """The nodes made so far, each once; also the namespace that a rule is interpreted in."""
 
     def __init__(self) -> None:
         self.nodes: dict[tuple[object, ...], Expression] = {}
@@ -74,7 +85,7 @@ class Graph:
         return self.node("constant", float(value))
 
     def binary(self, operation: str, left: Expression | float, right: Expression | float) -> Expression:
-        """Give ``left operation right`` (``+``, ``-`` or ``*``), without operations on 0 and 1 that change nothing."""
+        """Give ``left operation right`` (``+``, ``-``, ``*`` or ``/``), without operations on 0 and 1 that change nothing."""
         x, y = (a if isinstance(a, Expression) else self.constant(a) for a in (left, right))
         known = [a.arguments[0] if a.operation == "constant" else None for a in (x, y)]
         if operation == "*":
@@ -82,11 +93,41 @@ class Graph:
                 return self.constant(0.0)
             if known[0] == 1.0 or known[1] == 1.0:
                 return y if known[0] == 1.0 else x
+        elif operation == "/":
+            return x if known[1] == 1.0 else self.node(operation, x, y)
         elif known[1] == 0.0:
             return x
         elif known[0] == 0.0 and operation == "+":
             return y
         return self.node(operation, x, y)
+
+    def number(self, value: float, like: Expression) -> Expression:
+        """Give the node of a number."""
+        return self.constant(value)
+
+    def where(self, sign: str, a: Expression, b: Expression, x: Expression, y: Expression) -> Expression:
+        """Give ``x`` where ``a sign b`` holds and ``y`` elsewhere."""
+        return self.node("where", sign, a, b, x, y)
+
+    def mean(self, a: Expression) -> Expression:
+        """Give the mean of a node over the units of a step."""
+        return a if a.operation == "constant" else self.node("mean", a)
+
+    def softplus(self, a: Expression) -> Expression:
+        """Give ``log(1 + exp(a))``."""
+        return self.node("softplus", a)
+
+    def exp(self, a: Expression) -> Expression:
+        """Give the exponential of a node."""
+        return self.node("exp", a)
+
+    def log(self, a: Expression) -> Expression:
+        """Give the natural logarithm of a node."""
+        return self.node("log", a)
+
+    def sqrt(self, a: Expression) -> Expression:
+        """Give the square root of a node."""
+        return self.node("sqrt", a)
 
     def tanh(self, a: Expression) -> Expression:
         """Give the hyperbolic tangent of a node."""
@@ -103,7 +144,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Trace:
-    """A cell's rule as expressions.
+    """A cell's rule as expressions; its vectors are among the ``peepholes``.
 
     ``slots``: what is kept for each gate.  ``gradients``: of each leaf that has one (``a_k``, ``h``, ``m_d``, ``p_k``),
     in terms of the leaves ``dh``, ``dm`` and the forward nodes.
@@ -129,6 +170,7 @@ def trace(cell: Cell, options: Options, dimensions: int, zoneout: bool = False) 
     gates = len(cell.gates(dimensions))
     memories = dimensions if cell.memory else 0
     peepholes = len(cell.peepholes(dimensions)) if cell.peepholes and options.peepholes else 0
+    peepholes += len(cell.vectors(dimensions))
     counts = (("a", gates), ("m", memories), ("p", peepholes))
     a, m, p = ([graph.leaf(f"{kind}_{k}") for k in range(count)] for kind, count in counts)
     hidden, memory = cell.rule(graph, a, graph.leaf("h"), m, p, options)
@@ -150,15 +192,14 @@ def _zoned_out(keep: Expression, old: Expression, new: Expression) -> Expression
 def reachable(outputs: Sequence[Expression], stop: Callable[[Expression], bool] = lambda node: False) -> list[Expression]:
     """List what the outputs are made of, arguments before what uses them, not looking behind nodes where ``stop`` holds."""
     found: dict[Expression, None] = {}
-
-    def visit(node: Expression) -> None:
-        if node not in found:
-            for argument in () if stop(node) else node.inputs:
-                visit(argument)
+    waiting = [(output, False) for output in reversed(outputs)]
+    while waiting:  # a stack of our own: formulas may be deeper than Python's
+        node, ready = waiting.pop()
+        if ready:
             found[node] = None
-
-    for output in outputs:
-        visit(output)
+        elif node not in found:
+            waiting.append((node, True))
+            waiting += [(argument, False) for argument in (() if stop(node) else reversed(node.inputs)) if argument not in found]
     return list(found)
 
 
@@ -173,7 +214,7 @@ def _slots(gates: Sequence[Expression], outputs: Sequence[Expression]) -> tuple[
         while node not in outputs and len(users.get(node, ())) == 1 and users[node][0].operation in "+-":
             node = users[node][0]
         last = users.get(node, ())
-        saved = last[0] if node not in outputs and len(last) == 1 and last[0].operation in UNARY else gate
+        saved = last[0] if node not in outputs and len(last) == 1 and last[0].operation in FROM_OUTPUT else gate
         slots.append(gate if saved in slots else saved)
     return tuple(slots)
 
@@ -188,22 +229,42 @@ def _gradients(graph: Graph, seeds: Mapping[Expression, Expression]) -> dict[str
     for node in reversed(reachable(list(seeds))):
         if node not in total or node.operation in ("leaf", "constant"):
             continue
-        gradient = total[node]
-        x, y = node.inputs[0], node.inputs[-1]
-        if node.operation in "+-":
-            add(x, gradient)
-            add(y, gradient if node.operation == "+" else -gradient)
-        elif node.operation == "*":
-            add(x, gradient * y)
-            add(y, gradient * x)
-        elif node.operation == "tanh":
-            add(x, gradient * (1.0 - node * node))
-        elif node.operation == "sigmoid":
-            add(x, gradient * (node * (1.0 - node)))
-        else:
-            add(x, graph.node("where", node, gradient))
+        for argument, slope in zip(node.inputs, _slopes(graph, node, total[node]), strict=True):
+            if slope is not None:
+                add(argument, slope)
     leaves = {str(node.arguments[0]): value for node, value in total.items() if node.operation == "leaf"}
     return {name: value for name, value in leaves.items() if not name.startswith("k_")}  # masks are not learnt
+
+
+def _slopes(graph: Graph, node: Expression, gradient: Expression) -> list[Expression | None]:
+    """Give what a node hands back to each of its inputs."""
+    x, y, zero = node.inputs[0], node.inputs[-1], graph.constant(0.0)
+    match node.operation:
+        case "+" | "-":
+            return [gradient, gradient if node.operation == "+" else -gradient]
+        case "*":
+            return [gradient * y, gradient * x]
+        case "/":
+            return [gradient / y, -(gradient * node) / y]
+        case "where":
+            sign, a, b = node.arguments[0], *node.inputs[:2]
+            return [None, None, graph.node("where", sign, a, b, gradient, zero), graph.node("where", sign, a, b, zero, gradient)]
+        case "mean":
+            return [graph.mean(gradient)]
+        case "relu":
+            return [graph.node("where", ">", node, zero, gradient, zero)]
+        case "tanh":
+            return [gradient * (1.0 - node * node)]
+        case "sigmoid":
+            return [gradient * (node * (1.0 - node))]
+        case "softplus":
+            return [gradient * graph.sigmoid(x)]
+        case "exp":
+            return [gradient * node]
+        case "log":
+            return [gradient / x]
+        case _:
+            return [gradient * (0.5 / node)]
 
 
 class Writer:
@@ -227,7 +288,9 @@ class Writer:
         if node.operation in UNARY:
             return f"{node.operation}({names[0]})"
         if node.operation == "where":
-            return f"{names[1]} if {names[0]} > F(0.0) else F(0.0)"
+            return f"{names[2]} if {names[0]} {node.arguments[0]} {names[1]} else {names[3]}"
+        if node.operation == "mean":
+            raise ValueError("a mean over units is known before it is written")
         if node.operation == "leaf":
             raise ValueError(f"nothing gives `{node.arguments[0]}`: the slots do not suffice")
         return f"{names[0]} {node.operation} {names[1]}"

@@ -156,7 +156,7 @@ class _Runs:
         for t, (own, transform) in enumerate(zip(program.transforms, spec.transforms.values(), strict=True)):
             count, inputs = len(own.weight_ends) - 1, sum(program.widths(t))
             w.append((0.1 * generator.standard_normal((count, inputs, own.width))).astype(dtype) if own.gates else None)
-            peepholes = len(transform.peephole_names()) * own.hidden
+            peepholes = (len(transform.peephole_names()) + len(transform.vectors)) * own.hidden
             p.append(np.zeros((count, peepholes), dtype) if peepholes else None)
         parameters = sweep.Parameters(w, [None] * len(w), p)  # type: ignore[arg-type]  # lists of arrays or None
         # The tables of addresses are the engine's own; running a sweep piece by piece is nobody's business but this module's.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+from gridc.errors import listed
 from gridc.language import page as pages
 from gridc.language import shapes
 from gridc.language.ends import PortReading
 from gridc.language.spec import Dimension, GridSpec
 from gridc.language.transforms import TransformReading
-from gridc.tables.cells import gated
 
 MOST_BYTES = 2**63 - 1
 """What an array's size, in bytes, is counted with."""
@@ -100,7 +100,12 @@ class _Reading(TransformReading, PortReading):
             if ours == theirs and holes != others:
                 self.fail(("transforms", name, "shares"), f"transform '{name}' has {holes} numbers in its peepholes and "
                           f"'{other.name}' has {others}, so they cannot be shared")  # fmt: skip
-            if ours != theirs or transform.mechanism.weights is not gated:
+            if ours == theirs and transform.vectors != other.vectors:
+                some, more = (listed(t.vectors, "and") or "none" for t in (transform, other))
+                self.fail(("transforms", name, "shares"), f"transform '{name}' has other vectors ({some}) than '{other.name}' "
+                          f"({more}), so they cannot be shared")  # fmt: skip
+            own = shapes.weights(spec, transform)
+            if ours != theirs or "W" not in own or any(weight.facts for weight in own.values()):
                 self.fail(("transforms", name, "shares"), f"transform '{name}' needs weights of {ours[1]} rows × {ours[0]} "
                           f"columns{_untied(ours[2])}, and '{other.name}' has {theirs[1]} × {theirs[0]}"
                           f"{_untied(theirs[2])}")  # fmt: skip

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from gridc.arrays.axes import Axes
 from gridc.language.spec import GridSpec, Transform
-from gridc.tables.cells import Units, Weight
+from gridc.tables.mechanisms import Units, Weight
 
 Shape = tuple[int, ...]
 
@@ -47,6 +47,7 @@ def units(spec: GridSpec, t: Transform) -> Units:
     return Units(
         spec.rows(t.name), t.hidden, len(t.gates), len(t.peephole_names()), t.bias, hops if isinstance(hops, int) else None,
         spec.inputs[t.attends].width if t.attends is not None else 0, t.embeddings, t.options,
+        len(t.along),
     )  # fmt: skip
 
 
@@ -75,12 +76,12 @@ def effective_blocks(spec: GridSpec, t: Transform) -> npt.NDArray[np.float64] | 
     """Give 1 where ``W`` may be other than zero and 0 elsewhere, ``[rows, columns]``; None where all of it may.
 
     A gru's gate ``s`` takes the own entering vector alone and gate ``c`` everything else, as in cuDNN."""
-    split = t.mechanism.split_recurrent
-    if split is None:
+    if not t.mechanism.sees:
         return None
     mask, own = np.ones((spec.rows(t.name), len(t.gates), t.hidden)), own_rows(spec, t)
-    mask[own, t.gates.index(split[0])] = 0
-    mask[~own, t.gates.index(split[1])] = 0
+    for gate, seen in t.mechanism.sees.items():
+        for k in (k for k, name in enumerate(t.gates) if name == gate or name.startswith(f"{gate}_")):
+            mask[own if seen == "others" else ~own, k] = 0
     return mask.reshape(len(mask), -1)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from gridc.tables.cells import Cell, Options
+from gridc.tables.mechanisms import Cell, Options
 
 if TYPE_CHECKING:
     from gridc.tables.training_block import Training
@@ -92,6 +92,11 @@ class Transform:
         """Name its peepholes, in the order in which they lie in ``p``; none where it has not chosen to have them."""
         rule = self.mechanism.peepholes
         return rule(len(self.along)) if self.options.peepholes and rule else ()
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Name the vectors of one number a unit that its cell looks at, each a parameter of its own."""
+        return self.mechanism.vectors(len(self.along))
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,8 @@ class GridSpec:
     def canonical(self) -> str:
         """Write the meaning as text, the same for two texts that say the same grid."""
         parts: list[object] = [self.dimensions, self.priority]
+        own = {t.cell: t.mechanism.definition for t in self.transforms.values() if not t.mechanism.shipped}
+        parts += [own] * bool(own)
         for mapping in (self.transforms, self.inputs, self.outputs):
             parts.append(tuple(mapping.values()))
         return repr(parts)

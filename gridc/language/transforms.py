@@ -10,7 +10,8 @@ from gridc.language.grammar import Alternating, ReadAt, TransformPage, Wrap
 from gridc.language.lookup import Reading, initialiser
 from gridc.language.page import Path_
 from gridc.language.spec import Direction, Input, Read, Transform
-from gridc.tables.cells import CELLS, OPTIONS, SHARED, Options
+from gridc.tables.cells import CELLS, OPTIONS
+from gridc.tables.mechanisms import SHARED, Options
 
 
 class TransformReading(Reading):

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from gridc.language.spec import GridSpec
-from gridc.tables.cells import Cell, Options
+from gridc.tables.mechanisms import Cell, Options
 
 Tables = dict[str, np.ndarray]
 """Index arrays by name."""

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from gridc.tables.cells import Cell, Options
+from gridc.tables.mechanisms import Cell, Options
 
 Array = np.ndarray[Any, Any]
 Shapes = list[tuple[int, int]]

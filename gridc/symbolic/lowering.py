@@ -213,7 +213,9 @@ def _wire(
         mask = effective_blocks(spec, t)
         if mask is not None and w is not None:
             w = w * mask.astype(dtype)
-        weights[name] = (w, p.get(f"{owner}.b"), p.get(f"{owner}.p"))
+        holes = [v for v in (p.get(f"{owner}.{word}") for word in ("p", *t.vectors)) if v is not None]
+        hole = pt.concatenate(holes, axis=-1) if len(holes) > 1 else next(iter(holes), None)
+        weights[name] = (w, p.get(f"{owner}.b"), hole)
     joined = {name: vectors[name](None) for name, x in spec.inputs.items() if x.joins}
     facts = {}
     for t in spec.transforms.values():

@@ -21,7 +21,7 @@ from gridc.symbolic import slots
 from gridc.symbolic.indices import index_arrays
 from gridc.symbolic.slots import Part
 from gridc.symbolic.wiring import Variable, Wiring, take
-from gridc.tables.cells import Taken
+from gridc.tables.mechanisms import Taken
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
@@ -46,6 +46,36 @@ class Ops:
         """Put 0, in the same dtype, for every number below it; the slope at 0 is 0, as the fused kernels have it."""
         zero = pt.zeros((), a.dtype)
         return pt.where(a > zero, a, zero)
+
+    @staticmethod
+    def number(value: float, like: Variable) -> Variable:
+        """Give a number in the dtype of another value."""
+        return pt.constant(np.asarray(value, like.dtype))
+
+    @staticmethod
+    def softplus(a: Variable) -> Variable:
+        """Take ``log(1 + exp(a))`` of every number."""
+        return pt.softplus(a)
+
+    @staticmethod
+    def log(a: Variable) -> Variable:
+        """Take the natural logarithm of every number."""
+        return pt.log(a)
+
+    @staticmethod
+    def sqrt(a: Variable) -> Variable:
+        """Take the square root of every number."""
+        return pt.sqrt(a)
+
+    @staticmethod
+    def mean(a: Variable) -> Variable:
+        """Take the mean over the units of each step, which stay as an axis of length 1."""
+        return pt.sum(a, axis=-1, keepdims=True) / pt.cast(a.shape[-1], a.dtype)
+
+    @staticmethod
+    def where(sign: str, a: Variable, b: Variable, x: Variable, y: Variable) -> Variable:
+        """Give ``x`` where ``a sign b`` holds and ``y`` elsewhere."""
+        return pt.where({">": pt.gt, "<": pt.lt, ">=": pt.ge, "<=": pt.le}[sign](a, b), x, y)
 
     @staticmethod
     def exp(a: Variable) -> Variable:
@@ -198,7 +228,7 @@ def _wavefront(
         joined = [given[Part(name, "joined", i)] for i in range(len(spec.joined(name)))]
         own = taken[len(t.reads) :]
         chosen, facts = given[Part(name, "weights")], wiring.facts.get(name, ())
-        made = _update(t, taken[: len(t.reads)] + joined, own[: len(t.along)], chosen, constant[name], facts)
+        made = _update(t, taken[: len(t.reads)] + joined, own, chosen, constant[name], facts)
         if t.zoneout:
             made = _zoned_out(t, made, own, keeps, wiring.dtype)
         for memory, vector in zip((False, True), made, strict=True):
@@ -233,11 +263,12 @@ def _update(
     b, p = weights.pop("b", None), weights.pop("p", None)
     if product is not None and b is not None:
         product = product + b
-    hidden, memories = own[0] if t.mechanism.uses_hidden else None, own if t.has_memory else []
+    hidden, memories = own[-1] if t.mechanism.uses_hidden else None, own[: len(t.along)] if t.has_memory else []
     if t.mechanism.update is not None:
         return t.mechanism.update(Ops, Taken(z, product, hidden, memories, weights, chosen, t.options))
     assert product is not None
     assert t.mechanism.rule is not None
     parts = [product[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.gates))]
     holes = [p[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.peephole_names()))] if p is not None else []
+    holes += [weights[vector] for vector in t.vectors]
     return t.mechanism.rule(Ops, parts, hidden, memories, holes, t.options)

@@ -34,14 +34,14 @@ class Port(NamedTuple):
 
 
 def ports(spec: GridSpec, t: Transform) -> list[Port]:
-    """Give what a transform takes in: its reads, then its own entering memories or hidden vector, then what zoneout keeps."""
+    """Give what a transform takes in: its reads, then its own entering memories or hidden vector, then a hidden one besides."""
     reads = [Port(r.of, False, r.of != t.name and spec.transforms[r.of].dropout > 0) for r in t.reads]
-    return reads + [Port(t.name, t.has_memory)] * (len(t.along) * t.carries) + [Port(t.name, False)] * _keeps_another(t)
+    return reads + [Port(t.name, t.has_memory)] * (len(t.along) * t.carries) + [Port(t.name, False)] * _takes_another(t)
 
 
-def _keeps_another(t: Transform) -> bool:
-    """Tell whether zoneout keeps a hidden vector that the cell itself does not look at."""
-    return t.zoneout > 0 and not t.mechanism.uses_hidden
+def _takes_another(t: Transform) -> bool:
+    """Tell whether a hidden vector is wanted beside what carries from cell to cell: by the cell itself, or by zoneout."""
+    return t.has_memory if t.mechanism.uses_hidden else t.zoneout > 0
 
 
 def has_step_axis(t: Transform) -> bool:
@@ -164,7 +164,7 @@ class _Planner:
     def found(self, t: Transform) -> list[_Found]:
         """Give what each of the ports of a transform finds."""
         waited = sorted(waits(self.spec, t, self.everywhere, self.extent), key=lambda wait: wait.by < 0)  # the reads first
-        if _keeps_another(t):
+        if _takes_another(t):
             waited.append(find(t, -1, carried(t, self.everywhere)[0], self.extent))
         return [self.looked(wait, port.memory) for wait, port in zip(waited, ports(self.spec, t), strict=True)]
 
