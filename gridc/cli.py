@@ -7,7 +7,6 @@ Results go to stdout, messages to stderr.  Exit codes: 0 done, 1 a mistake in gr
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from gridc.commands.output import print_json
 from gridc.errors import GridcError, SpecError, nearest, printable
+from gridc.plain_text import lenient
 
 INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -85,8 +85,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, and end the process with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # where a character cannot be written in its encoding, a question mark is
-            stream.reconfigure(errors="replace")
+        lenient(stream)
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = run(given)
     try:

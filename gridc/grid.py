@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gridc.device.functions import Functions
     from gridc.device.updates import Mirror
     from gridc.insight.summary import Summary
+    from gridc.model_file import Model
     from gridc.stream import Stream
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
@@ -199,16 +200,19 @@ class Grid:
         """Write spec, parameters and a manifest to one file, whole or not at all; returns its sha256.  No pickle."""
         from gridc import model_file
 
-        return model_file.save(path, model_file.Model(
-            dict(self.parameters), self.spec.source.text, self.spec.digest, record or {}, self.vocabularies,
-            signature=self.signature.to_json()))
+        return model_file.save(path, self._content(record or {}))
+
+    def _content(self, record: Mapping[str, Any]) -> Model:
+        from gridc.model_file import Model
+
+        return Model(dict(self.parameters), self.spec.source.text, self.spec.digest, record, self.vocabularies,
+                     signature=self.signature.to_json())  # fmt: skip
 
     def __reduce__(self) -> Any:
         """Pickle and copy a grid as its model file says it, so that a copy shares nothing: its functions are built again."""
         from gridc import model_file
 
-        content, _ = model_file.encoded(model_file.Model(
-            dict(self.parameters), self.spec.source.text, self.spec.digest, {}, self.vocabularies))  # fmt: skip
+        content, _ = model_file.encoded(self._content({}))
         target = self.target
         return _restored, (content, self.spec.source.path, target.backend.name, target.lowering.name, target.recompute, self.seed,
                            self.random_state)  # fmt: skip
@@ -444,6 +448,7 @@ def _restored(
     numbers = {name: model.parameters[name] for name in parameter_shapes(spec)}
     grid = Grid(spec, Target.choose(spec, row, lowering, dtype, recompute), numbers, seed)
     grid.vocabularies.update(model.vocabularies)
+    grid.signature = Signature.from_json(model.signature)
     if random_state is not None:
         grid.random_state = random_state
     return grid

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import itertools
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from gridc.errors import printable
 
 BARS = " ▁▂▃▄▅▆▇█"
+SIGNS = {
+    "×": "x", "…": "...", "→": "->", "←": "<-", "·": ".", "∘": "*", "²": "2", "–": "-", "—": "-", "λ": "lambda", "Σ": "sum",
+    "µ": "u", "√": "sqrt", "≥": ">=", "≤": "<=", "γ": "gamma", "✓": "yes", "✗": "no", **dict(zip(BARS, " .:-=+*#@", strict=True)),
+}  # fmt: skip
+"""What stands for a sign of ours where a stream's encoding lacks it."""
+
+
+def _sign(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacked = error.object[error.start : error.end]
+    plain = (SIGNS.get(sign) or unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode() or "?" for sign in lacked)
+    return "".join(plain), error.end
+
+
+codecs.register_error("gridc.signs", _sign)
+
+
+def lenient(stream: object) -> None:
+    """Have a stream of text write plainer signs, letters without their accents and question marks for what its encoding lacks."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="gridc.signs")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 2) -> str:

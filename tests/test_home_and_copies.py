@@ -74,6 +74,7 @@ def test_a_copy_computes_the_same_and_shares_nothing(way: str) -> None:
     other = COPIES[way](grid)
     assert (other.backend, other.lowering, other.dtype, other.seed) == (grid.backend, grid.lowering, grid.dtype, 4)
     assert other.vocabularies == grid.vocabularies
+    assert other.signature == grid.signature
     assert list(other.parameters) == list(grid.parameters)
     np.testing.assert_array_equal(other.predict(x)["y"], before)
     other.fit(x, y, budget=1, progress="none")

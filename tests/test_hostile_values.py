@@ -117,14 +117,49 @@ def test_a_name_that_reads_like_a_place_of_a_template(name: str) -> None:
         assert text
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-@pytest.mark.parametrize("words", [["schedule", "SPEC", "-s", "T=12"], ["show", "SPEC"], ["check", "none-\u0142.yaml"]])
-def test_output_in_an_encoding_with_fewer_characters(encoding: str, words: list[str], spec: str) -> None:
-    command = [sys.executable, "-m", "gridc", *(spec if word == "SPEC" else word for word in words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+RESULTS = {
+    "people": ["schedule SPEC -s T=12", "show SPEC", "doctor", "show SPEC --at graph -s T=3", "--help", "compile SPEC"],
+    "json": ["schema", "show SPEC --json", "schedule SPEC -s T=3 --json", "show SPEC --at schedule -s T=3 --json"],
+    "file": ["schedule SPEC -s T=3 -f html", "schedule SPEC -s T=3 -f svg", "schedule SPEC -s T=3 -f dot", "completion bash"],
+}
+
+
+@pytest.mark.parametrize(("encoding", "kind", "words"), [
+    (("cp1252", "latin-1")[number % 2], kind, words) for kind, all_ in RESULTS.items() for number, words in enumerate(all_)
+])  # fmt: skip
+def test_results_in_an_encoding_with_fewer_characters(
+    encoding: str, kind: str, words: str, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(spec).write_text(SPEC.replace("NAME", "größer × č"), encoding="utf-8")
+    found: list[bytes] = []
+    for one in (encoding, "utf-8"):
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding=one, newline="\n")
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(SystemExit) as left:
+            cli.main([spec if word == "SPEC" else word for word in words.split()])
+        assert left.value.code == 0
+        stream.flush()
+        found.append(raw.getvalue())
+    few, all_ = found
+    if kind == "json":
+        ours, theirs = json.loads(few.decode(encoding)), json.loads(all_)
+        assert ours == theirs
+    elif kind == "file":
+        assert few == all_
+    else:
+        assert few.decode(encoding).count("?") == all_.decode().count("?"), "a sign of ours has no plainer one"
+        if "SPEC" in words:
+            assert "größer × c".encode(encoding) in few
+
+
+def test_a_process_whose_streams_hold_few_characters() -> None:
+    command = [sys.executable, "-m", "gridc", "check", "none-\u0142-é.yaml"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    assert done.returncode == (2 if words[-1].startswith("none") else 0), done.stderr
+    assert done.returncode == 2
     assert b"Traceback" not in done.stderr
+    assert "é.yaml: there is no such file".encode("cp1252") in done.stderr
 
 
 def test_what_would_move_a_terminal_is_escaped() -> None:

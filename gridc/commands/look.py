@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridc import plain_text
-from gridc.commands.output import as_json, print_json, say, sizes_of, with_sizes, write
+from gridc.commands.output import as_json, echo, print_json, say, sizes_of, with_sizes, write
 from gridc.errors import GridcError, SpecError, UsageError, listed
 from gridc.options import LARGEST, MOST_WORKERS
 
@@ -170,7 +170,7 @@ def _show_graph(plan: Schedule, json_: bool) -> None:
 
 def _show_schedule(plan: Schedule, json_: bool) -> None:
     if json_:
-        click.echo(plan.to_json())
+        echo(plan.to_json(), "json")
         return
     click.echo(f"{plan}\n")
     for level in range(min(plan.span, LISTED)):
@@ -242,9 +242,9 @@ def schedule(
 
         drawing.png(plans[0], output, picture, workers)
     elif measure:
-        write(_measured(plans[0], batch, chosen == "json"), output)
+        write(_measured(plans[0], batch, chosen == "json"), output, chosen)
     else:
-        write(_made(plans, chosen, workers, batch, picture, path), output)
+        write(_made(plans, chosen, workers, batch, picture, path), output, chosen)
     if output not in (None, "-"):
         say(f"Wrote {output}.")
 

@@ -32,7 +32,32 @@ def with_sizes(function: F) -> F:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; what is not finite becomes null, since JSON has no such numbers."""
-    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+    echo(json.dumps(_plain(value), indent=2, ensure_ascii=False), "json")
+
+
+def echo(content: str, kind: str) -> None:
+    """Print a result: ``table`` and ``text`` for people, in what signs the stream has; ``json`` with escapes for those that it
+    lacks; anything else as the file that it would be, in UTF-8."""
+    encoding = sys.stdout.encoding or "utf-8"
+    whole = content if content.endswith("\n") else f"{content}\n"
+    if kind == "json":
+        whole = re.sub("[^\x00-\x7f]", lambda found: _escaped(found.group(), encoding), whole)
+    elif kind not in ("table", "text") and _lacks(encoding, whole):
+        click.echo(whole.encode(), nl=False)
+        return
+    click.echo(whole, nl=False)
+
+
+def _escaped(sign: str, encoding: str) -> str:
+    return json.dumps(sign)[1:-1] if _lacks(encoding, sign) else sign
+
+
+def _lacks(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _plain(value: Any) -> Any:
@@ -54,15 +79,15 @@ def say(line: str) -> None:
     click.echo(printable(line), err=True)
 
 
-def write(content: str | bytes, path: str | None) -> None:
-    """Write a result into a file, whole or not at all, or onto stdout."""
+def write(content: str | bytes, path: str | None, kind: str = "text") -> None:
+    """Write a result into a file, whole or not at all, or onto stdout as ``echo`` does."""
     if path is None or path == "-":
         if isinstance(content, bytes):
             if sys.stdout.isatty():
                 raise UsageError("This would print bytes on the terminal; give a file with -o.")
             click.echo(content, nl=False)
         else:
-            click.echo(content, nl=not content.endswith("\n"))
+            echo(content, kind)
         return
     from gridc.files import write_atomically
     from gridc.resources import located

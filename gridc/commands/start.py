@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gridc.commands.output import as_json, print_json, say
+from gridc.commands.output import as_json, echo, print_json, say
 from gridc.errors import ResourceError, UsageError
 
 KINDS = {
@@ -63,7 +63,7 @@ def schema(json_: bool) -> None:
     A spec that begins with "# yaml-language-server: $schema=gridc.schema.json" gets completion and red underlines in any
     editor with a YAML language server.
     """
-    click.echo(schema_text(), nl=False)
+    echo(schema_text(), "json")
 
 
 def schema_text() -> str:

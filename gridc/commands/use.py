@@ -102,7 +102,7 @@ def predict(model: str, file: str, output: str | None, backend: str, json_: bool
     grid = gridc.load(model, backend=backend)
     data = data.ready(grid.dtype)
     found = grid.predict(data.inputs, data.lengths or None)
-    write(predictions.written(spec, found, data, held.vocabularies, kind), output)
+    write(predictions.written(spec, found, data, held.vocabularies, kind), output, kind)
     if output not in (None, "-"):
         say(f"Wrote {len(data):,} predictions to {output}.")
 
