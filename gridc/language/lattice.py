@@ -110,9 +110,7 @@ def far_end(transform: Transform, at: Ints, extent: Ints) -> tuple[Ints, Mask]:
 
 def home(spec: GridSpec, name: str) -> str:
     """Name the transform among whose vectors a transform's lie: its own, or for one that is relayed that of what it hands on."""
-    seen: list[str] = []
-    while spec.relayed(spec.transforms[name]) and name not in seen:
-        seen.append(name)
+    while spec.relayed(spec.transforms[name]):
         name = spec.transforms[name].reads[0].of
     return name
 

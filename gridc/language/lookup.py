@@ -15,7 +15,7 @@ from gridc.language.page import Path_
 from gridc.language.spec import Selection, Source
 
 
-class Reading:
+class Page:
     """A page that the grammar admits, with its dimensions in order as ``axes``."""
 
     def __init__(self, values: Any, source: Source):
@@ -23,10 +23,10 @@ class Reading:
         if not isinstance(values, dict):
             self.fail((), f"found {shown(values)}; expected a mapping with name, dimensions and transforms")
         try:
-            self.page = Document.model_validate(values)
+            self.document = Document.model_validate(values)
         except ValidationError as error:
             mistakes.explain(error, values, source)
-        self.axes = list(self.page.dimensions)
+        self.axes = list(self.document.dimensions)
 
     def fail(self, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
         """Raise SpecError at a place of this page; see ``mistakes.fail``."""
@@ -55,7 +55,7 @@ class Reading:
             if isinstance(value, str):
                 chosen[axis] = value  # type: ignore[call-overload]  # the grammar allows three words
                 continue
-            size = self.page.dimensions[self.axes[axis]]
+            size = self.document.dimensions[self.axes[axis]]
             for index in indices:
                 if index < 0 or (isinstance(size, int) and index >= size):
                     self.fail((*path, word), f"{thing(path)}: found the index {index}; dimension '{word}' has "

@@ -219,8 +219,13 @@ class GridSpec:
     def relayed(self, transform: Transform) -> bool:
         """Tell whether readers can go straight to what a transform hands on, so that it takes no step of its own when it runs.
 
-        Not where something is added to that on the way; what dropout hides on the way, the reader hides (``Layout.masks``)."""
-        return transform.mechanism.relays and transform.start != "wrap"
+        Not where something is added to that on the way, or where it comes back to where it was; what dropout hides on the way,
+        the reader hides (``Layout.masks``)."""
+        first, seen = transform.name, set[str]()
+        while transform.mechanism.relays and transform.start != "wrap" and transform.name not in seen:
+            seen.add(transform.name)
+            transform = self.transforms[transform.reads[0].of]
+        return bool(seen) and transform.name != first
 
     def joined(self, name: str) -> tuple[Input, ...]:
         """List the inputs that join a transform, in the order of declaration."""

@@ -139,11 +139,11 @@ class Layout:
     @property
     def transforms(self) -> tuple[TransformProgram, ...]:
         """What each transform computes."""
-        return tuple(self._program(i) for i in range(len(self.names)))
+        return tuple(self.program(name) for name in self.names)
 
-    def _program(self, i: int) -> TransformProgram:
-        name = self.names[i]
-        transform = self.spec.transforms[name]
+    def program(self, name: str) -> TransformProgram:
+        """Give what one transform computes."""
+        i, transform = self.number[name], self.spec.transforms[name]
         cell, example = self.rows[i]
         at = self.at[cell]
         relayed = self.spec.relayed(transform)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gridc.language import shapes
+from gridc.language.lattice import home
 from gridc.language.spec import Transform
 from gridc.symbolic import slots
 from gridc.symbolic.indices import index_arrays
@@ -102,14 +103,17 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     sequences: dict[Part, Variable] = {}
     constant: dict[str, dict[str, Variable]] = {}
     live: list[Variable] = []
-    transforms = list(spec.transforms.values())
-    boundary = {(t.name, memory): _boundary(wiring, t, memory) for t in transforms for memory in {False, t.has_memory}}
+    transforms = list(slots.computed(spec))
+    boundary = {(t.name, memory): _boundary(wiring, t, memory)
+                for t in spec.transforms.values() for memory in {False, t.has_memory}}  # fmt: skip
     for t in transforms:
         sequences.update(_sequences(wiring, t, plan, boundary))
         zeros = pt.cast(plan[Part(t.name, "live")], dtype)[:, None] + np.zeros((1, t.hidden), dtype)
         live += [zeros] * (2 if t.has_memory else 1)
         constant[t.name] = _constants(wiring, t)
-    tapped = sorted({(tap.transform, tap.memory) for o in spec.outputs.values() for tap in o.reads})
+    homes = {(home(spec, tap.transform), tap.memory) for o in spec.outputs.values() for tap in o.reads}
+    tapped = sorted((name, memory) for name, memory in homes if spec.transforms[name] in transforms)
+    history = {(name, memory): pt.zeros((1, spec.transforms[name].hidden), dtype) for name, memory in homes}  # of no steps
 
     # Transforms that share weights bring them once.
     distinct = {id(v): v for values in constant.values() for v in values.values()}
@@ -122,28 +126,40 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
         own = {name: {letter: inner[id(v)] for letter, v in values.items()} for name, values in constant.items()}
         return _wavefront(wiring, per_step, state, own, tapped)
 
+    if transforms:
+        results = _scan(wiring, wavefront, sequences, [*live, *[None] * len(tapped)], list(distinct.values()),
+                        plan[Part(transforms[0].name, "writes")].shape[0])  # fmt: skip
+        history |= dict(zip(tapped, results[len(live) :], strict=True))
+    taps: dict[str, list[Variable]] = {}
+    for name, o in spec.outputs.items():
+        taps[name] = []
+        for i, tap in enumerate(o.reads):
+            rows, hidden = plan[Part(name, "read", i)], spec.transforms[tap.transform].hidden
+            storage = home(spec, tap.transform)
+            table = history[storage, tap.memory].reshape((-1, hidden))
+            cells = int(np.prod([len(s) for s in o.at if isinstance(s, tuple)], dtype=int))
+            picked = [_picked(table, rows[..., c], dtype) for c in range(cells)]
+            entered, enters = plan.get(Part(name, "entered", i)), boundary[storage, tap.memory]
+            if entered is not None and enters is not None:
+                picked = [vector + take(enters, entered[..., c]) for c, vector in enumerate(picked)]
+            taps[name].append(picked[0] if cells == 1 else pt.concatenate(picked, axis=-1))
+    return taps, indices
+
+
+def _scan(
+    wiring: Wiring, wavefront: Any, sequences: Mapping[Part, Variable], begin: list[Variable | None], constant: list[Variable],
+    steps: Variable,
+) -> list[Variable]:  # fmt: skip
     # The number of steps is told: the shortest of all sequences would be a large expression, which every array
     # that the Scan and its gradient make is then looked through for, at twice the time to build.
     with warnings.catch_warnings():
         # Later than 3.0 the inner graph may inherit the mode of the function around it, and being told is to go; 3.0 needs it.
         warnings.filterwarnings("ignore", "The `mode` argument of `scan` is deprecated", FutureWarning)
         results = pytensor.scan(
-            wavefront, sequences=list(sequences.values()), outputs_info=[*live, *[None] * len(tapped)],
-            non_sequences=list(distinct.values()), n_steps=plan[Part(transforms[0].name, "writes")].shape[0], strict=True,
+            wavefront, sequences=list(sequences.values()), outputs_info=begin, non_sequences=constant, n_steps=steps, strict=True,
             return_updates=False, mode=wiring.scan,
         )  # fmt: skip
-    results = results if isinstance(results, list) else [results]
-    history = dict(zip(tapped, results[len(live) :], strict=True))
-    taps: dict[str, list[Variable]] = {}
-    for name, o in spec.outputs.items():
-        taps[name] = []
-        for i, tap in enumerate(o.reads):
-            rows, hidden = plan[Part(name, "read", i)], spec.transforms[tap.transform].hidden
-            table = history[tap.transform, tap.memory].reshape((-1, hidden))
-            cells = int(np.prod([len(s) for s in o.at if isinstance(s, tuple)], dtype=int))
-            picked = [_picked(table, rows[..., c], dtype) for c in range(cells)]
-            taps[name].append(picked[0] if cells == 1 else pt.concatenate(picked, axis=-1))
-    return taps, indices
+    return results if isinstance(results, list) else [results]
 
 
 def _sequences(
@@ -157,8 +173,8 @@ def _sequences(
         rows = boundary[port.of, port.memory]
         if rows is not None:
             found[Part(name, "entry", i)] = take(rows, plan[Part(name, "entry", i)])
-        mask = wiring.masks.get(f"{port.of}.dropout")
-        if port.masked and mask is not None:
+        mask = wiring.masks.get(f"{port.mask}.dropout")
+        if mask is not None:
             found[Part(name, "mask", i)] = _masked(mask, plan[Part(name, "mask", i)])
     for i, letter in enumerate("hm"):
         mask = wiring.masks.get(f"{name}.zoneout.{letter}")
@@ -181,17 +197,18 @@ def _masked(mask: Variable, rows: Variable) -> Variable:
 
 
 def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:
-    """Give the rows of what enters: every place of every example, then the start alone, then zeros; None where all are zero."""
+    """Give the rows of what enters among a transform's vectors: along it and along all that hand it on every place of every
+    example, and the start alone; then zeros.  None where all are zero."""
     vector = "memory" if memory else "hidden"
-    start = wiring.start(t.name, vector)
-    entry, shift = wiring.entries.get((t.name, vector), (None, None))
-    if entry is None and start is None:
-        return None
     zero = pt.zeros((1, t.hidden), dtype=wiring.dtype)
-    one = zero if start is None else start[None, :]
-    if entry is not None and shift is not None:
-        entry = entry + shift
-    return pt.concatenate([one, zero] if entry is None else [entry, one, zero], axis=0)
+    rows: list[Variable] = []
+    for name, entered in slots.entries(wiring.spec, t.name, memory):
+        if entered:
+            entry, shift = wiring.entries[name, vector]
+            rows.append(entry if shift is None else entry + shift)
+        start = wiring.start(name, vector)
+        rows.append(zero if start is None else start[None, :])
+    return None if all(row is zero for row in rows) else pt.concatenate([*rows, zero], axis=0)
 
 
 def _constants(wiring: Wiring, t: Transform) -> dict[str, Variable]:
@@ -213,11 +230,13 @@ def _wavefront(
     """Give the state after one wavefront, and the vectors tapped: every transform reads the slots as they were, then all are
     written."""
     spec = wiring.spec
-    vectors = [(t.name, memory) for t in spec.transforms.values() for memory in (False, True)[: 1 + t.has_memory]]
+    transforms = list(slots.computed(spec))
+    vectors = [(t.name, memory) for t in transforms for memory in (False, True)[: 1 + t.has_memory]]
     before = dict(zip(vectors, state, strict=True))
     after = dict(before)
     new: dict[tuple[str, bool], Variable] = {}
-    for name, t in spec.transforms.items():
+    for t in transforms:
+        name = t.name
         taken: list[Variable] = []
         for i, port in enumerate(slots.ports(spec, t)):
             vector = before[port.of, port.memory][given[Part(name, "slot", i)]]
