@@ -74,12 +74,19 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
 
 
 def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | None = None,
-          parameters: Mapping[str, Any] | None = None, **options: Any) -> Symbols:  # fmt: skip
-    """Lower a spec into somebody else's PyTensor graph; see ``gridc.symbolic.lowering.lower``."""
+          parameters: Mapping[str, Any] | None = None, *, lowering: Literal["auto", "plain", "fused"] = "auto",
+          dtype: Literal["float32", "float64"] = "float32", recompute: bool = False, scan: Any = None, **options: Any,
+          ) -> Symbols:  # fmt: skip
+    """Lower a spec into somebody else's PyTensor graph.
+
+    ``lowering``, ``dtype`` and ``recompute`` are those of ``compile``, ``scan`` is the mode of a Scan's inner graph; all else,
+    and what is raised, is that of ``gridc.symbolic.lowering.lower``."""
     backends.prepare()
     from gridc.symbolic.lowering import lower as lowered
+    from gridc.symbolic.wiring import Way
 
-    return lowered(spec if isinstance(spec, GridSpec) else read(spec), inputs, parameters, **options)
+    way = Way(lowering, dtype, recompute, scan)
+    return lowered(spec if isinstance(spec, GridSpec) else read(spec), inputs, parameters, way=way, **options)
 
 
 STAGES: Mapping[str, Callable[[Schedule, int], Any]] = {

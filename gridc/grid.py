@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
-import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +18,23 @@ from gridc.arrays.dataset import MASKS
 from gridc.arrays.signature import Signature
 from gridc.data import fitting
 from gridc.data.fitting import Call
-from gridc.errors import DataError, ResourceError, UsageError
-from gridc.fusion import blas
+from gridc.errors import UsageError
 from gridc.language import noise
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec
 from gridc.locks import Lock
 from gridc.parameters import Parameters
-from gridc.scheduling import counts, graph
+from gridc.scheduling import counts
 from gridc.symbolic import backends, lowering
-from gridc.symbolic.backends import SETTINGS, Backend
-from gridc.symbolic.indices import Sizes, extents, recall
+from gridc.symbolic.backends import Backend
+from gridc.symbolic.functions import Functions
 from gridc.symbolic.lowering import Symbols
 from gridc.symbolic.lowerings import Target
+from gridc.symbolic.room import Room
+from gridc.symbolic.wiring import Way
 
 if TYPE_CHECKING:
-    from gridc.device.functions import Functions
+    from gridc.device.functions import Functions as OnDevice
     from gridc.device.updates import Mirror
     from gridc.insight.summary import Summary
     from gridc.model_file import Model
@@ -58,16 +57,14 @@ class Grid:
 
     def __init__(self, spec: GridSpec, target: Target, numbers: Mapping[str, Array], seed: int, progress: bool = False):
         self.spec, self.target, self.seed = spec, target, seed
-        self._fitted: dict[str, int] = {}
-        self._last: tuple[str, bytes, bytes] | None = None
-        self._called: set[str] = set()
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         """What the ids of an input or an output stand for, where that is known."""
         self.signature = Signature()
         """Which columns of a file it was trained on, and how they were read, where that is known."""
         self._masks = np.random.default_rng([seed, MASKS])
-        self._progress, self._lock = progress, Lock()
+        self._progress, self._lock, self._room = progress, Lock(), Room(spec, target)
+        self.functions = Functions(spec, target, self._timed)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in numbers.items()}
         self.parameters = Parameters(self._shared, self._come_home if target.lowering.device else None)
         if target.lowering.prepare is not None:
@@ -240,38 +237,19 @@ class Grid:
 
     def ready(self) -> Grid:
         """Build every function now, before the first call needs it; where shapes are static only a call tells them."""
-        for name in ("predict", "gradients") if not self.backend.static else ():
-            self._function(name)
+        self.functions.ready()
         return self
-
-    # -- compiling ----------------------------------------------------------------------------------------------------
-
-    def _lowered(self, training: bool, call: Call | None = None) -> Symbols:
-        """Build the graph that this grid's own functions run: sizes and lengths are inputs of it, and for ``training`` the masks.
-
-        For a backend whose shapes are static every input has those of the call."""
-        inputs = {}
-        if call is not None:
-            for name, array in call.inputs.items():
-                inputs[name] = pt.TensorType(str(array.dtype), array.shape)(name)
-        static = None if call is None else Sizes(call.extent, call.lengths)
-        shape = (None, None) if call is None else call.lengths.shape
-        return lowering.lower(
-            self.spec, inputs, dtype=self.dtype, lowering=self.lowering, weighted=True, scan=self.backend.scan,  # type: ignore[arg-type]
-            extent=pt.vector("extent", dtype="int64"), lengths=pt.TensorType("int64", shape)("lengths"), static=static,
-            training=training, recompute=self.recompute,
-        )  # fmt: skip
 
     # -- on a device --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _on_device(self) -> Functions | None:
+    def _on_device(self) -> OnDevice | None:
         """The functions of a grid whose fused sweep runs on a device; None for any other."""
         if not self.target.lowering.device:
             return None
-        from gridc.device.functions import Functions
+        from gridc.device.functions import Functions as OnDevice
 
-        return Functions(self.spec, self.dtype, self.backend.mode, self._timed)
+        return OnDevice(self.spec, self.dtype, self.backend.mode, self._timed)
 
     @cached_property
     def _mirror(self) -> Mirror:
@@ -300,128 +278,29 @@ class Grid:
             call = fitting.check(self.spec, inputs, lengths, self.dtype)
             told = self._targets(targets, call, weights)
             with self._lock:
-                self._check_sizes("gradients", call)
+                self._room.check("gradients", call)
                 return run(call, told)
 
         return update
 
-    @cached_property
-    def _symbols(self) -> Symbols:
-        return self._lowered(training=False)
-
-    @cached_property
-    def _training_symbols(self) -> Symbols:
-        """The graph whose gradients are taken: that of prediction, unless masks are drawn."""
-        return self._lowered(training=True) if noise.noisy(self.spec) else self._symbols
+    # -- running ------------------------------------------------------------------------------------------------------
 
     @cached_property
     def symbolic(self) -> Symbols:
         """The grid as PyTensor variables; ``parameters`` are shared variables that hold this grid's own numbers.
 
         Sizes follow from the inputs' shapes, and every example fills the grid."""
-        scan = self.backend.scan
         # A sweep on a device is lowered for the sizes of a call, which nobody knows here.
         chosen = "plain" if self.target.lowering.device else self.lowering
-        return lowering.lower(self.spec, parameters=self._shared, dtype=self.dtype, lowering=chosen, scan=scan,  # type: ignore[arg-type]
-                              recompute=self.recompute)  # fmt: skip
-
-    @cached_property
-    def _functions(self) -> dict[Any, Callable[..., list[Array]]]:
-        return {}
-
-    def _function(self, name: str) -> Callable[..., list[Array]]:
-        """Give a compiled function by name, made at its first use; it serves every size."""
-        if name not in self._functions:
-            with self._timed(name):
-                self._functions[name] = self._compiled(name, self._training_symbols if name == "gradients" else self._symbols)
-        return self._functions[name]
-
-    def _static_function(self, name: str, call: Call, indices: list[Array]) -> Callable[..., list[Array]]:
-        """Do the same for a backend whose shapes are static: one for every size of a call."""
-        key = (name, *(array.shape for array in (*call.inputs.values(), call.lengths, *indices)))
-        if key not in self._functions:
-            with self._timed(f"{name} for {' × '.join(map(str, call.extent))}"):
-                self._functions[key] = self._compiled(name, self._lowered(name == "gradients", call))
-        return self._functions[key]
-
-    def _compiled(self, name: str, s: Symbols) -> Callable[..., list[Array]]:
-        sizes = [*s.inputs.values(), s.extent, s.lengths]
-        told = [*s.targets.values(), *s.weights.values()]
-        indices = s.indices if self.backend.static else ()
-        inputs = {"predict": sizes, "loss": [*sizes, *told], "gradients": [*sizes, *told, *s.masks.values()]}[name]
-        outputs = {"predict": [*s.outputs.values()], "loss": [s.loss], "gradients": [s.loss, *s.outputs.values()]}[name]
-        if name == "gradients" and s.parameters:
-            # A Scan keeps the gradients of its states in this type, whatever theirs is.
-            with SETTINGS, pytensor.config.change_flags(floatX=self.dtype):
-                outputs += pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
-        return pytensor.function(
-            [*s.parameters.values(), *inputs, *indices], outputs, mode=self.backend.mode(), on_unused_input="ignore",
-            name=f"{self.spec.name}.{name}", trust_input=True,
-        )  # fmt: skip
+        way = Way(chosen, self.dtype, self.recompute, self.backend.scan)
+        return lowering.lower(self.spec, parameters=self._shared, way=way)
 
     def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:
-        given = [*self.parameters.values(), *call.inputs.values(), call.extent, call.lengths, *told]
         with self._lock:
-            self._check_sizes(name, call)
+            self._room.check(name, call)
             if self._on_device is not None:
                 return self._on_device.run(name, self._numbers_there(), call, told)
-            if self.backend.static:
-                indices = self._index_arrays(call)
-                function = self._static_function(name, call, indices)
-                given += indices
-            else:
-                function = self._function(name)
-            first = name not in self._called
-            self._called.add(name)
-            timed = self._timed(f"{name}, first call") if first else contextlib.nullcontext()
-            with timed, self.target.lowering.threads(self.spec, call.extent, call.lengths), np.errstate(all="ignore"):
-                return [np.asarray(result) for result in function(*given)]
-
-    def _check_sizes(self, name: str, call: Call) -> None:
-        """Raise ResourceError where a call would store more than the machine has left, DataError where a wrapped grid of these
-        sizes, unlike the one that the spec was checked at, has steps that wait for each other."""
-        like = (name, call.extent.tobytes(), call.lengths.tobytes())
-        if like == self._last:  # the arrays of that call are there to be used again
-            return
-        from gridc import resources
-
-        sizes = tuple(int(n) for n in call.extent[1:])
-        own = extents(self.spec, sizes, call.lengths)
-        if any(t.start == "wrap" for t in self.spec.transforms.values()):
-            try:
-                _ = graph.build(self.spec, sizes, own).levels
-            except graph.Cycle as cycle:
-                which = f"{' × '.join(map(str, sizes))} cells{' with these lengths' * (own is not None)}"
-                raise DataError(f"steps of a grid of {which} wait for each other: {cycle} ('←' is 'waits for')") from None
-        batch = call.batch if own is None else math.ceil(own.prod(axis=1).sum() / math.prod(sizes))
-        training, before = name == "gradients", self._fitted.get(name, 0)
-        count = functools.partial(
-            self.target.lowering.call_bytes, self.spec, sizes, batch, np.dtype(self.dtype).itemsize, training)
-        needed = count()
-        if needed <= before:  # the arrays of that call are there to be used again
-            return
-        available = resources.available_memory()
-        if available is not None and needed > available + before:
-            if self.recompute:
-                needed = count(True, blas.default_threads(), available + before)
-            if needed > available + before:
-                able = training and self.lowering == "fused" and not (self.recompute or self.backend.static)
-                instead = "gridc.compile(…, recompute=True) or " * able
-                what = f"{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
-                raise ResourceError(
-                    f"{what} of {' × '.join(map(str, sizes))} cells needs {needed / 1e9:,.1f} GB of memory and "
-                    f"{available / 1e9:,.1f} GB are available; {instead}a smaller batch may help"
-                )
-        self._fitted[name], self._last = needed, like
-
-    def _index_arrays(self, call: Call) -> list[Array]:
-        """Work out what the graph would from the sizes, for backends that cannot."""
-        result: list[Array] = []
-        for variable in self._symbols.indices:
-            op = variable.owner.op
-            made = recall(op.plan, self.spec, call.extent, call.lengths)
-            result.append(made[variable.owner.outputs.index(variable)])
-        return result
+            return self.functions.run(name, self.parameters, call, told)
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Any:

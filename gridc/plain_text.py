@@ -47,6 +47,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int 
     return "\n".join([line(head), *(line(entries) for entries in lines)])
 
 
+def times(sizes: Iterable[object]) -> str:
+    """Write sizes as a product: ``3 × 4``."""
+    return " × ".join(map(str, sizes))
+
+
 def _is_number(text: str) -> bool:
     return text == "–" or text.replace(",", "").replace(".", "").isdigit()
 

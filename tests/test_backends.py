@@ -76,7 +76,7 @@ def test_the_python_backend_calls_numpy_at_once() -> None:
     """Its rewrites are there: without them a small grid's step takes a tenth longer, and nothing else would notice."""
     grid = gridc.compile(SPEC)
     for name in ("predict", "gradients"):
-        nodes = grid._function(name).maker.fgraph.apply_nodes  # type: ignore[attr-defined]
+        nodes = grid.functions._function(name).maker.fgraph.apply_nodes  # type: ignore[attr-defined]
         assert any(type(node.op).__module__ == "gridc.symbolic.ufuncs" for node in nodes), name
 
 

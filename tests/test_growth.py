@@ -25,7 +25,7 @@ def grid(depth=2, hidden=4, cell="lstm", tied="all", **options):
 
 
 def nodes(grid):
-    return {name: len(f.maker.fgraph.apply_nodes) for name, f in grid._functions.items()}
+    return {name: len(f.maker.fgraph.apply_nodes) for name, f in grid.functions._made.items()}
 
 
 def call(grid, time, batch):
@@ -49,11 +49,11 @@ def test_the_plain_graph_does_not_grow():
 def test_other_sizes_build_nothing():
     one = grid(3, 8)
     call(one, 2, 1)
-    built = kernels.load.cache_info().misses, [len(f.signatures) for f in machine.compiled()], dict(one._functions)
+    built = kernels.load.cache_info().misses, [len(f.signatures) for f in machine.compiled()], dict(one.functions._made)
     seconds = dict(one.compile_seconds)
     for time, batch in ((7, 3), (40, 64), (1, 2)):
         call(one, time, batch)
-    assert built == (kernels.load.cache_info().misses, [len(f.signatures) for f in machine.compiled()], dict(one._functions))
+    assert built == (kernels.load.cache_info().misses, [len(f.signatures) for f in machine.compiled()], dict(one.functions._made))
     assert seconds == one.compile_seconds
 
 

@@ -172,7 +172,7 @@ def test_what_cannot_be_run_again_is_refused() -> None:
 def test_a_step_that_would_not_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "available_memory", lambda: 8_000_000_000)
     grid = stack(hidden=256)
-    monkeypatch.setattr(grid, "_function", lambda name: pytest.fail("work was started"))
+    monkeypatch.setattr(grid.functions, "_function", lambda name: pytest.fail("work was started"))
     arrays = call(2, 400_000)
     said = r"training step with 400,000 examples of 2 × 3 cells needs \d+\.\d GB .* 8\.0 GB .*recompute=True"
     with pytest.raises(ResourceError, match=said):

@@ -26,6 +26,7 @@ from gridc.symbolic import device, lowering
 from gridc.symbolic.backends import SETTINGS
 from gridc.symbolic.indices import Sizes
 from gridc.symbolic.lowering import Symbols
+from gridc.symbolic.wiring import Way
 
 pytensor: Any = importlib.import_module("pytensor")
 pt: Any = importlib.import_module("pytensor.tensor")
@@ -147,8 +148,9 @@ class Functions:
             extent = np.array([plan.batch, *plan.sizes], np.int64)
             lengths = np.array([[plan.sizes[self._axis(symbol)] for symbol in self.spec.symbols]] * plan.batch, np.int64)
             self._symbols[plan] = lowering.lower(
-                self.spec, inputs, dtype=self.dtype, lowering="fused", weighted=True, extent=pt.vector("extent", dtype="int64"),
-                lengths=pt.TensorType("int64", lengths.shape)("lengths"), static=Sizes(extent, lengths), device=plan,
+                self.spec, inputs, weighted=True, extent=pt.vector("extent", dtype="int64"),
+                lengths=pt.TensorType("int64", lengths.shape)("lengths"),
+                way=Way("fused", self.dtype, static=Sizes(extent, lengths), device=plan),
             )  # fmt: skip
         return self._symbols[plan]
 

@@ -49,7 +49,7 @@ class Summary:
             f"{self.name}: {self.lowering} on '{self.backend}', {self.dtype}",
             f"grid        {grid}, batch {self.batch}: {self.steps:,} steps in {self.wavefronts:,} wavefronts",
             f"parameters  {self.parameters:,}",
-            *(f"  {name:<22} {' × '.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes.items()),
+            *(f"  {name:<22} {plain_text.times(shape) or 'scalar'}" for name, shape in self.shapes.items()),
             f"arithmetic  {self.flops / 1e9:,.3f} GFLOP forward, {3 * self.flops / 1e9:,.3f} GFLOP a training step",
             f"memory      {self.predict_bytes / 1e6:,.1f} MB forward, {self.training_bytes / 1e6:,.1f} MB training",
         ]

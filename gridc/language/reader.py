@@ -9,6 +9,7 @@ from gridc.language import ends, shapes, transforms
 from gridc.language import page as pages
 from gridc.language.lookup import Page
 from gridc.language.spec import Dimension, GridSpec
+from gridc.plain_text import times
 
 MOST_BYTES = 2**63 - 1
 """What an array's size, in bytes, is counted with."""
@@ -123,4 +124,4 @@ def _storable(page: Page, spec: GridSpec) -> None:
 
 
 def _untied(sizes: tuple[object, ...]) -> str:
-    return f" (untied {' × '.join(map(str, sizes))})" if sizes else ""
+    return f" (untied {times(sizes)})" if sizes else ""

@@ -26,11 +26,11 @@ from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Variable, Wiring
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays, int32, in the
     order of the plan's."""
-    plan, arrays = wiring.device, wiring.by_role()
+    plan, arrays = wiring.way.device, wiring.by_role()
     assert plan is not None
     keys = plan.shapes
     tables: list[Variable] = [TensorType("int32", shape)(name) for name, shape in keys]
-    op = DeviceSweep(plan, tuple(arrays), wiring.dtype)
+    op = DeviceSweep(plan, tuple(arrays), wiring.way.dtype)
     made = cast("list[Variable]", op(*tables, *arrays.values(), return_list=True))
     feed = iter(made[len(plan.groups) :])
     return {name: [next(feed) for _ in o.reads] for name, o in wiring.spec.outputs.items()}, tables

@@ -35,8 +35,8 @@ from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Variable, Wiring
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
     spec, arrays = wiring.spec, wiring.by_role()
-    op = Sweep(spec, wiring.dtype, tuple(arrays), wiring.recompute)
-    _, *taps = cast("list[Variable]", op(wiring.extent, wiring.lengths, *arrays.values(), return_list=True))
+    op = Sweep(spec, wiring.way.dtype, tuple(arrays), wiring.way.recompute)
+    _, *taps = cast("list[Variable]", op(wiring.call.extent, wiring.call.lengths, *arrays.values(), return_list=True))
     feed = iter(taps)
     return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
 

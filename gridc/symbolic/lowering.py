@@ -1,4 +1,4 @@
-"""From a spec to an ordinary PyTensor graph: projections, the sweep (plain or fused), read-outs and losses.
+"""From a spec to an ordinary PyTensor graph: what enters and joins, the sweep (plain or fused), read-outs and losses.
 
 The number of nodes does not depend on the grid's extents, and one graph serves every length and batch size.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +18,14 @@ from gridc.errors import UsageError, nearest
 from gridc.language import lattice, noise
 from gridc.language.lattice import Ints, points
 from gridc.language.shapes import effective_blocks, parameter_shapes, weights
-from gridc.language.spec import GridSpec, Input, Output, Selection, Transform
-from gridc.scheduling.padded import Plan
-from gridc.symbolic.indices import Sizes, index_arrays
+from gridc.language.spec import GridSpec, Input, Selection, Transform
+from gridc.symbolic import read_out
+from gridc.symbolic.indices import index_arrays
 from gridc.symbolic.lowerings import resolve
-from gridc.symbolic.wiring import Wiring, take
+from gridc.symbolic.wiring import Extent, Variable, Vectors, Way, Wiring, take
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pt: Any = importlib.import_module("pytensor.tensor")
-gradient: Any = importlib.import_module("pytensor.gradient")
-
-Variable = Any  # a pytensor TensorVariable
 
 
 @dataclass(frozen=True)
@@ -89,45 +86,38 @@ def lower(
     targets: Mapping[str, Variable] | None = None,
     lengths: Variable | None = None,
     extent: Variable | None = None,
-    lowering: Literal["plain", "fused", "auto"] = "auto",
-    dtype: str = "float32",
+    way: Way = Way(),  # noqa: B008  # a frozen value
     weighted: bool = False,
-    scan: Any = None,
-    static: Sizes | None = None,
     training: bool = False,
-    recompute: bool = False,
-    device: Plan | None = None,
 ) -> Symbols:
     """Lower a spec to PyTensor variables, to be built into anybody's graph.
 
     ``inputs`` and ``parameters`` are variables by name (those of the language); what is left out is made.  ``lengths`` is an
-    int64 matrix ``[batch, symbols]``; without it every example fills the grid.  ``scan`` is the mode of a Scan's inner
-    graph, and ``static`` the sizes where a backend needs them fixed.  ``training`` makes variables of the masks
-    that dropout and zoneout draw; without it the graph is that of prediction; ``recompute`` keeps little and runs twice.
-    ``device`` is what a fused sweep on a device is compiled for, whose sizes are ``static``.
+    int64 matrix ``[batch, symbols]``; without it every example fills the grid, and ``extent`` is what the inputs tell.
+    ``training`` makes variables of the masks that dropout and zoneout draw; without it the graph is that of prediction.
     Raises UsageError for a wrong name or rank."""
-    given_inputs = _named("input", input_variables(spec, dtype), inputs)
-    given_targets = _named("target", target_variables(spec, dtype), targets)
-    given_parameters = _named("parameter", parameter_variables(spec, dtype), parameters)
+    given_inputs = _named("input", input_variables(spec, way.dtype), inputs)
+    given_targets = _named("target", target_variables(spec, way.dtype), targets)
+    given_parameters = _named("parameter", parameter_variables(spec, way.dtype), parameters)
     if not spec.inputs:
         raise UsageError("the spec has no inputs, so nothing tells the batch; expected at least one")
     extent = _extent(spec, given_inputs) if extent is None else extent
     if lengths is None:
         lengths = _full(spec, extent)
-    masks = {name: pt.TensorType(dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
-    row = resolve(spec, lowering, recompute, device is not None)
-    wired = _wire(spec, given_inputs, given_parameters, extent, lengths, dtype, scan, static)
-    wiring = replace(wired, masks=masks, recompute=recompute, device=device)
+    masks = {name: pt.TensorType(way.dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
+    row = resolve(spec, way.lowering, way.recompute, way.device is not None)
+    wiring = _wire(spec, given_inputs, given_parameters, masks, Extent(extent, lengths), way)
     taps, indices = row.sweep(wiring)
-    logits = {name: _logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}
-    valid, mask_indices = _valid(spec, extent, lengths, static, everywhere=device is not None)
+    logits = {name: read_out.logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}
+    valid, mask_indices = read_out.valid(spec, extent, lengths, way.static, everywhere=way.device is not None)
     weighed = spec.outputs.items() if weighted else ()
-    weights = {name: pt.TensorType(dtype, (None,) * (1 + len(o.axes)))(f"{name}.weight") for name, o in weighed}
+    weights = {name: pt.TensorType(way.dtype, (None,) * (1 + len(o.axes)))(f"{name}.weight") for name, o in weighed}
     outputs: dict[str, Variable] = {}
     losses: dict[str, Variable] = {}
     for name, o in spec.outputs.items():
-        outputs[name], losses[name] = _read_out(o, logits[name], given_targets[name], valid.get(name), weights.get(name), dtype)
-    total = sum(losses.values(), start=pt.as_tensor(np.asarray(0, dtype)))
+        outputs[name], losses[name] = read_out.read_out(
+            o, logits[name], given_targets[name], valid.get(name), weights.get(name), way.dtype)  # fmt: skip
+    total = sum(losses.values(), start=pt.as_tensor(np.asarray(0, way.dtype)))
     return Symbols(given_inputs, given_targets, given_parameters, outputs, logits, losses, total, extent, lengths, weights,
                    (*wiring.indices, *indices, *mask_indices), masks)  # fmt: skip
 
@@ -179,16 +169,17 @@ def _full(spec: GridSpec, extent: Variable) -> Variable:
 
 
 def _wire(
-    spec: GridSpec, inputs: Mapping[str, Variable], p: Mapping[str, Variable], extent: Variable, lengths: Variable, dtype: str,
-    scan: Any, static: Sizes | None,
+    spec: GridSpec, inputs: Mapping[str, Variable], p: Mapping[str, Variable], masks: Mapping[str, Variable], call: Extent,
+    way: Way,
 ) -> Wiring:  # fmt: skip
+    dtype = way.dtype
     vectors = {name: _vectors(x, inputs[name], p, dtype) for name, x in spec.inputs.items() if not x.facts}
     entries: dict[tuple[str, str], Variable] = {}
     moved = [x for x in spec.inputs.values() if x.enters and not _in_place(spec, x)]
     indices: list[Variable] = []
     where: dict[str, Variable] = {}
     if moved:
-        indices = index_arrays(spec, entry_indices, (("int64", 1),) * len(moved), extent, lengths, static)
+        indices = index_arrays(spec, entry_indices, (("int64", 1),) * len(moved), call.extent, call.lengths, way.static)
         where = dict(zip((x.name for x in moved), indices, strict=True))
     shifts: dict[tuple[str, str], Variable] = {}
     for name in spec.transforms:
@@ -222,7 +213,7 @@ def _wire(
         if t.attends is not None:
             facts[t.name] = _facts(spec, t, inputs[t.attends], p)
     shifted = {key: (entry, shifts.get(key)) for key, entry in entries.items()}
-    return Wiring(spec, dtype, extent, lengths, weights, dict(p), shifted, joined, facts, tuple(indices), scan, static)
+    return Wiring(spec, way, call, Vectors(weights, dict(p), shifted, joined, facts, masks), tuple(indices))
 
 
 def _vectors(x: Input, variable: Variable, p: Mapping[str, Variable], dtype: str) -> Any:
@@ -273,73 +264,3 @@ def entry_indices(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: I
         chosen: tuple[Selection, ...] = tuple("all" if d == own else s for d, s in enumerate(x.at))
         result.append(np.where(lattice.selected(chosen, where, extents[example]), row, -1))
     return tuple(result)
-
-
-# -- read-outs and losses ------------------------------------------------------------------------------------------
-
-
-def _logits(o: Output, taps: list[Variable], p: Mapping[str, Variable]) -> Variable:
-    read = taps[0] if len(taps) == 1 else pt.concatenate(taps, axis=-1)
-    return read if o.kind == "raw" else read @ p[f"{o.name}.W"] + p[f"{o.name}.b"]
-
-
-def _valid(
-    spec: GridSpec, extent: Variable, lengths: Variable, static: Sizes | None, everywhere: bool = False
-) -> tuple[dict[str, Variable], list[Variable]]:
-    """Tell which positions of each output lie within their example, ``[batch, *axes]``: none for outputs that always do, unless
-    asked for ``everywhere``, since whole examples may be padding."""
-    names = [o.name for o in spec.outputs.values() if everywhere or _can_end(spec, o)]
-    if not names:
-        return {}, []
-    kinds = [("bool", 1 + len(spec.outputs[n].axes)) for n in names]
-    masks = index_arrays(spec, every_output_mask if everywhere else output_masks, kinds, extent, lengths, static)
-    return dict(zip(names, masks, strict=True)), masks
-
-
-def _can_end(spec: GridSpec, o: Output) -> bool:
-    return any(isinstance(spec.dimensions[d].size, str) and s not in ("first", "last") for d, s in enumerate(o.at))
-
-
-def output_masks(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
-    """Tell whether every cell that an output reads at a position exists, for the outputs that can end early."""
-    masks = zip(spec.outputs.values(), every_output_mask(spec, sizes, batch, extents), strict=True)
-    return tuple(mask for o, mask in masks if _can_end(spec, o))
-
-
-def every_output_mask(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
-    """Tell the same of all outputs."""
-    extents = lattice.filled(sizes, batch, extents)
-    masks: list[np.ndarray] = []
-    for o in spec.outputs.values():
-        found = [lattice.output_points(o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
-        masks.append(np.logical_and.reduce([exists.all(axis=-1) for exists in found]))
-    return tuple(masks)
-
-
-def _read_out(
-    o: Output, logits: Variable, target: Variable, valid: Variable | None, weight: Variable | None, dtype: str
-) -> tuple[Variable, Variable]:
-    """Make the output and its loss, a mean over the positions that exist."""
-    if o.kind == "binary":
-        logits = logits[..., 0]
-    if o.kind == "classes":
-        # The shift cancels, so nothing need be differentiated through the maximum.
-        shifted = logits - gradient.disconnected_grad(pt.max(logits, axis=-1, keepdims=True))
-        exponential = pt.exp(shifted)
-        total = pt.sum(exponential, axis=-1)
-        output = exponential / total[..., None]
-        hit = pt.eq(target[..., None], np.arange(o.size))
-        each = pt.log(total) - pt.sum(pt.where(hit, shifted, pt.zeros((), dtype)), axis=-1)
-    elif o.kind == "binary":
-        output = pt.sigmoid(logits)
-        each = pt.softplus(logits) - target * logits if o.loss == "binary_cross_entropy" else (output - target) ** 2
-    else:
-        output = logits
-        each = pt.mean((output - target) ** 2, axis=-1)
-    each = each if weight is None else weight * each
-    if valid is None:
-        return output, pt.sum(each) / pt.cast(target.size if each.ndim == target.ndim else pt.prod(target.shape[:-1]), dtype)
-    inside = valid if output.ndim == valid.ndim else valid[..., None]
-    count = pt.maximum(pt.sum(pt.cast(valid, dtype)), pt.ones((), dtype))
-    zero = pt.zeros((), dtype)
-    return pt.where(inside, output, zero), pt.sum(pt.where(valid, each, zero)) / count

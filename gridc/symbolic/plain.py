@@ -96,9 +96,9 @@ class Ops:
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays."""
-    spec, dtype = wiring.spec, wiring.dtype
+    spec, dtype = wiring.spec, wiring.way.dtype
     parts = slots.kinds(spec)
-    indices = index_arrays(spec, slots.plan, list(parts.values()), wiring.extent, wiring.lengths, wiring.static)
+    indices = index_arrays(spec, slots.plan, list(parts.values()), wiring.call.extent, wiring.call.lengths, wiring.way.static)
     plan = dict(zip(parts, indices, strict=True))
     sequences: dict[Part, Variable] = {}
     constant: dict[str, dict[str, Variable]] = {}
@@ -157,7 +157,7 @@ def _scan(
         warnings.filterwarnings("ignore", "The `mode` argument of `scan` is deprecated", FutureWarning)
         results = pytensor.scan(
             wavefront, sequences=list(sequences.values()), outputs_info=begin, non_sequences=constant, n_steps=steps, strict=True,
-            return_updates=False, mode=wiring.scan,
+            return_updates=False, mode=wiring.way.scan,
         )  # fmt: skip
     return results if isinstance(results, list) else [results]
 
@@ -173,15 +173,15 @@ def _sequences(
         rows = boundary[port.of, port.memory]
         if rows is not None:
             found[Part(name, "entry", i)] = take(rows, plan[Part(name, "entry", i)])
-        mask = wiring.masks.get(f"{port.mask}.dropout")
+        mask = wiring.vectors.masks.get(f"{port.mask}.dropout")
         if mask is not None:
             found[Part(name, "mask", i)] = _masked(mask, plan[Part(name, "mask", i)])
     for i, letter in enumerate("hm"):
-        mask = wiring.masks.get(f"{name}.zoneout.{letter}")
+        mask = wiring.vectors.masks.get(f"{name}.zoneout.{letter}")
         if mask is not None:
             found[Part(name, "zoneout", i)] = _masked(mask, plan[Part(name, "zoneout")])
     for i, x in enumerate(spec.joined(name)):
-        found[Part(name, "joined", i)] = _picked(wiring.joined[x.name], plan[Part(name, "joined", i)], wiring.dtype)
+        found[Part(name, "joined", i)] = _picked(wiring.vectors.joined[x.name], plan[Part(name, "joined", i)], wiring.way.dtype)
     for what in ("writes", "weights"):
         found[Part(name, what)] = plan[Part(name, what)]
     return found
@@ -200,11 +200,11 @@ def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:
     """Give the rows of what enters among a transform's vectors: along it and along all that hand it on every place of every
     example, and the start alone; then zeros.  None where all are zero."""
     vector = "memory" if memory else "hidden"
-    zero = pt.zeros((1, t.hidden), dtype=wiring.dtype)
+    zero = pt.zeros((1, t.hidden), dtype=wiring.way.dtype)
     rows: list[Variable] = []
     for name, entered in slots.entries(wiring.spec, t.name, memory):
         if entered:
-            entry, shift = wiring.entries[name, vector]
+            entry, shift = wiring.vectors.entries[name, vector]
             rows.append(entry if shift is None else entry + shift)
         start = wiring.start(name, vector)
         rows.append(zero if start is None else start[None, :])
@@ -214,11 +214,11 @@ def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:
 def _constants(wiring: Wiring, t: Transform) -> dict[str, Variable]:
     """Give the weights of a transform that there are, all places that have their own on one axis; instead of those that
     multiply facts, the facts embedded by them."""
-    owner, facts = wiring.spec.weight_owner(t.name), wiring.facts.get(t.name, {})
-    masked = dict(zip("Wbp", wiring.weights[t.name], strict=True))
+    owner, facts = wiring.spec.weight_owner(t.name), wiring.vectors.facts.get(t.name, {})
+    masked = dict(zip("Wbp", wiring.vectors.weights[t.name], strict=True))
     result: dict[str, Variable] = {}
     for letter, weight in shapes.weights(wiring.spec, wiring.spec.transforms[owner]).items():
-        value = facts[letter] if weight.facts else masked.get(letter, wiring.parameters[f"{owner}.{letter}"])
+        value = facts[letter] if weight.facts else masked.get(letter, wiring.vectors.parameters[f"{owner}.{letter}"])
         result[letter] = value if weight.facts or not t.untied else value.reshape((-1, *weight.shape))
     return result
 
@@ -246,10 +246,10 @@ def _wavefront(
         keeps = [given[Part(name, "zoneout", i)] for i in range(2) if Part(name, "zoneout", i) in given]
         joined = [given[Part(name, "joined", i)] for i in range(len(spec.joined(name)))]
         own = taken[len(t.reads) :]
-        chosen, facts = given[Part(name, "weights")], wiring.facts.get(name, ())
+        chosen, facts = given[Part(name, "weights")], wiring.vectors.facts.get(name, ())
         made = _update(t, taken[: len(t.reads)] + joined, own, chosen, constant[name], facts)
         if t.zoneout:
-            made = _zoned_out(t, made, own, keeps, wiring.dtype)
+            made = _zoned_out(t, made, own, keeps, wiring.way.dtype)
         for memory, vector in zip((False, True), made, strict=True):
             if vector is not None:
                 after[name, memory] = pt.set_subtensor(before[name, memory][given[Part(name, "writes")]], vector)

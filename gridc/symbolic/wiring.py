@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from gridc.fusion.run import Role
 from gridc.language.spec import GridSpec
@@ -20,46 +20,71 @@ NO_SECOND_DERIVATIVE = (
 
 
 @dataclass(frozen=True)
-class Wiring:
-    """``weights[t]`` is (W, b, peepholes), each None where absent; ``entries[t, 'hidden' | 'memory']`` the vectors that enter,
-    ``[batch × other dimensions, hidden]``, and one vector to be added to each of them, None for none; ``joined[input]`` its
-    vectors ``[batch × over, width]``;
-    ``facts[t]`` a memory cell's embedded facts; ``indices`` the integer arrays made on the way;
-    ``scan`` the mode of a Scan's inner graph, None for that of the function around it; ``masks`` what training draws for
-    dropout and zoneout (see ``gridc.language.noise``), none in prediction; ``recompute`` asks a fused sweep to keep little
-    and run twice; ``device`` is what a fused sweep on a device is compiled for."""
+class Way:
+    """How a graph is made."""
 
-    spec: GridSpec
-    dtype: str
+    lowering: str = "auto"
+    """A row of ``gridc.symbolic.lowerings``, or ``auto``."""
+    dtype: str = "float32"
+    recompute: bool = False
+    """Whether a fused sweep keeps little and runs twice."""
+    scan: Any = None
+    """The mode of a Scan's inner graph, None for that of the function around it."""
+    static: Sizes | None = None
+    """The sizes, where a backend needs them fixed."""
+    device: Plan | None = None
+    """What a fused sweep on a device is compiled for, whose sizes are ``static``."""
+
+
+class Extent(NamedTuple):
+    """The sizes of a call: the batch and every dimension, ``[1 + dimensions]``, and ``lengths`` ``[batch, symbols]``."""
+
     extent: Variable
     lengths: Variable
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The arrays that reach a sweep.
+
+    ``weights[t]`` is (W, b, peepholes), each None where absent; ``entries[t, 'hidden' | 'memory']`` the vectors that enter,
+    ``[batch × other dimensions, hidden]``, and one vector to be added to each of them, None for none; ``joined[input]`` its
+    vectors ``[batch × over, width]``; ``facts[t]`` a memory cell's embedded facts; ``masks`` what training draws for dropout and
+    zoneout (see ``gridc.language.noise``), none in prediction."""
+
     weights: Mapping[str, tuple[Variable, Variable, Variable]]
     parameters: Mapping[str, Variable]
     entries: Mapping[tuple[str, str], tuple[Variable, Variable | None]]
     joined: Mapping[str, Variable]
     facts: Mapping[str, Mapping[str, Variable]]
+    masks: Mapping[str, Variable]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """A grid, how it is to be lowered, the sizes of a call and its arrays; ``indices`` are the integer arrays made on the way."""
+
+    spec: GridSpec
+    way: Way
+    call: Extent
+    vectors: Vectors
     indices: tuple[Variable, ...] = ()
-    scan: Any = None
-    static: Sizes | None = None
-    masks: Mapping[str, Variable] = field(default_factory=dict[str, Any])
-    recompute: bool = False
-    device: Plan | None = None
 
     def start(self, name: str, vector: str) -> Variable | None:
         """Give a learned start, or None where a transform starts at zero."""
-        return self.parameters.get(f"{name}.start.{vector[0]}")
+        return self.vectors.parameters.get(f"{name}.start.{vector[0]}")
 
     def by_role(self) -> dict[Role, Variable]:
         """Every array that a fused sweep takes."""
         found: dict[Role, Variable] = {}
         for name in self.spec.transforms:
-            found |= {(name, letter, ""): v for letter, v in zip("Wbp", self.weights[name], strict=True)}
+            found |= {(name, letter, ""): v for letter, v in zip("Wbp", self.vectors.weights[name], strict=True)}
             for vector in ("hidden", "memory"):
                 found[name, "start", vector] = self.start(name, vector)
-                entry, shift = self.entries.get((name, vector), (None, None))
+                entry, shift = self.vectors.entries.get((name, vector), (None, None))
                 found |= {(name, "entry", vector): entry, (name, "shift", vector): shift}
-        found |= {(name, "joined", ""): variable for name, variable in self.joined.items()}
-        for name, mask in self.masks.items():
+        found |= {(name, "joined", ""): variable for name, variable in self.vectors.joined.items()}
+        for name, mask in self.vectors.masks.items():
             transform, role, *letter = name.split(".")
             vector = {"h": "hidden", "m": "memory"}[letter[0]] if letter else ""
             found[transform, role, vector] = mask.reshape((-1, mask.type.shape[-1]))

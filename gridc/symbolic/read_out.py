@@ -1,0 +1,89 @@
+"""From what the sweep leaves to outputs and losses: read-outs, and which positions of them count."""
+
+# PyTensor says of most of its functions neither what they take nor what they give.
+# pyright: basic
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gridc.language import lattice
+from gridc.language.lattice import Ints
+from gridc.language.spec import GridSpec, Output
+from gridc.symbolic.indices import Sizes, index_arrays
+from gridc.symbolic.wiring import Variable
+
+pt: Any = importlib.import_module("pytensor.tensor")
+gradient: Any = importlib.import_module("pytensor.gradient")
+
+
+def logits(o: Output, taps: list[Variable], p: Mapping[str, Variable]) -> Variable:
+    """Give what an output's weights make of what it reads, ``[batch, *axes, …]``."""
+    read = taps[0] if len(taps) == 1 else pt.concatenate(taps, axis=-1)
+    return read if o.kind == "raw" else read @ p[f"{o.name}.W"] + p[f"{o.name}.b"]
+
+
+def valid(
+    spec: GridSpec, extent: Variable, lengths: Variable, static: Sizes | None, everywhere: bool = False
+) -> tuple[dict[str, Variable], list[Variable]]:
+    """Tell which positions of each output lie within their example, ``[batch, *axes]``: none for outputs that always do, unless
+    asked for ``everywhere``, since whole examples may be padding."""
+    names = [o.name for o in spec.outputs.values() if everywhere or _can_end(spec, o)]
+    if not names:
+        return {}, []
+    kinds = [("bool", 1 + len(spec.outputs[n].axes)) for n in names]
+    masks = index_arrays(spec, every_output_mask if everywhere else output_masks, kinds, extent, lengths, static)
+    return dict(zip(names, masks, strict=True)), masks
+
+
+def _can_end(spec: GridSpec, o: Output) -> bool:
+    return any(isinstance(spec.dimensions[d].size, str) and s not in ("first", "last") for d, s in enumerate(o.at))
+
+
+def output_masks(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
+    """Tell whether every cell that an output reads at a position exists, for the outputs that can end early."""
+    masks = zip(spec.outputs.values(), every_output_mask(spec, sizes, batch, extents), strict=True)
+    return tuple(mask for o, mask in masks if _can_end(spec, o))
+
+
+def every_output_mask(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None) -> tuple[np.ndarray, ...]:
+    """Tell the same of all outputs."""
+    extents = lattice.filled(sizes, batch, extents)
+    masks: list[np.ndarray] = []
+    for o in spec.outputs.values():
+        found = [lattice.output_points(o, spec.transforms[tap.transform], sizes, extents)[1] for tap in o.reads]
+        masks.append(np.logical_and.reduce([exists.all(axis=-1) for exists in found]))
+    return tuple(masks)
+
+
+def read_out(
+    o: Output, logits: Variable, target: Variable, inside: Variable | None, weight: Variable | None, dtype: str
+) -> tuple[Variable, Variable]:
+    """Make the output and its loss, a mean over the positions that exist."""
+    if o.kind == "binary":
+        logits = logits[..., 0]
+    if o.kind == "classes":
+        # The shift cancels, so nothing need be differentiated through the maximum.
+        shifted = logits - gradient.disconnected_grad(pt.max(logits, axis=-1, keepdims=True))
+        exponential = pt.exp(shifted)
+        total = pt.sum(exponential, axis=-1)
+        output = exponential / total[..., None]
+        hit = pt.eq(target[..., None], np.arange(o.size))
+        each = pt.log(total) - pt.sum(pt.where(hit, shifted, pt.zeros((), dtype)), axis=-1)
+    elif o.kind == "binary":
+        output = pt.sigmoid(logits)
+        each = pt.softplus(logits) - target * logits if o.loss == "binary_cross_entropy" else (output - target) ** 2
+    else:
+        output = logits
+        each = pt.mean((output - target) ** 2, axis=-1)
+    each = each if weight is None else weight * each
+    if inside is None:
+        return output, pt.sum(each) / pt.cast(target.size if each.ndim == target.ndim else pt.prod(target.shape[:-1]), dtype)
+    wide = inside if output.ndim == inside.ndim else inside[..., None]
+    count = pt.maximum(pt.sum(pt.cast(inside, dtype)), pt.ones((), dtype))
+    zero = pt.zeros((), dtype)
+    return pt.where(wide, output, zero), pt.sum(pt.where(inside, each, zero)) / count

@@ -1,0 +1,69 @@
+"""Whether a call can be made: its steps do not wait for each other, and what it stores has room in memory."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from gridc import resources
+from gridc.data.fitting import Call
+from gridc.errors import DataError, ResourceError
+from gridc.fusion import blas
+from gridc.language.lattice import Ints
+from gridc.language.spec import GridSpec
+from gridc.plain_text import times
+from gridc.scheduling import graph
+from gridc.symbolic.indices import extents
+from gridc.symbolic.lowerings import Target
+
+
+class Room:
+    """Checks the calls of a grid, and remembers what the largest of each function held, since its arrays are used again."""
+
+    def __init__(self, spec: GridSpec, target: Target):
+        self.spec, self.target = spec, target
+        self._held: dict[str, int] = {}
+        self._last: tuple[str, bytes, bytes] | None = None
+
+    def check(self, name: str, call: Call) -> None:
+        """Raise ResourceError where a call would store more than the machine has left, DataError where a wrapped grid of these
+        sizes, unlike the one that the spec was checked at, has steps that wait for each other."""
+        like = (name, call.extent.tobytes(), call.lengths.tobytes())
+        if like == self._last:
+            return
+        sizes = tuple(int(n) for n in call.extent[1:])
+        own = extents(self.spec, sizes, call.lengths)
+        self._acyclic(sizes, own)
+        batch = call.batch if own is None else math.ceil(own.prod(axis=1).sum() / math.prod(sizes))
+        training, before = name == "gradients", self._held.get(name, 0)
+        count = functools.partial(
+            self.target.lowering.call_bytes, self.spec, sizes, batch, np.dtype(self.target.dtype).itemsize, training)
+        needed = count()
+        if needed <= before:
+            return
+        available = resources.available_memory()
+        if available is not None and needed > available + before:
+            if self.target.recompute:
+                needed = count(True, blas.default_threads(), available + before)
+            if needed > available + before:
+                raise ResourceError(self._too_large(call, sizes, training, needed, available))
+        self._held[name], self._last = needed, like
+
+    def _acyclic(self, sizes: tuple[int, ...], own: Ints | None) -> None:
+        if all(t.start != "wrap" for t in self.spec.transforms.values()):
+            return
+        try:
+            _ = graph.build(self.spec, sizes, own).levels
+        except graph.Cycle as cycle:
+            which = f"{times(sizes)} cells{' with these lengths' * (own is not None)}"
+            raise DataError(f"steps of a grid of {which} wait for each other: {cycle} ('←' is 'waits for')") from None
+
+    def _too_large(self, call: Call, sizes: tuple[int, ...], training: bool, needed: int, available: int) -> str:
+        target = self.target
+        able = training and target.lowering.name == "fused" and not (target.recompute or target.backend.static)
+        instead = "gridc.compile(…, recompute=True) or " * able
+        what = f"{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
+        return (f"{what} of {times(sizes)} cells needs {needed / 1e9:,.1f} GB of memory and "
+                f"{available / 1e9:,.1f} GB are available; {instead}a smaller batch may help")  # fmt: skip
