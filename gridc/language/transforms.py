@@ -41,7 +41,7 @@ def transform(page: Page, name: str, section: TransformPage, priority: tuple[tup
         own = "its own vector and its facts" if cell.has("attends") else "its own vector"
         page.fail((*at, "reads"), f"transform '{name}': a {section.cell} cell reads {own}; leave 'reads' out", key=True)
     entering = (Read(name, (0,) * len(page.axes), along[0]),)
-    reads = entering if cell.reads == "itself" else _reads(page, name, section, priority, along)
+    reads = entering if cell.reads == "itself" else _reads(page, name, section, priority)
     if cell.reads == "one" and len(reads) != 1:
         page.fail((*at, "reads"), f"transform '{name}': found {len(reads)} vectors; a {section.cell} cell {takes} exactly one")
     if not reads:
@@ -135,9 +135,7 @@ def _start(
     return "wrap", tuple(offsets.get(d, 0) for d in range(len(page.axes)))
 
 
-def _reads(
-    page: Page, name: str, section: TransformPage, priority: tuple[tuple[str, ...], ...], along: tuple[int, ...]
-) -> tuple[Read, ...]:
+def _reads(page: Page, name: str, section: TransformPage, priority: tuple[tuple[str, ...], ...]) -> tuple[Read, ...]:
     """Give what a transform reads, in order: without an offset the new vector of one before it, else what enters the cell."""
     at: Path_ = ("transforms", name, "reads")
     rank = {word: i for i, group in enumerate(priority) for word in group}

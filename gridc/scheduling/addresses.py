@@ -15,6 +15,7 @@ from gridc.language.spec import GridSpec
 from gridc.scheduling import graph, order, padded
 from gridc.scheduling.layout import Layout
 from gridc.scheduling.padded import Block, Entry, Group, Misfit, Phase, Plan, Tables
+from gridc.scheduling.program import TransformProgram
 from gridc.scheduling.readers import Readers
 
 
@@ -66,7 +67,7 @@ class Steps:
     # -- groups and turns -------------------------------------------------------------------------------------------
 
     def _partition(self) -> list[list[int]]:
-        """Transforms that keep vectors, by their shape and by that of what they read; in the order in which they first run."""
+        """Group the transforms that keep vectors, by their shape and by that of what they read; in their order."""
         transforms = list(self.spec.transforms.values())
         alive = [i for i, home in enumerate(self.lane.storage) if home == i]
         shape: dict[int, object] = {}
@@ -118,7 +119,7 @@ class Steps:
     # -- what is compiled -------------------------------------------------------------------------------------------
 
     def plan(self) -> Plan:
-        """The plan that these steps need."""
+        """Make the plan that these steps need."""
         slots, rows = (np.zeros((self.turns, len(self.parts)), np.int64) for _ in range(2))
         for g, p in enumerate(self.placed):
             np.maximum.at(slots[:, g], p.turn, p.slot + 1 if p.chosen else sum(p.weights))
@@ -166,7 +167,7 @@ class Steps:
     # -- what is told at every call ---------------------------------------------------------------------------------
 
     def tables(self, plan: Plan, complete: bool = True) -> Tables:
-        """The index arrays, int32, by name; Misfit where the plan has no room for these steps.
+        """Give the index arrays, int32, by name; Misfit where the plan has no room for these steps.
 
         ``G.read`` ``[rows, reads]`` and ``G.own`` ``[rows, entering]`` are rows of the sources' storage, ``G.read.far`` and
         ``G.own.far`` what is added where they wrapped around; ``G.joined.J`` ``[rows]`` rows of the vectors that join;
@@ -184,7 +185,7 @@ class Steps:
             return table
 
         def looked_up(key: str, g: int, of: list[dict[int, tuple[int, Ints]]]) -> None:
-            """A table of a column for each read: for every member the storage that it looks in, and at which rows."""
+            """Add a table of a column for each read: for every member the storage that it looks in, and at which rows."""
             for name, places in (("", whole), (".far", far)) if plan.groups[g].wraps else (("", whole),):
                 columns: list[np.ndarray] = []
                 for read in of:
@@ -200,13 +201,8 @@ class Steps:
             if group.entering:
                 looked_up(f"{g}.own", g, [{i: (i, p.memory_rows[d]) for i, p in part.items()} for d in range(group.entering)])
             for j in range(len(group.joined)):
-                first = {name: row for name, row, _ in plan.joins(group, j)}
                 nothing = sum(count for *_, count in plan.joins(group, j))
-                columns: dict[int, np.ndarray] = {}
-                for i, p in part.items():
-                    rows = p.joined_rows[j]
-                    columns[i] = np.where(rows >= 0, first[self.spec.joined(self.names[i])[j].name] + rows, nothing)
-                out[f"{g}.joined.{j}"] = filled(g, columns, nothing)
+                out[f"{g}.joined.{j}"] = filled(g, self._joining(plan, group, part, j, nothing), nothing)
             if group.chosen:
                 self._choose(plan, g, new, out)
         self._tap(plan, whole, far, out)
@@ -215,6 +211,14 @@ class Steps:
             for g in range(len(plan.groups)):
                 out |= readers.lists(g)
         return out
+
+    def _joining(
+        self, plan: Plan, group: Group, part: dict[int, TransformProgram], j: int, nothing: int
+    ) -> dict[int, np.ndarray]:
+        """Give for each member of a group the rows that join as its input number ``j``, or ``nothing``'s."""
+        first = {name: row for name, row, _ in plan.joins(group, j)}
+        start = {i: first[self.spec.joined(self.names[i])[j].name] for i in part}
+        return {i: np.where(p.joined_rows[j] >= 0, start[i] + p.joined_rows[j], nothing) for i, p in part.items()}
 
     def _new_rows(self, plan: Plan) -> dict[int, Ints]:
         """For every transform the computed row of the plan's storage at which each of its steps lies."""
@@ -284,7 +288,7 @@ class Steps:
         table[p.weight[by], nth] = flat[by]
 
     def _tap(self, plan: Plan, whole: dict[int, Ints], far: dict[int, Ints], out: Tables) -> None:
-        """What outputs read; nothing where an example has no such cell."""
+        """Add what outputs read; nothing where an example has no such cell."""
         for n, (tap, planned) in enumerate(zip(self.readings, plan.taps, strict=True)):
             out[f"tap.{n}"] = whole[tap.storage][tap.rows].astype(np.int32)
             if plan.groups[planned.group].wraps:

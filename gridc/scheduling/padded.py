@@ -28,7 +28,7 @@ class Misfit(Exception):
 
 
 def bucket(count: int) -> int:
-    """The size that stands for this one: itself up to 16, then eight steps an octave, so at most an eighth more."""
+    """Give the size that stands for this one: itself up to 16, then eight steps an octave, so at most an eighth more."""
     if count <= 8:
         return count
     step = 1 << (count.bit_length() - 4)
@@ -56,6 +56,7 @@ class Block:
 
     @property
     def size(self) -> int:
+        """Rows of a turn."""
         return self.slots * self.rows
 
 
@@ -111,6 +112,7 @@ class Group:
 
     @property
     def memory(self) -> bool:
+        """Whether its cells keep a memory beside the hidden vector."""
         return self.cell.memory
 
     @property
@@ -120,6 +122,7 @@ class Group:
 
     @property
     def vectors(self) -> int:
+        """How many vectors of ``hidden`` numbers a row holds."""
         return 1 + self.memory + self.gates
 
     @property
@@ -148,7 +151,7 @@ class Plan:
     """The name and the shape of every index array, in order."""
 
     def joins(self, group: Group, number: int) -> list[tuple[str, int, int]]:
-        """The inputs that join a group's members as their join of this number: name, first row, and how many rows."""
+        """List the inputs that join a group's members as their join of this number: name, first row, and how many rows."""
         found: list[tuple[str, int, int]] = []
         row = 0
         for name in dict.fromkeys(self.spec.joined(member)[number].name for member in group.members):
@@ -159,13 +162,13 @@ class Plan:
 
 
 def rounded(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """The bucket of a call's batch and sizes; sizes that the spec fixes stay."""
+    """Give the bucket of a call's batch and sizes; sizes that the spec fixes stay."""
     pairs = zip(spec.dimensions, sizes, strict=True)
     return bucket(batch), tuple(bucket(n) if isinstance(dimension.size, str) else n for dimension, n in pairs)
 
 
 def phases(needed: np.ndarray, computed: int) -> list[tuple[int, int]]:
-    """The first turn and the end of every phase, where a turn needs ``needed[turn, group]`` rows.
+    """Give the first turn and the end of every phase, where a turn needs ``needed[turn, group]`` rows.
 
     Neighbours are joined, the least costly first, until every cut saves enough beside the ``computed`` rows."""
     if not len(needed):

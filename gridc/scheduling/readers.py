@@ -57,7 +57,7 @@ class Readers:
         return found
 
     def counted(self, g: int) -> Group:
-        """The group with the most readers of a row in each list."""
+        """Give the group with the most readers of a row in each list."""
         most = {name: int(np.bincount(target, minlength=1).max()) for name, (target, *_) in self._lists(g).items()}
         readers: list[tuple[int, int, int]] = []
         tapped: list[tuple[int, int]] = []

@@ -24,7 +24,7 @@ from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Variable, Wiring
 
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
-    """What every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays, int32, in the
+    """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads, and the index arrays, int32, in the
     order of the plan's."""
     plan, arrays = wiring.way.device, wiring.by_role()
     assert plan is not None
@@ -45,7 +45,7 @@ class _DeviceOp(Op):
         self.plan, self.roles, self.dtype = plan, roles, dtype
 
     def cut(self, inputs: Any) -> tuple[dict[str, Any], tuple[Any, ...], tuple[Any, ...]]:
-        """The inputs as the index arrays by name, the arrays in the order of the roles, and the rest."""
+        """Cut the inputs into the index arrays by name, the arrays in the order of the roles, and the rest."""
         tables, arrays = len(self.plan.shapes), len(self.roles)
         named = {name: array for (name, _), array in zip(self.plan.shapes, inputs, strict=False)}
         return named, tuple(inputs[tables : tables + arrays]), tuple(inputs[tables + arrays :])
@@ -61,15 +61,18 @@ class DeviceSweep(_DeviceOp):
     """``(*index arrays, *arrays) → (*storage of each group, *taps)``: the forward sweep."""
 
     def make_node(self, *inputs: Any) -> Apply:
+        """Apply to the index arrays and an array for each role."""
         plan = self.plan
         storage = [TensorType(self.dtype, ((g.base + g.rows) * g.vectors, g.hidden)) for g in plan.groups]
         taps = [TensorType(self.dtype, (*tap.shape[:-1], tap.shape[-1] * plan.groups[tap.group].hidden)) for tap in plan.taps]
         return Apply(self, [pt.as_tensor_variable(v) for v in inputs], [t() for t in (*storage, *taps)])
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
+        """Say that everything follows from the arrays, nothing from the indices."""
         return [[i >= len(self.plan.shapes)] * len(node.outputs) for i in range(len(node.inputs))]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        """Hand what was stored and the gradients of the taps to the adjoint."""
         storage = len(self.plan.groups)
         known = zip(outputs[storage:], cotangents[storage:], strict=True)
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
@@ -85,14 +88,17 @@ class DeviceAdjoint(_DeviceOp):
     """``(*index arrays, *arrays, *storage, *gradients of the taps) → gradients of the arrays``: the sweep backward."""
 
     def make_node(self, *inputs: Any) -> Apply:
+        """Apply to the sweep's inputs, what it stored and a gradient for each of its taps."""
         variables = [pt.as_tensor_variable(v) for v in inputs]
         tables = len(self.plan.shapes)
         return Apply(self, variables, [v.type() for v in variables[tables : tables + len(self.roles)]])
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
+        """Say that everything follows from the arrays, nothing from the indices."""
         return [[i >= len(self.plan.shapes)] * len(node.outputs) for i in range(len(node.inputs))]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        """Refuse."""
         raise UsageError(NO_SECOND_DERIVATIVE)
 
     def __str__(self) -> str:
