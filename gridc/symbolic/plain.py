@@ -142,6 +142,9 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
             entered, enters = plan.get(Part(name, "entered", i)), boundary[storage, tap.memory]
             if entered is not None and enters is not None:
                 picked = [vector + take(enters, entered[..., c]) for c, vector in enumerate(picked)]
+            seen, mask = plan.get(Part(name, "seen", i)), wiring.vectors.masks.get(f"{storage}.dropout")
+            if seen is not None and mask is not None:
+                picked = [vector * _seen(mask, seen[..., c]) for c, vector in enumerate(picked)]
             taps[name].append(picked[0] if cells == 1 else pt.concatenate(picked, axis=-1))
     return taps, indices
 
@@ -173,9 +176,9 @@ def _sequences(
         rows = boundary[port.of, port.memory]
         if rows is not None:
             found[Part(name, "entry", i)] = take(rows, plan[Part(name, "entry", i)])
-        mask = wiring.vectors.masks.get(f"{port.mask}.dropout")
-        if mask is not None:
-            found[Part(name, "mask", i)] = _masked(mask, plan[Part(name, "mask", i)])
+        mask = wiring.vectors.masks.get(f"{port.of}.dropout")
+        if port.masked and mask is not None:
+            found[Part(name, "mask", i)] = _seen(mask, plan[Part(name, "mask", i)])
     for i, letter in enumerate("hm"):
         mask = wiring.vectors.masks.get(f"{name}.zoneout.{letter}")
         if mask is not None:
@@ -194,6 +197,12 @@ def _picked(table: Variable, rows: Variable, dtype: str) -> Variable:
 def _masked(mask: Variable, rows: Variable) -> Variable:
     """Give these rows of a mask ``[…, hidden]``."""
     return mask.reshape((-1, mask.type.shape[-1]))[rows]
+
+
+def _seen(mask: Variable, rows: Variable) -> Variable:
+    """Give these rows of a mask ``[…, hidden]``, ones for -1."""
+    rows_of = mask.reshape((-1, mask.type.shape[-1]))
+    return pt.concatenate([rows_of, pt.ones((1, mask.type.shape[-1]), mask.dtype)], axis=0)[rows]
 
 
 def _boundary(wiring: Wiring, t: Transform, memory: bool) -> Variable | None:

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gridc.language import noise
-from gridc.language.lattice import Ints, carried, flat, home, source
+from gridc.language.lattice import Ints, home
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec, Transform
 from gridc.scheduling import counts, graph, order
@@ -34,8 +34,8 @@ class Port(NamedTuple):
     """The transform among whose vectors it lies."""
     memory: bool
     """Its memory, not its hidden vector."""
-    mask: str | None = None
-    """The transform through whose dropout it is seen."""
+    masked: bool = False
+    """Whether it is seen through that transform's dropout."""
 
 
 def computed(spec: GridSpec) -> Iterator[Transform]:
@@ -45,13 +45,20 @@ def computed(spec: GridSpec) -> Iterator[Transform]:
 
 def ports(spec: GridSpec, t: Transform) -> list[Port]:
     """Give what a transform takes in: its reads, then its own entering memories or hidden vector, then a hidden one besides."""
-    reads = [Port(home(spec, r.of), False, r.of if r.of != t.name and spec.transforms[r.of].dropout else None) for r in t.reads]
+    reads = [Port(home(spec, read.of), False, hidden(spec, t.name, read.of)) for read in t.reads]
     return reads + [Port(t.name, t.has_memory)] * (len(t.along) * t.carries) + [Port(t.name, False)] * _takes_another(t)
 
 
 def _takes_another(t: Transform) -> bool:
     """Tell whether a hidden vector is wanted beside what carries from cell to cell: by the cell itself, or by zoneout."""
     return t.has_memory if t.mechanism.uses_hidden else t.zoneout > 0
+
+
+def hidden(spec: GridSpec, reader: str, of: str) -> bool:
+    """Tell whether dropout may hide units of what ``reader`` finds when it reads ``of``, or what that hands on."""
+    while spec.relayed(spec.transforms[of]):
+        reader, of = of, spec.transforms[of].reads[0].of
+    return of != reader and spec.transforms[of].dropout > 0
 
 
 def has_step_axis(t: Transform) -> bool:
@@ -63,11 +70,12 @@ class Part(NamedTuple):
     """The name of one array: ``what`` it says of a transform's or an output's port of this number."""
 
     owner: str
-    what: Literal["slot", "entry", "mask", "zoneout", "joined", "writes", "weights", "live", "read", "entered"]
-    """Of a port: the ``slot`` that it looks into, the row of what enters there (``entry``) and that of its dropout's ``mask``.
-    Of a transform: the row of ``zoneout``'s masks, the row of a ``joined`` input (-1: none), the slot that it ``writes``, which
-    ``weights`` it uses, and ``live``, zeros as long as all its slots.  Of an output: the rows that it ``read``s, and where what
-    it reads is handed on, those of what ``entered`` (-1: none)."""
+    what: Literal["slot", "entry", "mask", "zoneout", "joined", "writes", "weights", "live", "read", "entered", "seen"]
+    """Of a port: the ``slot`` that it looks into, the row of what enters there (``entry``) and that of its dropout's ``mask``
+    (-1: it sees all).  Of a transform: the row of ``zoneout``'s masks, the row of a ``joined`` input (-1: none), the slot that
+    it ``writes``, which ``weights`` it uses, and ``live``, zeros as long as all its slots.  Of an output: the rows that it
+    ``read``s (-1: none), and where what it reads is handed on, those of what ``entered`` and of the mask through which it is
+    ``seen``."""
     port: int = 0
 
 
@@ -78,7 +86,7 @@ def kinds(spec: GridSpec) -> dict[Part, tuple[str, int]]:
         rows = 3 if has_step_axis(t) else 2  # [wavefronts, steps, examples] or [wavefronts, steps × examples]
         for i, port in enumerate(ports(spec, t)):
             ranks[Part(t.name, "slot", i)] = ranks[Part(t.name, "entry", i)] = rows
-            if port.mask is not None:
+            if port.masked:
                 ranks[Part(t.name, "mask", i)] = rows
         if t.zoneout:
             ranks[Part(t.name, "zoneout")] = rows
@@ -90,6 +98,8 @@ def kinds(spec: GridSpec) -> dict[Part, tuple[str, int]]:
             ranks[Part(name, "read", i)] = 2 + len(o.axes)
             if spec.relayed(spec.transforms[tap.transform]):
                 ranks[Part(name, "entered", i)] = 2 + len(o.axes)
+            if hidden(spec, tap.transform, tap.transform):
+                ranks[Part(name, "seen", i)] = 2 + len(o.axes)
     return {part: ("int64", rank) for part, rank in ranks.items()}
 
 
@@ -133,7 +143,7 @@ def call_bytes(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int
         for port in ports(spec, t):
             starts = any(entered or spec.transforms[along].start == "learned"
                          for along, entered in entries(spec, port.of, port.memory))  # fmt: skip
-            numbers += twice * rows * spec.transforms[port.of].hidden * batch * (starts + (port.mask is not None) * training)
+            numbers += twice * rows * spec.transforms[port.of].hidden * batch * (starts + port.masked * training)
         numbers += twice * rows * t.hidden * (1 + t.has_memory) * batch * bool(t.zoneout) * training
         numbers += (2 + training) * rows * sum(x.width for x in spec.joined(name)) * batch
         vectors = 1 + t.has_memory
@@ -220,10 +230,8 @@ class Slots:
         found: dict[str, list[Ints]] = {}
         for name, own in self.programs.items():
             t = self.spec.transforms[name]
-            found[name] = [*own.read_rows, *own.memory_rows]
-            if _takes_another(t):
-                cell, example = self.layout.rows[self.layout.number[name]]
-                found[name].append(self.layout.find(t, carried(t, self.layout.at[cell])[0], example))
+            found[name] = [*own.read_rows, *(own.memory_rows if t.carries else ())]
+            found[name] += own.memory_rows[:1] if _takes_another(t) else ()
         return found
 
     def arrays(self) -> dict[Part, np.ndarray]:
@@ -235,19 +243,18 @@ class Slots:
         lane = np.arange(batch)
         for name, own in self.programs.items():
             t, place = self.spec.transforms[name], self.places[name]
-            at, example = layout.at[place.cell], place.example
+            example = place.example
             for i, (port, row) in enumerate(zip(ports(self.spec, t), self.reads[name], strict=True)):
                 origin = self.sources[port.of][row]
                 slot = np.where(origin >= 0, slots[port.of][layout.rows[layout.number[port.of]][0][origin]], ZERO)
                 result[Part(name, "slot", i)] = place.laid(slot * batch + example, ZERO * batch + lane)
                 enters = entry[port.of, port.memory]
                 result[Part(name, "entry", i)] = place.laid(enters[row], enters.max())
-                if port.mask is not None:
-                    looked = source(self.spec, t.reads[i], at)
-                    seen = noise.rows(self.spec.transforms[port.mask], looked, example, layout.sizes)
-                    result[Part(name, "mask", i)] = place.laid(seen, 0)
-            if t.zoneout:
-                result[Part(name, "zoneout")] = place.laid(flat(at, layout.sizes, lead=example), 0)
+                if port.masked:
+                    seen = own.mask_rows[i]
+                    result[Part(name, "mask", i)] = place.laid(-1 if seen is None else seen, -1)
+            if own.kept_rows is not None:
+                result[Part(name, "zoneout")] = place.laid(own.kept_rows, 0)
             for i, row in enumerate(own.joined_rows):
                 result[Part(name, "joined", i)] = place.laid(row, -1)
             result[Part(name, "writes")] = place.laid(slots[name][place.cell] * batch + example, TRASH * batch + lane)
@@ -275,6 +282,8 @@ class Slots:
                 if self.spec.relayed(self.spec.transforms[tap.transform]):
                     enters = entry[storage, tap.memory]
                     result[Part(name, "entered", i)] = np.where(exists, enters[reading.rows], enters.max())
+                if hidden(self.spec, tap.transform, tap.transform):
+                    result[Part(name, "seen", i)] = np.full(exists.shape, -1) if reading.masks is None else reading.masks
         return result
 
     def slots(self) -> tuple[dict[str, Ints], dict[str, int]]:
@@ -337,7 +346,7 @@ class _Places:
         table[self.turns, self.place] = values
         return table
 
-    def laid(self, values: Ints, padding: Ints | int) -> Ints:
+    def laid(self, values: Ints | int, padding: Ints | int) -> Ints:
         """Lay a number for each row: ``[wavefronts, width, batch]``, or one axis for both; ``padding`` where there is none."""
         table = np.empty((self.waves, self.width, self.batch), np.int64)
         table[:] = padding
