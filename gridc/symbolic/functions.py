@@ -20,7 +20,6 @@ from gridc.symbolic.backends import SETTINGS
 from gridc.symbolic.indices import Sizes, recall
 from gridc.symbolic.lowering import Symbols
 from gridc.symbolic.lowerings import Target
-from gridc.symbolic.wiring import Way
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
@@ -74,14 +73,14 @@ class Functions:
 
     def _lowered(self, training: bool, call: Call | None = None) -> Symbols:
         """Lower the spec; for a backend whose shapes are static every input has those of the call."""
-        target, inputs, static, shape = self.target, {}, None, (None, None)
+        inputs, static, shape = {}, None, (None, None)
         if call is not None:
             inputs = {name: pt.TensorType(str(array.dtype), array.shape)(name) for name, array in call.inputs.items()}
             static, shape = Sizes(call.extent, call.lengths), call.lengths.shape
         return lowering.lower(
             self.spec, inputs, weighted=True, training=training, extent=pt.vector("extent", dtype="int64"),
             lengths=pt.TensorType("int64", shape)("lengths"),
-            way=Way(target.lowering.name, target.dtype, target.recompute, target.backend.scan, static),
+            way=self.target.way(static),
         )  # fmt: skip
 
     # -- compiling ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from gridc.language.spec import GridSpec
 from gridc.scheduling import counts
 from gridc.symbolic import device, fused, plain, plans, slots, ufuncs
 from gridc.symbolic.backends import Backend
-from gridc.symbolic.wiring import Variable, Wiring
+from gridc.symbolic.indices import Sizes
+from gridc.symbolic.wiring import Variable, Way, Wiring
 
 ufuncs.register()  # for the backend 'python', whatever is lowered
 DTYPES = ("float32", "float64")
@@ -138,6 +139,10 @@ class Target:
             raise UsageError(f"the backend '{row.name}' cannot run the {chosen.name} lowering, which this spec needs; "
                              "expected the backend 'python'")  # fmt: skip
         return Target(row, chosen, dtype, recompute)
+
+    def way(self, static: Sizes | None = None) -> Way:
+        """Say how a graph is made for it, for ``static`` sizes where its backend needs them."""
+        return Way(self.lowering.name, self.dtype, self.recompute, self.backend.scan, static)
 
     def __str__(self) -> str:
         return f"{self.dtype}, {self.lowering.name} on '{self.backend.name}'"

@@ -80,9 +80,8 @@ class Pullback:
     @once
     def _symbols(self) -> Symbols:
         return lowering.lower(
-            self.spec, dtype=self.target.dtype, lowering=self.target.lowering.name, scan=self.target.backend.scan,  # type: ignore[arg-type]
-            extent=pt.vector("extent", dtype="int64"), lengths=pt.matrix("lengths", dtype="int64"),
-            training=self.training, recompute=self.target.recompute,
+            self.spec, extent=pt.vector("extent", dtype="int64"), lengths=pt.matrix("lengths", dtype="int64"),
+            training=self.training, way=self.target.way(),
         )  # fmt: skip
 
     def _kept(self) -> list[Any]:
