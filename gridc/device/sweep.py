@@ -45,14 +45,17 @@ class Names:
 
     @staticmethod
     def number(value: float, like: Array) -> Array:
+        """Give a number in the dtype of another value."""
         return jnp.asarray(value, like.dtype)
 
     @staticmethod
     def mean(a: Array) -> Array:
+        """Take the mean over the units of each step, which stay as an axis of length 1."""
         return jnp.mean(a, axis=-1, keepdims=True)
 
     @staticmethod
     def where(sign: str, a: Array, b: Array, x: Array, y: Array) -> Array:
+        """Give ``x`` where ``a sign b`` holds and ``y`` elsewhere."""
         return jnp.where({">": jnp.greater, "<": jnp.less, ">=": jnp.greater_equal, "<=": jnp.less_equal}[sign](a, b), x, y)
 
 

@@ -28,9 +28,9 @@ from gridc.parameters import initial
 from gridc.scheduling.check import read
 from gridc.symbolic import backends
 from gridc.symbolic.indices import recall
-from gridc.symbolic.read_out import every_output_mask
 from gridc.symbolic.lowerings import DTYPES, Target
 from gridc.symbolic.pullback import Pullback
+from gridc.symbolic.read_out import every_output_mask
 
 OUTPUTS = ("logits", "probabilities")
 
