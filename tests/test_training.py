@@ -90,13 +90,49 @@ def test_early_stopping_gives_back_the_best_weights():
     train, held_out = data(30, spread=0.3)
     one = grid(hidden=64)
     history = fit(one, train, held_out, optimizer={"adam": {"learning_rate": 0.05}}, batch=4, budget=200,
-                  stop={"patience": 4}, **QUIET)  # fmt: skip
+                  stop={"patience": 4, "monitor": "loss"}, **QUIET)  # fmt: skip
     losses = [record.held_out_loss for record in history.records]
     assert len(losses) < 200
     assert history.reason == "The loss did not improve for 4 evaluations."
     assert np.argmin(losses) == len(losses) - 5
     assert history.restored
     assert evaluate(one, held_out_ready(held_out))["label"]["loss"] == pytest.approx(min(losses), rel=1e-6)
+
+
+@pytest.mark.parametrize("monitor", [None, "loss", "accuracy"])
+def test_the_best_weights_that_were_seen_are_kept(monitor, tmp_path):
+    train, held_out = data(30, spread=0.3)
+    one = grid(hidden=64)
+    history = fit(one, train, held_out, optimizer={"adam": {"learning_rate": 0.05}}, batch=4, budget=40,
+                  stop={} if monitor is None else {"monitor": monitor}, folder=tmp_path, **QUIET)  # fmt: skip
+    losses = [record.held_out_loss for record in history.records]
+    accuracies = [record.accuracy() for record in history.records]
+    assert min(losses) < losses[-1]
+    if monitor == "loss":
+        best = int(np.argmin(losses))
+    else:  # of those that are right as often, the surest
+        best = min((i for i, right in enumerate(accuracies) if right == max(accuracies)), key=lambda i: losses[i])
+    assert history.best == history.records[best]
+    assert history.monitor == (monitor or "accuracy")
+    assert f"(the best {history.monitor}; these weights were kept)" in str(history)
+    found = evaluate(one, held_out_ready(held_out))["label"]
+    assert found["loss"] == pytest.approx(losses[best], rel=1e-6)
+    assert found["accuracy"] == accuracies[best]
+    kept = load(tmp_path / "model.grid")
+    assert kept.record["record"]["step"] == history.best.step
+    assert hash_of(kept.parameters) == hash_of(one.parameters)
+
+
+def test_weights_that_have_what_was_asked_for_are_kept_and_without_held_out_examples_the_last():
+    train, held_out = data(30, spread=0.3)
+    one = grid(hidden=64)
+    options = {"optimizer": {"adam": {"learning_rate": 0.05}}, "batch": 4, "budget": 40, **QUIET}
+    lowest = min(record.held_out_loss for record in fit(grid(hidden=64), train, held_out, **options).records)
+    history = fit(one, train, held_out, stop={"loss": lowest * 2, "monitor": "accuracy"}, **options)
+    assert not history.restored
+    assert evaluate(one, held_out_ready(held_out))["label"]["loss"] == pytest.approx(history.records[-1].held_out_loss, rel=1e-6)
+    history = fit(grid(), train, **options)
+    assert (history.restored, history.monitor) == (False, "loss")
 
 
 def held_out_ready(part):

@@ -103,7 +103,8 @@ def _report(done: Trained, files: Mapping[str, str]) -> str:
     final = history.best if history.restored and history.best else history.records[-1]
     kept = ""
     if history.restored and final != history.records[-1]:
-        kept = f" The best weights, of step {final.step:,}, were kept."
+        told_by = f"{'held-out ' * bool(final.held_out)}{history.monitor}"
+        kept = f" The best weights, those of step {final.step:,} by their {told_by}, were kept."
     held = final.held_out or final.outputs
     where = f"{len(done.held_out):,} held-out examples" if done.held_out is not None else "the examples that it was trained on"
     figures = ", ".join(f"{name} {figure(one)}" for name, one in held.items())

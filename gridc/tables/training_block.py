@@ -165,10 +165,13 @@ class Stop(Block):
     loss: float | None = Field(default=None, title="a number", description="Held-out loss that is enough.")
     patience: int | None = Field(
         default=None, ge=1, title="a positive integer",
-        description="Evaluations without improvement before stopping; the best weights are kept.",
+        description="Evaluations without improvement before stopping.",
     )  # fmt: skip
     min_delta: float = Field(default=0.0, ge=0, title="a number from 0", description="What counts as an improvement.")
-    monitor: Literal["loss", "accuracy"] = Field(default="loss", title="loss or accuracy", description="What must improve.")
+    monitor: Literal["loss", "accuracy"] | None = Field(
+        default=None, title="loss or accuracy",
+        description="By what the best weights are told, which are kept (default: accuracy where outputs decide, else loss).",
+    )  # fmt: skip
     output: str | None = Field(default=None, title="the name of an output", description="Which output counts (default: all).")
 
 

@@ -88,10 +88,13 @@ def fit(
     ``train`` and ``held_out`` are ``Dataset``s or tuples of inputs, targets and maybe lengths; ``held_out`` may also be the
     share of ``train`` to hold out, drawn by seed, and ``train`` an iterable of such tuples, one a mini-batch.  ``budget`` is
     a number of epochs or a mapping of ``epochs``, ``samples``, ``steps`` and ``seconds``; ``stop`` a mapping of
-    ``accuracy``, ``loss`` and ``patience`` (with ``patience`` the best weights are given back at the end).  ``weights`` is
-    what each output's loss counts, ``class_weights`` what each class does: a list of numbers, or ``balanced``.
+    ``accuracy``, ``loss``, ``patience`` and what tells the best weights, ``monitor``.  ``weights`` is what each output's loss
+    counts, ``class_weights`` what each class does: a list of numbers, or ``balanced``.
     With ``standardize`` real inputs and outputs are learned with mean 0 and deviation 1 (losses are those), and the grid and
     the models that it leaves take and give numbers in the units of ``train``.
+
+    Where examples are held out, the grid (and ``model.grid``) ends with the best weights of all that were evaluated on them, by
+    accuracy where a single output decides, else by loss; where what ``stop`` asks for was reached, with those that reached it.
 
     With ``folder`` the training leaves ``metrics.jsonl``, checkpoints, ``model.grid`` and ``curve.png`` there, and
     ``resume`` goes on from the last checkpoint bit for bit.

@@ -90,6 +90,8 @@ class History:
     records: tuple[Record, ...]
     reason: str
     best: Record | None = None
+    monitor: str = "loss"
+    """What the best weights are told by: ``loss`` or ``accuracy``."""
     restored: bool = False
     """Whether the grid was given back the best weights, not the last."""
     steps: int = 0
@@ -107,7 +109,8 @@ class History:
         lines = [f"{self.name}: {self.steps:,} steps, {self.samples:,} samples in {self.seconds:.1f} s{compiled} "
                  f"({rate:,.0f} samples/s). {self.reason}"]  # fmt: skip
         if self.best is not None:
-            lines.append(f"Best: {self.best.line()}{' (these weights were kept)' if self.restored else ''}")
+            kept = f" (the best {self.monitor}; these weights were kept)" * self.restored
+            lines.append(f"Best: {self.best.line()}{kept}")
         if self.records and self.records[-1] != self.best:
             lines.append(f"Last: {self.records[-1].line()}")
         if self.folder is not None:

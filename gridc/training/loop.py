@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from gridc.training.checkpoint import BEST, CURVE, METRICS, MODEL, Folder
 from gridc.training.history import History, Record, curve
 from gridc.training.interrupts import Interrupts
 from gridc.training.metrics import evaluate as evaluate_on
+from gridc.training.metrics import measure
 from gridc.training.metrics import meters as meters_of
 from gridc.training.optimizers import Optimizer
 from gridc.training.progress import Display
@@ -67,6 +69,10 @@ class Run:
         self.meters = meters_of(self.grid.spec)
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
         self.update = updates(self.grid, self.optimizer)
+        outputs = self.grid.spec.outputs
+        counted = [self.stop.output] if self.stop.output else list(outputs)
+        decides = self.held_out is not None and len(counted) == 1 and measure(outputs[counted[0]]) == "accuracy"
+        self.monitor = self.stop.monitor or ("accuracy" if decides else "loss")
 
     def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
         """Make the state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
@@ -190,25 +196,32 @@ class Run:
             load_parameters(self.grid.parameters, kept)
 
     def _better(self, record: Record, best: Record) -> bool:
-        if self.stop.monitor == "accuracy":
+        if self.monitor == "accuracy":
             # Of equally accurate weights the surer ones are better.
             ours, theirs = record.accuracy(self.stop.output), best.accuracy(self.stop.output)
             tied = ours == theirs and not self.stop.min_delta
             return ours > theirs + self.stop.min_delta or (tied and record.shown_loss < best.shown_loss)
-        return self._loss(record) < self._loss(best) - self.stop.min_delta
+        return self._loss(record) < self._loss(best) - self.stop.min_delta or math.isnan(self._loss(best))
 
     def _loss(self, record: Record) -> float:
         return record.shown[self.stop.output]["loss"] if self.stop.output else record.shown_loss
 
     def _met(self, state: State) -> str:
         """Why the stopping rule ends the training, or nothing."""
-        record, stop = state.records[-1], self.stop
+        stop = self.stop
+        if reached := self._reached(state.records[-1]):
+            return reached
+        if stop.patience is not None and state.waited >= stop.patience:
+            return f"The {self.monitor} did not improve for {stop.patience} evaluations."
+        return ""
+
+    def _reached(self, record: Record) -> str:
+        """Which figure that was asked for these weights have, or nothing."""
+        stop = self.stop
         if stop.accuracy is not None and record.accuracy(stop.output) >= stop.accuracy:
             return f"It reached the accuracy of {stop.accuracy:g}."
         if stop.loss is not None and self._loss(record) <= stop.loss:
             return f"It reached the loss of {stop.loss:g}."
-        if stop.patience is not None and state.waited >= stop.patience:
-            return f"The {stop.monitor} did not improve for {stop.patience} evaluations."
         return ""
 
     def _share(self, state: State) -> float:
@@ -241,7 +254,9 @@ class Run:
         return dict(parameters) if self.standard is None else self.standard.folded(self.grid.spec, parameters)
 
     def _finish(self, state: State, reason: str, shown: Display) -> History:
-        restored = self.stop.patience is not None and state.best is not None and bool(state.best_parameters)
+        # Weights that have what was asked for are the ones; else the best, where something tells which they are.
+        told = bool(state.records) and (self.held_out is not None or self.stop.patience is not None)
+        restored = told and bool(state.best_parameters) and not self._reached(state.records[-1])
         if restored:
             load_parameters(self.grid.parameters, state.best_parameters)
         if self.trained_on is not None and state.records and not restored:
@@ -256,9 +271,8 @@ class Run:
                 shown.say(str(error))
         load_parameters(self.grid.parameters, self._own(self.grid.parameters))
         return History(
-            self.grid.spec.name, tuple(state.records), reason, state.best, restored, state.step, state.samples,
-            state.seconds, compile_seconds(self.grid),
-            None if self.folder is None else self.folder.path)  # fmt: skip
+            self.grid.spec.name, tuple(state.records), reason, state.best, self.monitor, restored, state.step, state.samples,
+            state.seconds, compile_seconds(self.grid), None if self.folder is None else self.folder.path)  # fmt: skip
 
 
 def _due(every: Every, before: tuple[int, int, float], state: State, last: float) -> bool:
