@@ -63,6 +63,7 @@ class Grid:
         self.signature = Signature()
         """Which columns of a file it was trained on, and how they were read, where that is known."""
         self._masks = np.random.default_rng([seed, MASKS])
+        self._mask_room: dict[str, Array] = {}  # used again at every call: nobody sees a mask after its own
         self._progress, self._lock, self._room = progress, Lock(), Room(spec, target)
         self.functions = Functions(spec, target, self._timed)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in numbers.items()}
@@ -147,11 +148,18 @@ class Grid:
         self._masks.bit_generator.state = state
 
     def _drawn(self, call: Call) -> list[Array]:
-        """Draw the masks of one training step, in the order of the training graph's."""
+        """Draw the masks of one training step, in the order of the training graph's; valid until the next are drawn."""
         if not noise.noisy(self.spec):
             return []
         batch, *sizes = (int(n) for n in call.extent)
-        return [*noise.draw(self.spec, batch, sizes, self._masks, self.dtype).values()]
+
+        def make(name: str, shape: tuple[int, ...]) -> Array:
+            size, kept = math.prod(shape), self._mask_room.get(name)
+            if kept is None or not size <= kept.size <= 2 * size:
+                kept = self._mask_room[name] = np.empty(size, self.dtype)
+            return kept[:size].reshape(shape)
+
+        return [*noise.draw(self.spec, batch, sizes, self._masks, self.dtype, make).values()]
 
     # -- training and keeping -----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ prediction their mean is taken, ``rate × old + (1 - rate) × new`` (Krueger et 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from gridc.language.spec import GridSpec, Transform
 
 Array = npt.NDArray[np.floating]
 Shape = tuple[int, ...]
+Make = Callable[[str, Shape], Array]
+PART = 1 << 15
+"""Numbers that are drawn at a time, so that they stay in the cache until they are compared."""
 
 
 def noisy(spec: GridSpec) -> bool:
@@ -66,14 +69,25 @@ def shapes(spec: GridSpec, batch: int, sizes: Sequence[int]) -> dict[str, Shape]
     return result
 
 
-def draw(spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.Generator, dtype: str) -> dict[str, Array]:
-    """Draw the masks of one training step: 0 or ``1 / (1 - rate)`` for dropout, 1 where zoneout keeps the old value."""
+def draw(
+    spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.Generator, dtype: str, make: Make | None = None
+) -> dict[str, Array]:  # fmt: skip
+    """Draw the masks of one training step: 0 or ``1 / (1 - rate)`` for dropout, 1 where zoneout keeps the old value.
+
+    They are written into what ``make`` gives for a name and a shape, or into new arrays."""
     masks: dict[str, Array] = {}
     for name, shape in shapes(spec, batch, sizes).items():
         t = spec.transforms[name.partition(".")[0]]
         rate = t.dropout if name.endswith(".dropout") else t.zoneout
-        chosen = generator.random(shape, dtype=np.float32) < rate
-        masks[name] = (np.where(chosen, 0.0, 1.0 / (1.0 - rate)) if name.endswith(".dropout") else chosen).astype(dtype)
+        masks[name] = mask = np.empty(shape, dtype) if make is None else make(name, shape)
+        numbers = np.empty(min(mask.size, PART), np.float32)
+        for first in range(0, mask.size, PART):
+            part = mask.reshape(-1)[first : first + PART]
+            chosen = generator.random(out=numbers[: len(part)], dtype=np.float32) < rate
+            if name.endswith(".dropout"):
+                np.multiply(~chosen, part.dtype.type(1.0 / (1.0 - rate)), out=part)
+            else:
+                part[:] = chosen
     return masks
 
 

@@ -60,6 +60,8 @@ class _SweepOp(Op):
         """Give the arrays of a call by their role, with the plan for its sizes."""
         extent, lengths, *arrays = arrays
         by_role = {role: np.ascontiguousarray(array) for role, array in zip(self.roles, arrays, strict=True)}
+        for role in self.roles[self.learnt :]:  # here, since PyTensor would hold a view until the next call
+            by_role[role] = by_role[role].reshape(-1, by_role[role].shape[-1])
         return Inputs(planned(self.spec, extent, lengths, self.recompute), by_role, np.dtype(self.dtype))
 
     def tap_types(self) -> list[TensorType]:

@@ -87,7 +87,7 @@ class Wiring:
         for name, mask in self.vectors.masks.items():
             transform, role, *letter = name.split(".")
             vector = {"h": "hidden", "m": "memory"}[letter[0]] if letter else ""
-            found[transform, role, vector] = mask.reshape((-1, mask.type.shape[-1]))
+            found[transform, role, vector] = mask
         return {role: variable for role, variable in found.items() if variable is not None}
 
 
