@@ -106,6 +106,14 @@ def test_every_command_is_named():
         assert f"`gridc {command}`" in README
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_there(command, capsys):
+    from gridc import cli
+
+    assert cli.run([command, "--help"]) == 0
+    assert f"Usage: gridc {command}" in capsys.readouterr().out
+
+
 def test_ci_runs_what_the_readme_says():
     assert any(block.startswith("make test ") for block in blocks("sh"))
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
