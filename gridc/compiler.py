@@ -33,14 +33,28 @@ def compile(
     eager: bool = True,
     recompute: bool = False,
 ) -> Grid:
-    """Compile a spec (or a path to one, or its text) into functions.
+    """Compile a spec into functions, with fresh parameters.
 
-    ``backend`` is a row of ``gridc.symbolic.backends.BACKENDS``; ``lowering`` is ``fused``, one Op for the whole sweep, or
-    ``plain``, one Scan over wavefronts; ``seed`` draws the parameters.  With ``progress``, lines on stderr say what is
-    being built; with ``eager=False`` a function is built when it is first called.  With ``recompute``, training keeps a few
-    rows of each segment of the sweep and runs the segment again on the way back: memory grows with the square root of the
-    wavefronts, for a third more time; the fused lowering can do it.
-    Raises SpecError, UsageError, or ResourceError where the backend is not installed."""
+    Args:
+        spec: What to compile: a ``GridSpec``, the path of a page of YAML, or its text.
+        backend: A row of ``gridc.symbolic.backends.BACKENDS``: ``python``, ``c``, ``numba`` or ``jax``; ``auto`` is ``python``.
+        lowering: ``fused``, one Op for the whole sweep, or ``plain``, one Scan over wavefronts; ``auto`` is ``fused`` where
+            every cell can be.
+        dtype: The type of every real number that goes in, stays or comes out.
+        seed: Draws the parameters, and the masks of dropout and zoneout; an integer from 0.
+        progress: Whether lines on stderr say what is being built.
+        eager: Whether all functions are built now, and not each at its first call.
+        recompute: Whether training keeps a few rows of each segment of the sweep and runs the segment again on the way back:
+            memory grows with the square root of the wavefronts, for a third more time.  The fused lowering can do it.
+
+    Returns:
+        A grid, which takes every batch size and every length of its symbols.
+
+    Raises:
+        SpecError: The text means nothing, with line and column.
+        UsageError: There is no such backend, lowering or type, or they do not go together.
+        ResourceError: The backend is not installed, or the parameters do not fit into memory.
+    """
     spec = spec if isinstance(spec, GridSpec) else read(spec)
     seed = integer("seed", seed, low=0)
     dtype = str(getattr(dtype, "__name__", dtype))  # type: ignore[assignment]  # NumPy's own type, checked below
@@ -55,9 +69,21 @@ def compile(
 
 
 def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal["auto", "plain", "fused"] = "auto") -> Grid:
-    """Load the grid in a model file, compiled for this machine.
+    """Load the grid in a model file, compiled for this machine.  Nothing in the file is run.
 
-    Raises DataError where the file is damaged, is no model, or comes from a newer gridc."""
+    Args:
+        path: What ``Grid.save`` or a training wrote.
+        backend: As for ``compile``; it need not be the one that the model was trained on.
+        lowering: As for ``compile``.
+
+    Returns:
+        The grid, with its parameters in the type in which they were saved, and with its vocabularies.
+
+    Raises:
+        DataError: The file is damaged, is no model, or comes from a newer gridc.
+        UsageError: There is no such backend or lowering.
+        ResourceError: The backend is not installed.
+    """
     from gridc import model_file
 
     model = model_file.load(path)
@@ -79,8 +105,25 @@ def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | N
           ) -> Symbols:  # fmt: skip
     """Lower a spec into somebody else's PyTensor graph.
 
-    ``lowering``, ``dtype`` and ``recompute`` are those of ``compile``, ``scan`` is the mode of a Scan's inner graph; all else,
-    and what is raised, is that of ``gridc.symbolic.lowering.lower``."""
+    Args:
+        spec: What to lower: a ``GridSpec``, the path of a page of YAML, or its text.
+        inputs: Variables by the names of inputs, ``[batch, *over, features]`` or ids ``[batch, *over]``; those that are missing
+            are made.
+        parameters: Variables by the names of parameters, in their shapes (``gridc.language.shapes.parameter_shapes``); those
+            that are missing are made.
+        lowering: As for ``compile``.
+        dtype: As for ``compile``.
+        recompute: As for ``compile``.
+        scan: The mode of a Scan's inner graph; None for that of the function around it.
+        options: Those of ``gridc.symbolic.lowering.lower``.
+
+    Returns:
+        Variables by name: ``inputs``, ``parameters``, ``outputs``, ``targets``, ``losses`` and the ``loss``.
+
+    Raises:
+        SpecError: The text means nothing.
+        UsageError: A name is none of the spec's, or an option is none.
+    """
     backends.prepare()
     from gridc.symbolic.lowering import lower as lowered
     from gridc.symbolic.wiring import Way

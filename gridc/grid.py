@@ -54,15 +54,27 @@ CHUNK = 1 << 28
 
 
 class Grid:
-    """A spec compiled to functions.  Made by ``gridc.compile``; its methods may be called from several threads."""
+    """A spec compiled to functions, and their parameters.  Made by ``gridc.compile``; several threads may call its methods.
+
+    Inputs are mappings of names to arrays ``[batch, *over, features]``, or of integer ids ``[batch, *over]``, where ``over`` are
+    the dimensions that the input's page names; targets are ``[batch, *axes]`` of ids or of 0 and 1, or ``[batch, *axes,
+    features]``, where ``axes`` are the dimensions that the output selects all of.  ``lengths`` maps a symbol to one length for
+    each example; what lies behind it is neither read nor counted.
+
+    Attributes:
+        spec: The ``GridSpec`` that it was compiled from.
+        parameters: The weights, a mapping of names to arrays (``gridc.parameters.Parameters``).
+        seed: What the parameters were drawn by.
+        vocabularies: What the ids of an input or an output stand for, where that is known: name → words in the order of ids.
+        signature: Which columns of a file it was trained on, and how they were read, where that is known.
+        compile_seconds: What was built, and the seconds that it took.
+    """
 
     def __init__(self, spec: GridSpec, target: Target, numbers: Mapping[str, Array], seed: int, progress: bool = False):
         self.spec, self.target, self.seed = spec, target, seed
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}
-        """What the ids of an input or an output stand for, where that is known."""
         self.signature = Signature()
-        """Which columns of a file it was trained on, and how they were read, where that is known."""
         self._masks = np.random.default_rng([seed, MASKS])
         self._mask_room: dict[str, Array] = {}  # used again at every call: nobody sees a mask after its own
         self._progress, self._lock, self._room = progress, Lock(), Room(spec, target)
@@ -96,10 +108,21 @@ class Grid:
     # -- functions ----------------------------------------------------------------------------------------------------
 
     def predict(self, inputs: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
-        """Compute every output: ``[batch, *axes, …]``, probabilities for classes and binary outputs, 0 past an example's end.
+        """Compute every output.
 
-        ``inputs`` maps names to arrays ``[batch, *over, features]`` or ids ``[batch, *over]``; ``lengths`` maps a symbol to one
-        length for each example.  Raises DataError."""
+        Args:
+            inputs: By name, ``[batch, *over, features]`` or ids ``[batch, *over]``; or lists of sequences of different lengths.
+            lengths: By symbol, one length for each example, ``[batch]``; without, every example fills the arrays.
+
+        Returns:
+            By name, ``[batch, *axes, classes]`` probabilities, ``[batch, *axes]`` the probability of a binary output,
+            ``[batch, *axes, features]`` numbers, or the vectors of a raw output; 0 past an example's end.  A large batch is
+            computed in parts.
+
+        Raises:
+            DataError: An array is missing, has another shape or type, or holds NaN, infinity or an id that there is not.
+            ResourceError: It needs more memory than there is.
+        """
         call = fitting.check(self.spec, inputs, lengths, self.dtype)
         each = counts.kept(self.spec, tuple(int(n) for n in call.extent[1:]), 1).tape
         size = max(1, min(call.batch, CHUNK // max(1, each)))
@@ -114,7 +137,10 @@ class Grid:
         return dict(zip(self.spec.outputs, joined, strict=True))
 
     def loss(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
-        """Compute the sum of the outputs' losses, each a mean over examples and positions.  Raises DataError."""
+        """Compute the sum of the outputs' losses, each a mean over examples and existing positions.
+
+        Losses are in nats where they are cross entropies, and squares of the data's unit where they are squared errors; nothing
+        is dropped out.  Raises DataError where an array does not fit."""
         call = fitting.check(self.spec, inputs, lengths, self.dtype)
         return float(self._run("loss", call, self._targets(targets, call, None))[0])
 
@@ -129,8 +155,20 @@ class Grid:
     ) -> tuple[float, dict[str, Array], dict[str, Array]]:
         """Compute the loss, the gradients, and the outputs of the same sweep.
 
-        ``weights`` maps an output to what its loss counts: a number, or one for each position of its target.  With dropout or
-        zoneout every call draws new masks, which all three are computed under; ``random_state`` says which come next."""
+        Args:
+            inputs: As for ``predict``.
+            targets: By name, in the shapes of the outputs: ids of classes, 0 and 1, or numbers.
+            lengths: As for ``predict``.
+            weights: By output, what its loss counts: a number, or one for each position of its target.
+
+        Returns:
+            The loss; the gradient for every parameter, in its shape and type; and the outputs as ``predict`` gives them.  With
+            dropout or zoneout every call draws new masks, which all three are computed under (``random_state``).
+
+        Raises:
+            DataError: An array does not fit.
+            ResourceError: It needs more memory than there is.
+        """
         call = fitting.check(self.spec, inputs, lengths, self.dtype)
         told = self._targets(targets, call, weights)
         with self._lock:
@@ -167,9 +205,20 @@ class Grid:
     def fit(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, **options: Any) -> History:
         """Train on arrays, or on lists of sequences of different lengths.
 
-        The options are those of ``gridc.training.fit.fit`` (optimizer, batch, budget, stop, held_out, …).
+        Args:
+            inputs: As for ``predict``.
+            targets: As for ``loss_and_gradients``.
+            lengths: As for ``predict``.
+            options: Those of ``gridc.training.fit.fit``: optimizer, batch, budget, stop, held_out, …
 
-        Raises DataError, UsageError, and NumbersError where a loss becomes NaN or infinite."""
+        Returns:
+            A record for each evaluation, and why the training ended.
+
+        Raises:
+            UsageError: There is no such option, with the nearest or what other libraries call so; or it has another type.
+            DataError: Arrays do not fit.
+            NumbersError: A loss or gradient is NaN or infinite; the parameters are those of the step before.
+        """
         from gridc.training.fit import check_options, fit
 
         check_options(options)
@@ -178,7 +227,18 @@ class Grid:
     def training_step(self, optimizer: str | Optimizer = "adam", clip: float | None = None, **options: Any) -> TrainingStep:
         """Make a function ``step(inputs, targets, lengths=None) -> loss`` that updates every parameter once per call.
 
-        ``optimizer`` is a row of ``gridc.training.optimizers`` and the options are its own (``learning_rate=1e-3``)."""
+        Args:
+            optimizer: The name of one (``gridc.tables.update_rules.OPTIMIZERS``), or an ``Optimizer``.
+            clip: The largest global norm of the gradients.
+            options: The optimiser's own: ``learning_rate=1e-3``.
+
+        Returns:
+            The function.  It returns the loss before the update, and raises NumbersError, with nothing updated, where loss or
+            gradients are not finite.
+
+        Raises:
+            UsageError: There is no such optimiser or option.
+        """
         from gridc.training.optimizers import Optimizer
         from gridc.training.optimizers import optimizer as made
         from gridc.training.step import TrainingStep
@@ -190,20 +250,27 @@ class Grid:
         return TrainingStep(self, optimizer)
 
     def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
-        """Give for each output its accuracy (classes, binary) or R² (features, raw) over existing positions."""
+        """Give each output's accuracy, from 0 to 1 (classes, binary), or R², at most 1 (features, raw), over existing positions.
+
+        Raises DataError where an array does not fit."""
         from gridc.data.fitting import for_spec, from_arrays
         from gridc.training.metrics import score
 
         return score(self, for_spec(from_arrays(self.spec, inputs, targets, lengths), self.spec))
 
     def stream(self, along: str | None = None) -> Stream:
-        """Make a function that runs this grid piece by piece along a dimension (``gridc.stream``); UsageError where it cannot."""
+        """Make a function that runs this grid piece by piece along a dimension, and carries its state on.
+
+        ``along`` names the dimension; the one whose size is a symbol, where there is one only.  Raises UsageError where a piece
+        cannot be computed from what came before: where something travels backward there, or an output reads its first cell."""
         from gridc.stream import Stream
 
         return Stream(self, along)
 
     def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> str:
-        """Write spec, parameters and a manifest to one file, whole or not at all; returns its sha256.  No pickle."""
+        """Write spec, parameters and a manifest to one file, whole or not at all; returns its sha256.  No pickle.
+
+        ``record`` is kept beside them, as JSON.  Raises ResourceError where it cannot be written."""
         from gridc import model_file
 
         return model_file.save(path, self._content(record or {}))
@@ -224,7 +291,9 @@ class Grid:
                            self.random_state)  # fmt: skip
 
     def summary(self, batch: int = 1, **sizes: int) -> Summary:
-        """Count parameters, floating-point operations and bytes on paper for these sizes, and the seconds spent compiling."""
+        """Count parameters, floating-point operations and bytes on paper, and the seconds spent compiling.
+
+        ``batch`` examples; ``sizes`` is the size of each symbol (``T=50``), 1 without.  Raises UsageError for another name."""
         from gridc.insight.summary import summarise
 
         return summarise(self.spec, self.target, batch, sizes, dict(self.compile_seconds))

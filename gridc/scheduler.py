@@ -20,9 +20,19 @@ if TYPE_CHECKING:
 
 
 def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
-    """Make the schedule of a grid; ``spec`` may be a file or YAML text, and every keyword is the size of a symbol.
+    """Make the schedule of a grid.  Nothing is compiled, and PyTensor is not imported.
 
-    Raises SpecError for a text that means nothing, and UsageError for a size that is missing, unknown or not positive."""
+    Args:
+        spec: A ``GridSpec``, the path of a page of YAML, or its text.
+        sizes: The size of every symbol, by its name (``T=50``): positive integers.
+
+    Returns:
+        The schedule, whose figures are worked out when they are first asked for.
+
+    Raises:
+        SpecError: The text means nothing, with line and column.
+        UsageError: A size is missing, belongs to no symbol, or is no positive integer.
+    """
     if not isinstance(spec, GridSpec):
         from gridc.scheduling.check import read
 
@@ -69,13 +79,18 @@ class Schedule(Timing):
     # -- costs ---------------------------------------------------------------------------------------------------------
 
     def speedup(self, workers: int, model: Model | None = None) -> SpeedUp:
-        """Bounds of the speed-up on so many workers, and that of a simulated list schedule."""
+        """Bound the speed-up on so many workers, and simulate a list schedule.
+
+        ``model`` says what steps and moves cost, in seconds; without, the cost model of a mini-batch of 16.
+        Raises UsageError where there are too many steps or workers to simulate, or no worker."""
         from gridc.insight import simulation
 
         return simulation.speedup(self, workers, model)
 
     def simulate(self, workers: int, model: Model | None = None) -> Simulation:
-        """Simulate a list schedule on so many workers, step by step."""
+        """Simulate a list schedule on so many workers, step by step; seconds are those of the ``model``.
+
+        Raises UsageError where there are too many steps or workers to simulate, or no worker."""
         from gridc.insight import simulation
 
         return simulation.simulate(self, workers, model)
@@ -109,13 +124,17 @@ class Schedule(Timing):
         return exports.to_trace(self, workers, model)
 
     def to_svg(self, picture: str = "grid", workers: int = 4) -> str:
-        """Draw a picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive``, or so many simulated ``workers``."""
+        """Draw a picture as SVG: ``grid``, ``cell``, ``wavefronts``, ``widths``, ``alive``, or so many simulated ``workers``.
+
+        Raises UsageError for another name, and for ``workers`` of a grid that is too large to draw."""
         from gridc.pictures import drawing
 
         return drawing.svg(self, picture, workers)
 
     def to_html(self, workers: int = 4, model: Model | None = None) -> str:
-        """One self-contained page to explore the schedule in, with the timeline of so many simulated workers."""
+        """Write one self-contained page to explore the schedule in, with the timeline of so many simulated workers.
+
+        Raises UsageError for a grid of more than 400,000 steps."""
         from gridc.pictures import explorer
 
         return explorer.page(self, workers, model)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
+import json
 import re
 import runpy
 import subprocess
@@ -11,13 +14,27 @@ from pathlib import Path
 
 import pytest
 
-from gridc.symbolic.backends import BACKENDS
+import gridc
+from gridc.cli import COMMANDS
+from gridc.insight.simulation import Model, Simulation, SpeedUp
+from gridc.insight.summary import Summary
+from gridc.language.spec import Transform
+from gridc.parameters import Parameters
+from gridc.scheduling.plan import Plan
+from gridc.stream import Stream
+from gridc.symbolic.backends import BACKENDS, Backend
+from gridc.symbolic.lowering import Symbols
+from gridc.tables.cells import Cell
+from gridc.training.board import Board
+from gridc.training.history import History, Record
+from gridc.training.optimizers import Optimizer
+from gridc.training.step import TrainingStep
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDED = re.compile(r"^(?:import|from) (sklearn|torch|pymc)\b", re.MULTILINE)
-"""What a snippet imports that is not everywhere: PyMC needs Python 3.12, and PyTorch is large."""
+NEEDED = re.compile(r"^(?:import|from) (sklearn|torch|pymc|tensorboard|mlflow)\b", re.MULTILINE)
+"""What a snippet imports that is not everywhere: PyMC needs Python 3.12, PyTorch is large, and MLflow is no part of the tests."""
 PAGES = sorted(DOCS.glob("*.md"))
 
 
@@ -44,13 +61,83 @@ def test_every_backend_is_in_its_table() -> None:
     assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(BACKENDS)
 
 
-def test_sphinx_builds_the_pages(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages as HTML, built without a warning."""
     for needed in ("sphinx", "myst_parser", "pydata_sphinx_theme"):
         pytest.importorskip(needed)
-    where = [str(tmp_path / "trees"), str(DOCS), str(tmp_path / "html")]
+    folder = tmp_path_factory.mktemp("site")
+    where = [str(folder / "trees"), str(DOCS), str(folder / "html")]
     done = subprocess.run([sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-d", *where], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "lstm-paper" in (tmp_path / "html" / "language.html").read_text(encoding="utf-8")
+    return folder / "html"
+
+
+CLASSES = (
+    gridc.Grid, gridc.Schedule, gridc.GridSpec, gridc.Dataset, History, Record, Optimizer, Board, Cell, Backend, Parameters,
+    Stream, TrainingStep, Summary, Symbols, Model, Simulation, SpeedUp, Plan, Transform,
+)  # fmt: skip
+"""What people hold in their hands: all that it can do is in the reference."""
+ELSEWHERE = (
+    "gridc.sklearn.GridClassifier.predict_proba", "gridc.sklearn.GridRegressor.fit", "gridc.torch_weights.from_torch",
+    "gridc.torch_weights.to_torch", "gridc.training.fit.fit", "gridc.training.optimizers.optimizer",
+    "gridc.arrays.dataset.padded", "gridc.symbolic.backends.backend",
+)  # fmt: skip
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in site.glob("api*.html"))
+    named = set(re.findall(r'<dt class="sig sig-object py" id="([\w.]+)"', pages))
+    wanted = {f"gridc.{name}" for name in gridc.__all__} | set(ELSEWHERE)
+    for cls in CLASSES:
+        own = f"gridc.{cls.__name__}" if cls.__name__ in gridc.__all__ else f"{cls.__module__}.{cls.__name__}"
+        members = (name for base in cls.__mro__[:-1] if base.__module__.startswith("gridc") for name in vars(base))
+        wanted |= {own} | {f"{own}.{name}" for name in members
+                           if name[0] != "_" and (inspect.isroutine(it := getattr(cls, name, None)) or _made_late(cls, name))
+                           and (inspect.getdoc(it) or it is None)}  # fmt: skip
+    assert not wanted - named
+
+
+def _made_late(cls: type, name: str) -> bool:
+    """Whether it is a property, of whatever kind."""
+    return isinstance(inspect.getattr_static(cls, name), property | functools.cached_property)
+
+
+def test_every_command_and_network_has_its_place(site: Path) -> None:
+    commands = (site / "commands.html").read_text(encoding="utf-8")
+    assert all(f"gridc {command}" in commands for command in COMMANDS)
+    assert "--overwrite" in commands
+    gallery = (site / "gallery.html").read_text(encoding="utf-8")
+    for path in (ROOT / "specs").glob("*.yaml"):
+        assert f'id="{path.stem}"' in gallery
+        for picture in re.findall(rf'src="([^"]*/{path.stem}-\w+\.svg)"', gallery):
+            assert (site / picture).exists()
+
+
+@pytest.mark.parametrize("words", ["bidirectional", "early stopping", "GPU", "TensorBoard", "MLflow", "CSV", "Keras", "FLOPs"])
+def test_search_finds(site: Path, words: str) -> None:
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text[text.index("(") + 1 : text.rindex(")")])
+    titles = " ".join(index["alltitles"]).lower()
+    # A title, since what stands in one comes first.
+    assert words.lower() in titles
+    from sphinx.search.en import SearchEnglish
+
+    stem = SearchEnglish({}).stem
+    assert all(stem(word.lower()) in index["terms"] | index["titleterms"] for word in words.split())
+
+
+def test_tables_have_the_names_of_their_columns_for_narrow_screens(site: Path) -> None:
+    page = (site / "language.html").read_text(encoding="utf-8")
+    assert "lstm-paper" in page
+    assert '<span class="column-name">meaning: </span>' in page
+
+
+def test_every_whole_spec_of_the_pages_can_be_read() -> None:
+    for page in PAGES:
+        for text in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            if text.startswith("name:"):
+                gridc.read(text)
 
 
 def test_from_nothing_comes_to_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:

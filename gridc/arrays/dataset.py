@@ -22,10 +22,19 @@ SPLIT, SHUFFLE, SAMPLE, MASKS = 1, 2, 3, 4
 class Dataset:
     """Examples: arrays by the name of the input or output, batch first, and each example's own lengths.
 
-    ``inputs`` and ``targets`` hold ``[examples, ...]``; ``lengths`` maps a symbol to ``[examples]`` integers;
-    ``vocabularies`` maps an input or output to what its ids stand for, in order, and ``signature`` says how they stood in
-    their file; ``files`` names each example's own, where it has one; ``notes`` are sentences about what of the file was not
-    taken; the axes are known once the data set is fitted to a spec (``for_spec``).
+    Attributes:
+        inputs: By input, ``[examples, *over, features]`` or ids ``[examples, *over]``.
+        targets: By output, ``[examples, *axes, …]``; empty where there is nothing to learn from.
+        lengths: By symbol, ``[examples]`` integers.
+        vocabularies: By input or output, what its ids stand for, in order.
+        signature: How inputs and outputs stood in their file, where they come from one.
+        files: Each example's own file, ``[examples]``, where it has one.
+        notes: Sentences about what of the file was not taken.
+        input_axes: What the axes of each input mean, once the data set is fitted to a spec (``for_spec``).
+        target_axes: The same of each output.
+
+    Raises:
+        DataError: The arrays hold different numbers of examples.
     """
 
     inputs: Mapping[str, Array]
@@ -66,7 +75,9 @@ class Dataset:
         return replace(self, inputs=inputs, targets=targets, lengths=lengths, files=files)
 
     def split(self, held_out: float, seed: int = 0) -> tuple[Dataset, Dataset | None]:
-        """Two data sets, the second with that share of the examples, drawn by seed; None where that is none of them."""
+        """Split into two data sets, the second with the share ``held_out`` of the examples, from 0 to below 1, drawn by seed.
+
+        It is None where that is none of them.  Raises DataError where none would be left."""
         count = round(len(self) * held_out)
         if not count:
             return self, None
@@ -112,8 +123,16 @@ def padded(
 ) -> Dataset:
     """Make a data set of sequences of different lengths, filled up with zeros behind each one's end.
 
-    Every input and target is an array ``[examples, ...]``, or a list of one array an example, ``[length, ...]``; all
-    the lists of one example are equally long.  ``symbol`` is the spec's name for the length.
+    Args:
+        inputs: By input, an array ``[examples, ...]``, or a list of one array an example, ``[length, ...]``.
+        targets: By output, the same.
+        symbol: The spec's name for the length.
+
+    Returns:
+        Arrays ``[examples, longest, ...]``, and the lengths under that symbol.
+
+    Raises:
+        DataError: Sequences of one example differ in length, or steps in shape.
     """
     lengths: Array | None = None
     whose = ""

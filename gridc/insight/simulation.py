@@ -227,10 +227,18 @@ def _remaining(cost: Floats, before: Ints, after: Ints, levels: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """The speed-up on so many workers.  Counted in steps: ``most`` by the laws of work and span; ``brent`` what going wavefront
-    by wavefront reaches; ``graham`` what any list schedule reaches at least.  In the model's time: ``simulated``, in so many
-    ``seconds`` and with so many ``moved`` vectors that changed workers, and ``most_in_time``, which it cannot exceed (all four
-    None on a grid too large to simulate)."""
+    """The speed-up on so many workers: how many times as fast as one.
+
+    Attributes:
+        workers: How many.
+        most: By the laws of work and span, counted in steps: no schedule is faster.
+        brent: What going wavefront by wavefront reaches, counted in steps.
+        graham: What any list schedule reaches at least, counted in steps.
+        simulated: That of a simulated list schedule, in the model's time; like all below, None on a grid too large to simulate.
+        moved: How many vectors changed workers in it.
+        seconds: What it takes.
+        most_in_time: By the laws of work and span, in the model's time: what the simulation cannot exceed.
+    """
 
     workers: int
     most: float

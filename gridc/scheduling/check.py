@@ -20,7 +20,12 @@ MOST = 4096
 def read(where: str | os.PathLike[str]) -> GridSpec:
     """Read a spec from a file, or from YAML text.
 
-    Raises SpecError, with file, line and column, for whatever the language cannot make sense of."""
+    Args:
+        where: The path of a page, or its text: whatever has more than one line, or a key with its colon, is text.
+
+    Raises:
+        SpecError: The language cannot make sense of it; with file, line and column, and the nearest word.
+    """
     text, name = fetch(where)
     return check(reader.parse(text, name))
 

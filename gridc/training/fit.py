@@ -85,22 +85,45 @@ def fit(
 ) -> History:
     """Train the grid in place until the budget is spent or a stopping rule is met.
 
-    ``train`` and ``held_out`` are ``Dataset``s or tuples of inputs, targets and maybe lengths; ``held_out`` may also be the
-    share of ``train`` to hold out, drawn by seed, and ``train`` an iterable of such tuples, one a mini-batch.  ``budget`` is
-    a number of epochs or a mapping of ``epochs``, ``samples``, ``steps`` and ``seconds``; ``stop`` a mapping of
-    ``accuracy``, ``loss``, ``patience`` and what tells the best weights, ``monitor``.  ``weights`` is what each output's loss
-    counts, ``class_weights`` what each class does: a list of numbers, or ``balanced``.
-    With ``standardize`` real inputs and outputs are learned with mean 0 and deviation 1 (losses are those), and the grid and
-    the models that it leaves take and give numbers in the units of ``train``.
-
     Where examples are held out, the grid (and ``model.grid``) ends with the best weights of all that were evaluated on them, by
     accuracy where a single output decides, else by loss; where what ``stop`` asks for was reached, with those that reached it.
 
-    With ``folder`` the training leaves ``metrics.jsonl``, checkpoints, ``model.grid`` and ``curve.png`` there, and
-    ``resume`` goes on from the last checkpoint bit for bit.
+    Args:
+        grid: What is trained.  ``Grid.fit`` has the same options, and takes inputs, targets and lengths first.
+        train: A ``Dataset``, a tuple of inputs, targets and maybe lengths, or an iterable of such tuples, one a mini-batch.
+        held_out: Examples that are evaluated on and never trained on, as ``train`` has them; or the share of ``train`` to hold
+            out, from 0 to below 1, drawn by ``seed``.
+        optimizer: A name (``adam``), a name with options (``{"adam": {"learning_rate": 0.01}}``), or an ``Optimizer``.
+        batch: Examples in an update.
+        budget: A number of epochs, or a mapping of ``epochs``, ``samples``, ``steps`` and ``seconds``; what is spent first ends
+            the training.
+        stop: A mapping of ``accuracy``, ``loss`` or ``patience`` (evaluations without improvement), and of ``min_delta``,
+            ``output`` and what tells the best weights, ``monitor``.
+        seed: Draws what is held out, and the order of the examples.
+        clip: The largest global norm of the gradients.
+        schedule: How the learning rate changes, by name or with options (``{"cosine_decay_schedule": {"alpha": 0.1}}``).
+        weights: By output, what its loss counts.
+        class_weights: By output, what each class counts: a list of numbers, or ``balanced``.
+        evaluate: How often to evaluate: a mapping of ``epochs``, ``samples``, ``steps`` or ``seconds``.
+        checkpoint: How often to save what a resumed training needs, as ``evaluate``; with a ``folder``.
+        keep: How many checkpoints are kept.
+        folder: Where ``metrics.jsonl``, checkpoints, ``model.grid`` and ``curve.png`` go; without, nothing is written.
+        resume: Whether to go on from the folder's last checkpoint, bit for bit.
+        overwrite: Whether to replace the training that the folder holds.
+        callbacks: Functions that take the ``Record`` of each evaluation; one that returns True ends the training.
+        progress: ``auto`` (a bar on a terminal, lines elsewhere), ``bar``, ``lines`` or ``none``.
+        shuffle: Whether each epoch has an order of its own.
+        standardize: Whether real inputs and outputs are learned with mean 0 and deviation 1 (losses are those); the grid, and
+            the models that it leaves, take and give numbers in the units of ``train``.
 
-    Raises NumbersError where a loss or gradient is NaN or infinite, with the step, the batch and the parameter; DataError
-    where arrays do not fit; KeyboardInterrupt after Ctrl-C, once the step is done and saved.
+    Returns:
+        A record for each evaluation, and why the training ended.
+
+    Raises:
+        UsageError: An option is none, or has another type.
+        DataError: Arrays do not fit.
+        NumbersError: A loss or gradient is NaN or infinite; with the step, the batch and the parameter.
+        KeyboardInterrupt: After Ctrl-C, once the step is done and saved.
     """
     spec = grid.spec
     told = arguments(

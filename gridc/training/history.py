@@ -22,9 +22,16 @@ FIGURES = {"accuracy": "accuracy", "r2": "R²"}
 class Record:
     """One evaluation.
 
-    ``loss`` and ``outputs`` are those of the examples trained on since the last evaluation, while the weights moved;
-    ``held_out_loss`` and ``held_out`` those of the held-out examples with the weights of this step; losses are the
-    weighted sum over outputs.  ``seconds`` is the time spent in training, ``rate`` the learning rate.
+    Attributes:
+        step: Updates so far.
+        samples: Examples seen so far.
+        epoch: Passes over the training data so far.
+        seconds: Seconds spent training, without compiling.
+        rate: The learning rate.
+        loss: The weighted sum over outputs, of the examples trained on since the last evaluation, while the weights moved.
+        outputs: Of the same examples, for each output its ``loss`` and ``accuracy`` or ``r2``.
+        held_out_loss: The loss of the held-out examples with the weights of this step; None where there are none.
+        held_out: Of those, for each output its ``loss`` and ``accuracy`` or ``r2``.
     """
 
     step: int
@@ -84,7 +91,20 @@ def read_record(value: Any) -> Record:
 
 @dataclass(frozen=True)
 class History:
-    """A training, as ``fit`` returns it; print it, go through ``records``, or draw it with ``to_png``."""
+    """A training, as ``fit`` returns it; print it, go through ``records``, or draw it with ``to_png``.
+
+    Attributes:
+        name: The grid's.
+        records: One for each evaluation.
+        reason: Why it ended, a sentence.
+        best: The best evaluation, by what ``stop`` monitors.
+        restored: Whether the grid was given back the best weights, and does not have the last ones.
+        steps: Updates.
+        samples: Examples seen.
+        seconds: Seconds spent training.
+        compile_seconds: Seconds spent compiling before and in between.
+        folder: Where everything is, or None.
+    """
 
     name: str
     records: tuple[Record, ...]
@@ -93,7 +113,6 @@ class History:
     monitor: str = "loss"
     """What the best weights are told by: ``loss`` or ``accuracy``."""
     restored: bool = False
-    """Whether the grid was given back the best weights, not the last."""
     steps: int = 0
     samples: int = 0
     seconds: float = 0.0

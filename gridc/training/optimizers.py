@@ -226,7 +226,17 @@ def apply_rule(
 def optimizer(
     name: str = "adam", *, schedule: Schedule | None = None, clip: float | None = None, **options: Any
 ) -> Optimizer:
-    """Make the optimiser of that name with these options; UsageError for a name or option that the table does not have."""
+    """Make an optimiser.
+
+    Args:
+        name: A row of ``gridc.tables.update_rules.OPTIMIZERS``.
+        schedule: Maps the number of updates done to the learning rate, in the place of ``learning_rate``.
+        clip: The largest global norm of the gradients.
+        options: The row's own: ``learning_rate=1e-3``.
+
+    Raises:
+        UsageError: The table has no such name or option, or a value is outside its range.
+    """
     if name not in OPTIMIZERS:
         raise UsageError(f"There is no optimizer '{name}', expected {listed(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
     rule = OPTIMIZERS[name]
