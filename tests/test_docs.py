@@ -24,7 +24,7 @@ from gridc.scheduling.plan import Plan
 from gridc.stream import Stream
 from gridc.symbolic.backends import BACKENDS, Backend
 from gridc.symbolic.lowering import Symbols
-from gridc.tables.cells import Cell
+from gridc.tables.mechanisms import Cell
 from gridc.training.board import Board
 from gridc.training.history import History, Record
 from gridc.training.optimizers import Optimizer
@@ -61,16 +61,15 @@ def test_every_backend_is_in_its_table() -> None:
     assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(BACKENDS)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pages as HTML, built without a warning."""
-    for needed in ("sphinx", "myst_parser", "pydata_sphinx_theme"):
+def test_sphinx_builds_the_pages_and_all_is_in_them(tmp_path: Path) -> None:
+    """One test, as the pages take a while to build: without a warning, with every name, command and network."""
+    for needed in ("sphinx", "myst_parser", "pydata_sphinx_theme", "sklearn", "torch"):
         pytest.importorskip(needed)
-    folder = tmp_path_factory.mktemp("site")
-    where = [str(folder / "trees"), str(DOCS), str(folder / "html")]
+    where = [str(tmp_path / "trees"), str(DOCS), str(tmp_path / "html")]
     done = subprocess.run([sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-d", *where], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return folder / "html"
+    for looked_for in (_public_names, _commands_and_networks, _words_to_search_for, _names_of_columns):
+        looked_for(tmp_path / "html")
 
 
 CLASSES = (
@@ -79,13 +78,13 @@ CLASSES = (
 )  # fmt: skip
 """What people hold in their hands: all that it can do is in the reference."""
 ELSEWHERE = (
-    "gridc.sklearn.GridClassifier.predict_proba", "gridc.sklearn.GridRegressor.fit", "gridc.torch_weights.from_torch",
-    "gridc.torch_weights.to_torch", "gridc.training.fit.fit", "gridc.training.optimizers.optimizer",
+    "gridc.sklearn.GridClassifier.predict_proba", "gridc.sklearn.GridRegressor.fit", "gridc.torch.GridModule",
+    "gridc.torch.load_torch", "gridc.training.fit.fit", "gridc.training.optimizers.optimizer",
     "gridc.arrays.dataset.padded", "gridc.symbolic.backends.backend",
 )  # fmt: skip
 
 
-def test_every_public_name_is_in_the_reference(site: Path) -> None:
+def _public_names(site: Path) -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in site.glob("api*.html"))
     named = set(re.findall(r'<dt class="sig sig-object py" id="([\w.]+)"', pages))
     wanted = {f"gridc.{name}" for name in gridc.__all__} | set(ELSEWHERE)
@@ -103,7 +102,7 @@ def _made_late(cls: type, name: str) -> bool:
     return isinstance(inspect.getattr_static(cls, name), property | functools.cached_property)
 
 
-def test_every_command_and_network_has_its_place(site: Path) -> None:
+def _commands_and_networks(site: Path) -> None:
     commands = (site / "commands.html").read_text(encoding="utf-8")
     assert all(f"gridc {command}" in commands for command in COMMANDS)
     assert "--overwrite" in commands
@@ -114,20 +113,21 @@ def test_every_command_and_network_has_its_place(site: Path) -> None:
             assert (site / picture).exists()
 
 
-@pytest.mark.parametrize("words", ["bidirectional", "early stopping", "GPU", "TensorBoard", "MLflow", "CSV", "Keras", "FLOPs"])
-def test_search_finds(site: Path, words: str) -> None:
-    text = (site / "searchindex.js").read_text(encoding="utf-8")
-    index = json.loads(text[text.index("(") + 1 : text.rindex(")")])
-    titles = " ".join(index["alltitles"]).lower()
-    # A title, since what stands in one comes first.
-    assert words.lower() in titles
+WORDS = ("bidirectional", "early stopping", "GPU", "TensorBoard", "MLflow", "CSV", "Keras", "PyTorch", "FLOPs", "glossary")
+
+
+def _words_to_search_for(site: Path) -> None:
     from sphinx.search.en import SearchEnglish
 
-    stem = SearchEnglish({}).stem
-    assert all(stem(word.lower()) in index["terms"] | index["titleterms"] for word in words.split())
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text[text.index("(") + 1 : text.rindex(")")])
+    titles, stem = " ".join(index["alltitles"]).lower(), SearchEnglish({}).stem
+    for words in WORDS:
+        assert words.lower() in titles  # what stands in a title comes first
+        assert all(stem(word.lower()) in index["terms"] | index["titleterms"] for word in words.split())
 
 
-def test_tables_have_the_names_of_their_columns_for_narrow_screens(site: Path) -> None:
+def _names_of_columns(site: Path) -> None:
     page = (site / "language.html").read_text(encoding="utf-8")
     assert "lstm-paper" in page
     assert '<span class="column-name">meaning: </span>' in page
