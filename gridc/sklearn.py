@@ -17,13 +17,25 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,  # the one that scikit-learn's own estimators use
+    check_array,
+    check_is_fitted,
+    check_X_y,
+    column_or_1d,
+    validate_data,
+)
 
+from gridc.arrays.conversion import as_array
+from gridc.arrays.dataset import Dataset, padded
 from gridc.compiler import compile
 from gridc.errors import DataError, UsageError, listed
 from gridc.language.shapes import input_axes
 from gridc.language.spec import GridSpec
 from gridc.scheduling.check import read
+from gridc.training.fit import fit
+from gridc.training.optimizers import Optimizer, optimizer
+from gridc.training.setup import row
 
 if TYPE_CHECKING:
     from gridc.grid import Grid
@@ -57,7 +69,12 @@ class _GridEstimator(BaseEstimator):
 
     ``spec``: a GridSpec, a path or a page of YAML with one input and one output; None writes one from the data's shape, with
     ``cell``, ``hidden`` and ``depth``.  ``optimizer``, ``learning_rate``, ``batch``, ``epochs``, ``clip``, ``held_out`` and
-    ``patience`` are those of ``Grid.fit``; ``backend``, ``lowering`` and ``dtype`` those of ``gridc.compile``.
+    ``patience`` are those of ``Grid.fit``: by default a tenth of the examples is held out, training ends when they have not been
+    predicted better for ten epochs, and the best weights are kept; ``held_out=None`` trains on all examples for all ``epochs``.
+    ``backend``, ``lowering`` and ``dtype`` are those of ``gridc.compile``.
+
+    X is a table ``[examples, features]``, sequences ``[examples, time, features]``, or a list of sequences of different lengths,
+    each ``[time, features]`` or ``[time]``.
 
     Fitted: ``grid_`` (a ``gridc.Grid``), ``history_``, ``n_features_in_``, ``feature_names_in_`` where X has them."""
 
@@ -73,10 +90,10 @@ class _GridEstimator(BaseEstimator):
         optimizer: Any = "adam",
         learning_rate: float = 0.01,
         batch: int = 32,
-        epochs: int = 50,
+        epochs: int = 200,
         clip: float | None = 1.0,
-        held_out: float | None = None,
-        patience: int | None = None,
+        held_out: float | None = 0.1,
+        patience: int | None = 10,
         backend: str = "auto",
         lowering: str = "auto",
         dtype: str = "float64",
@@ -100,23 +117,73 @@ class _GridEstimator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X: np.ndarray, kind: str, size: int, target: np.ndarray, **options: Any) -> None:
+    def _checked(
+        self, X: Any, y: Any = "no_validation", *, reset: bool, **options: Any
+    ) -> tuple[np.ndarray, Any, np.ndarray | None]:
+        """Give X as an array, y, and each sequence's length where X is a list of sequences; else with scikit-learn's errors."""
+        alone = isinstance(y, str)  # as scikit-learn says that there is no y, where None is one that is missing
+        X, lengths = _padded(X, keep_ids=self.spec is not None)
+        if getattr(X, "ndim", 2) < 3:
+            found: Any = validate_data(self, X, y, reset=reset, allow_nd=True, **options)
+            return (found, None, lengths) if alone else (*found, lengths)
+        # The features of sequences are their last axis; scikit-learn would count the steps.
+        X, y = (check_array(X, allow_nd=True), None) if alone else check_X_y(X, y, allow_nd=True, **options)
+        if reset:
+            self.n_features_in_ = X.shape[-1]
+        elif X.shape[-1] != self.n_features_in_:
+            raise DataError(f"X has {X.shape[-1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
+                            "features as input")  # fmt: skip
+        return X, y, lengths
+
+    def _begin(self, X: np.ndarray, kind: str, size: int) -> None:
+        """Compile the grid for examples like these."""
         spec = self._spec(X, kind, size)
         output = next(iter(spec.outputs.values()))
         if output.kind in ("features", "raw") and output.size != size:
             raise DataError(f"y has {size} columns; expected {output.size}, the size of output '{output.name}'")
         if output.kind in ("classes", "binary") and size > max(2, output.size):
             raise DataError(f"y has {size} classes; expected at most {max(2, output.size)}, those of output '{output.name}'")
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.grid_: Grid = compile(spec, self.backend, self.lowering, self.dtype, seed)  # type: ignore[arg-type]  # checked there
-        named = {self.optimizer: {"learning_rate": self.learning_rate}} if isinstance(self.optimizer, str) else self.optimizer
-        if self.patience is not None and not self.held_out:
-            raise UsageError("'patience' compares losses of held-out examples; give 'held_out', for instance 0.1")
-        self.history_ = self.grid_.fit(
-            self._inputs(X), {output.name: target}, optimizer=named, batch=min(self.batch, len(X)), budget=self.epochs,
-            clip=self.clip, stop=None if self.patience is None else {"patience": self.patience}, held_out=self.held_out,
-            seed=seed, progress="auto" if self.verbose else "none", **options,
-        )  # fmt: skip
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.grid_: Grid = compile(spec, self.backend, self.lowering, self.dtype, self._seed)  # type: ignore[arg-type]  # checked there
+        self._going: Optimizer | None = None
+
+    def _train(
+        self, X: np.ndarray, target: np.ndarray, lengths: np.ndarray | None, sample_weight: Any, once: bool = False,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        """Train the grid, ``once`` over all examples or as the options of the estimator say."""
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            some = weights > 0  # an example that counts nothing is none
+            if not some.any():
+                raise DataError("sample_weight is zero for every example; expected one that counts")
+            X, target, lengths = X[some], target[some], None if lengths is None else lengths[some]
+            weights = weights[some] / weights[some].mean()
+        (output,) = self.grid_.spec.outputs
+        data = Dataset(self._inputs(X), {output: target}, self._lengths(lengths), weights=weights)
+        rule = {"learning_rate": self.learning_rate}
+        named = {self.optimizer: rule} if isinstance(self.optimizer, str) else self.optimizer
+        told = {"optimizer": named, "clip": self.clip, "budget": self.epochs, "seed": self._seed, "held_out": self.held_out}
+        if once:
+            if self._going is None:
+                name, given = row("optimizer", named)
+                self._going = optimizer(name, clip=self.clip, **given)
+            told |= {"optimizer": self._going, "clip": None, "budget": 1, "held_out": None,
+                     "seed": self._seed + self._going.count}  # fmt: skip
+        elif self.held_out and round(self.held_out * len(X)) and self.patience is not None:
+            told["stop"] = {"patience": self.patience}
+        self.history_ = fit(self.grid_, data, batch=min(self.batch, len(X)), progress="auto" if self.verbose else "none",
+                            **told, **options)  # fmt: skip
+
+    def _lengths(self, lengths: np.ndarray | None) -> dict[str, np.ndarray]:
+        if lengths is None:
+            return {}
+        ((name, axes),) = input_axes(self.grid_.spec).items()
+        symbol = axes.axes[0] if axes.axes else None
+        if not isinstance(symbol, str):
+            raise DataError(f"X holds sequences of different lengths; input '{name}' takes {axes}")
+        return {symbol: lengths}
 
     def _spec(self, X: np.ndarray, kind: str, size: int) -> GridSpec:
         if self.spec is None:
@@ -152,8 +219,13 @@ class _GridEstimator(BaseEstimator):
 
     def _predicted(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, allow_nd=True)
-        return next(iter(self.grid_.predict(self._inputs(X)).values())).astype(np.float64)
+        X, _, lengths = self._checked(X, reset=False)
+        return next(iter(self.grid_.predict(self._inputs(X), self._lengths(lengths) or None).values())).astype(np.float64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The slots of an optimizer are no part of a model: after pickling ``partial_fit`` begins with new ones.
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]  # BaseEstimator's is untyped
+        return {name: None if name == "_going" else value for name, value in state.items()}
 
 
 class GridClassifier(ClassifierMixin, _GridEstimator):
@@ -173,10 +245,10 @@ class GridClassifier(ClassifierMixin, _GridEstimator):
         optimizer: Any = "adam",
         learning_rate: float = 0.01,
         batch: int = 32,
-        epochs: int = 50,
+        epochs: int = 200,
         clip: float | None = 1.0,
-        held_out: float | None = None,
-        patience: int | None = None,
+        held_out: float | None = 0.1,
+        patience: int | None = 10,
         class_weight: Any = None,
         backend: str = "auto",
         lowering: str = "auto",
@@ -191,15 +263,46 @@ class GridClassifier(ClassifierMixin, _GridEstimator):
         )  # fmt: skip
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any) -> GridClassifier:
-        """Train on arrays; returns itself.  Raises DataError (a ValueError) where they do not fit."""
-        X, y = validate_data(self, X, y, allow_nd=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GridClassifier:
+        """Train on arrays; returns itself.  ``sample_weight`` is what each example counts.
+
+        Raises DataError (a ValueError) where they do not fit."""
+        X, y, lengths = self._checked(X, y, reset=True)
         check_classification_targets(y)
-        self.classes_, target = np.unique(column_or_1d(y, warn=True), return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(f"y has one class only, {self.classes_[0]!r}; expected at least 2 classes to tell apart")
-        self._fit(X, "classes", len(self.classes_), target, **self._class_weights(X, target))
+        self._known(np.unique(column_or_1d(y, warn=True)))
+        self._begin(X, "classes", len(self.classes_))
+        target = self._codes(y)
+        self._train(X, target, lengths, sample_weight, **self._class_weights(X, target))
         return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> GridClassifier:
+        """Train on these arrays once, from where the last call stopped; returns itself.
+
+        The first call is told all ``classes``, or finds them in y.  Raises DataError (a ValueError) where something does not
+        fit."""
+        first = "grid_" not in vars(self)
+        X, y, lengths = self._checked(X, y, reset=first)
+        check_classification_targets(y)
+        if first:
+            self._known(np.unique(y if classes is None else classes))
+            self._begin(X, "classes", len(self.classes_))
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise DataError(f"classes is {list(classes)}; expected {list(self.classes_)}, those of the first call")
+        target = self._codes(y)
+        self._train(X, target, lengths, sample_weight, once=True, **self._class_weights(X, target))
+        return self
+
+    def _known(self, classes: np.ndarray) -> None:
+        if len(classes) < 2:
+            raise DataError(f"y has one class only, {classes[0]!r}; expected at least 2 classes to tell apart")
+        self.classes_ = classes
+
+    def _codes(self, y: Any) -> np.ndarray:
+        y = column_or_1d(y)
+        if len(odd := np.setdiff1d(y, self.classes_)):
+            raise DataError(f"y holds {odd.tolist()[0]!r}; expected {listed(self.classes_.tolist())}, the classes of the first "
+                            "call")  # fmt: skip
+        return np.searchsorted(self.classes_, y)
 
     def _class_weights(self, X: np.ndarray, target: np.ndarray) -> dict[str, Any]:
         if self.class_weight is None:
@@ -207,7 +310,9 @@ class GridClassifier(ClassifierMixin, _GridEstimator):
         from sklearn.utils.class_weight import compute_class_weight
 
         codes = dict(enumerate(self.classes_))
-        given = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[target])
+        present = np.unique(target)
+        given = np.ones(len(codes))
+        given[present] = compute_class_weight(self.class_weight, classes=self.classes_[present], y=self.classes_[target])
         output = next(iter(self._spec(X, "classes", len(codes)).outputs.values()))
         weights = np.ones(max(2, output.size) if output.kind == "classes" else 2)
         weights[: len(given)] = given
@@ -234,18 +339,37 @@ class GridRegressor(RegressorMixin, _GridEstimator):
 
     _kinds = ("features", "raw")
 
-    def fit(self, X: Any, y: Any) -> GridRegressor:
-        """Train on arrays; returns itself.  Raises DataError (a ValueError) where they do not fit."""
-        X, y = validate_data(self, X, y, allow_nd=True, multi_output=True, y_numeric=True)
-        y = np.asarray(y, np.float64)
-        self._flat = y.ndim == 1
-        target = y[:, None] if self._flat else y
-        scaled = next(iter(self._spec(X, "features", target.shape[1]).outputs.values())).kind == "features"
-        self._mean = target.mean(axis=0) if scaled else np.zeros(target.shape[1])
-        spread = target.std(axis=0) if scaled else np.ones(target.shape[1])
-        self._spread = np.where(spread > 0, spread, 1.0)
-        self._fit(X, "features", target.shape[1], (target - self._mean) / self._spread)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GridRegressor:
+        """Train on arrays; returns itself.  ``sample_weight`` is what each example counts.
+
+        Raises DataError (a ValueError) where they do not fit."""
+        X, target, lengths = self._columns(X, y, first=True)
+        self._train(X, target, lengths, sample_weight)
         return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GridRegressor:
+        """Train on these arrays once, from where the last call stopped; returns itself.
+
+        The targets of the first call say what all are scaled by.  Raises DataError (a ValueError) where arrays do not fit."""
+        X, target, lengths = self._columns(X, y, first="grid_" not in vars(self))
+        self._train(X, target, lengths, sample_weight, once=True)
+        return self
+
+    def _columns(self, X: Any, y: Any, first: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """X, the columns of y scaled, and lengths; the first time the scale is measured and the grid compiled."""
+        X, y, lengths = self._checked(X, y, reset=first, multi_output=True, y_numeric=True)
+        y = np.asarray(y, np.float64)
+        target = y[:, None] if y.ndim == 1 else y
+        if first:
+            self._flat = y.ndim == 1
+            scaled = next(iter(self._spec(X, "features", target.shape[1]).outputs.values())).kind == "features"
+            self._mean = target.mean(axis=0) if scaled else np.zeros(target.shape[1])
+            spread = target.std(axis=0) if scaled else np.ones(target.shape[1])
+            self._spread = np.where(spread > 0, spread, 1.0)
+            self._begin(X, "features", target.shape[1])
+        elif target.shape[1] != len(self._mean):
+            raise DataError(f"y has {target.shape[1]} columns; expected {len(self._mean)}, as in the first call")
+        return X, (target - self._mean) / self._spread, lengths
 
     def predict(self, X: Any) -> np.ndarray:
         """Estimate a number, or several, for each example, in the shape of the ``y`` that it was trained on."""
@@ -256,3 +380,26 @@ class GridRegressor(RegressorMixin, _GridEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _padded(X: Any, keep_ids: bool) -> tuple[Any, np.ndarray | None]:
+    """Fill up a list, or an array of objects, of sequences of different lengths, and give their lengths; else X as it is.
+
+    Sequences of single numbers get an axis of one feature, unless they may be ids of a spec of one's own."""
+    objects = getattr(X, "dtype", None) == np.dtype(object) and getattr(X, "ndim", 0) == 1
+    items = X.tolist() if objects else X
+    if not isinstance(items, list) or not items or not all(map(_is_sequence, items)):
+        return X, None
+    steps = np.array([len(item) for item in items])
+    if len(set(steps.tolist())) == 1:
+        return (np.stack([np.asarray(item) for item in items]) if objects else X), None
+    if not steps.all():
+        raise DataError(f"X holds an empty sequence, that of example {int(np.argmin(steps))}; expected at least one step")
+    items = [as_array("X", item) for item in items]
+    if not keep_ids:
+        items = [item[:, None] if item.ndim == 1 else item for item in items]
+    return padded({"X": items}, {}, "T").inputs["X"], steps
+
+
+def _is_sequence(item: Any) -> bool:
+    return bool(np.ndim(item)) if hasattr(item, "ndim") else isinstance(item, list | tuple)

@@ -30,6 +30,7 @@ class Dataset:
         signature: How inputs and outputs stood in their file, where they come from one.
         files: Each example's own file, ``[examples]``, where it has one.
         notes: Sentences about what of the file was not taken.
+        weights: What each example counts in the losses that are trained on, ``[examples]``; 1 where there are none.
         input_axes: What the axes of each input mean, once the data set is fitted to a spec (``for_spec``).
         target_axes: The same of each output.
 
@@ -46,6 +47,7 @@ class Dataset:
     signature: Signature = field(default_factory=Signature, repr=False)
     files: Array | None = field(default=None, repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+    weights: Array | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         counts: dict[str, int] = {}
@@ -71,8 +73,8 @@ class Dataset:
         """Take the examples at these rows; from a memory-mapped file only those are read."""
         parts = (self.inputs, self.targets, self.lengths)
         inputs, targets, lengths = ({name: array[rows] for name, array in part.items()} for part in parts)
-        files = None if self.files is None else self.files[rows]
-        return replace(self, inputs=inputs, targets=targets, lengths=lengths, files=files)
+        files, weights = (None if one is None else one[rows] for one in (self.files, self.weights))
+        return replace(self, inputs=inputs, targets=targets, lengths=lengths, files=files, weights=weights)
 
     def split(self, held_out: float, seed: int = 0) -> tuple[Dataset, Dataset | None]:
         """Split into two data sets, the second with the share ``held_out`` of the examples, from 0 to below 1, drawn by seed.
@@ -113,7 +115,8 @@ class Dataset:
         from gridc.files import hash_of
 
         rows = np.unique(np.linspace(0, max(len(self) - 1, 0), 64).astype(np.int64))
-        parts = {"inputs": self.inputs, "targets": self.targets, "lengths": self.lengths}
+        parts = {"inputs": self.inputs, "targets": self.targets, "lengths": self.lengths,
+                 "weights": {} if self.weights is None else {"": self.weights}}  # fmt: skip
         return hash_of({f"{part} {name} {array.shape}": np.asarray(array[rows if len(self) else slice(0)])
                         for part, arrays in parts.items() for name, array in arrays.items()})  # fmt: skip
 

@@ -170,7 +170,7 @@ class Stop(Block):
     min_delta: float = Field(default=0.0, ge=0, title="a number from 0", description="What counts as an improvement.")
     monitor: Literal["loss", "accuracy"] | None = Field(
         default=None, title="loss or accuracy",
-        description="By what the best weights are told, which are kept (default: accuracy where outputs decide, else loss).",
+        description="By what the best weights are told, which are kept (default: accuracy where an output decides, else loss).",
     )  # fmt: skip
     output: str | None = Field(default=None, title="the name of an output", description="Which output counts (default: all).")
 

@@ -86,7 +86,8 @@ def fit(
     """Train the grid in place until the budget is spent or a stopping rule is met.
 
     Where examples are held out, the grid (and ``model.grid``) ends with the best weights of all that were evaluated on them, by
-    accuracy where a single output decides, else by loss; where what ``stop`` asks for was reached, with those that reached it.
+    accuracy where a single output decides and its classes count alike, else by loss; where what ``stop`` asks for was reached,
+    with those that reached it.
 
     Args:
         grid: What is trained.  ``Grid.fit`` has the same options, and takes inputs, targets and lengths first.

@@ -66,12 +66,13 @@ class Run:
     """The examples to measure the written model on in the end, where its numbers are folded and nothing is held out."""
 
     def __post_init__(self) -> None:
-        self.meters = meters_of(self.grid.spec)
+        self.meters = meters_of(self.grid.spec, self.weights.classes)
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
         self.update = updates(self.grid, self.optimizer)
         outputs = self.grid.spec.outputs
         counted = [self.stop.output] if self.stop.output else list(outputs)
-        decides = self.held_out is not None and len(counted) == 1 and measure(outputs[counted[0]]) == "accuracy"
+        weighed = bool(self.weights.classes) or (self.held_out is not None and self.held_out.weights is not None)
+        decides = self.held_out is not None and len(counted) == 1 and measure(outputs[counted[0]]) == "accuracy" and not weighed
         self.monitor = self.stop.monitor or ("accuracy" if decides else "loss")
 
     def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
@@ -146,7 +147,7 @@ class Run:
         if not done.good:
             self._complain(state, batch, done.loss, done.gradients or self.grid.loss_and_gradients(*given)[1])
         for name, meter in self.meters.items():
-            meter.add(part.targets[name], done.outputs[name], part.lengths)
+            meter.add(part.targets[name], done.outputs[name], part.lengths, part.weights)
         state.step += 1
         state.samples += len(part)
         size = self.batches.examples
@@ -187,11 +188,12 @@ class Run:
         """Figures of the model as it is written, its numbers folded and rounded, in the units that losses have in training."""
         batch = max(self.batch, 128)
         if self.standard is None:
-            return evaluate_on(self.grid, data, batch=batch)
+            return evaluate_on(self.grid, data, batch=batch, classes=self.weights.classes)
         kept = {name: array.copy() for name, array in self.grid.parameters.items()}
         load_parameters(self.grid.parameters, self._own(kept))
         try:
-            return evaluate_on(InTrainingsUnits(self.grid, self.standard), data, batch=batch)
+            return evaluate_on(InTrainingsUnits(self.grid, self.standard), data, batch=batch,
+                               classes=self.weights.classes)  # fmt: skip
         finally:
             load_parameters(self.grid.parameters, kept)
 

@@ -45,7 +45,8 @@ class Meter:
     """Sums from which an output's loss and figure follow, over any number of batches.
 
     ``count`` positions, ``right`` of them correct, ``loss`` the sum of their losses; for R², per feature, the sums of the
-    target, its square and the squared error, all shifted by the first target.
+    target, its square and the squared error, all shifted by the first target.  ``classes`` is what each class counts in the
+    loss, as it is trained on.
     """
 
     output: Output
@@ -54,10 +55,15 @@ class Meter:
     right: float = 0.0
     loss: float = 0.0
     sums: list[list[float]] = field(default_factory=list[list[float]])
+    classes: Array | None = None
 
-    def add(self, target: Array, prediction: Array, lengths: Mapping[str, Array]) -> None:
-        """Count one batch: ``target`` and ``prediction`` as the grid takes and gives them."""
+    def add(self, target: Array, prediction: Array, lengths: Mapping[str, Array], weights: Array | None = None) -> None:
+        """Count one batch: ``target`` and ``prediction`` as the grid takes and gives them; ``weights`` is what each example
+        counts in the loss."""
         shown = valid(self.axes, target, lengths)
+        if weights is not None:
+            positions = target.shape[: target.ndim - self.axes.real]
+            weights = np.broadcast_to(weights.reshape(-1, *[1] * (len(positions) - 1)), positions).reshape(-1)
         trailing = prediction.ndim - target.ndim if self.output.kind == "classes" else 0
         if self.axes.real:
             trailing = 1
@@ -67,24 +73,28 @@ class Meter:
         prediction = prediction.reshape(-1, prediction.shape[-1]) if trailing else prediction.reshape(-1)
         if shown is not None:
             target, prediction = target[shown.reshape(-1)], prediction[shown.reshape(-1)]
+            weights = None if weights is None else weights[shown.reshape(-1)]
         self.count += len(target)
         if not self.axes.real:
             decided = prediction.argmax(axis=1) if trailing else prediction > 0.5
             self.right += float(np.count_nonzero(decided == target))
         elif len(target):
             self._spread(target.astype(np.float64), prediction)
-        self.loss += self._loss(target, prediction)
+        losses = self._losses(target, prediction)
+        if self.classes is not None:
+            losses = losses * self.classes[target.astype(np.int64)]
+        self.loss += float((losses if weights is None else losses * weights).sum(dtype=np.float64))
 
-    def _loss(self, target: Array, p: Array) -> float:
+    def _losses(self, target: Array, p: Array) -> Array:
+        """Give the loss of every position, ``[positions]``."""
         tiny = float(np.finfo(p.dtype).tiny)
         if self.output.loss == "cross_entropy":
-            return -float(np.log(np.maximum(p[np.arange(len(target)), target], tiny)).sum(dtype=np.float64))
+            return -np.log(np.maximum(p[np.arange(len(target)), target], tiny))
         if self.output.loss == "binary_cross_entropy":
-            each = np.log(np.maximum(np.where(target > 0.5, p, 1 - p), tiny))
-            return -float(each.sum(dtype=np.float64)) / (p.shape[1] if p.ndim > 1 else 1)
-        if self.output.kind == "classes":
-            target = np.eye(p.shape[1])[target]
-        return float(np.square(p - target, dtype=np.float64).sum()) / (p.shape[1] if p.ndim > 1 else 1)
+            each = -np.log(np.maximum(np.where(target > 0.5, p, 1 - p), tiny))
+        else:
+            each = np.square(p - (np.eye(p.shape[1])[target] if self.output.kind == "classes" else target), dtype=np.float64)
+        return each.mean(axis=1, dtype=np.float64) if each.ndim > 1 else each
 
     def _spread(self, y: Array, p: Array) -> None:
         if not self.sums:
@@ -120,20 +130,22 @@ class Meter:
         self.count, self.right, self.loss, self.sums = (state[name] for name in ("count", "right", "loss", "sums"))
 
 
-def meters(spec: GridSpec) -> dict[str, Meter]:
-    """Make a meter for every output."""
+def meters(spec: GridSpec, classes: Mapping[str, Array] | None = None) -> dict[str, Meter]:
+    """Make a meter for every output; ``classes`` says what each class of some outputs counts in the loss."""
     from gridc.language.shapes import output_axes
 
     axes = output_axes(spec)
-    return {name: Meter(output, axes[name]) for name, output in spec.outputs.items()}
+    return {name: Meter(output, axes[name], classes=(classes or {}).get(name)) for name, output in spec.outputs.items()}
 
 
-def evaluate(grid: Predictor, data: Dataset, *, batch: int = 128) -> dict[str, dict[str, float]]:
-    """Every output's loss and figure over a data set that fits the grid's spec."""
-    found = meters(grid.spec)
+def evaluate(
+    grid: Predictor, data: Dataset, *, batch: int = 128, classes: Mapping[str, Array] | None = None
+) -> dict[str, dict[str, float]]:
+    """Every output's loss and figure over a data set that fits the grid's spec; ``classes`` as ``meters`` takes it."""
+    found = meters(grid.spec, classes)
     for part, predictions in _predictions(grid, data, batch):
         for name, meter in found.items():
-            meter.add(part.targets[name], predictions[name], part.lengths)
+            meter.add(part.targets[name], predictions[name], part.lengths, part.weights)
     return {name: meter.result() for name, meter in found.items()}
 
 

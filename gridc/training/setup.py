@@ -135,13 +135,20 @@ class Weights:
         self.outputs = {name: float(outputs.get(name, 1.0)) for name in spec.outputs}
         self.classes = {name: _classes(name, given, source, spec) for name, given in classes.items()}
         self.plain = not outputs and not classes
+        self.axes = {name: len(output.axes) for name, output in spec.outputs.items()}
 
     def of(self, part: Dataset) -> dict[str, Any] | None:
         """Give what the grid takes for one batch: a number for each output, or one for each position of its target."""
-        if self.plain:
+        if self.plain and part.weights is None:
             return None
-        return {name: weight * self.classes[name][part.targets[name].astype(np.int64)] if name in self.classes else weight
-                for name, weight in self.outputs.items()}  # fmt: skip
+        found: dict[str, Any] = {
+            name: weight * self.classes[name][part.targets[name].astype(np.int64)] if name in self.classes else weight
+            for name, weight in self.outputs.items()}  # fmt: skip
+        if part.weights is not None:
+            for name, one in found.items():
+                shape = part.targets[name].shape[: 1 + self.axes[name]]
+                found[name] = one * np.broadcast_to(part.weights.reshape(-1, *[1] * self.axes[name]), shape)
+        return found
 
     def total(self, figures: Mapping[str, Mapping[str, float]]) -> float:
         """Sum up the outputs' losses, each with its weight."""
