@@ -36,6 +36,11 @@ def _defined() -> dict[str, Cell]:
     return {name: cell(define(name, words), name, True) for name, words in page.items()}
 
 
+def named(name: str) -> Cell:
+    """Give the row of the table of this name.  Raises KeyError."""
+    return CELLS[name]
+
+
 def _embedding(u: Units) -> dict[str, Weight]:
     if u.embeddings == "adjacent":
         assert u.hops is not None
@@ -64,9 +69,10 @@ def _handed_on(x: Arrays, t: Taken) -> State:
 ROWS = (
     Cell("memory", lambda n: (), None, "p = softmax(h·A(facts));  h' = hW + b + Σ p·C(facts)",
          "Sukhbaatar et al. 2015, section 2", uses_hidden=True, options=(ATTENDS, EMBEDDINGS), update=_attention,
-         weights=_embedding, reads="itself", flops=lambda u: 2 * u.hidden**2, shipped=True),
+         weights=_embedding, reads="itself", flops=lambda u: 2 * u.hidden**2, shipped=True,
+         again=(named, ("memory",))),
     Cell("pass", lambda n: (), None, "h' = z", "hands a vector on unchanged", update=_handed_on, weights=lambda u: {},
-         reads="one", relays=True, shipped=True),
+         reads="one", relays=True, shipped=True, again=(named, ("pass",))),
 )  # fmt: skip
 CELLS: dict[str, Cell] = {**_defined(), **{row.name: row for row in ROWS}}
 OPTIONS = tuple(dict.fromkeys((*SHARED, *(option for cell in CELLS.values() for option in cell.options))))

@@ -212,6 +212,8 @@ class Cell:
     """The page that defines it; None for one that no formula says."""
     shipped: bool = False
     """Whether it comes with gridc."""
+    again: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+    """A function that gives it, and its arguments: what is pickled, since a rule may be no function of a module."""
 
     @property
     def carries(self) -> bool:
@@ -225,6 +227,9 @@ class Cell:
 
     def __str__(self) -> str:
         return self.name
+
+    def __reduce__(self) -> Any:
+        return self.again or super().__reduce__()
 
     def has(self, option: str) -> bool:
         """Tell whether a transform may choose the option of this name."""

@@ -64,7 +64,7 @@ def cell(definition: Definition, name: str, shipped: bool = False) -> Cell:
         peepholes=holes if of.peepholes else None, vectors=lambda n: numbered(vectors, of.each, n), sees=dict(of.sees),
         options=(ACTIVATION,) * of.activated() + (PEEPHOLES,) * bool(of.peepholes), weights=weights,
         flops=lambda u: 2 * u.rows * u.columns + u.hidden * max(POINTWISE * u.gates, operations(of, u.dimensions)),
-        init=of.init, definition=of, shipped=shipped,
+        init=of.init, definition=of, shipped=shipped, again=(cell, (definition, name, shipped)),
     )  # fmt: skip
 
 
