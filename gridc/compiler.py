@@ -32,6 +32,7 @@ def compile(
     progress: bool = False,
     eager: bool = True,
     recompute: bool = False,
+    cells: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Grid:
     """Compile a spec into functions, with fresh parameters.
 
@@ -46,6 +47,7 @@ def compile(
         eager: Whether all functions are built now, and not each at its first call.
         recompute: Whether training keeps a few rows of each segment of the sweep and runs the segment again on the way back:
             memory grows with the square root of the wavefronts, for a third more time.  The fused lowering can do it.
+        cells: Cells of one's own, in a page's words by name, beside those of the page.
 
     Returns:
         A grid, which takes every batch size and every length of its symbols.
@@ -55,7 +57,7 @@ def compile(
         UsageError: There is no such backend, lowering or type, or they do not go together.
         ResourceError: The backend is not installed, or the parameters do not fit into memory.
     """
-    spec = spec if isinstance(spec, GridSpec) else read(spec)
+    spec = spec if isinstance(spec, GridSpec) else read(spec, cells)
     seed = integer("seed", seed, low=0)
     dtype = str(getattr(dtype, "__name__", dtype))  # type: ignore[assignment]  # NumPy's own type, checked below
     row = backends.backend(backend)

@@ -157,7 +157,7 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
     yaml = YAML(typ="rt", pure=True)
     yaml.width = 4096
     yaml.preserve_quotes = True
-    page: Any = yaml.load(spec.source.text)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
+    page: Any = yaml.load(spec.source.page)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
     if "budget" not in changes and set(changes) & set(Budget.model_fields):
         page["training"]["budget"] = {}  # a limit on the command line stands for the whole budget
     for name, value in changes.items():

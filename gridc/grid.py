@@ -278,7 +278,7 @@ class Grid:
     def _content(self, record: Mapping[str, Any]) -> Model:
         from gridc.model_file import Model
 
-        return Model(dict(self.parameters), self.spec.source.text, self.spec.digest, record, self.vocabularies,
+        return Model(dict(self.parameters), self.spec.source.page, self.spec.digest, record, self.vocabularies,
                      signature=self.signature.to_json())  # fmt: skip
 
     def __reduce__(self) -> Any:

@@ -12,12 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from gridc.options import LARGEST, LARGEST_WEIGHT, Option, field
 from gridc.tables.cells import CELLS, OPTIONS
+from gridc.tables.definitions import GATES
 from gridc.tables.training_block import Training
 
-if TYPE_CHECKING:
-    CellName = str
-else:  # the table is the type
-    CellName = Literal[tuple(CELLS)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", title="a name (letters, digits, _ and -)")]
 Size = Annotated[int, Field(ge=1, le=LARGEST, title="a positive integer")]
 Integer = Annotated[int, Field(ge=-LARGEST, le=LARGEST, title="an integer")]
@@ -80,7 +77,10 @@ class Wrap(Page):
 class _Recurrence(Page):
     """What every transform has, whatever its cell."""
 
-    cell: CellName = Field(title="one of " + ", ".join(CELLS), description="The mechanism.")
+    cell: str = Field(
+        title="one of " + ", ".join(CELLS), description="The mechanism: one of these, or one of the page's own.",
+        json_schema_extra={"anyOf": [{"enum": list(CELLS)}, {"pattern": "^[A-Za-z_][A-Za-z0-9_-]*$"}]},
+    )  # fmt: skip
     hidden: Size | None = Field(None, title="a positive integer", description="Units.")
     along: Name | list[Name] | None = Field(
         None, title="a dimension or a list of dimensions", description="The dimensions that it travels along."
@@ -176,6 +176,58 @@ class OutputPage(Page):
     init: Init = "glorot"
 
 
+Formula = Annotated[str | float, Field(title="a formula")]
+
+
+class CellPage(Page):
+    """A cell of the page's own: gates, and formulas of them."""
+
+    gates: dict[str, str] = Field(
+        title="a mapping of gate to " + ", ".join(GATES[:-1]) + f" or {GATES[-1]}",
+        description="What becomes of each gate's pre-activation zW + b, in the order of the weight's last axis.",
+    )
+    hidden: Formula = Field(title="a formula", description="The new hidden vector.")
+    memory: Formula | None = Field(None, title="a formula", description="The new memory, where the cell keeps one.")
+    each: list[str] = Field(
+        default_factory=list[str], title="a list of gates and vectors", description="Of which there is one for each dimension."
+    )
+    vectors: dict[str, float] = Field(
+        default_factory=dict[str, float], title="a mapping of name to number",
+        description="Learned vectors, one number a unit, and what they start at.",
+    )  # fmt: skip
+    constants: dict[str, float] = Field(
+        default_factory=dict[str, float], title="a mapping of name to number", description="Numbers by name."
+    )
+    let: dict[str, Formula] = Field(
+        default_factory=dict[str, Any], title="a mapping of name to formula", description="Names for parts of the formulas."
+    )
+    peepholes: dict[str, Formula] = Field(
+        default_factory=dict[str, Any], title="a mapping of gate to formula",
+        description="What gates see through a learned vector each, where a transform has 'peepholes: true'.",
+    )  # fmt: skip
+    sees: dict[str, Literal["own", "others"]] = Field(
+        default_factory=dict[str, Any], title="a mapping of gate to own or others",
+        description="Gates whose products take the own entering vector alone, or all else.",
+    )  # fmt: skip
+    bias: dict[str, float] = Field(
+        default_factory=dict[str, float], title="a mapping of gate to number", description="Biases that do not start at 0."
+    )
+    forget: list[str] = Field(
+        default_factory=list[str], title="a list of gates", description="Gates whose bias starts at the transform's forget_bias."
+    )
+    init: Init | None = Field(
+        None, title="glorot, orthogonal, {normal: 0.1} or {uniform: 0.08}",
+        description="How weights start where a transform does not say so.",
+    )  # fmt: skip
+    source: str | None = Field(None, title="a text", description="The paper and section.")
+
+
+class CellsPage(Page):
+    """Cells alone, as a file of them or a call in Python has them."""
+
+    cells: dict[Name, CellPage] = Field(title="a mapping of name to cell")
+
+
 class Document(Page):
     """A recurrent grid: its dimensions, transforms, priority, inputs and outputs."""
 
@@ -185,6 +237,9 @@ class Document(Page):
     )
     transforms: dict[Name, TransformPage] = Field(
         min_length=1, title="a mapping of name to transform", description="What is computed at every cell."
+    )
+    cells: dict[Name, CellPage] | list[str] = Field(
+        default_factory=dict[str, Any], title="a mapping of name to cell, or a list of files", description="Cells of one's own."
     )
     priority: list[Name | list[Name]] | None = Field(
         None, title="a list of transforms or of groups of them", description="The order of computation in a cell."

@@ -11,6 +11,7 @@ from gridc.errors import listed, nearest
 from gridc.language import mistakes
 from gridc.language.grammar import Document, Normal, Uniform
 from gridc.language.mistakes import shown, thing
+from gridc.language.own_cells import Cells
 from gridc.language.page import Path_
 from gridc.language.spec import Selection, Source
 
@@ -18,7 +19,7 @@ from gridc.language.spec import Selection, Source
 class Page:
     """A page that the grammar admits, with its dimensions in order as ``axes``."""
 
-    def __init__(self, values: Any, source: Source):
+    def __init__(self, values: Any, source: Source, cells: Mapping[str, Mapping[str, Any]] | None = None):
         self.source = source
         if not isinstance(values, dict):
             self.fail((), f"found {shown(values)}; expected a mapping with name, dimensions and transforms")
@@ -27,6 +28,7 @@ class Page:
         except ValidationError as error:
             mistakes.explain(error, values, source)
         self.axes = list(self.document.dimensions)
+        self.cells = Cells(values, source, cells)
 
     def fail(self, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
         """Raise SpecError at a place of this page; see ``mistakes.fail``."""

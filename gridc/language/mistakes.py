@@ -25,18 +25,38 @@ LONGEST = 120
 """Characters of a word from which a message shows the beginning alone."""
 
 
-def fail(source: Source, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
-    """Raise at the value under ``path`` (or at its key), or at the nearest place above it that the page has."""
+def fail(
+    source: Source, path: Path_, sentence: str, *, key: bool = False, at: int | None = None, width: int = 1
+) -> NoReturn:
+    """Raise at the value under ``path`` (or at its key), or at the nearest place above it that the page has.
+
+    With ``at`` the place is that character of the value, and what is marked is so wide."""
     sentence = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word.group()[: LONGEST // 2]}…", sentence)
     positions = source.positions
     for end in range(len(path), -1, -1):
         whole = end == len(path)
         for place in ((path[:end],) if key or not whole else ((*path, "="), path)):
             if place in positions:
-                line, column, width = positions[place]
+                line, column, whole = positions[place]
+                if at is not None:
+                    line, column, whole = *_within(source, line, column, at), width
                 text = (source.text.splitlines() or [""])[line - 1]
-                raise SpecError(sentence, path=source.path, line=line, column=column, text=text, width=width)
+                raise SpecError(sentence, path=source.path, line=line, column=column, text=text, width=whole)
     raise SpecError(sentence, path=source.path)
+
+
+def _within(source: Source, line: int, column: int, at: int) -> tuple[int, int]:
+    """Give the line and column of a character of the value that begins there: behind a quote, or folded over several lines."""
+    lines = source.text.splitlines()
+    text = lines[line - 1]
+    column += text[column - 1 : column] in ("'", '"')
+    while line < len(lines) and column + at > len(text) + 1:
+        at -= len(text[column - 1 :].rstrip()) + 1  # a break is folded to a space
+        line, text = line + 1, lines[line]
+        column = len(text) - len(text.lstrip()) + 1
+        if at < 0:
+            at = 0
+    return line, column + at
 
 
 def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
@@ -133,7 +153,7 @@ def _expected(path: Path_) -> str:
 
 def thing(path: Path_) -> str:
     """Say what a path names, in the user's words: ``transform 'depth', key 'tied'``."""
-    singular = {"transforms": "transform", "inputs": "input", "outputs": "output", "dimensions": "dimension"}
+    singular = {"transforms": "transform", "inputs": "input", "outputs": "output", "dimensions": "dimension", "cells": "cell"}
     if not path:
         return "the spec"
     section, *below = path

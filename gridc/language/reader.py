@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from gridc.errors import listed
 from gridc.language import ends, shapes, transforms
@@ -15,11 +17,11 @@ MOST_BYTES = 2**63 - 1
 """What an array's size, in bytes, is counted with."""
 
 
-def parse(text: str, name: str) -> GridSpec:
-    """Work out what YAML text means; ``name`` is what mistakes call it by.
+def parse(text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = None) -> GridSpec:
+    """Work out what YAML text means; ``name`` is what mistakes call it by, ``cells`` are some more than the page has.
 
     Raises SpecError, with line and column, for whatever the language cannot make sense of."""
-    page = Page(*pages.parse(text, name))
+    page = Page(*pages.parse(text, name), cells)
     document = page.document
     _distinct(page)
     priority = _priority(page)
@@ -30,7 +32,8 @@ def parse(text: str, name: str) -> GridSpec:
         transforms.facts(page, name, t, made[name], inputs)
     outputs = {name: ends.output(page, name, o, made) for name, o in document.outputs.items()}
     dimensions = tuple(Dimension(name, size) for name, size in document.dimensions.items())
-    spec = GridSpec(document.name, dimensions, made, priority, inputs, outputs, document.training, page.source)
+    source = page.cells.whole({t.cell: t.mechanism for t in made.values()})
+    spec = GridSpec(document.name, dimensions, made, priority, inputs, outputs, document.training, source)
     _bound(page, spec)
     _shared(page, spec)
     _storable(page, spec)

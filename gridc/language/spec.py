@@ -158,6 +158,13 @@ class Source:
     positions: Mapping[tuple[str | int, ...], tuple[int, int, int]] = field(
         default_factory=dict[tuple[str | int, ...], tuple[int, int, int]], repr=False
     )
+    own: str = field(default="", repr=False)
+    """The page with the cells that it has from elsewhere among its own; empty where there are none."""
+
+    @property
+    def page(self) -> str:
+        """The page as a model keeps it: it means the same wherever it is read."""
+        return self.own or self.text
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from gridc.tables.mechanisms import SHARED, Options
 def transform(page: Page, name: str, section: TransformPage, priority: tuple[tuple[str, ...], ...]) -> Transform:
     """Read one transform, its `pass` width still open (``widths``); SpecError at whatever makes no sense."""
     at: Path_ = ("transforms", name)
-    cell = CELLS[section.cell]
+    cell = page.cells.find(name, section.cell)
     along = _along(page, name, section)
     least, most = cell.dimensions
     if not least <= len(along) <= most:
@@ -25,7 +25,7 @@ def transform(page: Page, name: str, section: TransformPage, priority: tuple[tup
         page.fail((*at, "along"), f"transform '{name}': a {section.cell} cell travels {allowed}, not along {len(along)}")
     for option in OPTIONS:
         if option.name in section.model_fields_set and option not in cell.options:
-            able = [c.name for c in CELLS.values() if option in c.options]
+            able = [c.name for c in (*page.cells.own.values(), *CELLS.values()) if option in c.options]
             page.fail((*at, option.name), f"transform '{name}': a {section.cell} cell has no {option.name}; "
                       f"{listed(able)} {'has' if len(able) == 1 else 'have'}", key=True)  # fmt: skip
     start, wrap = _start(page, name, section, along)
@@ -44,11 +44,11 @@ def transform(page: Page, name: str, section: TransformPage, priority: tuple[tup
     reads = entering if cell.reads == "itself" else _reads(page, name, section, priority)
     if cell.reads == "one" and len(reads) != 1:
         page.fail((*at, "reads"), f"transform '{name}': found {len(reads)} vectors; a {section.cell} cell {takes} exactly one")
-    if not reads:
-        page.fail((*at, "reads"), f"transform '{name}': found no reads; expected at least one vector")
+    if not reads and not any(name in (x.joins or ()) for x in page.document.inputs.values()):
+        page.fail((*at, "reads"), f"transform '{name}': found no reads; expected at least one vector, or an input that joins")
     if (section.dropout or section.zoneout) and cell.relays:
         page.fail(at, f"transform '{name}': a {section.cell} cell has nothing to drop; set it on what it reads", key=True)
-    init = initialiser(section.init)
+    init = cell.init if cell.init is not None and "init" not in section.model_fields_set else initialiser(section.init)
     chosen = {option.name: getattr(section, option.name) for option in OPTIONS}
     own = tuple((option.name, chosen[option.name]) for option in cell.options if option not in SHARED)
     return Transform(
@@ -104,7 +104,7 @@ def _directions(page: Page, name: str, section: TransformPage, along: tuple[int,
 def _untied(page: Page, name: str, section: TransformPage) -> tuple[int, ...]:
     """Give the dimensions along which weights differ; SpecError where the size of one is known only at the call."""
     at: Path_ = ("transforms", name, "tied")
-    if section.tied == "all" or CELLS[section.cell].relays:
+    if section.tied == "all" or page.cells.find(name, section.cell).relays:
         return ()
     tied: set[int] = set() if section.tied == "none" else {page.axis((*at, i), w) for i, w in enumerate(section.tied)}
     untied = tuple(d for d in range(len(page.axes)) if d not in tied)

@@ -91,7 +91,7 @@ def to_json(plan: Timing, *, steps: bool = True, workers: int = 8, batch: int = 
             [{"weights": b.owner, "index": b.weight, "steps": b.steps} for b in plan.batches(k)] for k in range(plan.span)
         ]
     page = {
-        "format": FORMAT, "version": VERSION, "spec": plan.spec.source.text, **figures(plan, workers, batch),
+        "format": FORMAT, "version": VERSION, "spec": plan.spec.source.page, **figures(plan, workers, batch),
         "critical_path": plan.critical_path, "wavefronts": wavefronts,
     }  # fmt: skip
     return json.dumps(page, ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from gridc.errors import listed
@@ -17,8 +18,8 @@ MOST = 4096
 """Cells of the grid on which steps that wait for each other are looked for."""
 
 
-def read(where: str | os.PathLike[str]) -> GridSpec:
-    """Read a spec from a file, or from YAML text.
+def read(where: str | os.PathLike[str], cells: Mapping[str, Mapping[str, Any]] | None = None) -> GridSpec:
+    """Read a spec from a file, or from YAML text; ``cells`` are some more than the page has, in the same words by name.
 
     Args:
         where: The path of a page, or its text: whatever has more than one line, or a key with its colon, is text.
@@ -27,7 +28,7 @@ def read(where: str | os.PathLike[str]) -> GridSpec:
         SpecError: The language cannot make sense of it; with file, line and column, and the nearest word.
     """
     text, name = fetch(where)
-    return check(reader.parse(text, name))
+    return check(reader.parse(text, name, cells))
 
 
 def parse(text: str, name: str = "<spec>") -> GridSpec:
@@ -38,7 +39,7 @@ def parse(text: str, name: str = "<spec>") -> GridSpec:
 
 
 def _pickled(spec: GridSpec) -> tuple[Any, ...]:
-    return parse, (spec.source.text, spec.source.path)
+    return parse, (spec.source.page, spec.source.path)
 
 
 copyreg.pickle(GridSpec, _pickled)  # as its page, since the functions of its cells and the blocks of its training have no names

@@ -77,8 +77,8 @@ def compile_seconds(grid: Trainable) -> float:
 
 
 def spec_text(spec: GridSpec) -> str:
-    """Return the spec as the user wrote it."""
-    return spec.source.text
+    """Return the spec as the user wrote it, with all the cells that it uses."""
+    return spec.source.page
 
 
 def to_model(
