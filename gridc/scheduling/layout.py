@@ -156,7 +156,7 @@ class Layout:
             gates=len(transform.gates), sources=tuple(self.storage[self.number[read.of]] for read in reads),
             joined=tuple(x.width for x in self.spec.joined(name)), rows=len(cell), boundary=self.ends[i] - len(cell),
             read_rows=tuple(self.find(of, looked, example) for of, looked in seen),
-            memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if looks and reads),
+            memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if looks and not relayed),
             joined_rows=tuple(self._joined(x, at, example) for x in self.spec.joined(name)),
             weight_ends=np.searchsorted(self.weight[i][cell], np.arange(count + 1)),
             stretch=self.order.run[i][cell], early=self.order.hoisted[i] if not relayed else (),
