@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from own_cell import OwnCell
+
 Array = np.ndarray
 Coordinate = tuple[int, ...]
 Step = tuple[str, Coordinate]
@@ -151,15 +153,17 @@ class Transform:
     attends: str | None
     embeddings: str
     zoneout: float
+    own: OwnCell | None = None  # a cell of the page's own
 
     @property
     def keeps_memory(self) -> bool:
-        return self.cell in WITH_MEMORY
+        return self.own.keeps_memory if self.own else self.cell in WITH_MEMORY
 
     @property
     def carries(self) -> bool:
         """Whether a step needs what enters along its own dimensions, be it read or not."""
-        return self.cell in WITH_OWN_STATE or self.zoneout > 0
+        uses_hidden = self.own is not None and self.own.uses_hidden
+        return self.keeps_memory or uses_hidden or self.cell in WITH_OWN_STATE or self.zoneout > 0
 
 
 @dataclass(frozen=True)
@@ -284,6 +288,7 @@ class Grid:
             attends=entry.get("attends"),
             embeddings=entry.get("embeddings", "layerwise"),
             zoneout=entry.get("zoneout", 0.0),
+            own=OwnCell(own, len(along)) if (own := self.spec.get("cells", {}).get(entry["cell"])) else None,
         )
 
     def _way(self, direction: Any, axis: int) -> tuple[tuple[int, ...], int | None]:
@@ -366,12 +371,15 @@ class Grid:
             untied = tuple(extent(d) for d in t.untied)
             adjacent = t.cell == "memory" and t.embeddings == "adjacent"
             if t.weights == name and t.cell != "pass" and not adjacent:
-                columns = number_of_gates(t.cell, len(t.along)) * t.hidden
+                gates = len(t.own.places("gates")) if t.own else number_of_gates(t.cell, len(t.along))
+                columns = gates * t.hidden
                 result[f"{name}.W"] = (*untied, self.rows(t), columns)
                 if t.bias:
                     result[f"{name}.b"] = (*untied, columns)
                 if t.peepholes:
                     result[f"{name}.p"] = (*untied, number_of_peepholes(len(t.along)) * t.hidden)
+                for vector in t.own.names("vectors") if t.own else ():
+                    result[f"{name}.{vector}"] = (*untied, t.hidden)
             if t.cell == "memory":
                 facts = self.inputs[str(t.attends)].width
                 if adjacent:
@@ -608,6 +616,10 @@ class Example:
         if t.cell == "gru":
             return gru(z, own[0][0], self.grid.own_rows(t), weights, bias), None
         a = product(z, weights) + bias
+        if t.own:
+            gates = np.split(a, len(t.own.places("gates")), axis=-1)
+            vectors = {name: self.parameters[f"{t.weights}.{name}"][place] for name in t.own.names("vectors")}
+            return t.own.step(gates, own[0][0] if own else None, [m for _, m in own if m is not None], vectors, t.activation)
         if t.cell == "dense":
             return ACTIVATIONS[t.activation](a), None
         if t.cell == "highway":

@@ -80,7 +80,10 @@ class Backward:
             if most:
                 hidden.append(total(handed[r][c], place(tables[f"{g}.readers.{r}.{c}"])))
         if group.carried:
-            (memory if group.memory else hidden).append(total(slopes, place(tables[f"{g}.readers.own"])))
+            lists = place(tables[f"{g}.readers.own"])
+            (memory if group.memory else hidden).append(total(slopes, lists))
+            if group.besides:  # its gradient lies behind the memory's; that of nobody is zero, too
+                hidden.append(total(slopes, lists + 1))
         for n, most in group.tapped:
             if most:
                 into = memory if self.plan.taps[n].memory else hidden
@@ -237,6 +240,9 @@ class Backward:
             own = self.slopes[g].reshape(-1, group.slopes, group.hidden)[:-1]
             for d in range(group.entering):
                 result = result + readers(f"{g}.own", d, own[:, group.gates + d])
+        if vector == "hidden" and group.besides:
+            own = self.slopes[g].reshape(-1, group.slopes, group.hidden)[:-1]
+            result = result + readers(f"{g}.own", 0, own[:, group.gates + group.entering])
         for n, tap in enumerate(self.plan.taps):
             if tap.group == g and tap.memory == (vector == "memory"):
                 mask = (tables[f"tap.{n}"].ravel() == row).astype(self.sweep.dtype)

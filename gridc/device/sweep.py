@@ -156,9 +156,10 @@ class Sweep:
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
     def own(self, g: int, storage: Array, place: Any) -> list[Array]:
-        """Give what a step takes over along each of its own dimensions, or its own hidden vector: ``[rows, hidden]`` each."""
+        """Give what a step takes over along each of its own dimensions, and its own hidden vector: ``[rows, hidden]`` each."""
         group = self.plan.groups[g]
-        return [self._looked_up(storage, group, f"{g}.own", d, place, group.memory) for d in range(group.entering)]
+        found = [self._looked_up(storage, group, f"{g}.own", d, place, group.memory) for d in range(group.entering)]
+        return found + [self._looked_up(storage, group, f"{g}.own", 0, place, False)] * group.besides
 
     def chosen(self, g: int, phase: int, turn: Array) -> tuple[Array | None, ...]:
         """Give the weights of the slots of one turn."""
@@ -224,7 +225,8 @@ def rule(group: Group, a: Array, own: list[Array], p: Array | None) -> tuple[Arr
     holes = [] if p is None else [p[:, None, k * n : (k + 1) * n] for k in range(p.shape[-1] // n)]
     made = group.cell.rule
     assert made is not None
-    return made(Names, gates, None if group.memory or not own else own[0], own if group.memory else [], holes, group.options)  # type: ignore[arg-type]
+    hidden, memories = own[-1] if group.cell.uses_hidden else None, own[: group.entering] if group.memory else []
+    return made(Names, gates, hidden, memories, holes, group.options)  # type: ignore[arg-type]
 
 
 def product(z: Array, w: Array, across: bool = False) -> Array:

@@ -121,6 +121,11 @@ class Group:
         return self.dimensions if self.memory else int(self.gates > 0 and self.cell.uses_hidden)
 
     @property
+    def besides(self) -> bool:
+        """Whether it takes over its hidden vector beside a memory."""
+        return self.memory and self.cell.uses_hidden
+
+    @property
     def vectors(self) -> int:
         """How many vectors of ``hidden`` numbers a row holds."""
         return 1 + self.memory + self.gates
@@ -128,7 +133,7 @@ class Group:
     @property
     def slopes(self) -> int:
         """Vectors that the way back stores for a row: one a gate, and those of what was taken over."""
-        return self.gates + self.entering
+        return self.gates + self.entering + self.besides
 
     @cached_property
     def channels(self) -> tuple[tuple[int, ...], ...]:

@@ -187,8 +187,8 @@ class _Frame:
 
     def operate(self, sign: str, left: Value, right: Value) -> Value:
         if isinstance(left, float):
-            left = self.x.number(left, right)
-        elif isinstance(right, float):
+            left = self.x.number(left, self.like if isinstance(right, float) else right)
+        if isinstance(right, float):
             right = self.x.number(right, left)
         return _SIGNS[sign](left, right)
 
