@@ -19,10 +19,11 @@ MOST = 4096
 
 
 def read(where: str | os.PathLike[str], cells: Mapping[str, Mapping[str, Any]] | None = None) -> GridSpec:
-    """Read a spec from a file, or from YAML text; ``cells`` are some more than the page has, in the same words by name.
+    """Read a spec from a file, or from YAML text.
 
     Args:
         where: The path of a page, or its text: whatever has more than one line, or a key with its colon, is text.
+        cells: Cells of one's own, in a page's words by name, beside those of the page.
 
     Raises:
         SpecError: The language cannot make sense of it; with file, line and column, and the nearest word.
