@@ -15,6 +15,7 @@ import click
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.util.docutils import SphinxDirective
 
 import gridc
@@ -54,10 +55,10 @@ class Commands(SphinxDirective):
         options = nodes.definition_list(classes=["simple"])
         for parameter in command.get_params(context):
             record = parameter.get_help_record(context)
-            if record is None:
+            if record is None or not record[1]:  # an argument that the usage shows
                 continue
             term = nodes.term("", "", nodes.literal(record[0], record[0]))
-            options += nodes.definition_list_item("", term, nodes.definition("", prose(record[1] or "–")))
+            options += nodes.definition_list_item("", term, nodes.definition("", prose(record[1])))
         return section(f"gridc {name}", *parts, options)
 
 
@@ -154,4 +155,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("gallery", Gallery)
     app.add_directive("drawing", Drawing)
     app.connect("doctree-resolved", name_columns)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     return {"version": gridc.__version__, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -53,9 +53,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text(gridc.schedule(SPEC, T=12).to_html(), encoding="utf-8")
-        address = "#wavefront=10&step=depth[4,2]&path&theme=light"
-        if not photograph(page, FOLDER / "explorer.png", address, 1280, 800):
-            print("found no Chromium: the picture of the explorer stays as it was")
+        address = "#wavefront=10&step=depth[4,2]&path&theme="
+        for theme, name in (("light", "explorer.png"), ("dark", "explorer-dark.png")):
+            if not photograph(page, FOLDER / name, address + theme, 1280, 800):
+                print(f"found no Chromium: {name} stays as it was")
     print(f"drawn into {FOLDER.relative_to(ROOT)}: {', '.join(sorted(p.name for p in FOLDER.iterdir()))}")
     return 0
 

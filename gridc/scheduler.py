@@ -98,8 +98,10 @@ class Schedule(Timing):
     # -- other doors ---------------------------------------------------------------------------------------------------
 
     def to_json(self, *, steps: bool = True, workers: int = 8, batch: int = 16) -> str:
-        """Write the schedule as JSON; ``exports`` documents the format.  Without ``steps``, the figures alone.  Costs are those
-        of a mini-batch of ``batch`` examples, the speed-up that on so many ``workers``."""
+        """Write the schedule as JSON, in the format that ``gridc.pictures.exports`` documents.
+
+        Without ``steps``, the figures alone.  Costs are those of a mini-batch of ``batch`` examples, the speed-up that on so
+        many ``workers``.  Raises UsageError for a spec that was not read from a text."""
         from gridc.pictures import exports
 
         return exports.to_json(self, steps=steps, workers=workers, batch=batch)

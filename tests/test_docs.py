@@ -95,6 +95,11 @@ def _public_names(site: Path) -> None:
                            if name[0] != "_" and (inspect.isroutine(it := getattr(cls, name, None)) or _made_late(cls, name))
                            and (inspect.getdoc(it) or it is None)}  # fmt: skip
     assert not wanted - named
+    from gridc.sklearn import GridClassifier, GridRegressor
+
+    page = (DOCS / "api-elsewhere.md").read_text(encoding="utf-8")
+    for estimator in (GridClassifier(), GridRegressor()):
+        assert all(f"`{name}`" in page for name in estimator.get_params())
 
 
 def _made_late(cls: type, name: str) -> bool:
