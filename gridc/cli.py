@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from gridc.commands.output import print_json
-from gridc.errors import GridcError, SpecError, nearest, printable
+from gridc.errors import GridcError, SpecError, SpecWarning, nearest, printable
 from gridc.plain_text import lenient
 
 INTERRUPTED = 130
@@ -97,7 +98,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code; what a spec is warned of is told as its errors are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SpecWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, SpecWarning):
+                click.echo(f"gridc: {printable(message)}", err=True)
+            else:
+                usual(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         # Without standalone_mode click hands back the code that a command exits with, or what it returns.
         code = cli.main(arguments, prog_name="gridc", standalone_mode=False)

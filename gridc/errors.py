@@ -48,6 +48,10 @@ class SpecError(GridcError, ValueError):
         return (_spec_error, (self.sentence, state))
 
 
+class SpecWarning(UserWarning):
+    """Something in a spec that means nothing where it stands, told as a ``SpecError`` is."""
+
+
 def _spec_error(sentence: str, state: dict[str, object]) -> SpecError:
     return SpecError(sentence, **state)  # type: ignore[arg-type]  # the state is what __reduce__ wrote
 

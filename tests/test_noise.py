@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,44 @@ outputs:
     with pytest.raises(gridc.SpecError, match=sentence) as refused:
         gridc.read(page)
     assert str(refused.value).startswith("<spec>:5:"), "at its place, when the page is read"
+
+
+STACK = """
+name: stack
+dimensions: {time: T, depth: %d}
+transforms:
+  time: {cell: lstm, hidden: 3, tied: [time], dropout: 0.5}
+  depth: {cell: pass, reads: [time]}
+priority: [time, depth]
+inputs:
+  x: {features: 1, joins: [time], over: [time], at: {depth: first}}
+outputs:
+  y: {features: 1, reads: [time], at: {time: last, depth: last}}
+"""
+ALONE = STACK.replace("time: T, depth: %d", "time: T").replace("  depth: {cell: pass, reads: [time]}\n", "").replace(
+    "priority: [time, depth]\n", "").replace(", over: [time], at: {depth: first}", "").replace(", depth: last", "")  # fmt: skip
+
+
+@pytest.mark.parametrize("page", [ALONE, STACK % 1, STACK % 2, STACK % 3])
+def test_dropout_that_hides_nothing_is_warned_of_at_its_place(
+    page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        spec = gridc.read(page)
+    grid = gridc.compile(spec, dtype="float64", seed=1)
+    x, y = {"x": np.ones((5, 4, 1))}, {"y": np.ones((5, 1))}
+    losses = {round(grid.loss_and_gradients(x, y)[0], 12) for _ in range(4)}
+    assert (len(losses) == 1) == (len(told) == 1), "warned of where the masks change nothing, and nowhere else"
+    (tmp_path / "a.yaml").write_text(page)
+    assert cli.run(["check", str(tmp_path / "a.yaml")]) == 0
+    shown = capsys.readouterr().err
+    if told:
+        assert "dropout of 'time' hides nothing" in str(told[0].message)
+        line, caret = shown.splitlines()[-2:]
+        assert line[caret.index("^") :].startswith("dropout")
+    else:
+        assert not shown
 
 
 # -- training, where the grid draws them -------------------------------------------------------------------------------

@@ -89,6 +89,58 @@ outputs: {price: {features: 1, reads: [depth, depth.memory], at: {depth: last}}}
         half.fit({"house": x}, {"price": y}, resume=True, **options)
 
 
+COLUMNS = """
+name: columns
+dimensions: {depth: 2}
+transforms: {depth: {cell: lstm, hidden: 8}}
+inputs: {x: {features: 3, enters: depth}}
+outputs: {y: {features: 1, reads: [depth], at: {depth: last}}}
+"""
+
+
+@pytest.mark.parametrize("constant", [14.62, 0.1, 100000.3, -7e-9, 3.0])
+def test_a_column_that_does_not_vary_stays_as_it_is(constant):
+    rng = np.random.default_rng(0)
+    for dtype in ("float64", "float32"):
+        x = np.concatenate([rng.normal(size=(1000, 2)), np.full((1000, 1), constant)], axis=1).astype(dtype)
+        spec = gridc.read(COLUMNS)
+        data = for_spec(from_arrays(spec, {"x": x}, {"y": np.full((1000, 1), constant)}), spec)
+        for held in ("float64", "float32"):
+            standard = measured(data, spec, held)
+            assert standard.inputs["x"].deviation[2] == 1
+            assert standard.outputs["y"].deviation[0] == 1
+            assert abs(standard.applied(data).inputs["x"][:, 2]).max() < 1e-6 * max(1, abs(constant))
+
+
+@pytest.mark.parametrize(
+    ("column", "coarsely"),
+    [
+        (lambda rng, n: np.full(n, 14.62), False),
+        (lambda rng, n: 2451545 + rng.uniform(0, 1, n), True),  # Julian dates of one day
+        (lambda rng, n: 1.7e9 + rng.uniform(0, 3600, n), True),  # seconds of one hour
+        (lambda rng, n: 100000.3 + rng.normal(0, 1e-4, n), True),  # one number in float32
+        (lambda rng, n: rng.normal(1960, 35, n), False),
+    ],
+)
+def test_the_figures_are_those_of_the_model_as_it_is_written(tmp_path, capsys, column, coarsely):
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(2, 300))
+    x = np.stack([a, b, column(rng, 300)], axis=1)
+    spread = x[:, 2].std()
+    y = (2 * a + b + (x[:, 2] - x[:, 2].mean()) / (spread if spread > 1e-6 else 1))[:, None]
+    grid = gridc.compile(COLUMNS, seed=0)
+    options = {"standardize": True, "budget": 15, "optimizer": {"adam": {"learning_rate": 0.02}}, "progress": "lines"}
+    train, held = [(({"x": x[s]}, {"y": y[s]})) for s in (slice(200), slice(200, None))]
+    history = grid.fit(*train, held_out=held, folder=tmp_path / "a", **options)
+    r2 = gridc.load(tmp_path / "a" / "model.grid").score(*held)["y"]
+    assert history.records[-1].held_out["y"]["r2"] == pytest.approx(r2, abs=1e-5)
+    assert ("float32 holds there only steps of" in capsys.readouterr().err) == coarsely
+    assert coarsely or r2 > 0.9
+    alone = gridc.compile(COLUMNS, seed=0)
+    history = alone.fit(*train, **options)
+    assert history.records[-1].outputs["y"]["r2"] == pytest.approx(alone.score(*train)["y"], abs=1e-5), "nothing held out"
+
+
 def test_what_cannot_be_undone_is_refused_and_what_is_far_off_is_pointed_out(tmp_path, capsys):
     inputs, targets, lengths = examples()
     page = PAGE.replace("tied: [time]}", "tied: [time], bias: false}").replace("  kind: {vocabulary: 3, enters: time}\n", "")

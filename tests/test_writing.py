@@ -89,8 +89,12 @@ def test_a_stream_reads_every_symbol_once_and_what_is_no_stream_a_window():
 def test_a_tiny_temperature_still_draws():
     """Raised to the power of 2,000, every probability was 0, and the draw a raw ValueError."""
     grid = sharp(FORWARD)
-    coldest, cold = (list(writing.write(grid, [1], 6, temperature=t, seed=0, window=9, below=6)) for t in (0, 0.0005))
-    assert coldest == cold
+    few = (0, 0.0005, 1e-9, 5e-324)
+    coldest, *cold = (list(writing.write(grid, [1], 6, temperature=t, seed=0, window=9, below=6)) for t in few)
+    assert all(coldest == drawn for drawn in cold)
+    for odd in (float("nan"), -1):
+        with pytest.raises(UsageError, match=r"'temperature' is (nan|-1), expected a number from 0"):
+            list(writing.write(grid, [1], 6, temperature=odd, seed=0, window=9, below=6))
 
 
 def test_the_command_joins_prompt_and_text():

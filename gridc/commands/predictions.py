@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,8 @@ def kind_of(output: str | None, json_: bool) -> str:
 def written(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: Words, kind: str) -> str | bytes:
     """Write the predictions of every example in that format: bytes for ``npz``, else text."""
     if kind == "npz":
-        buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(found) if data.files is None else {_file_column(found): data.files.astype(str), **found}
-        np.savez_compressed(buffer, **arrays)
-        return buffer.getvalue()
+        return _npz(arrays)
     columns = _columns(spec, found, data, words)
     if kind == "json":
         return json.dumps([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
@@ -94,6 +93,16 @@ def _columns(spec: GridSpec, found: Mapping[str, Array], data: Dataset, words: W
             for i in range(output.size):
                 columns[f"{name}_{i}"] = [float(part[i]) for part in parts]
     return columns
+
+
+def _npz(arrays: Mapping[str, Array]) -> bytes:
+    """Write arrays under any names; NumPy's own function takes 'file' for its argument."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as whole:
+        for name, array in arrays.items():
+            with whole.open(f"{name}.npy", "w", force_zip64=True) as one:
+                np.lib.format.write_array(one, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _file_column(found: Mapping[str, Array]) -> str:

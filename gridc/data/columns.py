@@ -16,6 +16,7 @@ from gridc.arrays.signature import Form, Signature
 from gridc.data import cells
 from gridc.data.reading import Reading
 from gridc.data.table import MISSING, Table, is_word, named, word
+from gridc.data.table import shown as shown_cell
 from gridc.data.text import ids, symbols, vocabulary
 from gridc.data.vocabularies import advice, known, looked_up
 from gridc.errors import DataError, listed, nearest
@@ -98,11 +99,10 @@ def _numbered(table: Table, what: str, name: str, strict: bool) -> list[str]:
     numbers = [number for number, _ in found]
     if strict and found:
         expected = range(min(numbers[0], 1), min(numbers[0], 1) + len(numbers))
-        gap = next((n for n, wanted in zip(numbers, expected, strict=True) if n != wanted), None)
-        if gap is not None:
-            at = numbers.index(gap)
+        at = next((at for at, wanted in enumerate(expected) if numbers[at] != wanted), None)
+        if at is not None:
             missing, there = f"{name}_{expected[at]}", [column for _, column in found[at:]]
-            why = f"has two columns of the number {gap}" if gap in numbers[:at] else (
+            why = f"has two columns of the number {numbers[at]}" if numbers[at] in numbers[:at] else (
                 f"has no column '{missing}' for the {what} '{name}', but {listed(there[:6], 'and')}{' …' * (len(there) > 6)}")
             raise DataError(f"{table.path} {why}. Add it, or name the columns that are meant in the spec: 'data: {{file: …, "
                             f"{what}s: {{{name}: [{', '.join(column for _, column in found[:2])}, …]}}}}'.")  # fmt: skip
@@ -123,7 +123,9 @@ class _Arrays:
         cells_of = [self.table.columns[column] for column in found]
         if len(found) == 1 and self._in_a_cell(cells_of[0], axes):
             return self._sequences(what, name, found[0], axes)
-        if axes.real and any(cells.is_sequence(value) or cells.several(self.table, value) for value in cells_of[0]):
+        if axes.real and len(axes.axes) > 1 and any(
+            cells.is_sequence(value) or cells.several(self.table, value) for value in cells_of[0]
+        ):
             # A column for each feature, with a step at each place of its list.
             each = Axes((*axes.axes[:-1], 1), True)
             array = np.stack([self._sequences(what, name, column, each) for column in found], axis=-1)
@@ -173,6 +175,8 @@ class _Arrays:
         entries: list[str] = []
         for column in found:
             for row, value in enumerate(self.table.columns[column]):
+                if isinstance(value, dict | list | tuple | bytes):
+                    self.table.fail(row, column, f": {shown_cell(value)}, expected a word.")
                 if value is None or not (entry := word(value)):
                     self.table.fail(row, column, " is empty, expected a word.")
                 entries.append(entry)

@@ -31,6 +31,13 @@ def fail(
     """Raise at the value under ``path`` (or at its key), or at the nearest place above it that the page has.
 
     With ``at`` the place is that character of the value, and what is marked is so wide."""
+    raise mistake(source, path, sentence, key=key, at=at, width=width)
+
+
+def mistake(
+    source: Source, path: Path_, sentence: str, *, key: bool = False, at: int | None = None, width: int = 1
+) -> SpecError:
+    """Make the error that ``fail`` raises."""
     sentence = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word.group()[: LONGEST // 2]}…", sentence)
     positions = source.positions
     for end in range(len(path), -1, -1):
@@ -41,8 +48,8 @@ def fail(
                 if at is not None:
                     line, column, whole = *_within(source, line, column, at), width
                 text = (source.text.splitlines() or [""])[line - 1]
-                raise SpecError(sentence, path=source.path, line=line, column=column, text=text, width=whole)
-    raise SpecError(sentence, path=source.path)
+                return SpecError(sentence, path=source.path, line=line, column=column, text=text, width=whole)
+    return SpecError(sentence, path=source.path)
 
 
 def _within(source: Source, line: int, column: int, at: int) -> tuple[int, int]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copyreg
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from gridc.errors import listed
+import numpy as np
+
+from gridc.errors import SpecWarning, listed
 from gridc.language import noise, reader
-from gridc.language.mistakes import fail
+from gridc.language.lattice import filled, flat, output_points
+from gridc.language.mistakes import fail, mistake
 from gridc.language.page import Path_, checked, fetch
 from gridc.language.spec import GridSpec
 from gridc.scheduling import graph
@@ -27,9 +31,18 @@ def read(where: str | os.PathLike[str], cells: Mapping[str, Mapping[str, Any]] |
 
     Raises:
         SpecError: The language cannot make sense of it; with file, line and column, and the nearest word.
+
+    Warns:
+        SpecWarning: Dropout changes nothing where it stands.
     """
     text, name = fetch(where)
-    return check(reader.parse(text, name, cells))
+    spec = check(reader.parse(text, name, cells))
+    for transform in unseen_dropout(spec):
+        why = (f"dropout of '{transform}' hides nothing: it hides units from the transforms that read them, and no step that an "
+               "output depends on is one; leave 'dropout' out")  # fmt: skip
+        told = mistake(spec.source, ("transforms", transform, "dropout"), why, key=True)
+        warnings.warn(SpecWarning(str(told)), stacklevel=2)
+    return spec
 
 
 def parse(text: str, name: str = "<spec>") -> GridSpec:
@@ -63,6 +76,32 @@ def check(spec: GridSpec) -> GridSpec:
         shown = str(cycle) if len(cycle.steps) < 9 else f"{listed(cycle.steps[:8], 'and')} …"
         fail(spec.source, path, f"these steps wait for each other: {shown} ('←' is 'waits for')", key=True)
     return spec
+
+
+def unseen_dropout(spec: GridSpec) -> list[str]:
+    """Name the transforms whose dropout changes no output: no other transform that one depends on reads them."""
+    noisy = [name for name, t in spec.transforms.items() if t.dropout]
+    if not noisy:
+        return []
+    reach = sum(abs(o) for t in spec.transforms.values() for r in t.reads for o in (*r.offset, *t.wrap))
+    turns = [len(d.cycle) for t in spec.transforms.values() for d in t.direction]
+    picked = [i for o in spec.outputs.values() for at in o.at if isinstance(at, tuple) for i in at]
+    largest = min(reach + max(2, *turns, *picked, 0) + 1, MOST)
+    sizes = tuple(min(d.size, largest) if isinstance(d.size, int) else largest for d in spec.dimensions)
+    if np.prod(sizes) > MOST:
+        return []  # too much to look at; it is harmless
+    steps = graph.build(spec, sizes)
+    live = np.zeros(steps.count, bool)
+    for output in spec.outputs.values():
+        for tap in output.reads:
+            where, exist = output_points(output, spec.transforms[tap.transform], sizes, filled(sizes, 1))
+            live[spec.numbers[tap.transform] * steps.cells + flat(where[exist], sizes)] = True
+    count = -1
+    while count != (count := int(live.sum())):
+        live[steps.before[live[steps.after]]] = True
+    reader, read = steps.after // steps.cells, steps.before // steps.cells
+    seen = set(read[live[steps.after] & (reader != read)].tolist())
+    return [name for name in noisy if spec.numbers[name] not in seen]
 
 
 def _large_enough(spec: GridSpec) -> tuple[int, ...]:
