@@ -99,7 +99,10 @@ def _public_names(site: Path) -> None:
 
     page = (DOCS / "api-elsewhere.md").read_text(encoding="utf-8")
     for estimator in (GridClassifier(), GridRegressor()):
-        assert all(f"`{name}`" in page for name in estimator.get_params())
+        for name, default in estimator.get_params().items():
+            (row,) = (line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1])
+            names, defaults = (re.sub("`", "", part).strip().split(", ") for part in row.split("|")[1:3])
+            assert dict(zip(names, defaults, strict=True))[name] == str(default)
 
 
 def _made_late(cls: type, name: str) -> bool:

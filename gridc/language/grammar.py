@@ -148,11 +148,15 @@ class InputPage(Page):
     features: Size | None = Field(None, title="a positive integer", description="A real vector of this size.")
     vocabulary: Size | None = Field(None, title="a positive integer", description="Integer ids below this number.")
     embed: Size | None = Field(None, title="a positive integer", description="The size of the embedding of an id.")
-    enters: Name | None = Field(None, title="the name of a transform")
+    enters: Name | None = Field(
+        None, title="the name of a transform", description="The transform whose state it is projected into, where that enters."
+    )
     into: list[Literal["hidden", "memory"]] | None = Field(
         None, min_length=1, title="a list of hidden and memory", description="Which vectors it is projected into."
     )
-    joins: list[Name] | None = Field(None, min_length=1, title="a list of transforms")
+    joins: list[Name] | None = Field(
+        None, min_length=1, title="a list of transforms", description="The transforms to whose reads it is appended."
+    )
     at: At = Field(default_factory=dict, description="The cells that it reaches.")
     over: list[Name] | None = Field(
         None, title="a list of dimensions", description="The dimensions that the array has an axis for."
@@ -164,14 +168,16 @@ class InputPage(Page):
 class OutputPage(Page):
     """One array that the grid gives back."""
 
-    reads: list[str] = Field(min_length=1, title="a list of TRANSFORM or TRANSFORM.memory")
+    reads: list[str] = Field(
+        min_length=1, title="a list of TRANSFORM or TRANSFORM.memory", description="Vectors that it sees, one after the other."
+    )
     at: At = Field(default_factory=dict, description="The cells that are read.")
     classes: int | None = Field(None, ge=2, le=LARGEST, title="an integer of at least 2", description="Softmax over classes.")
     binary: Literal[True] | None = Field(None, title="true", description="One probability.")
     features: Size | None = Field(None, title="a positive integer", description="A linear read-out.")
     raw: Literal[True] | None = Field(None, title="true", description="The vectors themselves.")
     loss: Literal["cross_entropy", "binary_cross_entropy", "squared_error"] | None = Field(
-        None, title="cross_entropy, binary_cross_entropy or squared_error"
+        None, title="cross_entropy, binary_cross_entropy or squared_error", description="What is minimised (default: by kind)."
     )
     init: Init = "glorot"
 
