@@ -19,8 +19,9 @@ demo: .venv/installed
 	@echo "\n=== What was made ==="
 	@$(BIN)/python docs/after_demo.py $(DEMO)/parity $(DEMO)/digits
 
-test: .venv/tested
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not thorough"
+test: .venv/tested .venv-aeon/tested
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not thorough" --ignore tests/test_aeon.py
+	.venv-aeon/bin/python -m pytest tests/test_aeon.py
 
 thorough: .venv/tested
 	GRIDC_EXAMPLES=2000 $(BIN)/python -m pytest -n $(WORKERS)
@@ -52,7 +53,16 @@ lint: .venv/tested
 	$(BIN)/ruff check . && $(BIN)/pyright
 
 clean:
-	rm -rf .venv runs build dist .pytest_cache .ruff_cache .hypothesis docs/_build
+	rm -rf .venv .venv-aeon runs build dist .pytest_cache .ruff_cache .hypothesis docs/_build
+
+# aeon asks for older versions of Numba and pandas than those that gridc is tested with.
+.venv-aeon/tested: pyproject.toml constraints.txt
+	@echo "Installing aeon, and gridc beside it, into .venv-aeon …"
+	@$(PYTHON) -m venv .venv-aeon
+	@grep -Ev '^(numba|llvmlite|numpy|pandas)==' constraints.txt >.venv-aeon/constraints.txt
+	@.venv-aeon/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-aeon/constraints.txt \
+		--editable '.[aeon]' pytest hypothesis
+	@touch $@
 
 .venv/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gridc needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
