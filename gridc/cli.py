@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("commands.use:predict", "Predict from a file with a trained model."),
     "score": ("commands.use:score", "Measure a trained model, with a confusion matrix."),
     "sample": ("commands.use:sample", "Write text with a trained language model."),
+    "export": ("commands.export:export", "Write a trained model as ONNX, for other programs."),
     "inspect": ("commands.use:inspect", "Show what a model file holds: spec, parameters, training record, hashes."),
     "bench": ("commands.bench:command", "Measure speed on this machine."),
     "doctor": ("commands.doctor:doctor", "Look at this machine and say what to do about it."),

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gridc.device.updates import Mirror
     from gridc.insight.summary import Summary
     from gridc.model_file import Model
+    from gridc.onnx.export import Exported
     from gridc.stream import Stream
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
@@ -289,6 +290,12 @@ class Grid:
         target = self.target
         return _restored, (content, self.spec.source.path, target.backend.name, target.lowering.name, target.recompute, self.seed,
                            self.random_state)  # fmt: skip
+
+    def to_onnx(self, path: str | os.PathLike[str], *, lengths: bool = False, **sizes: int) -> Exported:
+        """Write predictions as a model of standard ONNX operators (``gridc.onnx.export``); ``sizes`` fixes symbols, ``T=50``."""
+        from gridc.onnx.export import export
+
+        return export(self.spec, self.parameters, path, sizes, lengths, self.vocabularies)
 
     def summary(self, batch: int = 1, **sizes: int) -> Summary:
         """Count parameters, floating-point operations and bytes on paper, and the seconds spent compiling.

@@ -20,7 +20,8 @@ FLOORS = [
     *("data", "fusion", "symbolic", "training"),  # files as arrays, kernels, PyTensor's graph, the loop
     "device",  # the sweep and a training's steps under JAX
     *("insight", "pictures", "scheduler"),  # what people ask of a grid on paper
-    *("grid", "compiler", "stream", "experiment", "sklearn", "torch"),  # what people call
+    "onnx",  # a grid for other programs
+    *("grid", "compiler", "stream", "experiment", "sklearn", "torch", "aeon", "predictor"),  # what people call
     *("benchmarks", "commands", "cli", "__main__"),
 ]
 """Packages and modules from the ground up; each imports from those that stand before it, and from itself without a circle."""
@@ -35,7 +36,7 @@ LIGHT = [
     "scheduling",
     *("insight", "pictures", "scheduler", "commands", "cli", "__main__"),
 ]
-HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch"}
+HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch", "onnx", "aeon"}
 DRIVES = {"insight.measure", "commands.bench"}
 """Front-end modules that run the sweep itself, and are imported late for it."""
 
