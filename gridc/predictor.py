@@ -36,12 +36,12 @@ def sigmoid(a: Array) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * a))
 
 
-def relu(a: Array) -> Array:
-    """Put 0 for every number below it."""
-    return np.maximum(a, 0)
-
-
-FUNCTIONS: Any = SimpleNamespace(tanh=np.tanh, exp=np.exp, sum=np.sum, max=np.max, sigmoid=sigmoid, relu=relu)
+COMPARE = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal}
+FUNCTIONS: Any = SimpleNamespace(
+    number=lambda value, like: value, tanh=np.tanh, sigmoid=sigmoid, relu=lambda a: np.maximum(a, 0),
+    softplus=lambda a: np.logaddexp(0, a), exp=np.exp, log=np.log, sqrt=np.sqrt, sum=np.sum, max=np.max,
+    mean=lambda a: np.mean(a, axis=-1, keepdims=True), where=lambda sign, a, b, x, y: np.where(COMPARE[sign](a, b), x, y),
+)  # fmt: skip
 """What a cell's rule or update calls, on arrays."""
 
 
@@ -224,7 +224,8 @@ class _Sweep:
         """Apply a pointwise rule, weight by weight."""
         which = lattice.weights(t, self.at[rows], self.sizes)
         a = np.empty((len(rows), len(t.gates) * t.hidden), self.dtype)
-        count = len(t.peephole_names())
+        letters = [*(["p"] if t.peephole_names() else []), *t.vectors]
+        count = len(t.peephole_names()) + len(t.vectors)
         holes = np.empty((len(rows), count * t.hidden), self.dtype)
         for weight in np.unique(which):
             mine = which == weight
@@ -232,7 +233,7 @@ class _Sweep:
             if t.bias:
                 a[mine] += self._number(t, "b", weight)
             if count:
-                holes[mine] = self._number(t, "p", weight)
+                holes[mine] = np.concatenate([self._number(t, letter, weight) for letter in letters])
         assert t.mechanism.rule is not None
         gates, peepholes = np.split(a, len(t.gates), axis=1), np.split(holes, count, axis=1) if count else ()
         return list(t.mechanism.rule(FUNCTIONS, gates, hidden, memories, peepholes, t.options))

@@ -33,13 +33,8 @@ from gridc.training.step import TrainingStep
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-<<<<<<< HEAD
-NEEDED = re.compile(r"^(?:import|from) (sklearn|torch|pymc|tensorboard|mlflow)\b", re.MULTILINE)
+NEEDED = re.compile(r"^(?:import|from) (aeon|sklearn|torch|onnxruntime|pymc|tensorboard|mlflow)\b", re.MULTILINE)
 """What a snippet imports that is not everywhere: PyMC needs Python 3.12, PyTorch is large, and MLflow is no part of the tests."""
-=======
-NEEDED = re.compile(r"^(?:import|from) (aeon|sklearn|torch|onnxruntime|pymc)\b", re.MULTILINE)
-"""What a snippet imports that is not everywhere: PyMC needs Python 3.12, and PyTorch is large."""
->>>>>>> 37fbbad (Grids leave as ONNX models: LSTM and GRU operators, a Scan along one open dimension, or cell by cell)
 PAGES = sorted(DOCS.glob("*.md"))
 
 

@@ -19,6 +19,9 @@ IR = 10
 """The version of the file format: that of the opset's years, which older runtimes read, too."""
 
 
+COMPARE = {">": "Greater", "<": "Less", ">=": "GreaterOrEqual", "<=": "LessOrEqual"}
+
+
 class Value:
     """A tensor of a graph; ``rows`` is the size of its first axis, where it is known and matters."""
 
@@ -112,6 +115,34 @@ class Graph:
     def relu(self, a: Value) -> Value:
         """Put 0 for every number below it."""
         return self.op("Relu", a)
+
+    def softplus(self, a: Value) -> Value:
+        """Take ``log(1 + exp(a))``."""
+        return self.op("Softplus", a)
+
+    def exp(self, a: Value) -> Value:
+        """Take the exponential."""
+        return self.op("Exp", a)
+
+    def log(self, a: Value) -> Value:
+        """Take the natural logarithm."""
+        return self.op("Log", a)
+
+    def sqrt(self, a: Value) -> Value:
+        """Take the square root."""
+        return self.op("Sqrt", a)
+
+    def number(self, value: float, like: Value) -> Value:
+        """Give a number as a constant."""
+        return self.const(value)
+
+    def mean(self, a: Value) -> Value:
+        """Take the mean over the units, which stay as an axis of length 1."""
+        return self.op("ReduceMean", a, self.ints(-1), keepdims=1)
+
+    def where(self, sign: str, a: Value, b: Value, x: Value, y: Value) -> Value:
+        """Give ``x`` where a comparison holds, and ``y`` elsewhere."""
+        return self.op("Where", self.op(COMPARE[sign], a, b), x, y)
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 

@@ -247,9 +247,10 @@ class Sweep:
         hidden = self._gathered(own[0], chosen, False) if t.mechanism.uses_hidden else None
         memories = [self._gathered(wait, chosen, True) for wait in own] if t.has_memory else []
         names = t.peephole_names()
-        peepholes = [g.const(p) for p in np.split(self._number(t, "p", weight), len(names))] if names else []
+        holes = [g.const(p) for p in np.split(self._number(t, "p", weight), len(names))] if names else []
+        holes += [g.const(self._number(t, vector, weight)) for vector in t.vectors]
         assert t.mechanism.rule is not None
-        made: list[Any] = list(t.mechanism.rule(g, gates, hidden, memories, peepholes, t.options))
+        made: list[Any] = list(t.mechanism.rule(g, gates, hidden, memories, holes, t.options))
         if t.zoneout:
             olds: list[Any] = [self._gathered(self.old[t.name], chosen, False), memories[0] if memories else None]
             made = [v if v is None else t.zoneout * old + (1 - t.zoneout) * v for v, old in zip(made, olds, strict=True)]
