@@ -13,17 +13,19 @@ __version__ = "0.1.0"
 _LATE = {
     "read": "scheduling.check", "schedule": "scheduler", "compile": "compiler", "lower": "compiler", "load": "compiler",
     "Schedule": "scheduler", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "arrays.dataset",
-    "from_torch": "torch.weights", "to_torch": "torch.weights",
+    "from_torch": "torch.weights", "to_torch": "torch.weights", "register_cell": "language.own_cells",
 }  # fmt: skip
 __all__ = [
     "DataError", "Dataset", "Grid", "GridSpec", "GridcError", "NumbersError", "ResourceError", "Schedule", "SpecError",
-    "UsageError", "compile", "from_torch", "load", "lower", "read", "schedule", "to_torch",
+    "UsageError", "compile", "from_torch", "load", "lower", "read", "register_cell", "schedule",
+    "to_torch",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from gridc.arrays.dataset import Dataset
     from gridc.compiler import compile, load, lower
     from gridc.grid import Grid
+    from gridc.language.own_cells import register_cell
     from gridc.language.spec import GridSpec
     from gridc.scheduler import Schedule, schedule
     from gridc.scheduling.check import read

@@ -78,13 +78,14 @@ def _sentence(spec: GridSpec) -> str:
 
 
 @click.command(no_args_is_help=True)
-@click.argument("spec")
+@click.argument("spec", required=False)
+@click.option("--cells", is_flag=True, help="Show the cells alone: those of the spec, or without one those that there are.")
 @click.option("--at", "stage", type=click.Choice(["spec", "graph", "schedule", "plan", "program", "pytensor"]), default="spec",
               show_default=True, help="Where to stop on the way through the compiler.")  # fmt: skip
 @with_sizes
 @click.option("-b", "--batch", type=click.IntRange(1), default=16, show_default=True, help="Examples of a plan or program.")
 @as_json
-def show(spec: str, stage: str, sizes: tuple[str, ...], batch: int, json_: bool) -> None:
+def show(spec: str | None, cells: bool, stage: str, sizes: tuple[str, ...], batch: int, json_: bool) -> None:
     """Show a spec on its way through the compiler: spec, graph, schedule, plan, program or PyTensor's graph.
 
     A plan says in which order the fused sweep runs for these sizes and what it keeps; a program is every instruction of it.
@@ -93,6 +94,11 @@ def show(spec: str, stage: str, sizes: tuple[str, ...], batch: int, json_: bool)
     from gridc.scheduler import schedule as scheduled
     from gridc.scheduling import check
 
+    if cells:
+        _show_cells(None if spec is None else check.read(spec), json_)
+        return
+    if spec is None:
+        raise UsageError("Missing argument 'SPEC'; without one there is 'gridc show --cells'.")
     read = check.read(spec)
     if stage in ("spec", "pytensor"):
         (_show_spec if stage == "spec" else _show_pytensor)(read, json_)
@@ -110,6 +116,23 @@ def show(spec: str, stage: str, sizes: tuple[str, ...], batch: int, json_: bool)
         print_json({"name": read.name, "batch": batch, stage: lines})
     else:
         click.echo("\n".join(lines))
+
+
+def _show_cells(spec: GridSpec | None, json_: bool) -> None:
+    from gridc.language import own_cells
+    from gridc.language.printing import cell_text
+    from gridc.tables.rules import tex
+
+    if spec is None:
+        shown = {name: own_cells.named(name) for name in own_cells.names()}
+    else:
+        shown = {t.cell: t.mechanism for t in spec.transforms.values()}
+    if json_:
+        print_json({name: {"equation": cell.equation, "tex": tex(cell), "source": cell.source, "memory": cell.memory,
+                           "gates": cell.gates(cell.dimensions[0]), "dimensions": cell.dimensions,
+                           "page": cell.definition and cell.definition.written} for name, cell in shown.items()})  # fmt: skip
+        return
+    click.echo("\n\n".join(map(cell_text, shown.values())))
 
 
 def _unplanned(spec: GridSpec) -> str | None:

@@ -7,9 +7,8 @@ model file needs nothing but itself.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
@@ -32,13 +31,20 @@ from gridc.tables.rules import cell
 GROUP = "gridc.cells"
 """The group of entry points by which an installed package brings cells."""
 REGISTERED: dict[str, Cell] = {}
-"""Cells by name, as ``register`` puts them in."""
+"""Cells by name, as ``register_cell`` puts them in."""
 
 
-def register(name: str, page: Mapping[str, Any]) -> None:
-    """Make a cell known to every page that is read from now on, by the words that a page defines one with.
+def register_cell(name: str, page: Mapping[str, Any]) -> None:
+    """Make a cell known to every page that is read from now on in this process.
 
-    Raises SpecError where they make no sense, UsageError for the name of a cell that comes with gridc."""
+    Args:
+        name: The word for it; a page's own cell of that name comes first.
+        page: Its gates and formulas, in a page's words: ``{"gates": {"a": "tanh"}, "hidden": "a"}``.
+
+    Raises:
+        SpecError: The words make no sense.
+        UsageError: It is the name of a cell that comes with gridc.
+    """
     if name in CELLS:
         raise UsageError(f"there is a cell '{name}' already; expected another name")
     REGISTERED.update(_given({name: page}, f"<register_cell '{name}'>"))
@@ -47,6 +53,19 @@ def register(name: str, page: Mapping[str, Any]) -> None:
 def installed() -> dict[str, Any]:
     """Give the entry points that bring cells, by the cell's name; none of them is loaded."""
     return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """List the cells that any page knows: what is registered, what is installed, what comes with gridc."""
+    return list(dict.fromkeys((*REGISTERED, *installed(), *CELLS)))
+
+
+def named(name: str) -> Cell:
+    """Give a cell that any page knows.  Raises KeyError; SpecError where an installed one makes no sense."""
+    for table in (REGISTERED, CELLS):
+        if name in table:
+            return table[name]
+    return _loaded(name, installed()[name])
 
 
 class Cells:
@@ -70,35 +89,16 @@ class Cells:
                 mistakes.fail(self.source, path, f"cell '{name}' is defined twice, in different ways; expected one of them")
             self.own[name] = one
 
-    @cached_property
-    def brought(self) -> dict[str, Any]:
-        """The entry points; looked for only when a name is not known otherwise."""
-        return installed()
-
-    def known(self) -> Iterator[str]:
-        """Give every name, the page's own first."""
-        yield from dict.fromkeys((*self.own, *REGISTERED, *self.brought, *CELLS))
-
     def find(self, transform: str, name: str) -> Cell:
         """Give the cell that a transform names; SpecError, with the nearest name, where there is none."""
-        for table in (self.own, REGISTERED, CELLS):
-            if name in table:
-                return table[name]
-        if name in self.brought:
-            return self.loaded(name)
-        names = list(self.known())
-        mistakes.fail(self.source, ("transforms", transform, "cell"), f"transform '{transform}', cell: found {shown(name)}; "
-                      f"expected one of {', '.join(names)}{nearest(name, names)}")  # fmt: skip
-
-    def loaded(self, name: str) -> Cell:
-        """Give the cell that an entry point brings: a mapping in a page's words, or a function that gives one."""
-        point = self.brought[name]
+        if name in self.own:
+            return self.own[name]
         try:
-            page = point.load()
-        except Exception as error:  # whatever the package raises
-            raise SpecError(f"the cell '{name}' of the entry point {point.value} cannot be loaded: {error}",
-                            path=f"<{GROUP}>") from error  # fmt: skip
-        return _given({name: page() if callable(page) else page}, f"<{point.value}>")[name]
+            return named(name)
+        except KeyError:
+            known = list(dict.fromkeys((*self.own, *names())))
+            mistakes.fail(self.source, ("transforms", transform, "cell"), f"transform '{transform}', cell: found {shown(name)}; "
+                          f"expected one of {', '.join(known)}{nearest(name, known)}")  # fmt: skip
 
     def whole(self, used: Mapping[str, Cell]) -> Source:
         """Give the page's source, with what it ``used`` from elsewhere among its own cells."""
@@ -114,6 +114,17 @@ class Cells:
         yaml.allow_unicode, yaml.sort_base_mapping_type_on_output, text = True, False, io.StringIO()
         yaml.dump({**self.values, "cells": inline | _plain(others)}, text)
         return replace(self.source, own=text.getvalue())
+
+
+def _loaded(name: str, point: Any) -> Cell:
+    """Give the cell that an entry point brings: a mapping in a page's words, or a function that gives one."""
+    try:
+        page = point.load()
+        page = page() if callable(page) else page
+    except Exception as error:  # whatever the package raises
+        raise SpecError(f"the cell '{name}' of the entry point {point.value} cannot be loaded: {error}",
+                        path=f"<{GROUP}>") from error  # fmt: skip
+    return _given({name: page}, f"<{point.value}>")[name]
 
 
 def _plain(value: Any) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from gridc.language.shapes import weights
 from gridc.language.spec import Direction, GridSpec, Input, Output, Read, Selection, Transform
 from gridc.plain_text import table
+from gridc.tables.mechanisms import Cell
 
 
 def spec_table(spec: GridSpec) -> str:
@@ -20,7 +22,25 @@ def spec_table(spec: GridSpec) -> str:
         parts += ["", table(("input", "kind", "goes", "at", "axes"), (_input_row(spec, i) for i in spec.inputs.values()))]
     if spec.outputs:
         parts += ["", table(("output", "kind", "reads", "at", "loss"), (_output_row(spec, o) for o in spec.outputs.values()))]
+    own = {t.cell: t.mechanism for t in spec.transforms.values() if not t.mechanism.shipped}
+    for cell in own.values():
+        parts += ["", cell_text(cell)]
     return "\n".join(parts)
+
+
+def cell_text(cell: Cell) -> str:
+    """Write what a cell is, its formulas as they were written."""
+    least, most = cell.dimensions
+    along = f"{least} dimension{'s' * (least > 1)}" if least == most else f"{least} dimension or more"
+    lines = [f"{cell.name}: along {along}"]
+    said = dict(cell.definition.written) if cell.definition is not None else {"equation": cell.equation, "source": cell.source}
+    for key, value in said.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{name}: {one}" for name, one in cast("Mapping[str, object]", value).items())
+        elif isinstance(value, list | tuple):
+            value = " ".join(map(str, cast("list[object]", value)))
+        lines.append(f"  {key:<9}  {value}")
+    return "\n".join(lines)
 
 
 def _transform_row(spec: GridSpec, t: Transform) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ unit by unit.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def _defined() -> dict[str, Cell]:
 
     yaml: Any = YAML(typ="safe", pure=True)
     page: Mapping[str, Mapping[str, Any]] = yaml.load(PAGE.read_text(encoding="utf-8"))["cells"]
-    return {name: cell(define(name, words), name, True) for name, words in page.items()}
+    return {name: cell(replace(define(name, words), written=words), name, True) for name, words in page.items()}
 
 
 def named(name: str) -> Cell:

@@ -147,7 +147,7 @@ class _Defining:
             tuple((word, float(value)) for word, value in self.hints["bias"].items()),
             tuple(self.page.get("forget") or ()), self.page.get("init"), self.dimensions(written, let),
             any(isinstance(node, Name) and node.word == "h" for formula in written.values() for node in walk(formula)),
-            str(self.page.get("source") or ""), self.page, tuple(order),
+            str(self.page.get("source") or ""), shown=tuple(order),
         )  # fmt: skip
 
     # -- names ----------------------------------------------------------------------------------------------------------
