@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import os
+import subprocess
+import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -175,3 +179,234 @@ def test_random_grids_fused(case: Case) -> None:
     plain, fused = run_unchanged(case, "float64"), in_training(case, compiled(case, "fused", "float64"))
     equal_to_the_oracle(case, fused, TOLERANCE["float64"])
     equal_gradients(fused[2], plain[2], 1e-9, 1e-10)
+
+
+# -- the examples, each by its paper's equations -----------------------------------------------------------------------------
+
+
+def sigmoid(a: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-a))
+
+
+def min_gru(a: list[np.ndarray], h: np.ndarray, m: np.ndarray, p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    z = sigmoid(a[0])
+    return (1 - z) * h + z * a[1], m
+
+
+def min_lstm(a: list[np.ndarray], h: np.ndarray, m: np.ndarray, p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    f, i = sigmoid(a[0]), sigmoid(a[1])
+    new = f / (f + i) * m + i / (f + i) * a[2]
+    return new, new
+
+
+def layer_norm_lstm(a: list[np.ndarray], h: np.ndarray, m: np.ndarray, p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    new = sigmoid(a[1]) * m + sigmoid(a[0]) * np.tanh(a[3])
+    normed = (new - new.mean(1)[:, None]) / np.sqrt(((new - new.mean(1)[:, None]) ** 2).mean(1)[:, None] + 1e-5)
+    return sigmoid(a[2]) * np.tanh(normed * p["gain"] + p["shift"]), new
+
+
+def coupled_lstm(a: list[np.ndarray], h: np.ndarray, m: np.ndarray, p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    new = sigmoid(a[0]) * m + (1 - sigmoid(a[0])) * np.tanh(a[2])
+    return sigmoid(a[1]) * np.tanh(new), new
+
+
+def janet(a: list[np.ndarray], h: np.ndarray, m: np.ndarray, p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    new = sigmoid(a[0]) * m + (1 - sigmoid(a[0] - 1)) * np.tanh(a[1])
+    return new, new
+
+
+def ind_rnn(a: list[np.ndarray], h: np.ndarray, m: np.ndarray, p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return np.maximum(a[0] + p["u"] * h, 0), m
+
+
+def sru(a: list[np.ndarray], h: np.ndarray, m: np.ndarray, p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    forget, reset = sigmoid(a[1] + p["vf"] * m), sigmoid(a[2] + p["vr"] * m)
+    new = forget * m + (1 - forget) * a[0]
+    return reset * new + (1 - reset) * a[3], new
+
+
+def fo_pool(a: list[np.ndarray], h: np.ndarray, m: np.ndarray, p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    new = sigmoid(a[1]) * m + (1 - sigmoid(a[1])) * np.tanh(a[0])
+    return sigmoid(a[2]) * new, new
+
+
+def swept(z: Any, w: np.ndarray, b: np.ndarray, step: Any, p: dict[str, np.ndarray], steps: int) -> list[np.ndarray]:
+    """The hidden vectors of a chain; ``z(t, h)`` is what the step at time t sees."""
+    h = m = np.zeros((2, w.shape[-1] // COUNTS[step.__name__]))
+    found = []
+    for t in range(steps):
+        h, m = step(np.split(z(t, h) @ w + b, COUNTS[step.__name__], axis=1), h, m, p)
+        found.append(h)
+    return found
+
+
+COUNTS = {"min_gru": 2, "min_lstm": 3, "layer_norm_lstm": 4, "coupled_lstm": 3, "janet": 2, "ind_rnn": 1, "sru": 4, "fo_pool": 3}
+LOOPS = {"min-gru": min_gru, "min-lstm": min_lstm, "layer-norm-lstm": layer_norm_lstm, "coupled-lstm": coupled_lstm,
+         "janet": janet, "ind-rnn": ind_rnn}  # fmt: skip
+
+
+def read_out(p: Mapping[str, np.ndarray], h: np.ndarray) -> np.ndarray:
+    e = np.exp(h @ p["label.W"] + p["label.b"])
+    return e / e.sum(1, keepdims=True)
+
+
+def by_loop(name: str, p: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    def vectors(k: Any = slice(None)) -> dict[str, np.ndarray]:
+        return {key.removeprefix("time."): value[k] for key, value in p.items() if key.startswith("time.")}
+
+    if name in LOOPS:
+        own = p["time.W"].shape[0] > 16  # it reads its own vector, then the input
+        see = lambda t, h: np.concatenate([h, x[:, t]], axis=1) if own else x[:, t]  # noqa: E731
+        return swept(see, p["time.W"], p["time.b"], LOOPS[name], vectors(), x.shape[1])[-1]
+    if name == "sru":  # what the level below hands up, then the input, which joins the first
+        zeros, first = np.zeros((2, 64)), p["time.W"].shape[-2] - 16
+        w, b, n = p["time.W"], p["time.b"], x.shape[1]
+        below = swept(lambda t, h: np.concatenate([zeros, x[:, t]], axis=1), w[0], b[0], sru, vectors(0), n)
+        return swept(lambda t, h: below[t], w[1][:first], b[1], sru, vectors(1), n)[-1]
+    if name == "qrnn":
+        words = [np.zeros((2, 16)), *(x[:, t] @ p["word.W"] + p["word.b"] for t in range(x.shape[1]))]
+        return swept(lambda t, h: np.concatenate(words[t : t + 2], axis=1), p["time.W"], p["time.b"], fo_pool, {}, x.shape[1])[-1]
+    return by_two_loops(p, x)
+
+
+def by_two_loops(p: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Graves' cell with peepholes: gates u f_1 f_2 o c of the vectors above and to the left, then the input."""
+    nothing = np.zeros((2, 32))
+    h: dict[tuple[int, int], np.ndarray] = {}
+    m: dict[tuple[int, int], np.ndarray] = {}
+    for i, j in np.ndindex(*x.shape[1:3]):
+        above, left = (i - 1, j), (i, j - 1)
+        z = np.concatenate([h.get(above, nothing), h.get(left, nothing), x[:, i, j]], axis=1)
+        u, f_1, f_2, o, c = np.split(z @ p["state.W"] + p["state.b"], 5, axis=1)
+        m_1, m_2 = m.get(above, nothing), m.get(left, nothing)
+        new = sigmoid(u + p["state.pu_1"] * m_1 + p["state.pu_2"] * m_2) * np.tanh(c)
+        new = new + sigmoid(f_1 + p["state.pf_1"] * m_1) * m_1 + sigmoid(f_2 + p["state.pf_2"] * m_2) * m_2
+        h[i, j], m[i, j] = sigmoid(o + p["state.po"] * new) * np.tanh(new), new
+    return h[x.shape[1] - 1, x.shape[2] - 1]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_are_their_papers_equations(name: str) -> None:
+    """Compiled as a user does, with the kernels of float64; the slope of one direction by differences of the loop."""
+    grid = gridc.compile(SPECS / f"{name}.yaml", dtype="float64", eager=False)
+    assert grid.lowering == "fused"
+    random = np.random.default_rng(3)
+    x = random.normal(size=(2, 3, 2, 4) if name == "peephole-lstm" else (2, 5, 16))
+    for key in grid.parameters:
+        grid.parameters[key] = 0.3 * random.normal(size=grid.parameters[key].shape)
+    known = {key: value.copy() for key, value in grid.parameters.items()}
+    y = np.array([0, 1])
+
+    def loss(p: Mapping[str, np.ndarray]) -> float:
+        return float(-np.log(read_out(p, by_loop(name, p, x))[[0, 1], y]).mean())
+
+    assert loss(known) == pytest.approx(grid.loss({"x": x}, {"label": y}), rel=1e-12)
+    np.testing.assert_allclose(grid.predict({"x": x})["label"], read_out(known, by_loop(name, known, x)), rtol=1e-10)
+    slopes = grid.gradients({"x": x}, {"label": y})
+    directions = {key: random.normal(size=value.shape) for key, value in known.items()}
+    moved = [loss({key: value + by * directions[key] for key, value in known.items()}) for by in (1e-6, -1e-6)]
+    slope = sum(float((slopes[key] * d).sum()) for key, d in directions.items())
+    assert slope == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-5, abs=1e-7)
+
+
+# -- where cells come from -------------------------------------------------------------------------------------------------
+
+CHAIN = """
+name: chain
+dimensions: {time: T}
+transforms: {time: {cell: mine, hidden: 3}}
+inputs: {x: {features: 2, joins: [time]}}
+outputs: {y: {features: 1, reads: [time]}}
+"""
+MINE = {"gates": {"f": "sigmoid", "c": "tanh"}, "memory": "f*m + (1 - f)*c", "hidden": "memory", "init": {"normal": 0.05}}
+
+
+def test_a_model_holds_its_cells(tmp_path: Path) -> None:
+    grid = gridc.compile(CHAIN, cells={"mine": MINE}, eager=False, dtype="float64")
+    x = np.random.default_rng(0).normal(size=(2, 4, 2))
+    before = grid.predict({"x": x})["y"]
+    grid.save(tmp_path / "model.grid")
+    again = gridc.load(tmp_path / "model.grid")
+    np.testing.assert_array_equal(again.predict({"x": x})["y"], before)
+    assert again.spec.digest == grid.spec.digest
+    again.save(tmp_path / "again.grid")
+    assert gridc.load(tmp_path / "again.grid").spec.digest == grid.spec.digest
+    assert 0.02 < np.std(grid.parameters["time.W"]) < 0.09
+
+
+def test_one_page_is_one_digest_and_another_rule_another() -> None:
+    own = "{gates: {f: sigmoid, c: tanh}, memory: f * m+(1-f)*c, hidden: memory, init: {normal: 0.05}}"
+    inline = f"{CHAIN}cells:\n  mine: {own}\n"
+    given_ = gridc.read(CHAIN, cells={"mine": MINE})
+    assert gridc.read(inline).digest == given_.digest
+    assert gridc.read(inline, cells={"mine": MINE}).digest == given_.digest
+    assert gridc.read(CHAIN, cells={"mine": {**MINE, "hidden": "tanh(memory)"}}).digest != given_.digest
+    with pytest.raises(gridc.SpecError, match="cell 'mine' is defined twice, in different ways"):
+        gridc.read(inline, cells={"mine": {**MINE, "hidden": "tanh(memory)"}})
+
+
+def test_a_cell_is_a_word_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gridc.language import own_cells
+
+    monkeypatch.setattr(own_cells, "REGISTERED", {})
+    with pytest.raises(gridc.SpecError, match="found 'mine'; expected one of lstm"):
+        gridc.read(CHAIN)
+    gridc.register_cell("mine", MINE)
+    assert gridc.read(CHAIN).digest == gridc.read(CHAIN, cells={"mine": MINE}).digest
+    assert "mine" in gridc.read(CHAIN).source.page
+    with pytest.raises(gridc.UsageError, match="there is a cell 'lstm' already"):
+        gridc.register_cell("lstm", MINE)
+    with pytest.raises(gridc.SpecError, match="there is nothing called 'n'"):
+        gridc.register_cell("other", {**MINE, "hidden": "n"})
+
+
+def test_an_installed_package_brings_cells(tmp_path: Path) -> None:
+    """In a process of its own, with a package beside it as installers lay one out."""
+    (tmp_path / "brought.py").write_text(f"CELLS = {MINE!r}\ndef made(): return CELLS\n")
+    info = tmp_path / "brought-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[gridc.cells]\nmine = brought:CELLS\nmade = brought:made\nbad = brought:nothing\n")
+    (tmp_path / "chain.yaml").write_text(CHAIN)
+    run = functools.partial(subprocess.run, capture_output=True, text=True, check=False,
+                            env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{SPECS.parent.parent}"})  # fmt: skip
+    shown = run([sys.executable, "-m", "gridc", "show", "--cells", str(tmp_path / "chain.yaml")])
+    assert "f*m + (1 - f)*c" in shown.stdout, shown.stderr
+    (tmp_path / "chain.yaml").write_text(CHAIN.replace("cell: mine", "cell: made"))
+    assert run([sys.executable, "-m", "gridc", "check", str(tmp_path / "chain.yaml")]).returncode == 0
+    (tmp_path / "chain.yaml").write_text(CHAIN.replace("cell: mine", "cell: bad"))
+    assert "the cell 'bad' of the entry point brought:nothing cannot be loaded" in run(
+        [sys.executable, "-m", "gridc", "check", str(tmp_path / "chain.yaml")]).stderr  # fmt: skip
+
+
+def test_what_comes_with_gridc_is_shown_as_it_is_written() -> None:
+    shown = subprocess.run([sys.executable, "-m", "gridc", "show", "--cells"], capture_output=True, text=True, check=True).stdout
+    page = (Path(gridc.__file__).parent / "tables" / "cells.yaml").read_text(encoding="utf-8")
+    for line in page.splitlines()[2:]:
+        _, _, value = line.strip().partition(":")
+        assert not value or value.strip(" {}[]") in shown, line
+
+
+def test_cells_that_compute_the_same_share_their_kernels() -> None:
+    lstm = {"gates": {"u": "sigmoid", "f": "sigmoid", "o": "sigmoid", "c": "tanh"}, "memory": "u*c + f*m",
+            "hidden": "o*tanh(memory)"}  # fmt: skip
+    from gridc.tables.cells import CELLS
+
+    for dtype in ("float32", "float64"):
+        assert kernels.source(cell_of(lstm), Options(), 1, dtype) == kernels.source(CELLS["lstm"], Options(), 1, dtype)
+
+
+@pytest.mark.parametrize("name", ["min-lstm", "layer-norm-lstm"])
+def test_under_jax_and_streamed(name: str) -> None:
+    spec = gridc.read(SPECS / f"{name}.yaml")
+    x, y = np.random.default_rng(1).normal(size=(2, 5, 16)), np.array([1, 0])
+    here = gridc.compile(spec, dtype="float64", eager=False, seed=5)
+    loss, slopes, _ = here.loss_and_gradients({"x": x}, {"label": y}, lengths={"T": [5, 3]})
+    pytest.importorskip("jax")
+    there = gridc.compile(spec, backend="jax", dtype="float64", eager=False, seed=5)
+    found = there.loss_and_gradients({"x": x}, {"label": y}, lengths={"T": [5, 3]})
+    assert found[0] == pytest.approx(loss, rel=1e-12)
+    equal_gradients(found[1], slopes, 1e-10, 1e-12)
+    stream, whole = here.stream(), here.predict({"x": x})["label"]
+    stream({"x": x[:, :2]})
+    np.testing.assert_allclose(stream({"x": x[:, 2:]})["label"], whole, rtol=1e-10)

@@ -56,6 +56,9 @@ def _within(source: Source, line: int, column: int, at: int) -> tuple[int, int]:
     """Give the line and column of a character of the value that begins there: behind a quote, or folded over several lines."""
     lines = source.text.splitlines()
     text = lines[line - 1]
+    if text[column - 1 : column] in (">", "|") and line < len(lines):
+        line, text = line + 1, lines[line]
+        column = len(text) - len(text.lstrip()) + 1
     column += text[column - 1 : column] in ("'", '"')
     while line < len(lines) and column + at > len(text) + 1:
         at -= len(text[column - 1 :].rstrip()) + 1  # a break is folded to a space

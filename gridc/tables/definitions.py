@@ -129,13 +129,13 @@ class _Defining:
         let = {key[1]: formula for key, formula in written.items() if key[0] == "let"}
         for key, formula in written.items():
             self.known(key, formula, let)
-        self.used(written)
         self.acyclic(written)
         constants = self.sections["constants"]
         folded = {key: at_path(key, functools.partial(_folded, formula, constants)) for key, formula in written.items()}
         for key in (("hidden",), ("memory",)):
             if isinstance(folded.get(key), Number):
                 raise Misread("this is a number; expected something of gates, vectors or states", path=key)
+        self.used(written)
         order = [(key[-1], formula) for key, formula in written.items() if key[0] != "peepholes"]
         gates = tuple((str(gate), str(function)) for gate, function in self.sections["gates"].items())
         return Definition(
