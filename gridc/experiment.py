@@ -6,12 +6,13 @@ import contextlib
 import io
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gridc.arrays.dataset import Dataset
 from gridc.arrays.signature import Signature
+from gridc.data.describing import described
 from gridc.data.files import read as read_data
 from gridc.data.fitting import for_spec
 from gridc.data.reading import Reading
@@ -74,6 +75,9 @@ def run(
     if not resume and not overwrite:  # said before the data are read and anything is built
         checkpoint.Folder(there).refuse_if_taken()
     train, held_out = examples(spec)
+    if block.data is not None:
+        told = "; ".join(f"{name}: {line}" for name, line in described(train).items())
+        train = replace(train, notes=(f"{block.data.file}: {told}.", *train.notes))
     import gridc
     from gridc.training.fit import fit
 
@@ -182,8 +186,6 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
         raise SpecError(error.sentence, path=place, line=error.line, column=error.column, text=error.text,
                         width=error.width) from None  # fmt: skip
     # Files that the spec names still lie beside it.
-    from dataclasses import replace
-
     return replace(found, source=replace(found.source, path=spec.source.path))
 
 

@@ -69,7 +69,7 @@ class _GridEstimator(BaseEstimator):
 
     ``spec``: a GridSpec, a path or a page of YAML with one input and one output; None writes one from the data's shape, with
     ``cell``, ``hidden`` and ``depth``.  ``optimizer``, ``learning_rate``, ``batch``, ``epochs``, ``clip``, ``held_out`` and
-    ``patience`` are those of ``Grid.fit``: by default a tenth of the examples is held out, training ends when they have not been
+    ``patience`` are those of ``Grid.fit``: by default a fifth of the examples is held out, training ends when they have not been
     predicted better for ten epochs, and the best weights are kept; ``held_out=None`` trains on all examples for all ``epochs``.
     ``backend``, ``lowering`` and ``dtype`` are those of ``gridc.compile``.
 
@@ -92,7 +92,7 @@ class _GridEstimator(BaseEstimator):
         batch: int = 32,
         epochs: int = 200,
         clip: float | None = 1.0,
-        held_out: float | None = 0.1,
+        held_out: float | None = 0.2,
         patience: int | None = 10,
         backend: str = "auto",
         lowering: str = "auto",
@@ -247,7 +247,7 @@ class GridClassifier(ClassifierMixin, _GridEstimator):
         batch: int = 32,
         epochs: int = 200,
         clip: float | None = 1.0,
-        held_out: float | None = 0.1,
+        held_out: float | None = 0.2,
         patience: int | None = 10,
         class_weight: Any = None,
         backend: str = "auto",

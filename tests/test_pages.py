@@ -16,6 +16,8 @@ SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.yaml"))
 PIECES = (
     "{", "}", "[", "]", ":", ": ", ",", "- ", "? ", "#", "&a ", "*a", "!!int ", "<<: ", "'", '"', "|", "> ", "\n", "\n  ", "%",
     "@", "`", "~", "null", "true", "1e999", ".nan", "-1", "0", "9" * 30, "9" * 5000, "2024-13-45", "0x", "\\", "\\e", "\\ud800",
+    "{a: 1}", "[1, 2]", "? {a: b}\n: c", "{? a}", "{[a]: 1}", "{null: 1}", "{2024-11-27: 1}", "12:30:45", "!!set {a}", "= ",
+    "<<: {cell: lstm}", "x" * 300, "[" * 70, "lstm", "last", "depth", "- ", "-1.5e300", "yes",
     "\t", "\r", "\x85", "\u2028", "\u202e", "²", "---\n", "...\n", "%YAML 1.1\n", "''", "{}", "[]",
 )  # fmt: skip
 
@@ -40,13 +42,17 @@ def mangled(text: str, rng: random.Random) -> str:
     """The text with a few of its characters replaced, taken out, put in or said again."""
     for _ in range(rng.randrange(1, 4)):
         first, second = sorted(rng.randrange(len(text) + 1) for _ in range(2))
-        match rng.randrange(4):
+        match rng.randrange(6):
             case 0:
                 text = text[:first] + rng.choice(PIECES) + text[first:]
             case 1:
                 text = text[:first] + text[first + rng.randrange(1, 8) :]
             case 2:
                 text = text[:first] + rng.choice(PIECES) + text[first + rng.randrange(1, 6) :]
+            case 3 | 4:  # a whole word, where something of another kind was expected
+                words = list(re.finditer(r"[\w.-]+", text)) or [re.search("", text)]
+                word = rng.choice(words)
+                text = text[: word.start()] + rng.choice(PIECES) + text[word.end() :]
             case _:
                 text = text[:second] + text[first : first + rng.randrange(60)] + text[second:]
     return text

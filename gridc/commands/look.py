@@ -31,26 +31,54 @@ LISTED = 40
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 @as_json
 def check(specs: tuple[str, ...], json_: bool) -> None:
-    """Say whether specs mean something, and what."""
+    """Say whether specs mean something, and what; opens the data that a spec trains on, and says how they are read."""
     from gridc.scheduling import check
 
     found: list[dict[str, Any]] = []
-    wrong: list[SpecError] = []
+    wrong: list[GridcError] = []
     for path in specs:
+        told: dict[str, Any] = {"spec": path, "ok": False}
+        found.append(told)
         try:
             spec = check.read(path)
-        except SpecError as error:
-            wrong.append(error)
-            found.append({"spec": path, "ok": False, "error": error.sentence, "line": error.line, "column": error.column})
-            say(f"gridc: {error}")
-        else:
-            found.append({"spec": path, "ok": True, **_meaning(spec)})
+            told |= _meaning(spec)
             if not json_:
                 click.echo(f"{path}: {_sentence(spec)}")
+            if spec.training is not None and spec.training.data is not None:
+                told["data"] = _data(spec)
+                if not json_:
+                    click.echo(_reading(told["data"]))
+            told["ok"] = True
+        except SpecError as error:
+            wrong.append(error)
+            told |= {"error": error.sentence, "line": error.line, "column": error.column}
+            say(f"gridc: {error}")
+        except GridcError as error:
+            wrong.append(error)
+            told["error"] = str(error)
+            say(f"gridc: {path}: the data do not fit: {error}")
     if json_:
         print_json(found if len(found) > 1 else found[0])
     if wrong:
-        raise click.exceptions.Exit(SpecError.exit_code)
+        raise click.exceptions.Exit(min(error.exit_code for error in wrong))
+
+
+def _data(spec: GridSpec) -> dict[str, Any]:
+    """Read what a spec trains on, and say how."""
+    from gridc import experiment
+    from gridc.data.describing import described
+
+    train, held_out = experiment.examples(spec)
+    file = experiment.block_of(spec).data
+    return {"file": file and file.file, "examples": len(train), "held_out": 0 if held_out is None else len(held_out),
+            "arrays": described(train), "notes": train.notes}  # fmt: skip
+
+
+def _reading(told: Mapping[str, Any]) -> str:
+    rows = [(name, line) for name, line in told["arrays"].items()]
+    head = f"  {told['file']}: {told['examples']:,} examples to train on, {told['held_out']:,} held out"
+    notes = (f"    {note}" for note in told["notes"])
+    return "\n".join([head, plain_text.table(("array", "is read as"), rows, indent=4), *notes])
 
 
 def _meaning(spec: GridSpec) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gridc.arrays.axes import BATCH, Axes, Bound, Misfit, misshapen, odd_number
 from gridc.arrays.conversion import Array, Part, as_array, held, length_vector, named, ragged, real, shown
 from gridc.arrays.dataset import Dataset, padded
 from gridc.errors import DataError, UsageError, listed, nearest
-from gridc.language.shapes import input_axes, output_axes
+from gridc.language.shapes import input_axes, output_axes, unreached
 from gridc.language.spec import GridSpec
 
 
@@ -68,6 +68,9 @@ def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
     targets = {name: _shaped(f"the target of '{name}'", array, wanted[name], bound, lengths) for name, array in targets.items()}
     lengths = {symbol: length_vector(symbol, vector, bound[BATCH][0], bound[symbol][0]) if symbol in bound else vector
                for symbol, vector in lengths.items()}  # fmt: skip
+    longest = {symbol: int(lengths[symbol].max()) if symbol in lengths else size for symbol, (size, _) in bound.items() if symbol}
+    if beyond := unreached(spec, longest):
+        raise DataError(f"No example is long enough: {beyond}.")
     return replace(data, vocabularies=words, lengths=lengths, input_axes=given, target_axes=wanted, inputs=inputs,
                    targets=targets)  # fmt: skip
 
@@ -171,6 +174,9 @@ def check(spec: GridSpec, inputs: Mapping[str, Any], lengths: Mapping[str, Any] 
         arrays[name] = _converted(what, array, dtype if axes.real else "int64")
     sizes = {symbol: size for symbol, (size, _) in bound.items()}
     extent = np.array([sizes[BATCH], *spec.sizes(sizes)], np.int64)
+    # Where examples say how long each is, those that are too short have nothing there, and a batch may hold no other.
+    if beyond := unreached(spec, {symbol: size for symbol, size in sizes.items() if symbol not in (lengths or {})}):
+        raise DataError(f"these inputs are too short: {beyond}")
     return Call(arrays, extent, _lengths(spec, {} if lengths is None else lengths, sizes))
 
 

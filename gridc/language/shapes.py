@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -108,3 +109,16 @@ def output_axes(spec: GridSpec) -> dict[str, Axes]:
         sizes = tuple(spec.dimensions[d].size for d in o.axes)
         axes[name] = Axes((*sizes, *last), below is None, below, (*spec.names(o.axes), *map(str, last)))
     return axes
+
+
+def unreached(spec: GridSpec, sizes: Mapping[str, int]) -> str:
+    """Say which cell is named by a page and lies beyond what these sizes of symbols reach; nothing where none does."""
+    ports = (*((f"input '{name}'", one.at) for name, one in spec.inputs.items()),
+             *((f"output '{name}'", one.at) for name, one in spec.outputs.items()))  # fmt: skip
+    for what, at in ports:
+        for dimension, selection in zip(spec.dimensions, at, strict=True):
+            size = sizes.get(dimension.size) if isinstance(dimension.size, str) else None
+            if size is not None and isinstance(selection, tuple) and max(selection) >= size:
+                return (f"{what} is at cell {max(selection)} of '{dimension.name}', and with '{dimension.size}' = {size} the "
+                        f"last is {size - 1}")  # fmt: skip
+    return ""
