@@ -187,8 +187,16 @@ def _costs(plan: Timing, model: Model) -> str:
     rows.append(Row("alive, forward", f"{max(alive):,} vectors", note))
     return "\n".join([
         *lines, *_rows(rows), f"  vectors alive  {sparkline(alive)}", f"                 {widths_text(alive)}",
-        f"  executed by    {_executed(plan, model.batch)}",
+        f"  executed by    {_executed(plan, model.batch)}", *_freed(plan, model.batch),
     ])  # fmt: skip
+
+
+def _freed(plan: Timing, batch: int) -> list[str]:
+    """Say of transforms whose gates see none of their state how few products that leaves."""
+    if plan.work > MOST_PLANNED:
+        return []
+    return [f"  made ahead     {name}: {made:,} product{'s' * (made > 1)} for {run:,} batches, since no gate sees its state"
+            for name, (made, run) in plan.freed(batch).items()]  # fmt: skip
 
 
 def _executed(plan: Timing, batch: int) -> str:

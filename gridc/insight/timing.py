@@ -239,6 +239,12 @@ class Timing:
         Raises ResourceError where the explicit graph is too large."""
         return (frugal if recompute else order.cheapest)(self.steps, batch).name
 
+    def freed(self, batch: int) -> dict[str, tuple[int, int]]:
+        """Name the transforms whose products wait for no state of their own: how many there are, and for how many batches.
+
+        Raises ResourceError where the explicit graph is too large."""
+        return order.freed(self.steps, order.cheapest(self.steps, batch))
+
     def plan(self, batch: int, lanes: int = 1, recompute: bool = False) -> Plan:
         """Plan what the fused sweep runs for so many examples that fill the grid.
 

@@ -195,6 +195,20 @@ def seconds(graph: StepGraph, order: Order, batch: float) -> float:
     return total
 
 
+def freed(graph: StepGraph, order: Order) -> dict[str, tuple[int, int]]:
+    """Name the transforms that carry a state and whose gates see none of it: how many products an order makes for each, all of
+    them ahead of the recurrence, and in how many batches its cells then run."""
+    found: dict[str, tuple[int, int]] = {}
+    for i, (name, transform) in enumerate(graph.spec.transforms.items()):
+        if transform.gates and transform.carries and all(order.hoisted[i]):
+            own = graph.weights[i]
+            weights = int(own.max(initial=0)) + 1
+            made, run = (len(np.unique(turn[i] * weights + own)) for turn in (order.run, order.time))
+            if made < run:
+                found[name] = made, run
+    return found
+
+
 def cheapest(graph: StepGraph, batch: float) -> Order:
     """Choose the order that the cost model prefers for so many examples."""
     return min(orders(graph), key=lambda order: seconds(graph, order, batch))
