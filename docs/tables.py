@@ -11,7 +11,7 @@ from typing import Any
 import gridc
 from gridc.cli import COMMANDS
 from gridc.insight import report
-from gridc.language.grammar import Document, InputPage, OutputPage, TransformPage
+from gridc.language.grammar import CellPage, Document, InputPage, OutputPage, TransformPage
 from gridc.options import Option
 from gridc.tables.cells import CELLS
 from gridc.tables.learning_rates import SCHEDULES
@@ -20,7 +20,7 @@ from gridc.tables.training_block import Budget, Data, Every, Stop, Training
 from gridc.tables.update_rules import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "docs" / "language.md", ROOT / "docs" / "schedules.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "language.md", ROOT / "docs" / "cells.md", ROOT / "docs" / "schedules.md", ROOT / "README.md")
 MARK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -40,6 +40,22 @@ def cells() -> str:
 
     return rows(("cell", "maps to", "gates, in the order of the weight's last axis", "source"),
                 ((f"`{c.name}`", f"`{c.equation}`", gates(c) or "–", c.source) for c in CELLS.values()))  # fmt: skip
+
+
+def own_cells() -> str:
+    """The pages of ``specs/cells``: their formulas, and what their schedules come to at 50 steps."""
+
+    def lines() -> Iterable[tuple[str, ...]]:
+        for path in sorted((ROOT / "specs" / "cells").glob("*.yaml")):
+            plan = gridc.schedule(path, **dict.fromkeys(gridc.read(path).symbols, 50))
+            t = next(t for t in plan.spec.transforms.values() if not t.mechanism.shipped)
+            made, cell = plan.freed(16), t.mechanism
+            products = f"{made[t.name][0]} for {made[t.name][1]}" if t.name in made else "each after the one before"
+            written = cell.definition.written if cell.definition else {}
+            formulas = "<br>".join(f"`{key}: {written[key]}`" for key in ("memory", "hidden") if key in written)
+            yield (f"`{path.stem}`", formulas, f"{plan.work:,}", f"{plan.span:,}", products, cell.source)
+
+    return rows(("page", "formulas", "steps", "wavefronts", "products for batches", "source"), lines())
 
 
 def default(field: Any) -> str:
@@ -106,6 +122,8 @@ def commands() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "cells": cells,
+    "cell": keys(CellPage),
+    "own-cells": own_cells,
     "speed": speed,
     "commands": commands,
     "figures": figures,

@@ -13,7 +13,7 @@ import numpy as np
 
 from gridc.arrays.dataset import Array, Dataset
 from gridc.data.mini_batches import Batch, Batches
-from gridc.errors import NumbersError, ResourceError
+from gridc.errors import NumbersError, ResourceError, listed
 from gridc.model_file import Model
 from gridc.tables.training_block import Budget, Every, Stop
 from gridc.training.checkpoint import BEST, CURVE, METRICS, MODEL, Folder
@@ -164,8 +164,10 @@ class Run:
             self._save(state)  # what the steps before this one left is good
         last = self.folder.checkpoints()[:1] if self.folder else []
         kept = f" The last good checkpoint is {last[0]}." if last else ""
+        own = list(dict.fromkeys(f"'{t.cell}'" for t in self.grid.spec.transforms.values() if not t.mechanism.shipped))
+        whose = f" Or a formula of {listed(own)} divides by zero, or leaves what log, sqrt and ** are defined for." if own else ""
         raise NumbersError(f"{where} the loss is {loss:g} and {what}. A smaller learning rate or clipping of the gradients "
-                           f"may help.{kept}")  # fmt: skip
+                           f"may help.{whose}{kept}")  # fmt: skip
 
     def _evaluate(self, state: State, shown: Display) -> Record:
         trained = {name: meter.result() for name, meter in self.meters.items()}
