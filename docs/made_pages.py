@@ -150,11 +150,17 @@ def name_columns(app: Sphinx, doctree: nodes.document, docname: str) -> None:
                     where.insert(0, nodes.inline("", f"{name}: " if name else "", classes=["column-name"]))
 
 
+def skip_routing(app: Sphinx, kind: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what scikit-learn makes for its routing of metadata: its text refers to its own pages."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("commands", Commands)
     app.add_directive("gallery", Gallery)
     app.add_directive("drawing", Drawing)
     app.connect("doctree-resolved", name_columns)
+    app.connect("autodoc-skip-member", skip_routing)
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"
