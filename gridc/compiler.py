@@ -15,7 +15,7 @@ from gridc.language.spec import GridSpec
 from gridc.options import integer
 from gridc.parameters import initial
 from gridc.scheduler import Schedule
-from gridc.scheduling.check import parse, read
+from gridc.scheduling.check import asked, parse, read
 from gridc.symbolic import backends
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def compile(
     eager: bool = True,
     recompute: bool = False,
     cells: Mapping[str, Mapping[str, Any]] | None = None,
+    schedule: Mapping[str, Any] | str | None = None,
 ) -> Grid:
     """Compile a spec into functions, with fresh parameters.
 
@@ -47,6 +48,8 @@ def compile(
         eager: Whether all functions are built now, and not each at its first call.
         recompute: Whether training keeps a few rows of each segment of the sweep and runs the segment again on the way back:
             memory grows with the square root of the wavefronts, for a third more time.  The fused lowering can do it.
+        schedule: What is asked of the plan, in the words of a page's ``schedule:``, which it comes before: a mapping, or text
+            such as ``order=levels,keep=100MB``.
         cells: Cells of one's own, in a page's words by name, beside those of the page.
 
     Returns:
@@ -65,7 +68,8 @@ def compile(
     from gridc.grid import Grid
     from gridc.symbolic.lowerings import Target
 
-    target = Target.choose(spec, row, lowering, dtype, recompute)
+    spec = asked(spec, schedule, recompute)
+    target = Target.choose(spec, row, lowering, dtype)
     grid = Grid(spec, target, initial(spec, seed, dtype), seed, progress)
     return grid.ready() if eager else grid
 
@@ -130,8 +134,8 @@ def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | N
     from gridc.symbolic.lowering import lower as lowered
     from gridc.symbolic.wiring import Way
 
-    way = Way(lowering, dtype, recompute, scan)
-    return lowered(spec if isinstance(spec, GridSpec) else read(spec), inputs, parameters, way=way, **options)
+    spec = asked(spec if isinstance(spec, GridSpec) else read(spec), None, recompute)
+    return lowered(spec, inputs, parameters, way=Way(lowering, dtype, scan), **options)
 
 
 STAGES: Mapping[str, Callable[[Schedule, int], Any]] = {

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from gridc.data.fitting import Call
 from gridc.errors import UsageError
 from gridc.language import noise
 from gridc.language.shapes import parameter_shapes
-from gridc.language.spec import GridSpec
+from gridc.language.spec import Directives, GridSpec
 from gridc.locks import Lock
 from gridc.parameters import Parameters
 from gridc.scheduling import counts
@@ -288,8 +289,8 @@ class Grid:
 
         content, _ = model_file.encoded(self._content({}))
         target = self.target
-        return _restored, (content, self.spec.source.path, target.backend.name, target.lowering.name, target.recompute, self.seed,
-                           self.random_state)  # fmt: skip
+        return _restored, (content, self.spec.source.path, target.backend.name, target.lowering.name, self.spec.schedule,
+                           self.seed, self.random_state)  # fmt: skip
 
     def to_onnx(self, path: str | os.PathLike[str], *, lengths: bool = False, **sizes: int) -> Exported:
         """Write predictions as a model of standard ONNX operators (``gridc.onnx.export``); ``sizes`` fixes symbols, ``T=50``."""
@@ -377,7 +378,7 @@ class Grid:
         Sizes follow from the inputs' shapes, and every example fills the grid."""
         # A sweep on a device is lowered for the sizes of a call, which nobody knows here.
         chosen = "plain" if self.target.lowering.device else self.lowering
-        way = Way(chosen, self.dtype, self.recompute, self.backend.scan)
+        way = Way(chosen, self.dtype, self.backend.scan)
         return lowering.lower(self.spec, parameters=self._shared, way=way)
 
     def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:
@@ -399,18 +400,19 @@ class Grid:
 
 
 def _restored(
-    content: bytes, path: str, backend: str, lowering: str, recompute: bool, seed: int, random_state: Mapping[str, Any] | None
-) -> Grid:
+    content: bytes, path: str, backend: str, lowering: str, schedule: Directives, seed: int,
+    random_state: Mapping[str, Any] | None,
+) -> Grid:  # fmt: skip
     """Make the grid that was pickled so."""
     from gridc import model_file
     from gridc.scheduling.check import parse
 
     model = model_file.decoded(content, "The pickled grid")
-    spec, row = parse(model.spec, path), backends.backend(backend)
+    spec, row = replace(parse(model.spec, path), schedule=schedule), backends.backend(backend)
     backends.prepare()
     dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
     numbers = {name: model.parameters[name] for name in parameter_shapes(spec)}
-    grid = Grid(spec, Target.choose(spec, row, lowering, dtype, recompute), numbers, seed)
+    grid = Grid(spec, Target.choose(spec, row, lowering, dtype), numbers, seed)
     grid.vocabularies.update(model.vocabularies)
     grid.signature = Signature.from_json(model.signature)
     if random_state is not None:

@@ -209,12 +209,12 @@ def _trial() -> Finding:
 def _plan() -> Finding:
     """Verify what the fused sweep would run: everything that is read is there before, and nothing is made twice."""
     from gridc.scheduler import Schedule
-    from gridc.scheduling.check import parse
+    from gridc.scheduling.check import asked, parse
 
     steps = 0
     spec = parse(TRIAL)
     for recompute in (False, True):
-        plan = Schedule(spec, spec.sizes(dict.fromkeys(spec.symbols, 9))).plan(4, 2, recompute).verify()
+        plan = Schedule(asked(spec, None, recompute), spec.sizes(dict.fromkeys(spec.symbols, 9))).plan(4, 2).verify()
         steps += sum(len(segment.program.instructions) for lane in plan.lanes for segment in lane.segments)
     return Finding("plans", f"{steps} instructions in order, whole and in segments")
 

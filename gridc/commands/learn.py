@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridc.commands.output import as_json, extra_options, print_json, say, settings_of, shortened
+from gridc.commands.output import as_json, extra_options, print_json, say, settings_of, shortened, with_schedule
 from gridc.errors import UsageError
 from gridc.plain_text import figure
 
@@ -33,6 +33,7 @@ DRAWN = 3_000
 @click.option("--backend", default="auto", show_default=True, help="python, c, numba or jax.")
 @click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@with_schedule
 @click.option("--tensorboard", is_flag=True, help="Also write the figures for TensorBoard, into the folder.")
 @click.option("--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", show_default=True,
               help="A bar on a terminal, lines elsewhere.")  # fmt: skip
@@ -40,7 +41,7 @@ DRAWN = 3_000
 @click.pass_context
 def train(
     ctx: click.Context, spec: str, settings: tuple[str, ...], folder: str | None, resume: bool, overwrite: bool, seed: int | None,
-    backend: str, lowering: Any, dtype: Any, tensorboard: bool, progress: Any, json_: bool,
+    backend: str, lowering: Any, dtype: Any, asked: str | None, tensorboard: bool, progress: Any, json_: bool,
 ) -> None:  # fmt: skip
     """Do the experiment of a spec's training block.
 
@@ -55,7 +56,7 @@ def train(
     from gridc import experiment
     from gridc.scheduling import check
 
-    read = experiment.changed(check.read(spec), changes)
+    read = check.asked(experiment.changed(check.read(spec), changes), asked)
     block = experiment.block_of(read)
     what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
     say(f"gridc: '{read.name}' learns {what}{_told(changes)}; building its functions (longer the first time) …")

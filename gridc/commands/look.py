@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridc import plain_text
-from gridc.commands.output import as_json, echo, print_json, say, sizes_of, with_sizes, write
+from gridc.commands.output import as_json, echo, print_json, say, sizes_of, with_schedule, with_sizes, write
 from gridc.errors import GridcError, SpecError, UsageError, listed
 from gridc.options import LARGEST, MOST_WORKERS
 
@@ -112,8 +112,11 @@ def _sentence(spec: GridSpec) -> str:
               show_default=True, help="Where to stop on the way through the compiler.")  # fmt: skip
 @with_sizes
 @click.option("-b", "--batch", type=click.IntRange(1), default=16, show_default=True, help="Examples of a plan or program.")
+@with_schedule
 @as_json
-def show(spec: str | None, cells: bool, stage: str, sizes: tuple[str, ...], batch: int, json_: bool) -> None:
+def show(
+    spec: str | None, cells: bool, stage: str, sizes: tuple[str, ...], batch: int, asked: str | None, json_: bool
+) -> None:
     """Show a spec on its way through the compiler: spec, graph, schedule, plan, program or PyTensor's graph.
 
     A plan says in which order the fused sweep runs for these sizes and what it keeps; a program is every instruction of it.
@@ -127,7 +130,7 @@ def show(spec: str | None, cells: bool, stage: str, sizes: tuple[str, ...], batc
         return
     if spec is None:
         raise UsageError("Missing argument 'SPEC'; without one there is 'gridc show --cells'.")
-    read = check.read(spec)
+    read = check.asked(check.read(spec), asked)
     if stage in ("spec", "pytensor"):
         (_show_spec if stage == "spec" else _show_pytensor)(read, json_)
         return
@@ -170,7 +173,7 @@ def _unplanned(spec: GridSpec) -> str | None:
     backends.prepare()
     from gridc.symbolic.lowerings import LOWERINGS
 
-    return LOWERINGS["fused"].why_not(spec, False)
+    return LOWERINGS["fused"].why_not(spec)
 
 
 def _show_spec(spec: GridSpec, json_: bool) -> None:
@@ -260,6 +263,9 @@ def _show_pytensor(spec: GridSpec, json_: bool) -> None:
 @click.option("-b", "--batch", type=click.IntRange(1, LARGEST), default=16, show_default=True, help="Examples in a mini-batch.")
 @click.option("--path", is_flag=True, help="List the critical path step by step, and why each step waits.")
 @click.option("--measure", is_flag=True, help="Run the grid: predicted and measured time of every wavefront.")
+@with_schedule
+@click.option("--try", "tried", multiple=True, metavar="KEY=VALUE,...",
+              help="Put another schedule beside the page's own; may be repeated.")  # fmt: skip
 @click.option("-f", "--format", "format_", type=click.Choice(FORMATS), help="What to make of it (default: by the name of -o).")
 @click.option("--picture", type=click.Choice(PICTURES), default="grid", show_default=True, help="What an SVG or PNG shows.")
 @click.option("-o", "--output", metavar="FILE", help="Write there.")
@@ -271,6 +277,8 @@ def schedule(
     batch: int,
     path: bool,
     measure: bool,
+    asked: str | None,
+    tried: tuple[str, ...],
     format_: str | None,
     picture: str,
     output: str | None,
@@ -278,8 +286,8 @@ def schedule(
 ) -> None:
     """Show how parallel a grid is, and why: figures, pictures, a page to explore.  Several specs stand side by side."""
     chosen = "json" if json_ else format_ or _by_name(output)
-    plans = _plans(specs, sizes_of(sizes))
-    for flag, given in (("--path", path), ("--measure", measure)):
+    plans = _plans(specs, sizes_of(sizes), asked)
+    for flag, given in (("--path", path), ("--measure", measure), ("--try", bool(tried))):
         if given and len(plans) > 1:
             raise UsageError(f"{flag} is for one spec; found {len(plans)}.")
         if given and chosen not in ("table", "json"):
@@ -292,6 +300,10 @@ def schedule(
         from gridc.pictures import drawing
 
         drawing.png(plans[0], output, picture, workers)
+    elif tried:
+        from gridc.commands.tries import compared
+
+        write(compared(plans[0], batch, tried, measure, chosen == "json"), output)
     elif measure:
         write(_measured(plans[0], batch, chosen == "json"), output, chosen)
     else:
@@ -300,13 +312,14 @@ def schedule(
         say(f"Wrote {output}.")
 
 
-def _plans(specs: Sequence[str], bound: Mapping[str, int]) -> list[Schedule]:
-    """Make the schedules of one spec or several; a size is given to those that have its symbol."""
+def _plans(specs: Sequence[str], bound: Mapping[str, int], asked: str | None) -> list[Schedule]:
+    """Make the schedules of one spec or several, with this ``asked`` of their plans; a size is given to those that have its
+    symbol."""
     from gridc.insight.timing import MOST_STEPS, STEP_BYTES
     from gridc.scheduler import schedule as scheduled
     from gridc.scheduling import check
 
-    read = [check.read(path) for path in specs]
+    read = [check.asked(check.read(path), asked) for path in specs]
     if len(read) == 1:
         plan = scheduled(read[0], **bound)
         if SLOW < plan.work <= MOST_STEPS and plan.plane is None:

@@ -30,6 +30,13 @@ def with_sizes(function: F) -> F:
     )(function)
 
 
+def with_schedule(function: F) -> F:
+    """Add ``--schedule KEY=VALUE,…``."""
+    return click.option(
+        "--schedule", "asked", metavar="KEY=VALUE,...", help="What a page's schedule: would ask: order=levels,keep=100MB."
+    )(function)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout; what is not finite becomes null, since JSON has no such numbers."""
     echo(json.dumps(_plain(value), indent=2, ensure_ascii=False), "json")

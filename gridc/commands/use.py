@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from gridc.arrays.signature import Signature
-from gridc.commands.output import as_json, print_json, say, settings_of, shortened, sizes_of, with_sizes, write
+from gridc.commands.output import as_json, print_json, say, settings_of, shortened, sizes_of, with_schedule, with_sizes, write
 from gridc.errors import UsageError, listed, printable
 from gridc.options import LARGEST
 from gridc.plain_text import figure, table
@@ -35,6 +35,7 @@ def _backend(function: Any) -> Any:
 @click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights.")
+@with_schedule
 @click.option("-o", "--output", metavar="FILE", help="Save the untrained model there.")
 @as_json
 def compile_(
@@ -45,6 +46,7 @@ def compile_(
     lowering: Any,
     dtype: Any,
     seed: int,
+    asked: str | None,
     output: str | None,
     json_: bool,
 ) -> None:
@@ -52,7 +54,7 @@ def compile_(
     import gridc
 
     say(f"gridc: building {spec} …")
-    grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=seed)
+    grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=seed, schedule=asked)
     summary = grid.summary(batch, **sizes_of(sizes))
     if output:
         grid.save(output)

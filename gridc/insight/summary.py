@@ -71,7 +71,7 @@ def summarise(
     plan = Timing(spec, extent)
     shapes = parameter_shapes(spec)
     item, threads = np.dtype(target.dtype).itemsize, blas.default_threads()
-    forward, training = (target.lowering.call_bytes(spec, extent, batch, item, both, target.recompute, threads)
+    forward, training = (target.lowering.call_bytes(spec, extent, batch, item, both, spec.schedule.recompute, threads)
                          for both in (False, True))  # fmt: skip
     return Summary(
         spec.name, target.lowering.name, target.backend.name, target.dtype, batch,

@@ -21,7 +21,7 @@ from gridc.language.lattice import Ints, waits, weights
 from gridc.language.spec import GridSpec, Transform
 from gridc.options import LARGEST, MOST_WORKERS, integer
 from gridc.resources import available_memory
-from gridc.scheduling import graph, hyperplane, order
+from gridc.scheduling import counts, graph, hyperplane, order
 from gridc.scheduling.graph import Step, StepGraph
 from gridc.scheduling.plan import Plan, frugal, plan
 
@@ -233,11 +233,11 @@ class Timing:
         """The order in which the fused sweep executes the steps of a mini-batch of 16, by name: few wide batches."""
         return self.order_for(16)
 
-    def order_for(self, batch: int, recompute: bool = False) -> str:
+    def order_for(self, batch: int) -> str:
         """Name the order in which the fused sweep executes the steps of so many examples, in one lane, by name.
 
         Raises ResourceError where the explicit graph is too large."""
-        return (frugal if recompute else order.cheapest)(self.steps, batch).name
+        return (order.cheapest if self.spec.schedule.keep == "all" else frugal)(self.steps, batch).name
 
     def freed(self, batch: int) -> dict[str, tuple[int, int]]:
         """Name the transforms whose products wait for no state of their own: how many there are, and for how many batches.
@@ -245,13 +245,14 @@ class Timing:
         Raises ResourceError where the explicit graph is too large."""
         return order.freed(self.steps, order.cheapest(self.steps, batch))
 
-    def plan(self, batch: int, lanes: int = 1, recompute: bool = False) -> Plan:
-        """Plan what the fused sweep runs for so many examples that fill the grid.
+    def plan(self, batch: int, lanes: int = 1, itemsize: int = 4) -> Plan:
+        """Plan what the fused sweep runs for so many examples that fill the grid, in numbers of so many bytes.
 
         Raises ResourceError where the explicit graph is too large."""
         batch, lanes = integer("batch", batch, high=LARGEST), integer("lanes", lanes, high=MOST_WORKERS)
         _ = self.steps
-        return plan(self.spec, self.sizes, batch, None, lanes, recompute)
+        room = counts.room(self.spec, self.sizes, batch, itemsize, lanes)
+        return plan(self.spec, self.sizes, batch, None, lanes, room)
 
     def __repr__(self) -> str:
         sizes = plain_text.sizes((d.name, n) for d, n in zip(self.spec.dimensions, self.sizes, strict=True))

@@ -15,6 +15,8 @@ from gridc.tables.cells import CELLS, OPTIONS
 from gridc.tables.definitions import GATES
 from gridc.tables.training_block import Training
 
+AMOUNT = r"^\d+(\.\d+)? ?(kB|MB|GB|TB)$"
+"""How much memory: a number and a unit, of thousands."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", title="a name (letters, digits, _ and -)")]
 Size = Annotated[int, Field(ge=1, le=LARGEST, title="a positive integer")]
 Integer = Annotated[int, Field(ge=-LARGEST, le=LARGEST, title="an integer")]
@@ -234,6 +236,27 @@ class CellsPage(Page):
     cells: dict[Name, CellPage] = Field(title="a mapping of name to cell")
 
 
+class SchedulePage(Page):
+    """What is asked of the plan: it changes when steps run and what is kept, never what is computed."""
+
+    order: Literal["auto", "cells", "steps", "levels"] = Field(
+        "auto", title="auto, cells, steps or levels",
+        description="Wavefronts of cells, wavefronts of steps, or level by level along a dimension.",
+    )  # fmt: skip
+    hoist: Literal["auto", "none"] | list[Name] = Field(
+        "auto", title="auto, none or a list of transforms",
+        description="The transforms whose products are made ahead of their recurrence.",
+    )  # fmt: skip
+    tile: dict[Name, Size] = Field(
+        default_factory=dict, title="a mapping of dimension to a positive integer",
+        description="Cells of a block along these dimensions; one block runs to its end before the next.",
+    )  # fmt: skip
+    keep: Literal["all", "little"] | Annotated[str, Field(pattern=AMOUNT)] = Field(
+        "all", title="all, little or an amount of memory such as 200 MB",
+        description="What a training step keeps: every step, little, or as much as fits in so many bytes.",
+    )  # fmt: skip
+
+
 class Document(Page):
     """A recurrent grid: its dimensions, transforms, priority, inputs and outputs."""
 
@@ -255,6 +278,9 @@ class Document(Page):
     )
     outputs: dict[Name, OutputPage] = Field(
         default_factory=dict, title="a mapping of name to output", description="What comes out."
+    )
+    schedule: SchedulePage | None = Field(
+        None, title="the schedule block", description="What is asked of the plan; never needed, always checked."
     )
     training: Training | None = Field(None, title="the training block", description="What `gridc train` does.")
 

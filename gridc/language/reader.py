@@ -9,6 +9,8 @@ from typing import Any
 from gridc.errors import listed
 from gridc.language import ends, shapes, transforms
 from gridc.language import page as pages
+from gridc.language.directives import directives
+from gridc.language.grammar import SchedulePage
 from gridc.language.lookup import Page
 from gridc.language.spec import Dimension, GridSpec
 from gridc.plain_text import times
@@ -33,7 +35,8 @@ def parse(text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = 
     outputs = {name: ends.output(page, name, o, made) for name, o in document.outputs.items()}
     dimensions = tuple(Dimension(name, size) for name, size in document.dimensions.items())
     source = page.cells.whole({t.cell: t.mechanism for t in made.values()})
-    spec = GridSpec(document.name, dimensions, made, priority, inputs, outputs, document.training, source)
+    schedule = directives(document.schedule or SchedulePage.model_validate({}), made, page.axes, page.fail)
+    spec = GridSpec(document.name, dimensions, made, priority, inputs, outputs, document.training, schedule, source)
     _bound(page, spec)
     _shared(page, spec)
     _storable(page, spec)

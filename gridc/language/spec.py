@@ -150,6 +150,25 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Directives:
+    """What a page asks of its plan: when steps run and what is kept, never what is computed; ``auto`` leaves it to the costs."""
+
+    order: Literal["auto", "cells", "steps", "levels"] = "auto"
+    """Wavefronts of cells, wavefronts of steps, or level by level along a dimension."""
+    hoist: tuple[str, ...] | None = None
+    """The transforms whose products may be made ahead of their recurrence; None leaves it to the costs."""
+    tile: tuple[tuple[int, int], ...] = ()
+    """Of some dimensions, how many cells a block has along them: one block runs to its end before the next."""
+    keep: Literal["all", "little"] | int = "all"
+    """What training keeps for the way back: every step, little, or as much as fits so many bytes."""
+
+    @property
+    def recompute(self) -> bool:
+        """Whether training keeps less than all, and runs segments twice."""
+        return self.keep != "all"
+
+
+@dataclass(frozen=True)
 class Source:
     """The user's own text, and where each thing stands in it: path of keys → (line, column, length), 1-based."""
 
@@ -178,6 +197,8 @@ class GridSpec:
     inputs: Mapping[str, Input]
     outputs: Mapping[str, Output]
     training: Training | None = field(default=None, compare=False, repr=False)
+    schedule: Directives = field(default=Directives(), repr=False)
+    """What is asked of the plan; ``digest`` knows nothing of it, since it changes no number."""
     source: Source = field(default_factory=Source, compare=False, repr=False)
 
     @cached_property

@@ -6,17 +6,18 @@ import copyreg
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gridc.errors import SpecWarning, listed
-from gridc.language import noise, reader
+from gridc.errors import SpecError, SpecWarning, UsageError, listed
+from gridc.language import directives, noise, reader
 from gridc.language.lattice import filled, flat, output_points
 from gridc.language.mistakes import fail, mistake
 from gridc.language.page import Path_, checked, fetch
-from gridc.language.spec import GridSpec
-from gridc.scheduling import graph
+from gridc.language.spec import Directives, GridSpec
+from gridc.scheduling import graph, order
 
 MOST = 4096
 """Cells of the grid on which steps that wait for each other are looked for."""
@@ -52,8 +53,28 @@ def parse(text: str, name: str = "<spec>") -> GridSpec:
     return check(reader.parse(checked(text, name), name))
 
 
+def asked(spec: GridSpec, schedule: Mapping[str, Any] | str | None, recompute: bool = False) -> GridSpec:
+    """Give a spec with this asked of its plan, beside what its page asks; to ``recompute`` is to keep little.
+
+    Raises UsageError for what no page could say, and for what the dependences forbid."""
+    if recompute and not spec.schedule.recompute:
+        spec = replace(spec, schedule=replace(spec.schedule, keep="little"))
+    if schedule is None:
+        return spec
+    spec = directives.asked(spec, schedule)
+    try:
+        _allowed(spec)
+    except SpecError as error:
+        raise UsageError(error.sentence) from None
+    return spec
+
+
+def _read_again(text: str, path: str, schedule: Directives) -> GridSpec:
+    return replace(parse(text, path), schedule=schedule)
+
+
 def _pickled(spec: GridSpec) -> tuple[Any, ...]:
-    return parse, (spec.source.page, spec.source.path)
+    return _read_again, (spec.source.page, spec.source.path, spec.schedule)
 
 
 copyreg.pickle(GridSpec, _pickled)  # as its page, since the functions of its cells and the blocks of its training have no names
@@ -75,6 +96,8 @@ def check(spec: GridSpec) -> GridSpec:
         path = path if path in spec.source.positions else path[:2]
         shown = str(cycle) if len(cycle.steps) < 9 else f"{listed(cycle.steps[:8], 'and')} …"
         fail(spec.source, path, f"these steps wait for each other: {shown} ('←' is 'waits for')", key=True)
+    if spec.schedule != Directives():
+        _allowed(spec)
     return spec
 
 
@@ -102,6 +125,18 @@ def unseen_dropout(spec: GridSpec) -> list[str]:
     reader, read = steps.after // steps.cells, steps.before // steps.cells
     seen = set(read[live[steps.after] & (reader != read)].tolist())
     return [name for name in noisy if spec.numbers[name] not in seen]
+
+
+def _allowed(spec: GridSpec) -> None:
+    """Raise SpecError where the dependences forbid what the page's schedule asks for: looked at in a few small blocks, since
+    what they allow depends on which way steps wait alone."""
+    small = {d: min(n, 2) for d, n in spec.schedule.tile}
+    sizes = tuple(2 * small[d] + 1 if d in small else n for d, n in enumerate(_large_enough(spec)))
+    asked = replace(spec, schedule=replace(spec.schedule, tile=tuple(small.items())))
+    try:
+        order.check(graph.build(asked, sizes))
+    except order.Refused as refused:
+        fail(spec.source, ("schedule", refused.key), f"'schedule', {refused.key}: {refused}")
 
 
 def _large_enough(spec: GridSpec) -> tuple[int, ...]:

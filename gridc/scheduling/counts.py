@@ -119,15 +119,33 @@ def call_bytes(
     if index_bytes > limit:
         return index_bytes
     own = lanes(spec, sizes, batch, threads)
-    tape, slopes = _segmented.get((spec.digest, sizes, batch, own), lambda: segmented(spec, sizes, batch, own))
-    # Every lane adds up its own gradients, and those of a segment apart.
-    return index_bytes + itemsize * (tape + slopes * training + beside + (1 + training * (1 + 2 * own)) * learnt)
+    key = (spec.digest, spec.schedule, sizes, batch, own, itemsize)
+    tape, slopes = _segmented.get(key, lambda: segmented(spec, sizes, batch, own, itemsize))
+    return index_bytes + itemsize * (tape + slopes * training + beside + _gradients(learnt, own, training))
 
 
-def segmented(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int) -> Kept:
+def _gradients(learnt: int, lanes: int, training: bool) -> int:
+    """Count parameters and gradients in segments: every lane adds up its own, and those of a segment apart."""
+    return (1 + training * (1 + 2 * lanes)) * learnt
+
+
+def room(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, lanes: int) -> float:
+    """Give how many numbers a training step may hold of one example in segments, where the page's schedule keeps so many bytes;
+    infinity where all of it may be kept."""
+    keep = spec.schedule.keep
+    if isinstance(keep, str) or call_bytes(spec, sizes, batch, itemsize, True) <= keep:
+        return math.inf
+    beside = 2 * surface(spec, sizes, batch) + sum(math.prod(shape) for shape in noise.shapes(spec, batch, sizes).values())
+    fixed = np.dtype(np.int64).itemsize * indices(spec, sizes, batch)
+    fixed += itemsize * (beside + _gradients(parameters(spec), lanes, True))
+    return (keep - fixed) / (itemsize * batch)
+
+
+def segmented(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int, itemsize: int) -> Kept:
     """Count, on one example, what a sweep in segments keeps."""
     steps = graph.build(spec, sizes)
-    tape, slopes = plan.single(steps, plan.frugal(steps, batch / lanes)).room
+    own = None if spec.schedule.keep in ("all", "little") else room(spec, sizes, batch, itemsize, lanes)
+    tape, slopes = plan.single(steps, plan.frugal(steps, batch / lanes), own).room
     return Kept(batch * tape, batch * slopes)
 
 

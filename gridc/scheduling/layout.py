@@ -159,7 +159,7 @@ class Layout:
             memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if looks and not relayed),
             joined_rows=tuple(self._joined(x, at, example) for x in self.spec.joined(name)),
             weight_ends=np.searchsorted(self.weight[i][cell], np.arange(count + 1)),
-            stretch=self.order.run[i][cell], early=self.order.hoisted[i] if not relayed else (),
+            stretch=self.order.run[i][cell] if self.order.ahead[i] else None, early=self.order.hoisted[i] if not relayed else (),
             mask_rows=tuple(self.masks(name, of, looked, example) for of, looked in seen),
             kept_rows=flat(at, self.sizes, lead=example) if transform.zoneout else None,
         )  # fmt: skip

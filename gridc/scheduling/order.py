@@ -7,8 +7,10 @@ reads from the one below becomes one large product, hoisted out of the recurrenc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -20,31 +22,123 @@ from gridc.scheduling.graph import Cycle, StepGraph, longest_paths
 @dataclass(frozen=True)
 class Order:
     """``time[t][cell]`` is the turn at which transform ``t`` runs at a cell; ``run[t][cell]`` the stretch of turns within
-    which products of the reads ``hoisted[t]`` can be made at once, before it starts."""
+    which products of the reads ``hoisted[t]`` can be made at once, before it starts, where that is done ``ahead`` at all."""
 
     name: str
     time: tuple[Ints, ...]
     run: tuple[Ints, ...]
     hoisted: tuple[tuple[bool, ...], ...]
+    ahead: tuple[bool, ...]
+
+    def only(self, names: Sequence[str], transforms: Sequence[str]) -> Order:
+        """Give the same order with products made ahead for these ``names`` alone, of all ``transforms``."""
+        ahead = tuple(name in names for name in transforms)
+        hoisted = tuple(tuple(early and mine for early in reads) for reads, mine in zip(self.hoisted, ahead, strict=True))
+        return replace(self, hoisted=hoisted, ahead=ahead)
+
+
+class Blocks(NamedTuple):
+    """Blocks of a grid, each of which runs to its end before the next."""
+
+    number: Ints
+    """Of each cell the block, in order of execution, ``[cells]``."""
+    name: str
 
 
 def orders(graph: StepGraph) -> Iterator[Order]:
-    """Make every valid order that gridc knows for a grid: wavefronts of cells and of steps, then level by level."""
+    """Make every valid order that gridc knows for a grid: wavefronts of cells and of steps, then level by level; and within each
+    only what the page's schedule asks for."""
+    asked = graph.spec.schedule
     work = contract(graph)
-    for outer in (None, *range(len(graph.sizes))):
-        if outer is not None and graph.sizes[outer] == 1:
-            continue
-        stages = _stages(work, outer)
+    names = list(graph.spec.transforms)
+    for found in _orders(work, asked.order, blocks(work, asked.tile)):
+        yield found if asked.hoist is None else found.only(asked.hoist, names)
+
+
+def _orders(work: StepGraph, kind: str, within: Blocks | None) -> Iterator[Order]:
+    levels: list[int | None] = [d for d, n in enumerate(work.sizes) if n > 1]
+    outers = {"auto": [None, *levels], "levels": levels or [None]}.get(kind, [None])
+    for outer in outers:
+        stages = _stages(work, outer, within)
         if stages is None:
             continue
-        inner = _cells(work, stages)
-        where = f" level by level along {graph.spec.dimensions[outer].name}" if outer is not None else ""
+        where = f", level by level along {work.spec.dimensions[outer].name}" if outer is not None else ""
+        where += f", {within.name}" if within is not None else ""
+        inner = _cells(work, stages) if kind != "steps" else None
         if inner is not None:
-            yield _order(work, stages, inner, f"wavefronts of cells{',' * bool(where)}{where}")
-        if inner is None or len(graph.spec.transforms) > 1:
-            within = stages[work.before] == stages[work.after]
-            levels = longest_paths(graph.count, work.before[within], work.after[within])
-            yield _order(work, stages, levels, f"wavefronts of steps{',' * bool(where)}{where}")
+            yield _order(work, stages, inner, f"wavefronts of cells{where}")
+        if kind != "cells" and (inner is None or len(work.spec.transforms) > 1):
+            inside = stages[work.before] == stages[work.after]
+            level = longest_paths(work.count, work.before[inside], work.after[inside])
+            yield _order(work, stages, level, f"wavefronts of steps{where}")
+
+
+def blocks(graph: StepGraph, tile: tuple[tuple[int, int], ...]) -> Blocks | None:
+    """Cut a grid into blocks of so many cells along some dimensions, None for no tile.
+
+    Along each they run forward, or backward where steps wait for later ones.  Raises Refused where neither will do."""
+    if not tile:
+        return None
+    at = points(graph.sizes)
+    name = "in blocks of " + " × ".join(f"{graph.spec.dimensions[d].name} {n}" for d, n in tile)
+    wrong: Ints = np.zeros(0, np.int64)
+    for backward in itertools.product((False, True), repeat=len(tile)):
+        number = np.zeros(len(at), np.int64)
+        for (d, n), turned in zip(tile, backward, strict=True):
+            along, count = at[:, d] // n, -(-graph.sizes[d] // n)
+            number = number * count + (count - 1 - along if turned else along)
+        later = np.flatnonzero(number[graph.before % graph.cells] > number[graph.after % graph.cells])
+        if not len(later):
+            return Blocks(number, name)
+        wrong = later if not len(wrong) else wrong
+    raise Refused("tile", _waits(graph, int(wrong[0])) + ", which is in a later block")
+
+
+def check(graph: StepGraph) -> None:
+    """Raise Refused where the page's schedule asks for what the dependences of the grid forbid."""
+    asked, work = graph.spec.schedule, contract(graph)
+    found = list(orders(graph))
+    if not found:
+        raise Refused("order", _no_order(work, asked.order))
+    for name in asked.hoist or ():
+        i = graph.spec.numbers[name]
+        if not any(any(each.hoisted[i]) for each in found) and not graph.spec.joined(name):
+            late = np.flatnonzero(work.after // work.cells == i)
+            why = f"{_waits(work, int(late[-1]))} within the same stretch" if len(late) else f"'{name}' waits for nothing"
+            raise Refused("hoist", f"no product of '{name}' can be made ahead of it: {why}")
+
+
+def _no_order(work: StepGraph, kind: str) -> str:
+    """Say which dependences leave no order of a kind."""
+    if kind == "levels":
+        told: list[str] = []
+        for d in (d for d, n in enumerate(work.sizes) if n > 1):
+            slab = np.tile(points(work.sizes)[:, d], len(work.names))
+            wrong = np.flatnonzero(slab[work.before] > slab[work.after])
+            told.append(f"along {work.spec.dimensions[d].name} {_waits(work, int(wrong[0]))}, which is on a later level")
+        return "; ".join(told)
+    before, after = work.before % work.cells, work.after % work.cells
+    apart = np.flatnonzero(before != after)
+    try:
+        longest_paths(work.cells, before[apart], after[apart])
+    except Cycle as cycle:
+        ring = (*cycle.numbers, cycle.numbers[0])
+        edges = [int(apart[(after[apart] == a) & (before[apart] == b)][0]) for a, b in itertools.pairwise(ring[:3])]
+        return "whole cells wait for each other: " + ", and ".join(_waits(work, edge) for edge in edges)
+    return "transforms wait for each other within a cell"
+
+
+class Refused(Exception):
+    """A directive that the dependences of a grid forbid: the ``key`` of it, and the dependence in words."""
+
+    def __init__(self, key: str, why: str):
+        super().__init__(why)
+        self.key = key
+
+
+def _waits(graph: StepGraph, edge: int) -> str:
+    """Say what an edge of the graph is."""
+    return f"{graph.step(int(graph.after[edge]))} waits for {graph.step(int(graph.before[edge]))}"
 
 
 def earliest(graph: StepGraph) -> Order:
@@ -52,7 +146,7 @@ def earliest(graph: StepGraph) -> Order:
     work = contract(graph)
     time = tuple(np.split(longest_paths(work.count, work.before, work.after), len(graph.names)))
     late = tuple((False,) * len(t.reads) for t in graph.spec.transforms.values())
-    return Order("wavefronts of steps, each as early as it can be", time, time, late)
+    return Order("wavefronts of steps, each as early as it can be", time, time, late, (True,) * len(late))
 
 
 def contract(graph: StepGraph) -> StepGraph:
@@ -87,15 +181,16 @@ def _joined(passes: Ints, origins: Ints) -> tuple[Ints, Ints]:
     return which, by[0][np.repeat(low, high - low) + np.arange(len(which)) - starts]
 
 
-def _stages(graph: StepGraph, outer: int | None) -> Ints | None:
-    """Give a stage number for each step, (index on ``outer``, component of mutually recurrent transforms); None where a step
-    waits for a later index of ``outer``."""
+def _stages(graph: StepGraph, outer: int | None, within: Blocks | None = None) -> Ints | None:
+    """Give a stage number for each step, (block, index on ``outer``, component of mutually recurrent transforms); None where a
+    step waits for a later index of ``outer`` in its own block."""
     transform = np.arange(graph.count) // graph.cells
-    slab = np.zeros(graph.count, np.int64)
+    slab = np.zeros(graph.cells, np.int64) if within is None else within.number
     if outer is not None:
-        slab = np.tile(points(graph.sizes)[:, outer], len(graph.names))
-        if (slab[graph.before] > slab[graph.after]).any():
-            return None
+        slab = slab * graph.sizes[outer] + points(graph.sizes)[:, outer]
+    slab = np.tile(slab, len(graph.names))
+    if (slab[graph.before] > slab[graph.after]).any():
+        return None
     inside = slab[graph.before] == slab[graph.after]
     count = len(graph.names)
     pairs = np.unique(transform[graph.before[inside]] * count + transform[graph.after[inside]])
@@ -149,9 +244,7 @@ def _order(graph: StepGraph, stages: Ints, inner: Ints, name: str) -> Order:
         mine = transform == i
         hoisted.append(tuple(bool(earlier[mine & (graph.block == j)].all()) for j in range(len(t.reads))))
     split = len(graph.names)
-    return Order(
-        name, tuple(np.split(turn, split)), tuple(np.split(stages, split)), tuple(hoisted)
-    )
+    return Order(name, tuple(np.split(turn, split)), tuple(np.split(stages, split)), tuple(hoisted), (True,) * split)
 
 
 # -- what an order costs -------------------------------------------------------------------------------------------
@@ -184,7 +277,7 @@ def seconds(graph: StepGraph, order: Order, batch: float) -> float:
         weights = int(own.max(initial=0)) + 1
         _, widths = np.unique(order.time[i] * weights + own, return_counts=True)
         stretches, lengths = np.unique(order.run[i] * weights + own, return_counts=True)
-        hoists = len(widths) > len(stretches)
+        hoists = len(widths) > len(stretches) and order.ahead[i]
         late = sum(spec.transforms[r.of].hidden for r, early in zip(transform.reads, order.hoisted[i], strict=True)
                    if not (early and hoists))  # fmt: skip
         early = spec.rows(transform.name) - late if hoists else 0

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,22 +79,25 @@ class Plan:
 
 
 def plan(
-    spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None = None, lanes: int = 1, recompute: bool = False,
+    spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None = None, lanes: int = 1, room: float = math.inf,
     chosen: order.Order | None = None,
 ) -> Plan:  # fmt: skip
-    """Plan a sweep, in the cheapest order unless one is ``chosen``.
+    """Plan a sweep, in the cheapest order that the page's schedule allows unless one is ``chosen``.
 
     ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike.  The examples are split into so many
-    ``lanes``.  To ``recompute``, each lane is cut into segments that keep little, in the order in which they keep least."""
+    ``lanes``.  Where the schedule keeps less than all, each lane is cut into segments: for ``little``, in the order in which they
+    keep least; for a number of bytes, as few as hold no more than ``room`` numbers an example."""
     steps = graph.build(spec, sizes, extents)
+    keep = spec.schedule.keep
     if chosen is None:
-        chosen = (frugal if recompute else order.cheapest)(steps, batch / lanes)
+        chosen = (order.cheapest if keep == "all" else frugal)(steps, batch / lanes)
+    count = {"all": 1, "little": None}[keep] if isinstance(keep, str) else within(steps, chosen, room)
     # The first lane starts first, so that an odd example is better there.
     cuts = (-(-batch * np.arange(lanes + 1) // lanes)).tolist()
     made: list[Lane] = []
     for a, e in itertools.pairwise(cuts):
         layout = Layout(steps, e - a, None if extents is None else extents[a:e], chosen)
-        made.append((segments.cut if recompute else segments.one)(layout, slice(a, e)))
+        made.append(segments.one(layout, slice(a, e)) if count == 1 else segments.cut(layout, slice(a, e), count))
     found = Plan(spec, sizes, batch, chosen, tuple(made))
     return found.verify() if VERIFIED else found
 
@@ -106,6 +110,23 @@ def frugal(steps: graph.StepGraph, batch: float) -> order.Order:
     return able[0] if len(able) == 1 else min(able, key=lambda each: sum(single(steps, each).room))
 
 
-def single(steps: graph.StepGraph, chosen: order.Order) -> Lane:
-    """Give the segments of one example that fills the grid."""
-    return segments.cut(Layout(steps, 1, None, chosen), slice(0, 1))
+def within(steps: graph.StepGraph, chosen: order.Order, room: float) -> int:
+    """Choose the fewest segments whose tape and slopes hold no more than ``room`` numbers for one example; where none do, those
+    that hold least."""
+    layout = Layout(steps, 1, None, chosen)
+
+    def held(count: int) -> int:
+        return sum((segments.one(layout, slice(0, 1)) if count == 1 else segments.cut(layout, slice(0, 1), count)).room)
+
+    fewest, most = 1, segments.least(layout)
+    if held(most) > room:
+        return most
+    while fewest < most:  # what is held falls until there are ``most``
+        middle = (fewest + most) // 2
+        fewest, most = (fewest, middle) if held(middle) <= room else (middle + 1, most)
+    return most
+
+
+def single(steps: graph.StepGraph, chosen: order.Order, room: float | None = None) -> Lane:
+    """Give the segments of one example that fills the grid: those that keep little, or the fewest within so much ``room``."""
+    return segments.cut(Layout(steps, 1, None, chosen), slice(0, 1), None if room is None else within(steps, chosen, room))

@@ -139,8 +139,14 @@ def cut(layout: Layout, examples: Range, count: int | None = None) -> Lane:
     return Lane(examples, segments, tuple(reading.rows.shape for reading in layout.outputs))
 
 
-def number(program: Program) -> int:
-    """Choose how many segments: what all of them live on grows with their number, what the largest works with shrinks."""
+def least(layout: Layout) -> int:
+    """Give about how many segments keep least."""
+    return number(wrap(assemble(layout.transforms, layout.batches, layout.wraps)), 1.0)
+
+
+def number(program: Program, fewer: float = FEWER) -> int:
+    """Choose how many segments: what all of them live on grows with their number, what the largest works with shrinks; so many
+    times ``fewer`` than where both together are least."""
     batches = len(program.batches)
     first = max(2, round(math.sqrt(batches)))
     if batches < first:
@@ -150,7 +156,7 @@ def number(program: Program) -> int:
     for p, keys in zip(program.transforms, _live(program, owner), strict=True):
         live += int((keys % p.extent < p.rows).sum()) * p.state
     best = math.sqrt(int(_numbers(program).sum()) * (first - 1) / max(live, 1))
-    return max(1, min(round(best / FEWER), batches))
+    return max(1, min(round(best / fewer), batches))
 
 
 def _numbers(program: Program) -> Ints:

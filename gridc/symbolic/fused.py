@@ -1,8 +1,8 @@
 """The fused lowering: the whole sweep over the grid as one Op, and its adjoint as another.
 
 Both run a ``Plan`` (``gridc.scheduling.plan``), worked out from the sizes of the call.  What the adjoint needs goes from one to
-the other on a *tape*, a flat vector that PyTensor keeps between calls; with ``recompute`` it is short, and the adjoint runs the
-sweep again, segment by segment.
+the other on a *tape*, a flat vector that PyTensor keeps between calls; where the schedule keeps less it is short, and the adjoint
+runs the sweep again, segment by segment.
 """
 
 # PyTensor says of most of its functions neither what they take nor what they give.
@@ -35,7 +35,7 @@ from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Variable, Wiring
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
     spec, arrays = wiring.spec, wiring.by_role()
-    op = Sweep(spec, wiring.way.dtype, tuple(arrays), wiring.way.recompute)
+    op = Sweep(spec, wiring.way.dtype, tuple(arrays))
     _, *taps = cast("list[Variable]", op(wiring.call.extent, wiring.call.lengths, *arrays.values(), return_list=True))
     feed = iter(taps)
     return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
@@ -52,7 +52,6 @@ class _SweepOp(Op):
     spec: GridSpec
     dtype: str
     roles: tuple[Role, ...]
-    recompute: bool
     made: dict[Any, tuple[np.ndarray, int]]
     """The arrays that it gave away last (``buffers.again``)."""
 
@@ -62,7 +61,7 @@ class _SweepOp(Op):
         by_role = {role: np.ascontiguousarray(array) for role, array in zip(self.roles, arrays, strict=True)}
         for role in self.roles[self.learnt :]:  # here, since PyTensor would hold a view until the next call
             by_role[role] = by_role[role].reshape(-1, by_role[role].shape[-1])
-        return Inputs(planned(self.spec, extent, lengths, self.recompute), by_role, np.dtype(self.dtype))
+        return Inputs(planned(self.spec, extent, lengths, np.dtype(self.dtype).itemsize), by_role, np.dtype(self.dtype))
 
     def tap_types(self) -> list[TensorType]:
         """List the types of what every read of every output finds."""
@@ -88,10 +87,10 @@ class Sweep(_SweepOp):
 
     Where it ``forgets``, nothing goes back over its tape, which need not hold what the adjoint reads."""
 
-    __props__ = ("spec", "dtype", "roles", "recompute", "forgets")
+    __props__ = ("spec", "dtype", "roles", "forgets")
 
-    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False, forgets: bool = False):
-        self.spec, self.dtype, self.roles, self.recompute, self.forgets = spec, dtype, roles, recompute, forgets
+    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], forgets: bool = False):
+        self.spec, self.dtype, self.roles, self.forgets = spec, dtype, roles, forgets
         self.made = {}
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -115,7 +114,7 @@ class Sweep(_SweepOp):
         tape, *taps = outputs
         known = zip(taps, cotangents[1:], strict=True)
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
-        adjoint = Adjoint(self.spec, self.dtype, self.roles, self.recompute)
+        adjoint = Adjoint(self.spec, self.dtype, self.roles)
         gradients = cast("list[Variable]", adjoint(*inputs, tape, *given, return_list=True))
         drawn = [DisconnectedType()() for _ in self.roles[self.learnt :]]
         return [DisconnectedType()(), DisconnectedType()(), *gradients, *drawn]
@@ -130,13 +129,13 @@ class Adjoint(_SweepOp):
     In place it uses up the tape; otherwise it works on a copy.  The gradients of joined inputs that are ``unasked`` for stay
     zero: each would be a product as large as the reads'."""
 
-    __props__ = ("spec", "dtype", "roles", "recompute", "inplace", "unasked")
+    __props__ = ("spec", "dtype", "roles", "inplace", "unasked")
 
     def __init__(
-        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], recompute: bool = False, inplace: bool = False,
+        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], inplace: bool = False,
         unasked: tuple[Role, ...] = (),
     ):  # fmt: skip
-        self.spec, self.dtype, self.roles, self.recompute = spec, dtype, roles, recompute
+        self.spec, self.dtype, self.roles = spec, dtype, roles
         self.made = {}
         self.inplace, self.unasked = inplace, unasked
         if inplace:
@@ -176,14 +175,14 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
         return False
     made = zip(op.roles, node.outputs, strict=False)
     unasked = tuple(role for role, out in made if role[1] == "joined" and not fgraph.clients[out])
-    adjoint = Adjoint(op.spec, op.dtype, op.roles, op.recompute, inplace=True, unasked=unasked)
+    adjoint = Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked)
     return cast("list[Variable]", adjoint(*node.inputs, return_list=True))
 
 
 @node_rewriter([Sweep])
 def _forget(fgraph: Any, node: Any) -> list[Any] | bool:
     op = node.op
-    if op.forgets or op.recompute or fgraph.clients[node.outputs[0]]:
+    if op.forgets or op.spec.schedule.recompute or fgraph.clients[node.outputs[0]]:
         return False
     return cast("list[Variable]", Sweep(op.spec, op.dtype, op.roles, forgets=True)(*node.inputs, return_list=True))
 

@@ -12,7 +12,7 @@ import numpy as np
 from gridc.errors import UsageError
 from gridc.fusion import blas
 from gridc.language import noise
-from gridc.language.spec import GridSpec
+from gridc.language.spec import Directives, GridSpec
 from gridc.scheduling import counts
 from gridc.symbolic import device, fused, plain, plans, slots, ufuncs
 from gridc.symbolic.backends import Backend
@@ -32,8 +32,8 @@ class Lowering:
     name: str
     text: str
     sweep: Callable[[Wiring], Swept]
-    why_not: Callable[[GridSpec, bool], str | None]
-    """Why a spec cannot be lowered so, to recompute or not; None where it can."""
+    why_not: Callable[[GridSpec], str | None]
+    """Why a spec cannot be lowered so; None where it can."""
     prepare: Callable[[GridSpec, str], None] | None
     """Build what a spec's sweep calls in numbers of a dtype, where there is anything."""
     call_bytes: Callable[..., int]
@@ -44,7 +44,7 @@ class Lowering:
     """Whether ``gridc.device`` runs it: it is lowered for a ``padded.Plan``, and parameters stay on the device."""
 
 
-def _no_kernel(spec: GridSpec, recompute: bool) -> str | None:
+def _no_kernel(spec: GridSpec) -> str | None:
     for t in spec.transforms.values():
         if not t.mechanism.fused:
             attends = "attends to facts and " * (t.attends is not None)
@@ -52,15 +52,19 @@ def _no_kernel(spec: GridSpec, recompute: bool) -> str | None:
     return None
 
 
-def _none_on_a_device(spec: GridSpec, recompute: bool) -> str | None:
+def _none_on_a_device(spec: GridSpec) -> str | None:
     if noise.noisy(spec):
         return ("dropout and zoneout have no fused sweep on a device, whose index arrays know no masks; expected "
                 "lowering='plain' or 'auto'")  # fmt: skip
-    return _no_kernel(spec, recompute)
+    return _no_kernel(spec)
 
 
-def _keeps_all(spec: GridSpec, recompute: bool) -> str | None:
-    return "the plain lowering keeps every step for the way back; recompute=True needs the fused lowering" if recompute else None
+def _keeps_all(spec: GridSpec) -> str | None:
+    if spec.schedule == Directives():
+        return None
+    if spec.schedule.recompute:
+        return "the plain lowering keeps every step for the way back; recompute=True needs the fused lowering"
+    return "the plain lowering runs every step as early as it can; a schedule of one's own needs the fused lowering"
 
 
 def _held(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib.AbstractContextManager[None]:
@@ -92,13 +96,13 @@ ON_A_DEVICE: Mapping[str, Lowering] = {
 """The same for backends whose shapes are static: JAX brings its own products and threads, and needs no kernels of ours."""
 
 
-def resolve(spec: GridSpec, lowering: str, recompute: bool = False, device: bool = False) -> Lowering:
+def resolve(spec: GridSpec, lowering: str, device: bool = False) -> Lowering:
     """Choose the row that is asked for, or for ``auto`` the first that the spec can have, on a ``device`` or here.
 
     Raises UsageError that says why not."""
     why, rows = None, ON_A_DEVICE if device else LOWERINGS
     for row in rows.values() if lowering == "auto" else (rows[lowering],):
-        why = row.why_not(spec, recompute)
+        why = row.why_not(spec)
         if why is None:
             return row
     raise UsageError(str(why))
@@ -114,7 +118,7 @@ class Target:
     recompute: bool = False
 
     @staticmethod
-    def choose(spec: GridSpec, row: Backend, lowering: str, dtype: str, recompute: bool) -> Target:
+    def choose(spec: GridSpec, row: Backend, lowering: str, dtype: str) -> Target:
         """Settle what is ``auto``, and refuse what cannot be.
 
         Raises UsageError."""
@@ -125,6 +129,7 @@ class Target:
         if lowering != "auto" and lowering not in row.lowerings:
             raise UsageError(f"the backend '{row.name}' cannot run the {lowering} lowering; expected "
                              f"lowering='{row.lowerings[0]}'")  # fmt: skip
+        recompute = spec.schedule.recompute
         if recompute and row.static:
             raise UsageError(f"the backend '{row.name}' keeps every step for the way back; recompute=True needs the backend "
                              "'python'")  # fmt: skip
@@ -134,7 +139,7 @@ class Target:
                              "compile")  # fmt: skip
         first = next(iter(LOWERINGS))
         asked = row.lowerings[0] if lowering == "auto" and first not in row.lowerings else lowering
-        chosen = resolve(spec, asked, recompute, row.static)
+        chosen = resolve(spec, asked, row.static)
         if chosen.name not in row.lowerings:
             raise UsageError(f"the backend '{row.name}' cannot run the {chosen.name} lowering, which this spec needs; "
                              "expected the backend 'python'")  # fmt: skip
@@ -142,7 +147,7 @@ class Target:
 
     def way(self, static: Sizes | None = None) -> Way:
         """Say how a graph is made for it, for ``static`` sizes where its backend needs them."""
-        return Way(self.lowering.name, self.dtype, self.recompute, self.backend.scan, static)
+        return Way(self.lowering.name, self.dtype, self.backend.scan, static)
 
     def __str__(self) -> str:
         return f"{self.dtype}, {self.lowering.name} on '{self.backend.name}'"

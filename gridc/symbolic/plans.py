@@ -6,7 +6,7 @@ import numpy as np
 
 from gridc.fusion import blas
 from gridc.language.lattice import Ints
-from gridc.language.spec import GridSpec
+from gridc.language.spec import Directives, GridSpec
 from gridc.scheduling import counts
 from gridc.scheduling.plan import Plan, plan
 from gridc.symbolic.indices import recall
@@ -15,13 +15,17 @@ POOL = 100_000_000
 """Multiply-adds of a forward sweep from which BLAS may use its own threads."""
 
 
-def planned(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, recompute: bool) -> Plan:
-    """Plan for sizes ``extent`` ``[batch, *dimensions]`` and ``lengths`` ``[batch, symbols]``, on this process's threads."""
-    return recall(_plan, spec, extent, lengths, recompute)
+def planned(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, itemsize: int) -> Plan:
+    """Plan for sizes ``extent`` ``[batch, *dimensions]`` and ``lengths`` ``[batch, symbols]``, on this process's threads, in
+    numbers of so many bytes."""
+    return recall(_plan, spec, extent, lengths, spec.schedule, itemsize)
 
 
-def _plan(spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, recompute: bool) -> Plan:
-    return plan(spec, sizes, batch, extents, counts.lanes(spec, sizes, batch, blas.default_threads()), recompute)
+def _plan(
+    spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None, asked: Directives, itemsize: int
+) -> Plan:
+    lanes = counts.lanes(spec, sizes, batch, blas.default_threads())
+    return plan(spec, sizes, batch, extents, lanes, counts.room(spec, sizes, batch, itemsize, lanes))
 
 
 def one_blas_thread(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> bool:

@@ -11,12 +11,16 @@ from gridc import resources
 from gridc.data.fitting import Call
 from gridc.errors import DataError, ResourceError
 from gridc.fusion import blas
+from gridc.language.directives import amount
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.plain_text import times
 from gridc.scheduling import graph
 from gridc.symbolic.indices import extents
 from gridc.symbolic.lowerings import Target
+
+OVER = 1.05
+"""How far above what a schedule keeps a training step may come."""
 
 
 class Room:
@@ -43,6 +47,11 @@ class Room:
         needed = count()
         if needed <= before:
             return
+        if training and not isinstance(keep := self.spec.schedule.keep, str) and needed > keep:
+            least = count(True, blas.default_threads())
+            if least > OVER * keep:
+                raise ResourceError(f"'schedule', keep: found {amount(keep)}; a training step with {call.batch:,} examples of "
+                                    f"{times(sizes)} cells holds at least {least / 1e6:,.1f} MB")  # fmt: skip
         available = resources.available_memory()
         if available is not None and needed > available + before:
             if self.target.recompute:

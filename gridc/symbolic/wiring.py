@@ -26,8 +26,6 @@ class Way:
     lowering: str = "auto"
     """A row of ``gridc.symbolic.lowerings``, or ``auto``."""
     dtype: str = "float32"
-    recompute: bool = False
-    """Whether a fused sweep keeps little and runs twice."""
     scan: Any = None
     """The mode of a Scan's inner graph, None for that of the function around it."""
     static: Sizes | None = None

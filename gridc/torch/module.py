@@ -25,7 +25,7 @@ from gridc.language import noise
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec
 from gridc.parameters import initial
-from gridc.scheduling.check import read
+from gridc.scheduling.check import asked, read
 from gridc.symbolic import backends
 from gridc.symbolic.indices import recall
 from gridc.symbolic.lowerings import DTYPES, Target
@@ -62,12 +62,13 @@ class GridModule(nn.Module):
             raise UsageError(f"found the outputs {outputs!r}; expected {listed(OUTPUTS)}")
         grid = spec if isinstance(spec, Grid) else None
         self.spec: GridSpec = spec.spec if isinstance(spec, Grid) else spec if isinstance(spec, GridSpec) else read(spec)
+        self.spec = asked(self.spec, None, recompute)
         if "lengths" in self.spec.inputs:
             raise UsageError("a module takes 'lengths' beside its inputs, so no input can bear that name; give it another")
         self.outputs = outputs
         self.vocabularies = {} if grid is None else dict(grid.vocabularies)
         chosen = dtype or (torch.get_default_dtype() if grid is None else getattr(torch, grid.dtype))
-        self._functions = Functions(self.spec, lowering, recompute)
+        self._functions = Functions(self.spec, lowering)
         kind = self._functions.at(chosen, False).target.dtype  # refuses what no grid computes in, and what no lowering can run
         if grid is None:
             seed = int(torch.randint(2**62, ())) if seed is None else seed
@@ -117,7 +118,7 @@ class GridModule(nn.Module):
         numbers = {name: p.detach().cpu().numpy() for name, p in self._parameters_by_name().items()}
         dtype: Any = next(iter(numbers.values())).dtype.name if numbers else "float32"
         functions = self._functions
-        made = compile(self.spec, lowering=functions.lowering, dtype=dtype, recompute=functions.recompute, eager=False)  # type: ignore[arg-type]
+        made = compile(self.spec, lowering=functions.lowering, dtype=dtype, eager=False)  # type: ignore[arg-type]
         for name, array in numbers.items():
             made.parameters[name] = array
         made.vocabularies.update(self.vocabularies)
@@ -172,8 +173,8 @@ class Functions:
     """The compiled functions of a module and of all its copies, by dtype and whether they train; a pickle holds what they are
     made from."""
 
-    def __init__(self, spec: GridSpec, lowering: str, recompute: bool):
-        self.spec, self.lowering, self.recompute = spec, lowering, recompute
+    def __init__(self, spec: GridSpec, lowering: str):
+        self.spec, self.lowering = spec, lowering
         self._made: dict[tuple[torch.dtype, bool], Pullback] = {}
 
     def at(self, dtype: torch.dtype, training: bool) -> Pullback:
@@ -184,7 +185,7 @@ class Functions:
             if name not in DTYPES:
                 raise UsageError(f"the parameters are {dtype}; a grid computes in {listed(DTYPES)}: module.float() or .double()")
             backends.prepare()
-            target = Target.choose(self.spec, backends.backend("auto"), self.lowering, name, self.recompute)
+            target = Target.choose(self.spec, backends.backend("auto"), self.lowering, name)
             self._made[key] = Pullback(self.spec, target, key[1])
         return self._made[key]
 
@@ -192,7 +193,7 @@ class Functions:
         return self
 
     def __reduce__(self) -> Any:
-        return Functions, (self.spec, self.lowering, self.recompute)
+        return Functions, (self.spec, self.lowering)
 
 
 class _Sweep(torch.autograd.Function):
