@@ -107,7 +107,8 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
 
 def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | None = None,
           parameters: Mapping[str, Any] | None = None, *, lowering: Literal["auto", "plain", "fused"] = "auto",
-          dtype: Literal["float32", "float64"] = "float32", recompute: bool = False, scan: Any = None, **options: Any,
+          dtype: Literal["float32", "float64"] = "float32", recompute: bool = False,
+          schedule: Mapping[str, Any] | str | None = None, scan: Any = None, **options: Any,
           ) -> Symbols:  # fmt: skip
     """Lower a spec into somebody else's PyTensor graph.
 
@@ -120,6 +121,7 @@ def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | N
         lowering: As for ``compile``.
         dtype: As for ``compile``.
         recompute: As for ``compile``.
+        schedule: As for ``compile``.
         scan: The mode of a Scan's inner graph; None for that of the function around it.
         options: Those of ``gridc.symbolic.lowering.lower``.
 
@@ -134,7 +136,7 @@ def lower(spec: GridSpec | str | os.PathLike[str], inputs: Mapping[str, Any] | N
     from gridc.symbolic.lowering import lower as lowered
     from gridc.symbolic.wiring import Way
 
-    spec = asked(spec if isinstance(spec, GridSpec) else read(spec), None, recompute)
+    spec = asked(spec if isinstance(spec, GridSpec) else read(spec), schedule, recompute)
     return lowered(spec, inputs, parameters, way=Way(lowering, dtype, scan), **options)
 
 

@@ -68,11 +68,12 @@ def in_training(case: Case, grid: gridc.Grid) -> Results:
 
 
 def run_unchanged(
-    case: Case, dtype: Any, lowering: Any = "plain", masks: Mapping[str, np.ndarray] | None = None, recompute: bool = False
+    case: Case, dtype: Any, lowering: Any = "plain", masks: Mapping[str, np.ndarray] | None = None, recompute: bool = False,
+    schedule: Mapping[str, Any] | str | None = None,
 ) -> Results:  # fmt: skip
     """A lowering as it stands: that of prediction, or where there are masks that of a training step under them."""
     s = gridc.lower(case.text, dtype=dtype, lowering=lowering, scan=UNCHANGED, lengths=pytensor.tensor.lmatrix("lengths"),
-                    training=masks is not None, recompute=recompute)  # fmt: skip
+                    training=masks is not None, recompute=recompute, schedule=schedule)  # fmt: skip
     slopes = pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
     named = {**s.parameters, **s.inputs, **s.targets, **s.masks}
     results = [s.loss, *s.outputs.values(), *slopes]

@@ -16,7 +16,7 @@ from gridc import resources
 from gridc.fusion import run as runs
 from gridc.fusion import sweep
 from gridc.fusion.run import Inputs
-from gridc.scheduling import counts, graph, order, passes, segments
+from gridc.scheduling import check, counts, graph, order, passes, segments
 from gridc.scheduling.plan import PASSES, plan
 from gridc.scheduling.program import CELL, KINDS, PRODUCT, WRAP, Program
 from gridc.scheduling.verify import Unsound, verify
@@ -58,7 +58,8 @@ def test_every_plan_of_every_order_is_sound(case: Case, lanes: int, count: int) 
         for recompute in (False, True):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
-                made = plan(spec, sizes, case.batch, extents, min(lanes, case.batch), recompute, each).verify()
+                asked = check.asked(spec, None, recompute)
+                made = plan(asked, sizes, case.batch, extents, min(lanes, case.batch), chosen=each).verify()
             event(f"{min(len(made.lanes[0].segments), 3)} segments")
             for lane in made.lanes:
                 wraps = [s for s in lane.segments if (s.program.instructions["kind"] == WRAP).any()]
