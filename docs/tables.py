@@ -11,7 +11,7 @@ from typing import Any
 import gridc
 from gridc.cli import COMMANDS
 from gridc.insight import report
-from gridc.language.grammar import CellPage, Document, InputPage, OutputPage, TransformPage
+from gridc.language.grammar import CellPage, Document, InputPage, OutputPage, SchedulePage, TransformPage
 from gridc.options import Option
 from gridc.tables.cells import CELLS
 from gridc.tables.learning_rates import SCHEDULES
@@ -132,6 +132,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "transform": keys(TransformPage),
     "input": keys(InputPage),
     "output": keys(OutputPage),
+    "schedule": keys(SchedulePage),
     "training": keys(Training),
     "data": keys(Data),
     "budget": keys(Budget),
