@@ -66,7 +66,8 @@ def test_a_page_says_it_and_a_call_comes_before_the_page() -> None:
     ("{hoist: [deph]}", "'schedule', hoist: there is no transform 'deph'; expected depth or time — did you mean 'depth'?"),
     ("{hoist: depth}", "'schedule', hoist: found 'depth'; expected auto, none or a list of transforms"),
     ("{keep: 200}", "'schedule', keep: found 200; expected all, little or an amount of memory such as 200 MB"),
-    ("{keep: 200 MiB}", "'schedule', keep: found '200 MiB'; expected all, little or an amount of memory such as 200 MB — did you mean '200'?"),
+    ("{keep: 200 MiB}",
+     "'schedule', keep: found '200 MiB'; expected all, little or an amount of memory such as 200 MB — did you mean '200'?"),
     ("{keep: -1 MB}", "'schedule', keep: found '-1 MB'; expected all, little or an amount of memory such as 200 MB"),
     ("levels", "'schedule': found 'levels'; expected the schedule block"),
 ])  # fmt: skip
@@ -95,8 +96,9 @@ def test_nor_can_a_call(text: str, said: str) -> None:
      "forth[0, 0]"),
     (BOTH_WAYS, "{order: levels}", "'schedule', order: along time back[0] waits for back[1], which is on a later level"),
     (BOTH_WAYS, "{tile: {time: 4}}", "'schedule', tile: back[1] waits for back[2], which is in a later block"),
-    (PAGE, "{order: cells, hoist: [depth]}", "'schedule', hoist: no product of 'depth' can be made ahead of it: depth[2, 1] waits "
-                                             "for time[1, 1] within the same stretch"),
+    (PAGE, "{order: cells, hoist: [depth]}",
+     "'schedule', hoist: no product of 'depth' can be made ahead of it: depth[2, 1] waits for time[1, 1] within the same "
+     "stretch"),
 ])  # fmt: skip
 def test_what_a_dependence_forbids_is_refused_with_its_name(page: str, section: str, said: str) -> None:
     with pytest.raises(gridc.SpecError) as caught:
