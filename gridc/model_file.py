@@ -124,9 +124,11 @@ def _check(path: str, manifest: Mapping[str, Any], tensors: Mapping[str, Array])
         return isinstance(value, dict) and all(map(fits, cast("dict[Any, Any]", value).values()))
 
     def is_signature(value: Any) -> bool:
-        forms = ("numbers", "words", "symbols")
-        return isinstance(value, dict) and is_mapping(cast("dict[Any, Any]", value).get("columns", {}), is_words) and is_mapping(
-            cast("dict[Any, Any]", value).get("forms", {}), lambda form: form in forms)  # fmt: skip
+        if not isinstance(value, dict):
+            return False
+        parts, forms = cast("dict[Any, Any]", value), ("numbers", "words", "symbols")
+        return (is_mapping(parts.get("columns", {}), is_words) and is_mapping(parts.get("forms", {}), lambda v: v in forms)
+                and is_mapping(parts.get("lengths", {}), lambda v: isinstance(v, str)))  # fmt: skip
 
     def is_version(value: Any) -> bool:
         return isinstance(value, str) and re.fullmatch(r"[\w.+!-]{1,99}", value) is not None

@@ -193,6 +193,22 @@ def test_numbered_columns_by_number_from_0_or_1(tmp_path):
     assert found.inputs["x"][0, :, 0].tolist() == list(range(12)), "10 comes after 9"
 
 
+def test_lengths_that_were_there_in_training_must_be_there(tmp_path):
+    spec = read_spec(LINE)
+    first = read(csv(tmp_path / "a.csv", "x_0,x_1,T,y\n1,2,2,0\n1,0,1,0\n"), Reading(spec))
+    assert first.lengths["T"].tolist() == [2, 1]
+    with pytest.raises(DataError, match=r"has no lengths 'T' of its examples along 'T', which the model was trained with"):
+        read(csv(tmp_path / "b.csv", "x_0,x_1,y\n1,2,0\n"), trained(spec, first))
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 1)), y=np.zeros((2, 1)), steps=[2, 3])
+    named = read(tmp_path / "a.npz", Reading(spec, lengths={"T": "steps"}))
+    assert named.signature.lengths == {"T": "steps"}
+    np.savez(tmp_path / "b.npz", x=np.zeros((2, 3, 1)), y=np.zeros((2, 1)), step=[2, 3])
+    with pytest.raises(DataError, match=r"has no lengths 'steps'.*did you mean 'step'"):
+        read(tmp_path / "b.npz", trained(spec, named, lengths={"T": "steps"}))
+    with pytest.raises(DataError, match=r"has no array 'steps' for the length 'T'"):
+        read(tmp_path / "b.npz", Reading(spec, lengths={"T": "steps"}))
+
+
 def test_what_takes_no_part_is_said(tmp_path):
     spec = spec_of(2, label="features: 1")
     text = "x_0,x_1,date,label\n1,2,3,5\n"
@@ -306,13 +322,13 @@ def test_words_in_arrays(tmp_path):
     first = read(tmp_path / "a.npz", Reading(spec))
     assert first.vocabularies == {"x": ("cat", "the")}
     assert first.inputs["x"].tolist() == [[1, 0], [0, 0]]
-    np.savez(tmp_path / "b.npz", x=np.array([["cat", "dog"]]), y=np.zeros((1, 2), int))
+    np.savez(tmp_path / "b.npz", x=np.array([["cat", "dog"]]), y=np.zeros((1, 2), int), T=[2])
     with pytest.raises(DataError, match=r"b\.npz: The array of 'x' holds 'dog', expected cat or the"):
         read(tmp_path / "b.npz", trained(spec, first))
-    np.savez(tmp_path / "c.npz", x=np.array([["cat", ""]]), y=np.zeros((1, 2), int))
+    np.savez(tmp_path / "c.npz", x=np.array([["cat", ""]]), y=np.zeros((1, 2), int), T=[2])
     with pytest.raises(DataError, match=r"'x' has an empty word in example 0"):
         read(tmp_path / "c.npz", trained(spec, first))
-    np.savez(tmp_path / "d.npz", x=np.array([["cat", "the"]]), y=np.array([["a", "b"]]))
+    np.savez(tmp_path / "d.npz", x=np.array([["cat", "the"]]), y=np.array([["a", "b"]]), T=[2])
     with pytest.raises(DataError, match="'y' holds text, expected ids from 0 to 2"):
         read(tmp_path / "d.npz", trained(spec, read(tmp_path / "a.npz", Reading(spec))))
     labels = spec_of(2, label="classes: 3")
@@ -377,7 +393,8 @@ training: {data: all.csv, optimizer: {adam: {learning_rate: 0.05}}, budget: {epo
     assert code == 0
     assert float(out.split("grade ")[1].split(" %")[0]) > 90, "of the rows without the word"
     model = model_file.load(tmp_path / "r" / "model.grid")
-    assert model.signature == {"columns": {"x": ["a", "b"], "grade": ["grade"]}, "forms": {"grade": "words"}}
+    columns = {"x": ["a", "b"], "grade": ["grade"]}
+    assert model.signature == {"columns": columns, "forms": {"grade": "words"}, "lengths": {}}
     code, out, _ = run(capsys, "score", "r/model.grid", "passed.csv", "--json")
     told = json.loads(out)
     assert told["outputs"]["grade"]["accuracy"] > 0.9
@@ -424,7 +441,9 @@ def test_an_output_may_be_called_file(tmp_path, monkeypatch, capsys):
         assert held["file"].shape == (1, 1)
 
 
-@pytest.mark.parametrize("held", [{"columns": {"x": "ab"}}, {"forms": {"x": "guesses"}}, [], {"columns": [1]}])
+@pytest.mark.parametrize(
+    "held", [{"columns": {"x": "ab"}}, {"forms": {"x": "guesses"}}, [], {"columns": [1]}, {"lengths": {"T": 1}}]
+)
 def test_a_forged_signature_is_refused(tmp_path, held):
     grid = model_file.Model({"W": np.zeros(2, "f4")}, "name: x", signature={"columns": {}, "forms": {}})
     model_file.save(tmp_path / "a.grid", grid)

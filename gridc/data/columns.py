@@ -31,10 +31,9 @@ def from_table(table: Table, how: Reading) -> Dataset:
     of text or a list is a sequence of its own length.
     """
     spec, found = how.spec, _Arrays(table, how)
-    measured = {symbol: how.lengths.get(symbol, symbol) for symbol in spec.symbols}
-    lengths = {symbol: table.whole(column) for symbol, column in measured.items()
-               if column in table.columns or symbol in how.lengths}  # fmt: skip
-    used = {measured[symbol] for symbol in lengths}
+    measured = how.lengths_in(table.columns, table.path)
+    lengths = {symbol: table.whole(column) for symbol, column in measured.items()}
+    used = {*measured.values()}
     outputs = _outputs(table, how)
     used |= {column for columns in outputs.values() for column in columns}
     inputs = {name: _columns(table, how, "input", name, how.inputs.get(name)) for name in spec.inputs}
@@ -50,9 +49,9 @@ def from_table(table: Table, how: Reading) -> Dataset:
                for name, axes in output_axes(spec).items() if how.targets}  # fmt: skip
     taken = {name: tuple(columns) for name, columns in (*inputs.items(), *outputs.items()) if columns}
     left = [column for column in table.columns if column not in used]
-    notes = () if not left or how.inputs or how.signature else (f"{table.path}: the {named(left)} took no part.",)
+    notes = () if not left or how.inputs else (f"{table.path}: the {named(left)} took no part.",)
     return Dataset(given, targets, {**found.lengths, **lengths}, found.vocabularies,
-                   signature=Signature(taken, found.forms), notes=notes)  # fmt: skip
+                   signature=Signature(taken, found.forms, measured), notes=notes)  # fmt: skip
 
 
 def _outputs(table: Table, how: Reading) -> dict[str, list[str]]:

@@ -67,14 +67,15 @@ def _arrays(path: Path, how: Reading) -> Dataset:
     targets = _picked(path, held, "output", spec.outputs, how.outputs) if how.targets else {}
     inputs = {next(iter(spec.inputs)): next(iter(held.values()))} if alone else _picked(
         path, held, "input", spec.inputs, how.inputs)  # fmt: skip
-    lengths = {} if alone else _picked(path, held, "length", spec.symbols, how.lengths, needed=False)
+    measured = {} if alone else how.lengths_in(held, path)
+    lengths = _picked(path, held, "length", measured, how.lengths)
     with _of(path):
         found = words_as_ids(Dataset(inputs, targets, lengths), how)
     known = {str(names.get(name, name)) for names, given in ((how.inputs, spec.inputs), (how.outputs, spec.outputs),
                                                             (how.lengths, spec.symbols)) for name in given}  # fmt: skip
     left = [] if alone else [name for name in held if name not in known]
-    notes = (f"{path}: of its arrays {listed(left, 'and')} took no part.",) if left and how.signature is None else ()
-    return replace(found, notes=notes)
+    notes = (f"{path}: of its arrays {listed(left, 'and')} took no part.",) if left else ()
+    return replace(found, notes=notes, signature=replace(found.signature, lengths=measured))
 
 
 def _held(path: Path, how: Reading) -> Mapping[str, Array]:
@@ -86,7 +87,7 @@ def _held(path: Path, how: Reading) -> Mapping[str, Array]:
                 raise DataError(f"{file} is no file of NumPy arrays, whatever its name says.")
         if path.is_dir():
             return {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in files}
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
         # numpy leaves a damaged file open, so it is given one that we close.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -95,9 +96,10 @@ def _held(path: Path, how: Reading) -> Mapping[str, Array]:
         raise
     except (OSError, ValueError, EOFError, KeyError) as error:
         if "Object arrays" in str(error):
+            named = listed(how.spec.symbols) or "for the symbol"
             raise DataError(f"{path} holds an array of Python objects, which gridc does not read, since that could run code. "
-                            "Pad sequences of different lengths into one array of numbers, and add an array of their lengths, "
-                            f"named {listed(how.spec.symbols) or 'for the symbol'}.") from None  # fmt: skip
+                            "Write words as text, with astype(str). Pad sequences of different lengths into one array of "
+                            f"numbers, and add an array of their lengths, named {named}.") from None  # fmt: skip
         why = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
         if "pickle" in why:  # NumPy goes on to advise that it be trusted
             why = "it is neither .npy nor .npz, or is damaged"
@@ -107,15 +109,15 @@ def _held(path: Path, how: Reading) -> Mapping[str, Array]:
 
 
 def _picked(
-    path: Path, held: Mapping[str, Array], what: str, names: Iterable[str], mapped: Mapping[str, Any], *, needed: bool = True
+    path: Path, held: Mapping[str, Array], what: str, names: Iterable[str], mapped: Mapping[str, Any]
 ) -> dict[str, Array]:
-    """Find the arrays of these names, or of those that the spec ``mapped`` them to; DataError for one that is ``needed``."""
+    """Find the arrays of these names, or of those that the spec ``mapped`` them to; DataError for one that is not there."""
     picked: dict[str, Array] = {}
     for name in names:
         key = str(mapped.get(name, name))
         if key in held:
             picked[name] = held[key]
-        elif needed or name in mapped:
+        else:
             offer = f". Name it in the spec: 'data: {{file: …, {what}s: {{{name}: {next(iter(held), 'ARRAY')}}}}}'."
             if not held:
                 raise DataError(f"{path} holds no arrays, expected one for the {what} '{name}'.")
@@ -132,7 +134,7 @@ def _npy_files(path: Path) -> list[Path]:
 def _numpys(path: Path) -> bool:
     """Whether a file begins as NumPy's do; np.load would take any other for a pickle, and advise to trust it."""
     with path.open("rb") as opened:
-        return opened.read(6).startswith(b"PK" if path.suffix == ".npz" else b"\x93NUMPY")
+        return opened.read(6).startswith(b"PK" if path.suffix.lower() == ".npz" else b"\x93NUMPY")
 
 
 def _separated(path: Path, how: Reading) -> Dataset:

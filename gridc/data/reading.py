@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gridc.arrays.signature import Form, Signature
 from gridc.data.text import By
-from gridc.errors import UsageError, listed, nearest
+from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
 
 Names = Mapping[str, str | list[str]]
@@ -46,6 +47,17 @@ class Reading:
             if name not in able:
                 raise UsageError(f"'words' names '{name}', which takes no words in '{self.spec.name}', expected "
                                  f"{listed(able) or 'none'}{nearest(name, able)}")  # fmt: skip
+
+    def lengths_in(self, held: Collection[str], path: Path) -> dict[str, str]:
+        """Find the column or array of the lengths along each symbol that has one in the file, by the symbol.
+
+        DataError where a training before had one that the file has not: its sequences would seem to be as long as they lie."""
+        found = {symbol: self.lengths.get(symbol, symbol) for symbol in self.spec.symbols}
+        for symbol, name in (self.signature or Signature()).lengths.items():
+            if name not in held:
+                raise DataError(f"{path} has no lengths '{name}' of its examples along '{symbol}', which the model was trained "
+                                f"with; it has {listed(held, 'and')}{nearest(name, held)}")  # fmt: skip
+        return {symbol: name for symbol, name in found.items() if name in held or symbol in self.lengths}
 
     def fixed(self, name: str) -> Form | None:
         """Say in which form an input or output of ids stands in the file, where that is settled before it is looked at.

@@ -172,8 +172,8 @@ def _constant(mean: Array, deviation: Array, count: int) -> Any:
     Source: scikit-learn's ``StandardScaler``, after Chan, Golub and LeVeque (1983), "Algorithms for Computing the Sample
     Variance"."""
     eps = float(np.finfo(np.float64).eps)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return deviation**2 <= count * eps * deviation**2 + (count * mean * eps) ** 2
+    # The roots of both sides: squares of large and of tiny numbers are infinite or 0.
+    return deviation * np.sqrt(1 - count * eps) <= count * eps * np.abs(mean)
 
 
 def _in(units: Units, array: Array) -> Array:
