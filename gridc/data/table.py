@@ -56,7 +56,8 @@ class Table:
         """Read a column as whole numbers, ``[rows]`` int64; DataError names the first cell that is none, and ends in advice."""
         array, values = self._floats(name), self.columns[name]
         if (odd := np.flatnonzero(~(np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) < 2**63)))).size:
-            self.fail(odd[0], name, f": {values[odd[0]]!r}, expected a whole number{advice}.")
+            what = "" if values[odd[0]] in MISSING else advice
+            self.fail(odd[0], name, f": {values[odd[0]]!r}, expected a whole number{what}.")
         return array.astype(np.int64)
 
     def _floats(self, name: str) -> Array:
