@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from pydantic import ValidationError
 
@@ -28,7 +28,7 @@ class Page:
         except ValidationError as error:
             mistakes.explain(error, values, source)
         self.axes = list(self.document.dimensions)
-        self.cells = Cells(values, source, cells)
+        self.cells = Cells(cast("dict[str, Any]", values), source, cells)
 
     def fail(self, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
         """Raise SpecError at a place of this page; see ``mistakes.fail``."""

@@ -50,7 +50,7 @@ class Definition:
     sees: tuple[tuple[str, Literal["own", "others"]], ...] = ()
     bias: tuple[tuple[str, float], ...] = ()
     forget: tuple[str, ...] = ()
-    init: str | tuple[str, float] | None = None
+    init: tuple[str, float] | None = None
     dimensions: tuple[int, int] = (1, ANY)
     uses_hidden: bool = False
     source: str = field(default="", compare=False)

@@ -206,7 +206,7 @@ class Cell:
     flops: Callable[[Units], int] = lambda u: (2 * u.rows + POINTWISE) * u.columns
     """Floating-point operations of one step for one example, forward; a multiply-add counts two.  What depends on the number of
     facts is left out."""
-    init: str | tuple[str, float] | None = None
+    init: tuple[str, float] | None = None
     """How its weights start where a transform does not say so."""
     definition: Definition | None = None
     """The page that defines it; None for one that no formula says."""
