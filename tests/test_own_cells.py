@@ -387,6 +387,12 @@ def test_what_comes_with_gridc_is_shown_as_it_is_written() -> None:
         assert not value or value.strip(" {}[]") in shown, line
 
 
+def test_a_picture_has_the_formulas_as_tex() -> None:
+    svg = gridc.schedule(SPECS / "layer-norm-lstm.yaml", T=3).to_svg("cell")
+    assert r"\operatorname{norm}\left(m&#x27;\right)" in svg
+    assert "h&#x27; = o∘tanh(gain∘norm(m&#x27;) + shift)" in svg
+
+
 def test_cells_that_compute_the_same_share_their_kernels() -> None:
     lstm = {"gates": {"u": "sigmoid", "f": "sigmoid", "o": "sigmoid", "c": "tanh"}, "memory": "u*c + f*m",
             "hidden": "o*tanh(memory)"}  # fmt: skip
@@ -396,9 +402,16 @@ def test_cells_that_compute_the_same_share_their_kernels() -> None:
         assert kernels.source(cell_of(lstm), Options(), 1, dtype) == kernels.source(CELLS["lstm"], Options(), 1, dtype)
 
 
-@pytest.mark.parametrize("name", ["min-lstm", "layer-norm-lstm"])
+BOTH = {"gates": {"f": "sigmoid", "c": "tanh", "o": "softplus"}, "memory": "f*m + where(h > 0.1, c, -c) + exp(-abs(h))/8",
+        "hidden": "max(o*norm(memory) - 0.3*h, log(1 + c**2)) + sqrt(f)"}  # fmt: skip
+"""It looks at the own hidden vector and at the memory, of which JAX's way back keeps lists of readers."""
+
+
+@pytest.mark.parametrize("name", ["min-lstm", "layer-norm-lstm", "both"])
 def test_under_jax_and_streamed(name: str) -> None:
-    spec = gridc.read(SPECS / f"{name}.yaml")
+    page = CHAIN.replace("features: 2", "features: 16").replace("features: 1,", "features: 1, at: {time: last},")
+    page = page.replace("y: {features: 1,", "label: {classes: 2,").replace("hidden: 3", "hidden: 3, start: learned")
+    spec = gridc.read(page, cells={"mine": BOTH}) if name == "both" else gridc.read(SPECS / f"{name}.yaml")
     x, y = np.random.default_rng(1).normal(size=(2, 5, 16)), np.array([1, 0])
     here = gridc.compile(spec, dtype="float64", eager=False, seed=5)
     loss, slopes, _ = here.loss_and_gradients({"x": x}, {"label": y}, lengths={"T": [5, 3]})
@@ -407,6 +420,8 @@ def test_under_jax_and_streamed(name: str) -> None:
     found = there.loss_and_gradients({"x": x}, {"label": y}, lengths={"T": [5, 3]})
     assert found[0] == pytest.approx(loss, rel=1e-12)
     equal_gradients(found[1], slopes, 1e-10, 1e-12)
+    single = gridc.compile(spec, eager=False, seed=5)
+    assert single.loss({"x": x}, {"label": y}, lengths={"T": [5, 3]}) == pytest.approx(loss, rel=1e-5)
     stream, whole = here.stream(), here.predict({"x": x})["label"]
     stream({"x": x[:, :2]})
     np.testing.assert_allclose(stream({"x": x[:, 2:]})["label"], whole, rtol=1e-10)

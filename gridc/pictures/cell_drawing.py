@@ -6,6 +6,7 @@ from gridc.insight.timing import Timing
 from gridc.language import printing
 from gridc.language.spec import GridSpec
 from gridc.pictures.scene import INK, INPUT, PALETTE, PAPER, SHADE, SOFT, Line, Scene, Text, rectangle
+from gridc.tables.rules import tex
 
 
 def colours(spec: GridSpec) -> dict[str, str]:
@@ -73,8 +74,9 @@ def cell_scene(plan: Timing) -> Scene:
         result.add(Text(x + wide / 2, y + tall * 0.34, name, 14, INK, bold=True))
         result.add(Text(x + wide / 2, y + tall * 0.7, f"{t.cell}, {t.hidden}", 11, SOFT))
     result.add(Text(left - 62, -44, f"{spec.name}: inside a cell, in the order of computation", 13, INK, "start", bold=True))
-    for i, rule in enumerate(dict.fromkeys(f"{t.cell}: {t.mechanism.equation}" for t in spec.transforms.values())):
-        result.add(Text(left - 62, high + 44 + 17 * i, rule, 11, SOFT, "start"))
+    for i, cell in enumerate(dict.fromkeys(t.mechanism for t in spec.transforms.values())):
+        formula = f"{cell.name}: ${tex(cell)}$" if cell.definition else ""
+        result.add(Text(left - 62, high + 44 + 17 * i, f"{cell.name}: {cell.equation}", 11, SOFT, "start", tex=formula))
     return result
 
 

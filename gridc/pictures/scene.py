@@ -63,7 +63,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Text:
-    """A line of text at a point, ``anchor`` its start, middle or end; ``turn`` is degrees clockwise."""
+    """A line of text at a point, ``anchor`` its start, middle or end; ``turn`` is degrees clockwise.
+
+    ``tex`` is the same with formulas as TeX, between dollars: set where a picture can, else said to whoever points at it."""
 
     x: float
     y: float
@@ -73,6 +75,7 @@ class Text:
     anchor: Literal["start", "middle", "end"] = "middle"
     bold: bool = False
     turn: float = 0.0
+    tex: str = ""
 
 
 Shape = Box | Line | Text
@@ -157,10 +160,11 @@ def _n(value: float) -> str:
 def _svg(shape: Shape) -> str:
     if isinstance(shape, Text):
         weight = ' font-weight="bold"' if shape.bold else ""
+        note = f"<title>{html.escape(shape.tex)}</title>" if shape.tex else ""
         turn = f' transform="rotate({_n(shape.turn)} {_n(shape.x)} {_n(shape.y)})"' if shape.turn else ""
         return (
             f'<text x="{_n(shape.x)}" y="{_n(shape.y)}" font-size="{_n(shape.size)}" fill="{shape.colour}" '
-            f'text-anchor="{shape.anchor}" dominant-baseline="central"{weight}{turn}>{html.escape(shape.text)}</text>'
+            f'text-anchor="{shape.anchor}" dominant-baseline="central"{weight}{turn}>{note}{html.escape(shape.text)}</text>'
         )
     if isinstance(shape, Box):
         note = f"<title>{html.escape(shape.note)}</title>" if shape.note else ""
@@ -195,7 +199,7 @@ def _png(axes: Any, shape: Shape, order: int) -> None:
     from matplotlib.path import Path as Curve
 
     if isinstance(shape, Text):
-        axes.text(shape.x, shape.y, shape.text, fontsize=shape.size * 0.74, color=shape.colour, va="center_baseline",
+        axes.text(shape.x, shape.y, shape.tex or shape.text, fontsize=shape.size * 0.74, color=shape.colour, va="center_baseline",
                   ha={"start": "left", "middle": "center", "end": "right"}[shape.anchor], rotation=-shape.turn,
                   fontweight="bold" if shape.bold else "normal", zorder=order)  # fmt: skip
     elif isinstance(shape, Box):
