@@ -13,6 +13,7 @@ from functools import cache
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Optional, cast
 
+from gridc import synonyms
 from gridc.errors import UsageError, listed, nearest
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ def checked(what: str, options: tuple[Option, ...], given: Mapping[str, Any]) ->
     given = plain(given)
     for name, value in given.items():
         if name not in known:
-            offer = nearest(name, known) or f"; it takes {listed(known, 'and')}" if known else "; it takes none"
+            meant = synonyms.OPTIONS.get(name)
+            near = f" — did you mean '{meant}'?" if meant in known else nearest(name, known)
+            offer = near or f"; it takes {listed(known, 'and')}" if known else "; it takes none"
             raise UsageError(f"{what} has no option '{name}'{offer}")
         if not known[name].accepts(value):
             raise UsageError(f"{what}: '{name}' is {value!r}, expected {known[name].expected()}.")

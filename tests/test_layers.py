@@ -14,7 +14,7 @@ import gridc
 
 ROOT = Path(gridc.__file__).parent
 FLOORS = [
-    *("errors", "locks", "resources", "options", "plain_text", "files", "model_file"),  # what everything uses
+    *("errors", "synonyms", "locks", "resources", "options", "plain_text", "files", "model_file"),  # what everything uses
     *("arrays", "tables"),  # examples, and rows of what varies; neither knows a spec
     *("language", "parameters", "scheduling"),  # what a spec means, and when and where each of its steps runs
     *("data", "fusion", "symbolic", "training"),  # files as arrays, kernels, PyTensor's graph, the loop
@@ -32,7 +32,7 @@ EXCEPTIONS = {
 }
 """Imports that go up, each with its reason; all of them are late."""
 LIGHT = [
-    *("errors", "locks", "resources", "options", "plain_text", "files", "model_file", "arrays", "tables", "language"),
+    *("errors", "synonyms", "locks", "resources", "options", "plain_text", "files", "model_file", "arrays", "tables", "language"),
     "scheduling",
     *("insight", "pictures", "scheduler", "commands", "cli", "__main__"),
 ]

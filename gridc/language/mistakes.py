@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import types
-from typing import Any, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,8 @@ from gridc.language.grammar import Document
 from gridc.language.page import Path_
 from gridc.language.spec import Source
 from gridc.options import LARGEST, LARGEST_WEIGHT
+from gridc.synonyms import in_page, of_value
+from gridc.tables.training_block import Choice
 
 TOO_LARGE = {"less_than_equal": "le", "greater_than_equal": "ge"}
 """pydantic's names of a number outside of its bounds, and of the bound."""
@@ -84,7 +86,7 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     if e["type"] == "extra_forbidden":
         known = sorted(_fields(path[:-1]))
         fail(source, path, f"{thing(path[:-1])}: unknown key '{path[-1]}'; expected {listed(known)}"
-                  f"{nearest(path[-1], known)}", key=True)  # fmt: skip
+                  f"{in_page(path, known) if len(path) > 1 else nearest(path[-1], known)}", key=True)  # fmt: skip
     if missing:
         fail(source, path, f"{what} needs the key '{missing}': {_expected((*path, missing))}", key=True)
     value: Any = values
@@ -97,8 +99,7 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
               if one["type"] in TOO_LARGE and where == path]  # fmt: skip
     if (most := max(bounds, default=0)) in (LARGEST, LARGEST_WEIGHT):
         expected += f", up to {most:,}" if most == LARGEST else f", up to {most:g}"
-    words = re.findall(r"[\w-]+", expected)
-    hint = nearest(value, words) if isinstance(value, str) else ""
+    hint = of_value(value, _choices(path)) if isinstance(value, str) else ""
     fail(source, path, f"{what}: found {shown(value)}; expected {expected}{hint}")
 
 
@@ -140,6 +141,21 @@ def _walk(path: Path_) -> list[Any]:
                     there.append(model.model_fields[part].annotation)
         here = there
     return here
+
+
+def _choices(path: Path_) -> list[str]:
+    """List the words that may stand at a path."""
+
+    def literals(kind: Any) -> list[str]:
+        if get_origin(kind) is Literal:
+            return [word for word in get_args(kind) if isinstance(word, str)]
+        if get_origin(kind) in (dict, type):
+            return []
+        return [word for arm in get_args(kind) for word in literals(arm)]
+
+    rows = [field.alias or name for kind in _walk(path) for model in _models(kind)
+            if isinstance(model, type) and issubclass(model, Choice) for name, field in model.model_fields.items()]  # fmt: skip
+    return [*rows, *(word for kind in _walk(path) for word in literals(kind))]
 
 
 def _fields(path: Path_) -> set[str]:

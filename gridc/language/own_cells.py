@@ -15,13 +15,14 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from gridc.errors import SpecError, UsageError, nearest
+from gridc.errors import SpecError, UsageError
 from gridc.language import mistakes
 from gridc.language import page as pages
 from gridc.language.grammar import CellPage, CellsPage, Normal, Uniform
 from gridc.language.mistakes import shown
 from gridc.language.spec import Source
 from gridc.resources import located
+from gridc.synonyms import of_value
 from gridc.tables.cells import CELLS
 from gridc.tables.definitions import define
 from gridc.tables.formulas import Misread
@@ -98,7 +99,7 @@ class Cells:
         except KeyError:
             known = list(dict.fromkeys((*self.own, *names())))
             mistakes.fail(self.source, ("transforms", transform, "cell"), f"transform '{transform}', cell: found {shown(name)}; "
-                          f"expected one of {', '.join(known)}{nearest(name, known)}")  # fmt: skip
+                          f"expected one of {', '.join(known)}{of_value(name, known)}")  # fmt: skip
 
     def whole(self, used: Mapping[str, Cell]) -> Source:
         """Give the page's source, with what it ``used`` from elsewhere among its own cells."""

@@ -13,9 +13,10 @@ from gridc.arrays.dataset import Dataset
 from gridc.arrays.signature import Signature
 from gridc.data.fitting import as_dataset, for_spec
 from gridc.data.mini_batches import Batches, Shuffled
-from gridc.errors import UsageError, listed, nearest
+from gridc.errors import UsageError, listed
 from gridc.language.spec import GridSpec
 from gridc.options import plain
+from gridc.synonyms import in_call
 from gridc.tables.training_block import Budget, Every, Stop, Training
 from gridc.training.checkpoint import Folder
 from gridc.training.history import History
@@ -38,14 +39,6 @@ from gridc.training.state import State, Trainable
 
 EVALUATE: Every = Training.model_fields["evaluate"].default
 CHECKPOINT: Every = Training.model_fields["checkpoint"].default
-ELSEWHERE = {
-    "epochs": "budget={'epochs': 10}", "steps": "budget={'steps': 1000}", "max_epochs": "budget={'epochs': 10}",
-    "batch_size": "batch=32", "validation_split": "held_out=0.2", "validation_data": "held_out=(inputs, targets)",
-    "learning_rate": "optimizer={'adam': {'learning_rate': 0.001}}", "lr": "optimizer={'adam': {'learning_rate': 0.001}}",
-    "patience": "stop={'patience': 5}", "verbose": "progress='none'", "random_state": "seed=0",
-    "class_weight": "class_weights={…}",
-}  # fmt: skip
-"""What Keras, Lightning and scikit-learn call an option, and how it is written here."""
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -53,8 +46,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     known = [name for name in inspect.signature(fit).parameters if name not in ("grid", "train")]
     for name in options:
         if name not in known:
-            say = ELSEWHERE.get(name)
-            offer = f": write {say}." if say else nearest(name, known) or f"; it has {listed(known, 'and')}."
+            offer = in_call(name, known) or f"; it has {listed(known, 'and')}."
             raise UsageError(f"'fit' has no option '{name}'{offer}")
 
 
