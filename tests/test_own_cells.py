@@ -425,3 +425,26 @@ def test_under_jax_and_streamed(name: str) -> None:
     stream, whole = here.stream(), here.predict({"x": x})["label"]
     stream({"x": x[:, :2]})
     np.testing.assert_allclose(stream({"x": x[:, 2:]})["label"], whole, rtol=1e-10)
+
+
+def test_weights_of_own_cells_are_shared_and_sweeps_are_run_again() -> None:
+    page = """
+name: shared
+dimensions: {time: T, depth: 2}
+transforms:
+  time: {cell: own, hidden: 4, reads: [time, depth]}
+  depth: {cell: own, hidden: 4, reads: [depth, time], shares: time}
+inputs: {x: {features: 3, enters: depth}}
+outputs: {y: {features: 2, reads: [time, depth], at: {time: last, depth: last}}}
+"""
+    own = {"gates": {"f": "sigmoid", "c": "tanh"}, "vectors": {"gain": 1.0}, "memory": "f*m + norm(c)", "hidden": "gain*memory"}
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(3, 9, 3)), random.normal(size=(3, 2))
+    found = [gridc.compile(page, cells={"own": own}, dtype="float64", seed=1, eager=False, recompute=recompute)
+             .loss_and_gradients({"x": x}, {"y": y}) for recompute in (False, True)]  # fmt: skip
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
+    equal_gradients(found[0][1], found[1][1], 1e-10, 1e-11)
+    assert found[0][1]["time.gain"].shape == (4,)
+    bare = {"gates": own["gates"], "memory": "f*m + c", "hidden": "memory"}
+    with pytest.raises(gridc.SpecError, match=r"transform 'depth' has other vectors \(none\) than 'time' \(gain\)"):
+        gridc.read(page.replace("depth: {cell: own", "depth: {cell: bare"), cells={"own": own, "bare": bare})
