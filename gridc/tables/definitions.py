@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gridc.errors import listed, nearest
-from gridc.tables import formulas
+from gridc.tables import formulas, notation
+from gridc.tables.constants import folded
 from gridc.tables.formulas import FUNCTIONS, NAME, Call, Formula, Misread, Name, Negative, Number, Operation, parts, walk
 
 ANY = 64
@@ -76,17 +76,17 @@ class Definition:
         for _, formula in (*self.let, *self.peepholes):
             yield formula
 
-    def equation(self, style: formulas.Style = formulas.UNICODE) -> str:
+    def equation(self, style: notation.Style = notation.UNICODE) -> str:
         """Write gates and formulas in one line."""
         by: dict[str, list[str]] = {}
         for gate, function in self.gates:
             by.setdefault(function, []).append(f"{gate}_d" if gate in self.each else gate)
         given = Call("", (Name("zW + b"),))
-        lines = [", ".join(formulas.text(Name(gate), style) for gate in gates) + " = " +
-                 ("zW + b" if function == "identity" else formulas.text(replace(given, function=function), style))
+        lines = [", ".join(notation.text(Name(gate), style) for gate in gates) + " = " +
+                 ("zW + b" if function == "identity" else notation.text(replace(given, function=function), style))
                  for function, gates in by.items()]  # fmt: skip
-        lines += [f"{_SHOWN.get(name, name)} = {formulas.text(self.numbered(formula), style)}" for name, formula in self.shown]
-        return (r", \quad " if style is formulas.TEX else ";  ").join(lines)
+        lines += [f"{_SHOWN.get(name, name)} = {notation.text(self.numbered(formula), style)}" for name, formula in self.shown]
+        return (r", \quad " if style is notation.TEX else ";  ").join(lines)
 
     def numbered(self, formula: Formula, within: bool = False) -> Formula:
         """Give a formula in which, within a sum, ``m`` is ``m_d``, and so are gates and vectors of each dimension."""
@@ -131,18 +131,18 @@ class _Defining:
             self.known(key, formula, let)
         self.acyclic(written)
         constants = self.sections["constants"]
-        folded = {key: at_path(key, functools.partial(_folded, formula, constants)) for key, formula in written.items()}
+        known = {key: at_path(key, functools.partial(folded, formula, constants)) for key, formula in written.items()}
         for key in (("hidden",), ("memory",)):
-            if isinstance(folded.get(key), Number):
+            if isinstance(known.get(key), Number):
                 raise Misread("this is a number; expected something of gates, vectors or states", path=key)
         self.used(written)
         order = [(key[-1], formula) for key, formula in written.items() if key[0] != "peepholes"]
         gates = tuple((str(gate), str(function)) for gate, function in self.sections["gates"].items())
         return Definition(
-            self.name, gates, folded["hidden",], folded.get(("memory",)), self.each,
+            self.name, gates, known["hidden",], known.get(("memory",)), self.each,
             tuple((word, float(value)) for word, value in self.sections["vectors"].items()),
-            tuple((word, folded["let", word]) for word in self.sections["let"]),
-            tuple((word, folded["peepholes", word]) for word in self.hints["peepholes"]),
+            tuple((word, known["let", word]) for word in self.sections["let"]),
+            tuple((word, known["peepholes", word]) for word in self.hints["peepholes"]),
             tuple(self.hints["sees"].items()),
             tuple((word, float(value)) for word, value in self.hints["bias"].items()),
             tuple(self.page.get("forget") or ()), self.page.get("init"), self.dimensions(written, let),
@@ -301,57 +301,3 @@ def _indexed(formula: Formula, each: tuple[str, ...], let: Mapping[str, Formula]
             return False
         case _:
             return any(_indexed(part, each, let, seen) for part in parts(formula))
-
-
-_SIGNS: dict[str, Callable[[float, float], float]] = {
-    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": lambda a, b: a / b, "**": lambda a, b: a**b,
-}  # fmt: skip
-_CALLS: dict[str, Callable[[list[float]], float]] = {
-    "tanh": lambda a: math.tanh(a[0]), "sigmoid": lambda a: 1 / (1 + math.exp(-a[0])), "relu": lambda a: max(a[0], 0.0),
-    "softplus": lambda a: math.log1p(math.exp(a[0])), "exp": lambda a: math.exp(a[0]), "log": lambda a: math.log(a[0]),
-    "sqrt": lambda a: math.sqrt(a[0]), "abs": lambda a: abs(a[0]), "norm": lambda a: 0.0, "max": max, "min": min,
-}  # fmt: skip
-
-
-def _folded(formula: Formula, constants: Mapping[str, float]) -> Formula:
-    """Put constants in, and work out what has nothing but numbers in it.
-
-    Misread where that comes to no number, or where an exponent is none."""
-    match formula:
-        case Name() if formula.word in constants:
-            return Number(float(constants[formula.word]), at=formula.at, width=formula.width)
-        case Negative():
-            made: Formula = replace(formula, of=_folded(formula.of, constants))
-        case Operation():
-            made = replace(formula, left=_folded(formula.left, constants), right=_folded(formula.right, constants))
-            if formula.sign == "**" and not isinstance(made.right, Number):
-                raise Misread("found an exponent that is no number; expected one, or exp(y * log(x))", formula.at, formula.width)
-        case Call():
-            made = replace(formula, arguments=tuple(_folded(argument, constants) for argument in formula.arguments))
-        case _:
-            return formula
-    numbers = [part.value for part in parts(made) if isinstance(part, Number)]
-    if len(numbers) < len(parts(made)):
-        return made
-    try:
-        value = _worked_out(made, numbers)
-    except (ArithmeticError, ValueError):
-        value = math.nan
-    if value is None:
-        return made
-    if isinstance(value, complex) or not math.isfinite(value):
-        raise Misread("this comes to no finite number", formula.at, formula.width)
-    return Number(value, at=formula.at, width=formula.width)
-
-
-def _worked_out(formula: Formula, numbers: list[float]) -> float | complex | None:
-    """Give the value of an operation on numbers; None for one on more than numbers, whatever it is given."""
-    match formula:
-        case Negative():
-            return -numbers[0]
-        case Operation() if formula.sign in _SIGNS:
-            return _SIGNS[formula.sign](*numbers)
-        case Call() if formula.function in _CALLS:
-            return _CALLS[formula.function](numbers)
-        case _:
-            return None

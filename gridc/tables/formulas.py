@@ -1,18 +1,17 @@
 """The formulas of cells: text to a tree, by a grammar of its own; nothing of it is ever evaluated as Python.
 
-====================  =================================================================================================
-``+ - * / **``        number by number; ``**`` takes a number as its exponent and binds tighter than a sign before it
-``tanh(x)``           one of ``FUNCTIONS``, with as many arguments as it takes
+======================  ===============================================================================================
+``+ - * / **``          number by number; ``**`` takes a number as its exponent and binds tighter than a sign before it
+``tanh(x)``             one of ``FUNCTIONS``, with as many arguments as it takes
 ``where(a > b, x, y)``  ``x`` where the comparison (``> < >= <=``) holds, ``y`` elsewhere
-``sum(x)``            over the dimensions that the cell travels along
-``norm(x)``           over the units of the step: mean 0, variance 1
-====================  =================================================================================================
+``sum(x)``              over the dimensions that the cell travels along
+``norm(x)``             over the units of the step: mean 0, variance 1
+======================  ===============================================================================================
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -33,8 +32,10 @@ FUNCTIONS: dict[str, tuple[int, int]] = {
 }
 """The fewest and the most arguments of each function."""
 COMPARISONS = (">=", "<=", ">", "<")
-_POWERS = {"+": 10, "-": 10, "*": 20, "/": 20, "**": 40}
-_SIGN = 30
+POWERS = {"+": 10, "-": 10, "*": 20, "/": 20, "**": 40}
+"""How tightly each sign binds."""
+SIGN = 30
+"""How tightly a minus before a formula does."""
 _LETTER = "A-Za-z_\u0391-\u03a9\u03b1-\u03c9"
 NAME = re.compile(f"[{_LETTER}][{_LETTER}0-9]*")
 _TOKEN = re.compile(
@@ -173,10 +174,10 @@ class _Parser:
     def formula(self, power: int) -> Formula:
         """Read what binds tighter than ``power``."""
         left = self.operand()
-        while (sign := self.peek().text) in _POWERS and self.peek().kind == "sign" and _POWERS[sign] > power:
+        while (sign := self.peek().text) in POWERS and self.peek().kind == "sign" and POWERS[sign] > power:
             at = self.take()
             # What stands on the right of ** may be another power, or have a sign.
-            right = self.formula(_SIGN - 1 if sign == "**" else _POWERS[sign])
+            right = self.formula(SIGN - 1 if sign == "**" else POWERS[sign])
             left = Operation(sign, left, right, at=at.at, width=len(at.text))
         return left
 
@@ -196,7 +197,7 @@ class _Parser:
         if self.depth > DEEPEST:
             raise Misread(f"found more than {DEEPEST} brackets and signs within one another", at)
         if token.text == "-":
-            found: Formula = Negative(self.formula(_SIGN), at=at)
+            found: Formula = Negative(self.formula(SIGN), at=at)
         else:
             found = self.formula(0)
             self.close(token)
@@ -238,84 +239,3 @@ class _Parser:
         if sign.text not in COMPARISONS:
             raise Misread(f"found {sign}; expected a comparison, where(a > b, x, y)", sign.at, max(1, len(sign.text)))
         return Operation(sign.text, left, self.formula(0), at=sign.at, width=len(sign.text))
-
-
-# -- as text -----------------------------------------------------------------------------------------------------------
-
-
-class Style(NamedTuple):
-    """How a formula is written: its signs, and what becomes of names and calls, as format strings."""
-
-    signs: dict[str, str]
-    names: dict[str, str]
-    calls: dict[str, str]
-    call: str
-    fraction: str | None = None
-    power: str = "{}**{}"
-
-
-PLAIN = Style({sign: f" {sign} " for sign in "+-*/"}, {}, {}, "{}({})")
-"""As a page has it, with brackets only where they change something."""
-UNICODE = Style({"+": " + ", "-": " - ", "*": "∘", "/": " / "}, {"memory": "m'"}, {"sum": "Σ_d {}", "sigmoid": "σ({})"}, "{}({})",
-                power="{}^{}")  # fmt: skip
-_NAMES = {letter: unicodedata.name(letter).split()[-1] for letter in "αβγδεζηθικμνξπρστυφχψωΓΔΘΞΠΣΥΦΨΩ"}
-_GREEK = {"λ": "lambda", "Λ": "Lambda"}  # of which Unicode's name is LAMDA
-_GREEK.update((letter, name.lower() if letter.islower() else name.capitalize()) for letter, name in _NAMES.items())
-TEX = Style({"+": " + ", "-": " - ", "*": r" \odot ", "/": " / "}, {"memory": "m'", "zW + b": "zW + b"},
-            {"sum": r"\sum_d {}", "sigmoid": r"\sigma\left({}\right)", "sqrt": r"\sqrt{{{}}}", "abs": r"\left|{}\right|",
-             "tanh": r"\tanh\left({}\right)", "exp": r"\exp\left({}\right)", "log": r"\log\left({}\right)"},
-            r"\operatorname{{{}}}\left({}\right)", r"\frac{{{}}}{{{}}}", "{}^{{{}}}")  # fmt: skip
-
-
-def text(formula: Formula, style: Style = PLAIN) -> str:
-    """Write a formula in a style."""
-    return _text(formula, style)[0]
-
-
-def _text(formula: Formula, style: Style) -> tuple[str, int]:
-    """Write a formula, and say how tightly its outermost sign binds."""
-    match formula:
-        case Number():
-            return f"{formula.value:.15g}", 50 if formula.value >= 0 else _SIGN
-        case Name():
-            return _name(formula.word, style), 50
-        case Negative():
-            return f"-{_within(formula.of, style, _SIGN)}", _SIGN
-        case Call():
-            return _call(formula, style)
-        case Operation(sign="**"):
-            exponent = text(formula.right, style) if style.power.count("{") > 2 else _within(formula.right, style, _SIGN)
-            return style.power.format(_within(formula.left, style, 41), exponent), 40
-        case Operation(sign="/") if style.fraction:
-            return style.fraction.format(text(formula.left, style), text(formula.right, style)), 50
-        case Operation():
-            power = _POWERS.get(formula.sign, 5)
-            sign = style.signs.get(formula.sign, f" {formula.sign} ")
-            left, right = _within(formula.left, style, power), _within(formula.right, style, power + 1)
-            return f"{left}{sign}{right}", power
-        case _:
-            raise TypeError(f"{formula!r} is no formula")
-
-
-def _within(formula: Formula, style: Style, power: int) -> str:
-    found, own = _text(formula, style)
-    return f"({found})" if own < power else found
-
-
-def _name(word: str, style: Style) -> str:
-    if word in style.names:
-        return style.names[word]
-    if style is not TEX:
-        return word
-    head, _, tail = word.partition("_")
-    letters = f"\\{_GREEK[head]}" if head in _GREEK else head if len(head) == 1 else rf"\mathrm{{{head}}}"
-    return letters + (f"_{{{tail}}}".replace("_{_", "_{") if tail else "")
-
-
-def _call(formula: Call, style: Style) -> tuple[str, int]:
-    if formula.function == "sum" and "sum" in style.calls:
-        return style.calls["sum"].format(_within(formula.arguments[0], style, 20)), 15
-    given = ", ".join(text(argument, style) for argument in formula.arguments)
-    if formula.function in style.calls:
-        return style.calls[formula.function].format(given), 50
-    return style.call.format(formula.function, given), 50

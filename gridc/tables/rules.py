@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gridc.tables.definitions import NUMBERED, Definition
-from gridc.tables.formulas import TEX, Call, Formula, Name, Negative, Number, Operation, walk
+from gridc.tables.formulas import Call, Formula, Name, Negative, Number, Operation, walk
 from gridc.tables.mechanisms import (
     ACTIVATION,
     PEEPHOLES,
@@ -23,6 +23,7 @@ from gridc.tables.mechanisms import (
     Weight,
     gated,
 )  # fmt: skip
+from gridc.tables.notation import TEX
 
 EPSILON = 1e-5
 """What ``norm`` adds to the variance."""
