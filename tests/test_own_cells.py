@@ -28,6 +28,7 @@ from own_cell import FUNCTIONS, OwnCell
 from strategies import Case
 from strategies_cells import cells, grids_of_own_cells
 from test_grid import (
+    EXAMPLES,
     ROOM,
     TOLERANCE,
     compiled,
@@ -40,8 +41,9 @@ from test_grid import (
 )
 
 SPECS = Path(gridc.__file__).parent.parent / "specs" / "cells"
-EXAMPLES = sorted(path.stem for path in SPECS.glob("*.yaml"))
-QUICK = settings(deadline=None, max_examples=150, print_blob=True)
+PAGES = sorted(path.stem for path in SPECS.glob("*.yaml"))
+MANY = max(1, EXAMPLES // 200)
+"""How many times as many examples `make thorough` draws."""
 
 
 def cell_of(words: Mapping[str, Any]) -> Cell:
@@ -144,7 +146,7 @@ def _uncompiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@QUICK
+@settings(ROOM, max_examples=150 * MANY)
 @given(st.data(), st.sampled_from([1, 1, 2, 3]), st.integers(0, 2**16))
 def test_random_kernels_as_python(dtype: str, data: st.DataObject, n: int, seed: int) -> None:
     kernels_agree(data.draw(cells(several=n > 1)), n, dtype, seed)
@@ -164,7 +166,7 @@ def has_own(case: Case) -> bool:
 
 
 @pytest.mark.usefixtures("plain_shapes")
-@settings(ROOM, max_examples=4)
+@settings(ROOM, max_examples=4 * MANY)
 @given(case=grids_of_own_cells().filter(has_own), seed=st.integers(0, 2**32 - 1))
 def test_random_grids_plain(case: Case, seed: int) -> None:
     found = run_unchanged(case, "float64")
@@ -173,7 +175,7 @@ def test_random_grids_plain(case: Case, seed: int) -> None:
 
 
 @pytest.mark.usefixtures("plain_shapes")
-@settings(ROOM, max_examples=3)
+@settings(ROOM, max_examples=3 * MANY)
 @given(case=grids_of_own_cells().filter(has_own))
 def test_random_grids_fused(case: Case) -> None:
     plain, fused = run_unchanged(case, "float64"), in_training(case, compiled(case, "fused", "float64"))
@@ -285,7 +287,7 @@ def by_two_loops(p: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     return h[x.shape[1] - 1, x.shape[2] - 1]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", PAGES)
 def test_examples_are_their_papers_equations(name: str) -> None:
     """Compiled as a user does, with the kernels of float64; the slope of one direction by differences of the loop."""
     grid = gridc.compile(SPECS / f"{name}.yaml", dtype="float64", eager=False)
