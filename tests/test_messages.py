@@ -28,7 +28,7 @@ training:
 TRANSFORM_KEYS = ("activation, along, attends, bias, cell, direction, dropout, embeddings, forget_bias, hidden, init, peepholes, "
                   "reads, shares, start, tied or zoneout")  # fmt: skip
 CELLS = "lstm, lstm-paper, gru, dense, highway, leaky-lstm, memory, pass"
-TOP_KEYS = "cells, dimensions, inputs, name, outputs, priority, training or transforms"
+TOP_KEYS = "cells, dimensions, inputs, name, outputs, priority, schedule, training or transforms"
 
 # What is changed in the good spec, line:column, and the sentence.
 BROKEN = {
