@@ -336,6 +336,21 @@ def test_a_model_holds_its_cells(tmp_path: Path) -> None:
     assert 0.02 < np.std(grid.parameters["time.W"]) < 0.09
 
 
+def test_the_page_of_a_model_opens_no_file(tmp_path: Path) -> None:
+    """A model may come from anybody: what it says must not make gridc read, and quote, a file of this machine."""
+    from gridc import model_file
+    from gridc.scheduling import check
+
+    (tmp_path / "secret.yaml").write_text("cells: {secret: {gates: {a: tanh}, hidden: a}}\n")
+    page = f"{CHAIN}cells: [{tmp_path / 'secret.yaml'}]\n"
+    with pytest.raises(gridc.SpecError, match="found the names of files, of which the page of a model has none"):
+        check.parse(page.replace("mine", "secret"))
+    grid = gridc.compile(page.replace("cell: mine", "cell: lstm"), eager=False)  # it names a file, and uses none of its cells
+    grid.save(tmp_path / "model.grid")
+    assert "secret" not in model_file.load(tmp_path / "model.grid").spec
+    assert gridc.load(tmp_path / "model.grid").spec.digest == grid.spec.digest
+
+
 def test_one_page_is_one_digest_and_another_rule_another() -> None:
     own = "{gates: {f: sigmoid, c: tanh}, memory: f * m+(1-f)*c, hidden: memory, init: {normal: 0.05}}"
     inline = f"{CHAIN}cells:\n  mine: {own}\n"

@@ -19,7 +19,7 @@ from gridc.language.spec import Selection, Source
 class Page:
     """A page that the grammar admits, with its dimensions in order as ``axes``."""
 
-    def __init__(self, values: Any, source: Source, cells: Mapping[str, Mapping[str, Any]] | None = None):
+    def __init__(self, values: Any, source: Source, cells: Mapping[str, Mapping[str, Any]] | None = None, files: bool = True):
         self.source = source
         if not isinstance(values, dict):
             self.fail((), f"found {shown(values)}; expected a mapping with name, dimensions and transforms")
@@ -28,7 +28,7 @@ class Page:
         except ValidationError as error:
             mistakes.explain(error, values, source)
         self.axes = list(self.document.dimensions)
-        self.cells = Cells(cast("dict[str, Any]", values), source, cells)
+        self.cells = Cells(cast("dict[str, Any]", values), source, cells, files)
 
     def fail(self, path: Path_, sentence: str, *, key: bool = False) -> NoReturn:
         """Raise SpecError at a place of this page; see ``mistakes.fail``."""

@@ -70,13 +70,20 @@ def named(name: str) -> Cell:
 
 
 class Cells:
-    """The cells that one page knows.  Raises SpecError for a definition that makes no sense, where it stands."""
+    """The cells that one page knows; the ``files`` that it names are opened only where it may.
 
-    def __init__(self, values: Mapping[str, Any], source: Source, given: Mapping[str, Mapping[str, Any]] | None = None):
+    Raises SpecError for a definition that makes no sense, where it stands."""
+
+    def __init__(
+        self, values: Mapping[str, Any], source: Source, given: Mapping[str, Mapping[str, Any]] | None = None, files: bool = True
+    ):
         self.values, self.source = values, source
         said: Any = values.get("cells") or {}
         self.own: dict[str, Cell] = {}
         if isinstance(said, list):
+            if not files:
+                mistakes.fail(source, ("cells",), "'cells': found the names of files, of which the page of a model has none; "
+                              "expected a mapping of name to cell")  # fmt: skip
             for i, name in enumerate(cast("list[str]", said)):
                 self.add(_of_file(i, name, source), ("cells", i))
         else:
@@ -107,7 +114,7 @@ class Cells:
         inline = dict(cast("Mapping[str, Any]", said)) if isinstance(said, Mapping) else {}
         others = {name: one.definition.written for name, one in used.items()
                   if one.definition is not None and not one.shipped and name not in inline}  # fmt: skip
-        if not others:
+        if not others and not isinstance(said, list):
             return self.source
         from ruamel.yaml import YAML
 

@@ -19,11 +19,12 @@ MOST_BYTES = 2**63 - 1
 """What an array's size, in bytes, is counted with."""
 
 
-def parse(text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = None) -> GridSpec:
-    """Work out what YAML text means; ``name`` is what mistakes call it by, ``cells`` are some more than the page has.
+def parse(text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = None, files: bool = True) -> GridSpec:
+    """Work out what YAML text means; ``name`` is what mistakes call it by, ``cells`` are some more than the page has,
+    and the ``files`` of cells that it names are opened only where it may.
 
     Raises SpecError, with line and column, for whatever the language cannot make sense of."""
-    page = Page(*pages.parse(text, name), cells)
+    page = Page(*pages.parse(text, name), cells, files)
     document = page.document
     _distinct(page)
     priority = _priority(page)

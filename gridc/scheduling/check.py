@@ -47,10 +47,10 @@ def read(where: str | os.PathLike[str], cells: Mapping[str, Mapping[str, Any]] |
 
 
 def parse(text: str, name: str = "<spec>") -> GridSpec:
-    """Read a spec from YAML text, even where it is one line that might be a path.
+    """Read the page that a model holds: YAML text, even where it is one line that might be a path; it can open no file.
 
     Raises SpecError, as ``read``."""
-    return check(reader.parse(checked(text, name), name))
+    return check(reader.parse(checked(text, name), name, files=False))
 
 
 def asked(spec: GridSpec, schedule: Mapping[str, Any] | str | None, recompute: bool = False) -> GridSpec:
