@@ -69,6 +69,13 @@ def test_messages_about_tables(tmp_path, text, words):
         read(written(tmp_path / "a.csv", text), Reading(spec_of(2, label="classes: 2")))
 
 
+def test_a_heading_behind_a_mark_of_comments(tmp_path):
+    spec = read_spec((SERIES % (1, KIND)).replace("features: 1, joins", "vocabulary: 9, joins"))
+    found = read(written(tmp_path / "a.csv", "# by hand; or so\n#x,kind\nab,left\nb\x85\u2028,right\n"), Reading(spec))
+    assert found.vocabularies == {"x": ("a", "b", "\x85", "\u2028"), "kind": ("left", "right")}
+    assert found.lengths["T"].tolist() == [2, 3]
+
+
 def test_headings_that_are_the_numbers_of_the_columns(tmp_path):
     path = written(tmp_path / "a.csv", "0,1\n5,6\n")
     assert read(path, Reading(spec_of(2, label="classes: 2"), targets=False)).inputs["x"].tolist() == [[5, 6]]

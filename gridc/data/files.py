@@ -138,8 +138,9 @@ def _numpys(path: Path) -> bool:
 
 
 def _separated(path: Path, how: Reading) -> Dataset:
-    columns = (how.signature or Signature()).columns
-    return from_table(read_separated(path, [name for names in columns.values() for name in names]), how)
+    given = [(how.signature or Signature()).columns.values(), how.inputs.values(), how.outputs.values()]
+    names = [name for part in given for one in part for name in ([one] if isinstance(one, str) else one)]
+    return from_table(read_separated(path, [*names, *how.spec.inputs, *how.spec.outputs]), how)
 
 
 def _parquet(path: Path, how: Reading) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,20 +21,20 @@ def read_separated(path: Path, expected: Sequence[str] = ()) -> Table:
     """Read a .csv or .tsv file; DataError where it is no table in UTF-8.
 
     Its columns stand between commas, or tabs in a .tsv; where it is plainly otherwise, between semicolons, tabs, bars or spaces,
-    and then 1,5 may be a number.  Lines before the heading that begin with # are passed over.  ``expected`` are names of columns:
-    a heading of numbers is one where it has them."""
+    and then 1,5 may be a number.  Lines before the heading that begin with # are passed over.  ``expected`` are names that a
+    heading may have: one of numbers is a heading where it has them, and so is a comment."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise not_text(path, error) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read as a table: {error.strerror or error}.") from None
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text, newline=""))
     comments = 0
     while comments < len(lines) and lines[comments].lstrip().startswith("#"):
         comments += 1
     separator, rows = _separated(path, lines[comments:])
-    rows, comments = _headed(lines[:comments], separator, rows)
+    rows, comments = _headed(lines[:comments], separator, rows, expected)
     if len(rows) < 2:
         raise DataError(f"{path} has no rows under its heading.")
     head = [name.strip() for name in rows[0]]
@@ -88,11 +89,13 @@ def _even(rows: Rows) -> bool:
     return len(rows) > 1 and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
 
 
-def _headed(comments: list[str], separator: str, rows: Rows) -> tuple[Rows, int]:
-    """Take the last comment for the heading where what follows it is none, as NumPy writes it: ``# a,b`` above numbers."""
+def _headed(comments: list[str], separator: str, rows: Rows, expected: Sequence[str]) -> tuple[Rows, int]:
+    """Take the last comment for the heading where it has names that are ``expected``, or where what follows it is none, as NumPy
+    writes it: ``# a,b`` above numbers."""
     if comments and rows:
         last = next(csv.reader([comments[-1].lstrip("# \t").strip()], delimiter=separator, skipinitialspace=True), list[str]())
-        if len(last) == len(rows[0]) and any(map(is_number, rows[0])) and not any(map(is_number, last)):
+        known = bool(set(last) & set(expected)) and not set(rows[0]) & set(expected)
+        if len(last) == len(rows[0]) and (known or (any(map(is_number, rows[0])) and not any(map(is_number, last)))):
             return [last, *rows], len(comments) - 1
     return rows, len(comments)
 
