@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -11,10 +12,12 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gridc
+from gridc.arrays.dataset import padded
 from gridc.cli import COMMANDS
 from gridc.insight.simulation import Model, Simulation, SpeedUp
 from gridc.insight.summary import Summary
@@ -26,8 +29,9 @@ from gridc.symbolic.backends import BACKENDS, Backend
 from gridc.symbolic.lowering import Symbols
 from gridc.tables.mechanisms import Cell
 from gridc.training.board import Board
+from gridc.training.fit import fit
 from gridc.training.history import History, Record
-from gridc.training.optimizers import Optimizer
+from gridc.training.optimizers import Optimizer, optimizer
 from gridc.training.step import TrainingStep
 
 ROOT = Path(__file__).parent.parent
@@ -103,6 +107,19 @@ def _public_names(site: Path) -> None:
             (row,) = (line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1])
             names, defaults = (re.sub("`", "", part).strip().split(", ") for part in row.split("|")[1:3])
             assert dict(zip(names, defaults, strict=True))[name] == str(default)
+
+
+@pytest.mark.parametrize("thing", [
+    gridc.read, gridc.schedule, gridc.compile, gridc.load, gridc.lower, gridc.Grid.predict, gridc.Grid.loss_and_gradients,
+    gridc.Grid.fit, gridc.Grid.training_step, fit, padded, optimizer, gridc.Dataset, History, Record, SpeedUp,
+], ids=lambda thing: thing.__name__)  # fmt: skip
+def test_every_argument_and_attribute_is_explained(thing: Any) -> None:
+    fields = {field.name for field in dataclasses.fields(thing)} if dataclasses.is_dataclass(thing) else None
+    wanted = fields or {name for name in inspect.signature(thing).parameters if name != "self"}
+    text = inspect.getdoc(thing) or ""
+    section = re.search(r"^(?:Args|Attributes):\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
+    assert section is not None
+    assert wanted <= set(re.findall(r"^    (\w+): ", section[1], re.MULTILINE))
 
 
 def _made_late(cls: type, name: str) -> bool:

@@ -97,7 +97,8 @@ class History:
         name: The grid's.
         records: One for each evaluation.
         reason: Why it ended, a sentence.
-        best: The best evaluation, by what ``stop`` monitors.
+        best: The best evaluation, by what is monitored.
+        monitor: What tells the best: ``accuracy`` or ``loss``.
         restored: Whether the grid was given back the best weights, and does not have the last ones.
         steps: Updates.
         samples: Examples seen.
