@@ -112,7 +112,6 @@ class History:
     reason: str
     best: Record | None = None
     monitor: str = "loss"
-    """What the best weights are told by: ``loss`` or ``accuracy``."""
     restored: bool = False
     steps: int = 0
     samples: int = 0
