@@ -13,7 +13,7 @@ from gridc.cli import COMMANDS
 from gridc.insight import report
 from gridc.language.grammar import CellPage, Document, InputPage, OutputPage, SchedulePage, TransformPage
 from gridc.options import Option
-from gridc.tables.cells import CELLS
+from gridc.tables.cells import CELLS, PAGE
 from gridc.tables.learning_rates import SCHEDULES
 from gridc.tables.tasks import TASKS
 from gridc.tables.training_block import Budget, Data, Every, Stop, Training
@@ -56,6 +56,12 @@ def own_cells() -> str:
             yield (f"`{path.stem}`", formulas, f"{plan.work:,}", f"{plan.span:,}", products, cell.source)
 
     return rows(("page", "formulas", "steps", "wavefronts", "products for batches", "source"), lines())
+
+
+def page_of_cells() -> str:
+    """The cells that come with gridc, as they are written."""
+    text = PAGE.read_text(encoding="utf-8")
+    return f"```yaml\n{text[text.index('cells:') :]}```\n"
 
 
 def default(field: Any) -> str:
@@ -124,6 +130,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cells": cells,
     "cell": keys(CellPage),
     "own-cells": own_cells,
+    "page-of-cells": page_of_cells,
     "speed": speed,
     "commands": commands,
     "figures": figures,
