@@ -331,6 +331,11 @@ def test_a_model_holds_its_cells(tmp_path: Path) -> None:
     again = gridc.load(tmp_path / "model.grid")
     np.testing.assert_array_equal(again.predict({"x": x})["y"], before)
     assert again.spec.digest == grid.spec.digest
+    lines = {**MINE, "hidden": "memory\n  + 0*h", "source": "a paper,\nits second section"}  # a page has each in one line
+    gridc.compile(CHAIN, cells={"mine": lines}, eager=False).save(tmp_path / "lines.grid")
+    assert gridc.load(tmp_path / "lines.grid").spec.digest == gridc.read(CHAIN, cells={"mine": lines}).digest
+    with pytest.raises(gridc.SpecError, match="cell 'mine', source: found the control character"):
+        gridc.read(CHAIN, cells={"mine": {**MINE, "source": "a\x07b"}})
     again.save(tmp_path / "again.grid")
     assert gridc.load(tmp_path / "again.grid").spec.digest == grid.spec.digest
     assert 0.02 < np.std(grid.parameters["time.W"]) < 0.09

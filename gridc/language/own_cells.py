@@ -136,10 +136,12 @@ def _loaded(name: str, point: Any) -> Cell:
 
 
 def _plain(value: Any) -> Any:
-    """Give mappings and lists as YAML writes them."""
+    """Give mappings and lists as YAML writes them, and texts as one line, as which a page has them."""
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in cast("Mapping[Any, Any]", value).items()}
-    return [_plain(one) for one in cast("list[Any]", value)] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in cast("list[Any]", value)]
+    return " ".join(value.split()) if isinstance(value, str) else value
 
 
 def _of_file(i: int, name: str, source: Source) -> dict[str, Cell]:
@@ -172,6 +174,10 @@ def _defined(cells: Any, source: Source) -> dict[str, Cell]:
 def _cell(name: str, page: CellPage, written: Mapping[str, Any], source: Source) -> Cell:
     if name in CELLS:
         mistakes.fail(source, ("cells", name), f"there is a cell '{name}' already; expected another name", key=True)
+    odd = pages.FORBIDDEN.search(page.source or "")
+    if odd:
+        mistakes.fail(source, ("cells", name, "source"), f"cell '{name}', source: found the control character {odd.group()!a}; "
+                      "expected plain text")  # fmt: skip
     words = page.model_dump(exclude_unset=True)
     if page.init is not None:
         init = page.init
