@@ -15,6 +15,7 @@ import pytest
 import browser
 import gridc
 from gridc.pictures import explorer
+from gridc.scheduling.check import asked
 from gridc.scheduling.graph import Step
 
 TWO = """
@@ -26,6 +27,16 @@ transforms:
 priority: [time, depth]
 inputs: {tokens: {features: 3, enters: depth}}
 outputs: {label: {classes: 2, reads: [depth], at: {time: last, depth: last}}}
+"""
+STACKED = """
+name: stacked
+dimensions: {time: T, depth: 2}
+transforms:
+  time: {cell: lstm, hidden: 256, tied: [time]}
+  depth: {cell: pass, reads: [time]}
+priority: [time, depth]
+inputs: {x: {features: 3, joins: [time], at: {depth: first}}}
+outputs: {y: {classes: 2, reads: [time], at: {depth: last}}}
 """
 FOUR = """
 name: four
@@ -44,6 +55,18 @@ def _data(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return json.loads(found[1])
+
+
+def test_the_page_holds_the_order_that_runs_and_its_blocks():
+    spec = asked(gridc.read(STACKED), "order=levels,tile.time=4")
+    data = _data(gridc.schedule(spec, T=6).to_html())
+    turns = np.frombuffer(base64.b64decode(data["turns"]), "<i4").reshape(2, 6, 2)
+    # The first four cells along time of the lower level, then those of the upper one, then the last two of each.
+    assert turns[0].tolist() == [[0, 4], [1, 5], [2, 6], [3, 7], [8, 10], [9, 11]]
+    assert turns[1].tolist() == turns[0].tolist(), "what is handed on is there with what it is"
+    assert data["turnWidths"] == [2] * 12
+    assert data["tile"] == [4, 0]
+    assert data["order"].endswith("level by level along depth, in blocks of time 4")
 
 
 def test_the_page_holds_the_schedule_and_loads_nothing():
@@ -215,6 +238,20 @@ def test_the_widths_are_the_slider(two: Page):
     assert two.wavefront == two.plan.span - 1
     two.click(1, 20, "widths")
     assert two.wavefront == 0
+
+
+def test_the_order_that_runs_is_played_like_the_wavefronts(two: Page):
+    data = _data(two.plan.to_html())
+    turns = np.frombuffer(base64.b64decode(data["turns"]), "<i4")
+    two["running"].click()
+    assert two["running"].get_attribute("aria-pressed") == "true"
+    two["last"].click()
+    assert two["where"].text == f"turn {turns.max()} of 0–{turns.max()}: {data['turnWidths'][-1]} steps"
+    two.press("n")
+    assert two["why"].text == f"In turn {turns.max()} of {data['order']}."
+    two["running"].click()
+    assert two["where"].text.startswith(f"wavefront {two.plan.span - 1} of")
+    assert two["why"].text.startswith("In wavefront ")
 
 
 def test_play_goes_through_the_wavefronts(two: Page):

@@ -237,7 +237,11 @@ class Timing:
         """Name the order in which the fused sweep executes the steps of so many examples, in one lane, by name.
 
         Raises ResourceError where the explicit graph is too large."""
-        return (order.cheapest if self.spec.schedule.keep == "all" else frugal)(self.steps, batch).name
+        return self.chosen(batch).name
+
+    def chosen(self, batch: int) -> order.Order:
+        """Give that order.  Raises ResourceError as ``order_for``."""
+        return (order.cheapest if self.spec.schedule.keep == "all" else frugal)(self.steps, batch)
 
     def freed(self, batch: int) -> dict[str, tuple[int, int]]:
         """Name the transforms whose products wait for no state of their own: how many there are, and for how many batches.

@@ -74,6 +74,30 @@ def data(plan: Timing, workers: int, model: Model) -> dict[str, Any]:
         ],
         "lanes": _lanes(plan, workers, model),
         "workers": workers,
+        **_running(plan, model.batch),
+    }  # fmt: skip
+
+
+def _running(plan: Timing, batch: int) -> dict[str, Any]:
+    """Say when the fused sweep runs each step: the turn of every step, the order's name, and the blocks that it is cut into.
+
+    A transform that only hands on takes no turn of its own: it is shown with what it hands on."""
+    spec, order = plan.spec, plan.chosen(batch)
+    turns = np.stack(order.time)
+    for name in (name for name, t in spec.transforms.items() if spec.relayed(t)):
+        source, at, extent = spec.transforms[name], points(plan.sizes), np.asarray(plan.sizes, np.int64)
+        turn = np.full(len(at), -1)
+        there = np.arange(len(at))
+        while spec.relayed(source):
+            wait = next(wait for wait in waits(spec, source, at, extent) if wait.by == 0)
+            there, at, source = there[wait.steps], wait.points[wait.steps], wait.of
+        turn[there] = turns[spec.numbers[source.name], flat(at, plan.sizes)]
+        turns[spec.numbers[name]] = np.maximum(turn, 0)
+    _, numbers, widths = np.unique(turns.ravel(), return_inverse=True, return_counts=True)  # none is empty
+    sizes = dict(spec.schedule.tile)
+    return {
+        "turns": _packed(numbers, np.int32), "turnWidths": widths.tolist(),
+        "order": order.name, "tile": [sizes.get(d, 0) for d in range(len(plan.sizes))],
     }  # fmt: skip
 
 
