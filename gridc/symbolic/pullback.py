@@ -85,10 +85,11 @@ class Pullback:
         )  # fmt: skip
 
     def _kept(self) -> list[Any]:
-        """Give the variables that go from ``forward`` to ``backward``: a sweep's tape first."""
+        """Give the variables that go from ``forward`` to ``backward``: a sweep's tape first, what outputs read, and whatever was
+        worked out for the sweep, its inputs that are no views of arrays that there are anyway."""
         found = traversal.ancestors(list(self._symbols.logits.values()))
         sweeps = {v.owner for v in found if v.owner is not None and isinstance(v.owner.op, Sweep)}
-        return [v for node in sweeps for v in node.outputs]
+        return [v for node in sweeps for v in (*node.outputs, *(i for i in node.inputs if i.owner and not i.owner.op.view_map))]
 
     def _build(self, what: Any) -> Any:
         s = self._symbols
