@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gridc import cli, model_file
 from gridc.arrays.signature import Signature
 from gridc.data.files import read
+from gridc.data.fitting import for_spec
 from gridc.data.reading import Reading
 from gridc.errors import DataError, UsageError
 from gridc.scheduling.check import read as read_spec
@@ -361,6 +362,8 @@ def test_arrays_on_the_disk_are_checked_before_they_are_used(tmp_path, monkeypat
     np.save(tmp_path / f"{name}.npy", good[name])
     found = read(tmp_path, Reading(spec))
     assert isinstance(found.targets["label"], np.memmap)
+    monkeypatch.setattr("gridc.data.fitting.odd_number", lambda array, axes: pytest.fail("the disk was read through again"))
+    for_spec(found, spec)
     assert found.take(slice(2)).ready().targets["label"].dtype == np.int64, "whole numbers of a real type are ids in a batch"
 
 

@@ -64,8 +64,11 @@ def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
         if len(new) == 1 and (name := next(iter(old))) in data.vocabularies:
             words[next(iter(new))] = data.vocabularies[name]
     bound: Bound = {}
-    inputs = {name: _shaped(f"input '{name}'", array, given[name], bound, lengths) for name, array in inputs.items()}
-    targets = {name: _shaped(f"the target of '{name}'", array, wanted[name], bound, lengths) for name, array in targets.items()}
+    # What lies on the disk is read through once; what was fitted to these axes before has been.
+    seen = data.input_axes == given and data.target_axes == wanted
+    inputs = {name: _shaped(f"input '{name}'", array, given[name], bound, lengths, seen) for name, array in inputs.items()}
+    targets = {name: _shaped(f"the target of '{name}'", array, wanted[name], bound, lengths, seen)
+               for name, array in targets.items()}  # fmt: skip
     lengths = {symbol: length_vector(symbol, vector, bound[BATCH][0], bound[symbol][0]) if symbol in bound else vector
                for symbol, vector in lengths.items()}  # fmt: skip
     longest = {symbol: int(lengths[symbol].max()) if symbol in lengths else size for symbol, (size, _) in bound.items() if symbol}
@@ -91,13 +94,14 @@ def _renamed(
     return {name: arrays[name] for name in names if name in arrays}
 
 
-def _shaped(what: str, array: Array, axes: Axes, bound: Bound, lengths: Mapping[str, Array]) -> Array:
+def _shaped(what: str, array: Array, axes: Axes, bound: Bound, lengths: Mapping[str, Array], seen: bool) -> Array:
     """One array of a data set with the expected number of axes, its ids whole."""
     if array.ndim == len(axes.axes) and axes.real and axes.axes[-1] == 1:
         array = array[..., None]
     elif array.ndim > 2 and axes.real and axes.axes == (int(np.prod(array.shape[1:])),):
         array = array.reshape(len(array), -1)
-    misfit = misshapen(what, array, axes, bound, lengths) or odd_number(array, axes)
+    misfit = misshapen(what, array, axes, bound, lengths)
+    misfit = misfit or (None if seen and isinstance(array, np.memmap) else odd_number(array, axes))
     if misfit is not None:
         raise DataError(f"The array of {what} {_of_examples(array, axes, misfit, bound)}")
     # What lies on the disk stays there; a batch of it is made ids when it is drawn.
