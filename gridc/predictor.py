@@ -22,7 +22,6 @@ from gridc import model_file
 from gridc.arrays.conversion import Array
 from gridc.data import fitting
 from gridc.data.fitting import Call
-from gridc.errors import UsageError
 from gridc.language import lattice, reader, shapes
 from gridc.language.lattice import Ints, Mask
 from gridc.language.spec import GridSpec, Input, Selection, Transform
@@ -243,27 +242,24 @@ class _Sweep:
         return array.reshape(-1, *array.shape[len(t.untied) :])[weight]
 
     def _updated(self, t: Transform, rows: Ints, z: Array, hidden: Array | None) -> Array:
-        """Apply an update of whole arrays, to the same steps of all examples."""
-        if self.ragged:
-            raise UsageError(f"transform '{t.name}' is a {t.cell} cell, which a predictor runs for examples of equal lengths "
-                             "alone; take gridc.load")  # fmt: skip
-        steps = len(rows) // self.batch
-
-        def turned(a: Array) -> Array:  # rows are example by example
-            return a.reshape(self.batch, steps, -1).swapaxes(0, 1)
-
-        owned = {name: weight.facts for name, weight in shapes.weights(self.spec, t).items()}
-        hops = self.at[rows[:steps], t.along[0]]
-        weights = {name: self._facts(t, name) for name, facts in owned.items() if facts}
-        z = turned(z)
-        a = None
-        if "W" in owned:
-            which = lattice.weights(t, self.at[rows[:steps]], self.sizes)
-            a = z @ np.stack([self._number(t, "W", w) for w in which])
-            a = a + np.stack([self._number(t, "b", w) for w in which])[:, None] if "b" in owned else a
+        """Apply an update of whole arrays, example by example, as each has facts of its own."""
+        owned = shapes.weights(self.spec, t)
+        facts = {name: self._facts(t, name) for name, weight in owned.items() if weight.facts}
+        made = np.empty((len(rows), t.hidden), self.dtype)
         assert t.mechanism.update is not None
-        taken = Taken(z, a, None if hidden is None else turned(hidden), (), weights, hops, t.options)
-        return t.mechanism.update(FUNCTIONS, taken)[0].swapaxes(0, 1).reshape(len(rows), -1)
+        for e in np.unique(self.example[rows]).tolist():
+            mine = self.example[rows] == e
+            at, seen = self.at[rows[mine]], z[mine][:, None]
+            a = None
+            if "W" in owned:
+                which = lattice.weights(t, at, self.sizes).tolist()
+                a = seen @ np.stack([self._number(t, "W", w) for w in which])
+                a = a + np.stack([self._number(t, "b", w) for w in which])[:, None] if "b" in owned else a
+            its = {name: array[..., e : e + 1, :, :] for name, array in facts.items()}
+            own = None if hidden is None else hidden[mine][:, None]
+            taken = Taken(seen, a, own, (), its, at[:, t.along[0]], t.options)
+            made[mine] = t.mechanism.update(FUNCTIONS, taken)[0][:, 0]
+        return made
 
     def _facts(self, t: Transform, letter: str) -> Array:
         """Embed a memory's facts, ``[batch, facts, hidden]``, or for adjacent hops one axis before."""
