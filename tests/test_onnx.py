@@ -96,7 +96,7 @@ def test_every_network_of_specs_gives_the_same_in_onnxruntime(path: Path, tmp_pa
         same(grid, run, drawn(spec, {**sizes, **({written.open: sizes[written.open] + longer} if written.open else {})}, batch))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=st.integers(0, 4).flatmap(lambda k: grids(noise=k == 4)), kept=st.booleans())
 def test_any_grid_is_what_the_oracle_says(case: Case, kept: bool) -> None:
     spec = gridc.read(case.text)

@@ -20,7 +20,7 @@ from strategies import Case, grids
 SPECS = Path(__file__).parent.parent / "specs"
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=st.integers(0, 9).flatmap(lambda k: grids(memory=k == 9, noise=k == 8)))
 def test_any_grid_is_what_the_oracle_says(case: Case) -> None:
     predictor = Predictor(gridc.read(case.text), case.parameters, {})

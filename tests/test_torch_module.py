@@ -38,6 +38,15 @@ outputs:
 """
 """Two real inputs that share what they enter, an embedding, learned starts, three kinds of outputs; a name that modules have."""
 
+LITTLE = """
+name: little
+dimensions: {time: T}
+transforms: {time: {cell: dense, hidden: 3, start: learned}}
+inputs: {x: {features: 2, joins: [time]}}
+outputs: {all: {raw: true, reads: [time]}}
+"""
+"""What the plain lowering builds in little time."""
+
 
 def drawn(spec: gridc.GridSpec, batch: int = 3, size: int = 4, seed: int = 0) -> dict[str, Any]:
     """Inputs of every size that a spec leaves open."""
@@ -76,10 +85,12 @@ def test_outputs_and_gradients_are_the_grids(name: str) -> None:
         np.testing.assert_allclose(tensor.grad.numpy(), gradients[parameter], rtol=1e-8, atol=1e-12, err_msg=parameter)
 
 
-@pytest.mark.parametrize(("options", "ended"), [
-    ({}, False), ({}, True), ({"recompute": True}, True), ({"lowering": "plain"}, True)], ids=str)  # fmt: skip
-def test_gradcheck(options: dict[str, Any], ended: bool) -> None:
-    module = GridModule(EVERYTHING, dtype=torch.float64, seed=3, **options)
+@pytest.mark.parametrize(("page", "options", "ended"), [
+    (EVERYTHING, {}, False), (EVERYTHING, {}, True), (EVERYTHING, {"recompute": True}, True),
+    (LITTLE, {"lowering": "plain"}, True),
+], ids=["all", "lengths", "recompute", "plain"])  # fmt: skip
+def test_gradcheck(page: str, options: dict[str, Any], ended: bool) -> None:
+    module = GridModule(page, dtype=torch.float64, seed=3, **options)
     inputs = drawn(module.spec)
     inputs["x"].requires_grad_()
     lengths = torch.tensor([4, 1, 3]) if ended else None

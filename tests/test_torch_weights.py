@@ -53,7 +53,7 @@ class Tagger(nn.Module):
         return self.linear(found[:, -1] if self.read == "step" else torch.cat(list(hidden[-self.ways :]), 1))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     kind=st.sampled_from([nn.LSTM, nn.GRU]), layers_=st.integers(1, 3), bias=st.booleans(), both=st.booleans(),
     first=st.booleans(), dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 99),
