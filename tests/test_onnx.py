@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import gridc
 import oracle
-from gridc.errors import UsageError
+from gridc.errors import ResourceError, UsageError
 from gridc.language.shapes import input_axes
 from gridc.onnx.export import export
 from gridc.onnx.sweep import uniform
@@ -177,6 +177,13 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"lengths need an open dimension.*its size is fixed"):
         plane.to_onnx(tmp_path / "p.onnx", lengths=True, R=3, C=3)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_onnx_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = gridc.compile(SPECS[0].with_name("parity.yaml"), eager=False)
+    monkeypatch.setattr("gridc.onnx.export.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ResourceError, match=r"pip install 'gridc\[onnx\]'"):
+        grid.to_onnx(tmp_path / "p.onnx")
 
 
 def test_the_command_writes_words_and_says_what_is_open(tmp_path: Path) -> None:
