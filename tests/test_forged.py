@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load as decoded
 from safetensors.numpy import save as encoded
 
 from gridc import cli, files, model_file
@@ -143,3 +147,65 @@ def test_what_is_built_otherwise_is_said(tmp_path: Path, capsys: pytest.CaptureF
     forge(newest, {"record": dict(held.record) | {"built": {"dtype": "float64", "lowering": "plain"}}}, held)
     training(tmp_path / "run", 6, resume=True)
     assert "The training was begun with dtype 'float64', now 'float32': it goes on, but" in capsys.readouterr().err
+
+
+# --- any value of any type anywhere in a manifest ---------------------------------------------------------------------
+
+OTHERS = (None, True, 5, -1, 1.5, 1e300, "x", "", [], [1], ["a"], {}, {"a": 1}, {"a": None})
+DRAWN = 60 if int(os.environ.get("GRIDC_EXAMPLES", "200")) <= 200 else 1000
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a manifest, itself left out."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
+    return [place for key, one in inner for place in ((*path, key), *places(one, (*path, key)))]
+
+
+def retyped(manifest: dict[str, Any], draw: random.Random) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """A copy with something of another type, or nothing, in one place."""
+    manifest = json.loads(json.dumps(manifest))
+    path = draw.choice([place for place in places(manifest) if place != ("sha256",)])
+    inner = manifest
+    for key in path[:-1]:
+        inner = inner[key]
+    if draw.random() < 0.1:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = draw.choice([one for one in OTHERS if type(one) is not type(inner[path[-1]])])
+    return manifest, path
+
+
+def written(raw: bytes, draw: random.Random) -> tuple[bytes, tuple[Any, ...]]:
+    """A model file's bytes with such a manifest, and a hash that fits it."""
+    tensors = decoded(raw)
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    manifest, path = retyped(json.loads(header["__metadata__"][KEY]), draw)
+    del manifest["sha256"]
+    digest = files.sha256_of(model_file._canonical(manifest), tensors)
+    return encoded(tensors, {KEY: json.dumps(manifest | {"sha256": digest}, ensure_ascii=False)}), path
+
+
+def test_any_other_type_in_a_model_is_taken_or_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training(tmp_path / "run", 4)
+    whole, path = (tmp_path / "run" / "model.grid").read_bytes(), tmp_path / "forged.grid"
+    draw = random.Random(5)
+    for _ in range(DRAWN):
+        content, place = written(whole, draw)
+        path.write_bytes(content)
+        for words in (["inspect", str(path)], ["inspect", str(path), "--json"]):
+            code = cli.run(words)
+            told = capsys.readouterr()
+            assert code in (0, 2, 3), (place, told.err)
+            assert "Traceback" not in told.err, place
+
+
+def test_any_other_type_in_a_checkpoint_is_taken_or_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training(tmp_path / "run", 2, noise=0.1)
+    newest = Folder(tmp_path / "run").checkpoints()[0]
+    whole, draw = newest.read_bytes(), random.Random(6)
+    for _ in range(DRAWN):
+        content, _ = written(whole, draw)
+        newest.write_bytes(content)
+        with contextlib.suppress(DataError):  # anything else that is raised fails the test
+            training(tmp_path / "run", 2, resume=True, noise=0.1)
+        newest.write_bytes(whole)

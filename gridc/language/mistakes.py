@@ -86,7 +86,7 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     if e["type"] == "extra_forbidden":
         known = sorted(_fields(path[:-1]))
         fail(source, path, f"{thing(path[:-1])}: unknown key '{path[-1]}'; expected {listed(known)}"
-                  f"{in_page(path, known) if len(path) > 1 else nearest(path[-1], known)}", key=True)  # fmt: skip
+                  f"{in_page(path, known) if path[1:] else nearest(path[0], known)}", key=True)  # fmt: skip
     if missing:
         fail(source, path, f"{what} needs the key '{missing}': {_expected((*path, missing))}", key=True)
     value: Any = values
