@@ -286,8 +286,8 @@ def test_a_schedule_is_measured(gridc):
     code, out, _ = gridc("schedule", spec, "--size", "T=6", "--measure", "--batch", "2", "--json")
     told = json.loads(out)
     assert (code, told["batch"], told["threads"]) == (0, 2, 1)
-    assert sum(front["rows"] for front in told["wavefronts"]) == 6 * 3 * 2 * 2
-    assert all(front["measured"] > 0 and front["predicted"] > 0 for front in told["wavefronts"])
+    assert sum(front["rows"] for front in told["turns"]) == 6 * 3 * 2 * 2
+    assert all(front["measured"] > 0 and front["predicted"] > 0 for front in told["turns"])
 
 
 def test_a_schedule_of_millions_of_steps_is_printed(gridc, there):

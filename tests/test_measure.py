@@ -31,10 +31,10 @@ def test_every_turn_is_predicted_and_measured():
 
 
 def test_errors_are_shares_of_what_was_measured():
-    made = measure.Measurement("small", "wavefronts", 4, 3, (measure.Turn(8, 2.0, 1.0), measure.Turn(8, 1.0, 3.0)))
+    made = measure.Measurement("small", "wavefronts", 4, 3, (measure.Turn(8, 2.0, 1.0), measure.Turn(8, 1.0, 3.0)), 5)
     assert [turn.error for turn in made.turns] == [1.0, pytest.approx(2 / 3)]
     assert (made.total_error, made.median_error) == (0.25, pytest.approx(5 / 6))
-    assert "predicted 3000.00 ms, measured 4000.00 ms, 25% off; a wavefront is 83% off in the median" in str(made)
+    assert "predicted 3000.00 ms, measured 4000.00 ms, 25% off; a turn is 83% off in the median" in str(made)
 
 
 def test_coefficients_are_found_and_never_negative():

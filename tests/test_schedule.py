@@ -536,3 +536,13 @@ def test_the_levels_of_a_large_grid_are_looked_up_without_its_graph():
     assert plan.levels["depth", (1999, 999)] == plan.span - 1
     assert len(plan.wavefronts[5]) == plan.widths[5]
     assert np.sum(plan.widths) == plan.work == 4_000_000
+
+
+def test_the_bound_of_list_schedules_is_graham_s_and_what_it_says_by_hand():
+    plan = gridc.schedule(SPECS[0].with_name("text-classifier.yaml"), T=50)
+    assert (plan.work, plan.span) == (300, 102)
+    assert plan.speedup(8).graham == pytest.approx(300 / (300 / 8 + 102 * 7 / 8)) == pytest.approx(300 / 126.75)
+    assert plan.speedup(1).graham == 1.0
+    for workers in (2, 3, 8, 50):  # tighter than 2 - 1 / P from the least possible, and no more than is possible
+        fast = plan.speedup(workers)
+        assert fast.most / (2 - 1 / workers) - 1e-9 <= fast.graham <= fast.most + 1e-9

@@ -262,7 +262,7 @@ def _show_pytensor(spec: GridSpec, json_: bool) -> None:
 @click.option("-w", "--workers", type=click.IntRange(1, MOST_WORKERS), default=8, show_default=True, help="Workers to simulate.")
 @click.option("-b", "--batch", type=click.IntRange(1, LARGEST), default=16, show_default=True, help="Examples in a mini-batch.")
 @click.option("--path", is_flag=True, help="List the critical path step by step, and why each step waits.")
-@click.option("--measure", is_flag=True, help="Run the grid: predicted and measured time of every wavefront.")
+@click.option("--measure", is_flag=True, help="Run the grid: predicted and measured time of every turn of it.")
 @with_schedule
 @click.option("--try", "tried", multiple=True, metavar="KEY=VALUE,...",
               help="Put another schedule beside the page's own; may be repeated.")  # fmt: skip

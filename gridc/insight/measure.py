@@ -48,13 +48,17 @@ class Turn:
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """``order`` is the order of execution by name; times are the least of ``rounds`` sweeps."""
+    """``order`` is the order of execution by name; times are the least of ``rounds`` sweeps.
+
+    A turn is what the order runs at once; there may be more of them than the ``wavefronts`` of steps that a schedule counts,
+    or fewer.  Both are numbered from 0."""
 
     name: str
     order: str
     batch: int
     rounds: int
     turns: tuple[Turn, ...]
+    wavefronts: int
 
     @cached_property
     def median_error(self) -> float:
@@ -75,7 +79,7 @@ class Measurement:
         return {
             "name": self.name, "order": self.order, "batch": self.batch, "rounds": self.rounds, "threads": 1,
             "median_error": self.median_error, "total_error": self.total_error,
-            "wavefronts": [dataclasses.asdict(turn) | {"error": turn.error} for turn in self.turns],
+            "wavefronts": self.wavefronts, "turns": [dataclasses.asdict(turn) | {"error": turn.error} for turn in self.turns],
         }  # fmt: skip
 
     def table(self, most: int = 40) -> str:
@@ -88,10 +92,11 @@ class Measurement:
             lines[most // 2 : -most // 2] = [["–"] * 5]
         totals = [sum(getattr(turn, key) for turn in self.turns) * 1e3 for key in ("predicted", "measured")]
         return "\n".join([
-            f"{self.name}: forward, batch of {self.batch}, one thread, {self.order}; the least of {self.rounds} sweeps", "",
-            plain_text.table(("wavefront", "rows", "predicted µs", "measured µs", "error"), lines), "",
+            f"{self.name}: forward, batch of {self.batch}, one thread, {self.order}; the least of {self.rounds} sweeps",
+            f"{len(self.turns):,} turns of that order, for {self.wavefronts:,} wavefronts of steps", "",
+            plain_text.table(("turn", "rows", "predicted µs", "measured µs", "error"), lines), "",
             f"  whole sweep: predicted {totals[0]:.2f} ms, measured {totals[1]:.2f} ms, {self.total_error:.0%} off; "
-            f"a wavefront is {self.median_error:.0%} off in the median",
+            f"a turn is {self.median_error:.0%} off in the median",
         ])  # fmt: skip
 
 
@@ -113,7 +118,7 @@ def measure(plan: Timing, batch: int = 16, rounds: int = 9) -> Measurement:
         measured = own.seconds(rounds)
     predicted = own.features @ weights
     turns = tuple(Turn(int(r), float(p), float(m)) for r, p, m in zip(own.rows, predicted, measured, strict=True))
-    return Measurement(plan.spec.name, own.order, batch, rounds, turns)
+    return Measurement(plan.spec.name, own.order, batch, rounds, turns, plan.span)
 
 
 def _others(plan: Timing, batch: int) -> list[tuple[tuple[int, ...], int]]:

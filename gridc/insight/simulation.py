@@ -4,7 +4,8 @@ Bounds of the time ``T_P`` of unit steps on P workers, from work W, span S and t
 
 - work and span laws: ``T_P ≥ max(W / P, S)``;
 - Brent 1974: going wavefront by wavefront takes ``Σ_k ⌈w_k / P⌉ ≤ S + (W - S) / P``;
-- Graham 1966: whatever a list schedule takes is at most ``2 - 1 / P`` times the least possible.
+- Graham 1966: a list schedule takes at most ``W / P + S (1 - 1 / P)``, since whenever a worker is idle a step of the longest path
+  runs; so it is within ``2 - 1 / P`` times the least possible.
 
 They know nothing of what a step costs, nor of vectors that travel between workers; the simulation does.
 """
@@ -269,7 +270,7 @@ def speedup(plan: Timing, workers: int, model: Model | None = None) -> SpeedUp:
     by_wavefront = sum(-(-w // workers) for w in plan.widths)
     simulation = simulate(plan, workers, model) if plan.work <= MOST_SIMULATED and plan.work * workers <= MOST_TRIED else None
     return SpeedUp(
-        workers, plan.work / least, plan.work / by_wavefront, max(1.0, plan.work / (least * (2 - 1 / workers))),
+        workers, plan.work / least, plan.work / by_wavefront, plan.work / (plan.work / workers + plan.span * (1 - 1 / workers)),
         simulation and simulation.speedup, simulation and simulation.moved, simulation and simulation.seconds,
         simulation and simulation.most,
     )  # fmt: skip
