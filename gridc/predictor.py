@@ -35,12 +35,31 @@ def sigmoid(a: Array) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * a))
 
 
-COMPARE = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal}
+def _number(value: float, like: Array) -> float:
+    return value
+
+
+def _relu(a: Array) -> Array:
+    return np.maximum(a, 0)
+
+
+def _softplus(a: Array) -> Array:
+    return np.logaddexp(0, a)
+
+
+def _mean(a: Array) -> Array:
+    return np.mean(a, axis=-1, keepdims=True)
+
+
+def _where(sign: str, a: Array, b: Array, x: Array, y: Array) -> Array:
+    return np.where(COMPARE[sign](a, b), x, y)
+
+
+COMPARE: Mapping[str, Any] = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal}
 FUNCTIONS: Any = SimpleNamespace(
-    number=lambda value, like: value, tanh=np.tanh, sigmoid=sigmoid, relu=lambda a: np.maximum(a, 0),
-    softplus=lambda a: np.logaddexp(0, a), exp=np.exp, log=np.log, sqrt=np.sqrt, sum=np.sum, max=np.max,
-    mean=lambda a: np.mean(a, axis=-1, keepdims=True), where=lambda sign, a, b, x, y: np.where(COMPARE[sign](a, b), x, y),
-)  # fmt: skip
+    number=_number, tanh=np.tanh, sigmoid=sigmoid, relu=_relu, softplus=_softplus, exp=np.exp, log=np.log, sqrt=np.sqrt,
+    sum=np.sum, max=np.max, mean=_mean, where=_where,
+)
 """What a cell's rule or update calls, on arrays."""
 
 
@@ -150,7 +169,7 @@ class _Sweep:
         looked = np.clip(wait.looked, 0, np.array(self.sizes) - 1)  # along the other axes it lies on the grid where it enters
         entry = self.rows + 1 + lattice.flat(looked, self.sizes, axes, self.example)
         step = lattice.flat(wait.points, self.sizes, lead=self.example)
-        enters: Ints = np.where(wait.entering, entry, self.rows)
+        enters = np.where(wait.entering, entry, np.int64(self.rows))
         index = np.where(wait.steps, step, enters)
         more = np.where(wait.wrapped, entry, -1) if wait.wrapped.any() else None
         return _Found(wait.of, wait.by, index, more, wait.steps & self.exists)

@@ -53,7 +53,8 @@ def _contestant(name: str, case: Case, parameters: dict[str, Array], way: Callab
         _, slopes = both()
         with torch.no_grad():
             used = [(p, s) for p, s in zip(leaves, slopes, strict=True) if s is not None]
-            torch._foreach_add_([p for p, _ in used], [s for _, s in used], alpha=-RATE)
+            torch._foreach_add_(  # pyright: ignore[reportPrivateImportUsage]  # what its own optimisers call
+                [p for p, _ in used], [s for _, s in used], alpha=-RATE)
 
     def forward() -> None:
         with torch.inference_mode():
@@ -81,7 +82,7 @@ def _ours(case: Case, parameters: dict[str, Array]) -> Contestant:
 
     def gradients() -> tuple[float, dict[str, Array]]:
         loss = both()
-        return loss.item(), {name: p.grad.numpy() for name, p in module.named_parameters()}
+        return loss.item(), {name: np.asarray(p.grad) for name, p in module.named_parameters()}
 
     def forward() -> None:
         with torch.inference_mode():
@@ -284,7 +285,7 @@ def _layered(case: Case, parameters: dict[str, Array]) -> Contestant:
         sgd.zero_grad()
         loss = functional.cross_entropy(predict(), y)
         loss.backward()
-        found = {name: p.grad.numpy() for name, p in own.items()}
+        found = {name: np.asarray(p.grad) for name, p in own.items()}
         w = [torch.cat([getattr(lstm, f"weight_{k}_l{d}").grad for k in ("hh", "ih")], 1) for d in range(depth)]
         found["time.W"] = np.stack([exchanged(part).T.numpy() for part in w])
         found["time.b"] = np.stack([exchanged(getattr(lstm, f"bias_ih_l{d}").grad).numpy() for d in range(depth)])

@@ -57,12 +57,13 @@ def _moved(plan: Plan) -> int:
     numbers = 0
     for program in (segment.program for lane in plan.lanes for segment in lane.segments):
         for step in program.instructions:
-            own, rows = program.transforms[step["transform"]], int(step["end"] - step["first"])
-            if step["kind"] == PRODUCT:
-                start = program.block_starts[step["transform"]]
-                inputs = sum(program.widths(int(step["transform"]))[step["low"] - start : step["high"] - start])
-                numbers += inputs * own.width + rows * inputs + rows * own.width * (1 + int(step["adds"]))
-            elif step["kind"] in (CELL, COPY):
+            t, kind, low, high, adds = (int(step[name]) for name in ("transform", "kind", "low", "high", "adds"))
+            own, rows = program.transforms[t], int(step["end"] - step["first"])
+            if kind == PRODUCT:
+                start = program.block_starts[t]
+                inputs = sum(program.widths(t)[low - start : high - start])
+                numbers += inputs * own.width + rows * inputs + rows * own.width * (1 + adds)
+            elif kind in (CELL, COPY):
                 numbers += rows * (own.width + own.state)
     return 4 * numbers
 
