@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("commands.use:sample", "Write text with a trained language model."),
     "export": ("commands.export:export", "Write a trained model as ONNX, for other programs."),
     "inspect": ("commands.use:inspect", "Show what a model file holds: spec, parameters, training record, hashes."),
+    "curve": ("commands.curves:curve", "Draw how trainings went, one or several side by side."),
     "bench": ("commands.bench:command", "Measure speed on this machine."),
     "doctor": ("commands.doctor:doctor", "Look at this machine and say what to do about it."),
     "schema": ("commands.start:schema", "Print the JSON Schema of a spec, for editors."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import itertools
+import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -63,6 +64,30 @@ def sparkline(values: Sequence[float], length: int = 60) -> str:
         values = [max(values[a:e]) for a, e in itertools.pairwise(ends)]
     top = max(values, default=1) or 1
     return "".join(BARS[max(1, round(8 * v / top)) if v else 0] for v in values)
+
+
+MARKS = "*o+x#@%&"
+
+
+def plot(series: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str, width: int = 64, height: int = 14) -> str:
+    """Draw lines of points ``(x, y)`` with a sign for each, and say which is whose; what is not finite is left out."""
+    known = {name: [point for point in points if all(map(math.isfinite, point))] for name, points in series.items()}
+    every = [point for points in known.values() for point in points]
+    if not every:
+        return f"nothing to draw: no {y} is a number"
+    (left, right), (low, high) = ((min(side), max(side)) for side in zip(*every, strict=True))
+    across, up = (right - left) or 1.0, (high - low) or 1.0
+    rows = [[" "] * width for _ in range(height)]
+    for mark, points in zip(itertools.cycle(MARKS), known.values(), strict=False):
+        for at, value in points:
+            rows[height - 1 - round((value - low) / up * (height - 1))][round((at - left) / across * (width - 1))] = mark
+    labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
+    edge = max(map(len, labels))
+    lines = [f"{label:>{edge}} |{''.join(row).rstrip()}" for label, row in zip(labels, rows, strict=True)]
+    ends = f"{left:,.0f}", f"{right:,.0f}"
+    told = [f"  {mark} {printable(name)}" for mark, name in zip(itertools.cycle(MARKS), known, strict=False)]
+    below = [f"{'':>{edge}} +{'-' * width}", f"{'':>{edge}}  {ends[0]}{ends[1]:>{width - len(ends[0])}} {x}"]
+    return "\n".join([y, *lines, *below, *told])
 
 
 def amount(value: float) -> str:

@@ -130,7 +130,7 @@ def next_commands(folder: Path, spec: GridSpec) -> list[str]:
     from gridc.training.checkpoint import MODEL
 
     model, data = folder / MODEL, None if spec.training is None else spec.training.data
-    lines = [f"gridc score {model}", f"gridc inspect {model}", f"gridc show {spec.source.path}"]
+    lines = [f"gridc score {model}", f"gridc curve {folder}", f"gridc inspect {model}", f"gridc show {spec.source.path}"]
     if data is not None and data.file.endswith(".txt"):
         lines.insert(1, f"gridc sample {model}")
     elif data is not None:

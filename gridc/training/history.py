@@ -166,7 +166,8 @@ def curve(name: str, records: tuple[Record, ...]) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ResourceError("A picture of the curve needs matplotlib: pip install 'gridc[plots]'.") from error
+        raise ResourceError("A picture of the curve needs matplotlib: pip install 'gridc[plots]'; gridc curve FOLDER draws it as "
+                            "text.") from error  # fmt: skip
     import io
 
     # Its stubs leave half of the types open.
