@@ -53,51 +53,41 @@ def _add(unit: Array, target: int, source: int, count: int) -> None:
 
 
 @numba.njit(error_model="numpy")
-def _add_masked(unit: Array, target: int, source: int, mask: int, count: int) -> None:
-    for j in range(count):
-        poke(unit, target, j, peek(unit, target, j, 0) + peek(unit, source, j, 1) * peek(unit, mask, j, 2), 0)
-
-
-@numba.njit(error_model="numpy")
-def _copy_masked(unit: Array, target: int, source: int, mask: int, count: int) -> None:
-    for j in range(count):
-        poke(unit, target, j, peek(unit, source, j, 1) * peek(unit, mask, j, 2), 0)
-
-
-@numba.njit(error_model="numpy")
-def _mask(unit: Array, block: Array, r: int) -> int:
-    """Give the address of the mask through which a row of a block is read; 0 where it is read whole."""
-    if block[MASK] == 0:
-        return 0
-    row = word(block[MASKED], r)
-    return block[MASK] + row * block[WIDTH] * unit.itemsize if row >= 0 else 0
-
-
-@numba.njit(error_model="numpy")
 def _gather(unit: Array, block: Array, z: int, inputs: int, first: int, end: int) -> None:
-    """Copy the rows of one block into ``Z``, through their masks where they have any."""
+    """Copy the rows of one block into ``Z``."""
     size, width, source, index = unit.itemsize, block[WIDTH], block[SOURCE], block[INDEX]
     for r in range(first, end):
-        row, target, mask = word(index, r), z + (r * inputs + block[COLUMN]) * size, _mask(unit, block, r)
-        if mask and row >= 0:
-            _copy_masked(unit, target, source + row * width * size, mask, width)
-        elif row >= 0:
+        row, target = word(index, r), z + (r * inputs + block[COLUMN]) * size
+        if row >= 0:
             copy(target, source + row * width * size, width * size)
         else:
             for j in range(width):
                 poke(unit, target, j, unit.dtype.type(0), 0)
+    if block[MASK]:
+        _hide(unit, block, z + (first * inputs + block[COLUMN]) * size, inputs, first, end)
 
 
 @numba.njit(error_model="numpy")
-def _scatter(unit: Array, block: Array, given: int, lead: int, first: int, end: int) -> None:
-    """Add the gradients of one block's rows, ``lead`` numbers apart, to those of what was read."""
-    size, width, target, index = unit.itemsize, block[WIDTH], block[GRADIENT], block[INDEX]
+def _hide(unit: Array, block: Array, at: int, lead: int, first: int, end: int) -> None:
+    """Multiply rows of one block, the first of them ``at`` this address and ``lead`` numbers apart, by their masks."""
+    size, width, masked = unit.itemsize, block[WIDTH], block[MASKED]
     for r in range(first, end):
-        row, mask, source = word(index, r), _mask(unit, block, r), given + (r - first) * lead * size
-        if mask and row >= 0:
-            _add_masked(unit, target + row * width * size, source, mask, width)
-        elif row >= 0:
-            _add(unit, target + row * width * size, source, width)
+        row, target = word(masked, r), at + (r - first) * lead * size
+        if row >= 0:
+            for j in range(width):
+                poke(unit, target, j, peek(unit, target, j, 0) * peek(unit, block[MASK] + row * width * size, j, 1), 0)
+
+
+@numba.njit(error_model="numpy")
+def _scatter(unit: Array, block: Array, source: int, lead: int, first: int, end: int) -> None:
+    """Add the gradients of rows of one block, ``lead`` numbers apart, to those of what was read."""
+    size, width, target, index = unit.itemsize, block[WIDTH], block[GRADIENT], block[INDEX]
+    if block[MASK]:
+        _hide(unit, block, source, lead, first, end)
+    for r in range(first, end):
+        row = word(index, r)
+        if row >= 0:
+            _add(unit, target + row * width * size, source + (r - first) * lead * size, width)
 
 
 @numba.njit(error_model="numpy")
