@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,8 +41,8 @@ def compile(
     Args:
         spec: What to compile: a ``GridSpec``, the path of a page of YAML, or its text.
         backend: A row of ``gridc.symbolic.backends.BACKENDS``: ``python``, ``c``, ``numba`` or ``jax``; ``auto`` is ``python``.
-        lowering: ``fused``, one Op for the whole sweep, or ``plain``, one Scan over wavefronts; ``auto`` is ``fused`` where
-            every cell can be.
+        lowering: ``fused``, one Op for the whole sweep, or ``plain``, one Scan over wavefronts, several times as slow;
+            ``auto`` is ``fused`` where every cell can be, and otherwise says why not in a line on stderr.
         dtype: The type of every real number that goes in, stays or comes out.
         seed: Draws the parameters, and the masks of dropout and zoneout; an integer from 0.
         progress: Whether lines on stderr say what is being built.
@@ -70,6 +71,8 @@ def compile(
 
     spec = asked(spec, schedule, recompute)
     target = Target.choose(spec, row, lowering, dtype)
+    if target.left is not None:
+        print(f"gridc: '{spec.name}' takes the slower, plain lowering: {target.left}", file=sys.stderr)
     grid = Grid(spec, target, initial(spec, seed, dtype), seed, progress)
     return grid.ready() if eager else grid
 

@@ -12,6 +12,7 @@ import pytensor.tensor as pt
 import pytest
 
 import gridc
+from gridc.fusion import blas
 from gridc.symbolic import backends
 from gridc.symbolic.backends import BACKENDS
 
@@ -143,13 +144,28 @@ def test_numba_refuses_the_plain_lowering() -> None:
         gridc.compile(Path(__file__).parents[1] / "specs" / "memory-network.yaml", backend="numba")
 
 
-def test_a_second_derivative_of_the_fused_sweep_says_to_choose_plain() -> None:
-    grid = gridc.compile(SPEC, dtype="float64", eager=False)
-    symbols = grid.symbolic
-    w = symbols.parameters["depth.W"]
-    slope = pytensor.grad(symbols.losses["each"], w)
-    with pytest.raises(gridc.UsageError, match="lowering='plain'"):
-        pytensor.grad(pt.sum(slope**2), w)
+def test_where_auto_leaves_the_fast_path_it_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    specs = Path(__file__).parents[1] / "specs"
+    for name in ("dropout", "two-grid"):
+        gridc.compile(specs / f"{name}.yaml", eager=False)
+    gridc.compile(specs / "memory-network.yaml", eager=False, lowering="plain")
+    assert capsys.readouterr().err == ""
+    gridc.compile(specs / "memory-network.yaml", eager=False)
+    assert capsys.readouterr().err == ("gridc: 'memory-network' takes the slower, plain lowering: a memory cell attends to facts "
+                                       "and has no fused kernel\n")  # fmt: skip
+
+
+@pytest.mark.parametrize("lowering", ["fused", "plain"])
+def test_small_products_keep_to_one_thread(lowering: Any) -> None:
+    grid, pool = gridc.compile(SPEC, lowering=lowering, eager=False), blas.library()
+    before = pool.get_threads()
+    try:
+        pool.set_threads(2)
+        with grid.target.lowering.threads(grid.spec, np.array([2, 3, 2]), np.array([[3], [3]])):
+            assert pool.get_threads() == 1
+        assert pool.get_threads() in (1, 2), "a pool of one core has no second thread"
+    finally:
+        pool.set_threads(before)
 
 
 def test_the_symbolic_grid_trains_in_a_function_written_by_hand() -> None:

@@ -21,21 +21,22 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.type import TensorType
 
-from gridc.errors import UsageError
 from gridc.fusion import run
 from gridc.fusion import sweep as engine
 from gridc.fusion.buffers import again, lent
 from gridc.fusion.run import MASKS, Inputs, Role
 from gridc.language.spec import GridSpec
+from gridc.symbolic import curvature
 from gridc.symbolic.backends import INPLACE
 from gridc.symbolic.plans import planned
-from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Variable, Wiring
+from gridc.symbolic.wiring import Extent, Variable, Way, Wiring
 
 
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
     spec, arrays = wiring.spec, wiring.by_role()
     op = Sweep(spec, wiring.way.dtype, tuple(arrays))
+    op.scan = wiring.way.scan
     _, *taps = cast("list[Variable]", op(wiring.call.extent, wiring.call.lengths, *arrays.values(), return_list=True))
     feed = iter(taps)
     return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
@@ -54,6 +55,8 @@ class _SweepOp(Op):
     roles: tuple[Role, ...]
     made: dict[Any, tuple[np.ndarray, int]]
     """The arrays that it gave away last (``buffers.again``)."""
+    scan: Any = None
+    """The mode of the Scan that a second derivative takes."""
 
     def inputs(self, arrays: Any) -> Inputs:
         """Give the arrays of a call by their role, with the plan for its sizes."""
@@ -73,9 +76,15 @@ class _SweepOp(Op):
         return sum(role[1] not in MASKS for role in self.roles)
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
-        """Say that everything follows from the arrays; the adjoint's own gradient is not asked for through the tape."""
+        """Say that everything follows from the arrays that are learnt."""
         drawn = range(2 + self.learnt, 2 + len(self.roles))
         return [[i >= 2 and i not in drawn] * len(node.outputs) for i in range(len(node.inputs))]
+
+    def differentiated(self, inputs: Any, slopes: Any, along: Any) -> list[Variable]:
+        """Give ``curvature.pullback`` of this sweep's arrays."""
+        call, arrays = Extent(*inputs[:2]), dict(zip(self.roles, inputs[2 : 2 + len(self.roles)], strict=True))
+        way = Way("plain", self.dtype, scan=self.scan)
+        return curvature.pullback(self.spec, way, call, arrays, slopes, along)
 
     def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
         """Refuse while a graph is built: a sweep is work."""
@@ -115,6 +124,7 @@ class Sweep(_SweepOp):
         known = zip(taps, cotangents[1:], strict=True)
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
         adjoint = Adjoint(self.spec, self.dtype, self.roles)
+        adjoint.scan = self.scan
         gradients = cast("list[Variable]", adjoint(*inputs, tape, *given, return_list=True))
         drawn = [DisconnectedType()() for _ in self.roles[self.learnt :]]
         return [DisconnectedType()(), DisconnectedType()(), *gradients, *drawn]
@@ -160,9 +170,18 @@ class Adjoint(_SweepOp):
             run.backward(given, tape if self.inplace else tape.copy(), scratch, room, taps, out,
                          lambda name: (name, "joined", "") not in self.unasked)  # fmt: skip
 
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        """Say that the gradients follow from the arrays and from those of the taps; the tape is what the arrays made of it."""
+        pattern = super().connection_pattern(node)
+        pattern[2 + len(self.roles)] = [False] * len(node.outputs)
+        return pattern
+
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
-        """Refuse."""
-        raise UsageError(NO_SECOND_DERIVATIVE)
+        """Differentiate the plain lowering twice."""
+        found = self.differentiated(inputs, inputs[3 + len(self.roles) :], cotangents)
+        learnt, slopes = found[: self.learnt], found[self.learnt :]
+        unknown = [DisconnectedType()() for _ in range(3 + len(self.roles) - self.learnt)]
+        return [*unknown[:2], *learnt, *unknown[2:], *slopes]
 
     def __str__(self) -> str:
         return f"Adjoint{{{self.spec.name}{', inplace' * self.inplace}}}"

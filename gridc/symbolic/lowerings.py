@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,14 +84,14 @@ LOWERINGS: Mapping[str, Lowering] = {
     for row in (
         Lowering("fused", "one Op for the whole sweep, and one for its adjoint", fused.sweep, _no_kernel, fused.prepare,
                  counts.call_bytes, _held),
-        Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None, _scanned, _free),
+        Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None, _scanned, _held),
     )
 }  # fmt: skip
 """The first that a spec and a backend can have is what ``auto`` means."""
 ON_A_DEVICE: Mapping[str, Lowering] = {
-    **LOWERINGS,
     "fused": Lowering("fused", "loops over turns, and over turns back", device.sweep, _none_on_a_device, None, counts.call_bytes,
                       _free, device=True),
+    "plain": replace(LOWERINGS["plain"], threads=_free),
 }
 """The same for backends whose shapes are static: JAX brings its own products and threads, and needs no kernels of ours."""
 
@@ -116,6 +116,8 @@ class Target:
     lowering: Lowering
     dtype: str
     recompute: bool = False
+    left: str | None = None
+    """Why ``auto`` left the fast path, where it did."""
 
     @staticmethod
     def choose(spec: GridSpec, row: Backend, lowering: str, dtype: str) -> Target:
@@ -143,7 +145,11 @@ class Target:
         if chosen.name not in row.lowerings:
             raise UsageError(f"the backend '{row.name}' cannot run the {chosen.name} lowering, which this spec needs; "
                              "expected the backend 'python'")  # fmt: skip
-        return Target(row, chosen, dtype, recompute)
+        left = None
+        if lowering == "auto" and chosen.name != first:
+            why = (ON_A_DEVICE if row.static else LOWERINGS)[first].why_not(spec)
+            left = f"the backend '{row.name}' runs no other" if why is None else why.partition(";")[0]
+        return Target(row, chosen, dtype, recompute, left)
 
     def way(self, static: Sizes | None = None) -> Way:
         """Say how a graph is made for it, for ``static`` sizes where its backend needs them."""
