@@ -467,6 +467,10 @@ def test_init_writes_what_trains(gridc, there, kind):
         limit += ["--samples", "100", "--set", "task.samples=100"]
     code, _, err = gridc("train", f"{kind}.yaml", *limit, "--progress", "none")
     assert code == 0, err
+    if kind == "sequence":
+        code, out, err = gridc("score", "runs/sequence/model.grid", "sequences.csv", "--json")
+        assert code == 0, err
+        assert json.loads(out)["examples"] == 40
     if kind == "text":
         code, out, err = gridc("sample", "runs/text/model.grid", "--prompt", "This is", "-n", "5", "--json")
         assert code == 0, err

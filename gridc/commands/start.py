@@ -33,7 +33,7 @@ def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
 
     spec = located(output or f"{kind}.yaml")
     content = {spec: files("gridc").joinpath("templates", f"{kind}.yaml").read_text(encoding="utf-8")}
-    data = {"table": "flowers.csv", "text": "story.txt"}.get(kind)
+    data = {"sequence": "sequences.csv", "table": "flowers.csv", "text": "story.txt"}.get(kind)
     if data:
         beside = spec.parent / data
         content[beside] = files("gridc").joinpath("templates", data).read_text(encoding="utf-8")
