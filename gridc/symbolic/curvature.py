@@ -53,9 +53,10 @@ def pullback(
 
 def vectors(spec: GridSpec, arrays: Mapping[Role, Variable]) -> Vectors:
     """Give the arrays of a fused sweep, by their role, as they reach a plain one."""
-    weights = {name: tuple(arrays.get((name, letter, "")) for letter in "Wbp") for name in spec.transforms}
+    weights: dict[str, tuple[Variable, Variable, Variable]] = {}
     parameters: dict[str, Variable] = {}
     for name, t in spec.transforms.items():
+        weights[name] = (arrays.get((name, "W", "")), arrays.get((name, "b", "")), arrays.get((name, "p", "")))
         parameters |= {f"{name}.start.{vector[0]}": arrays[name, "start", vector]
                        for vector in VECTORS if (name, "start", vector) in arrays}  # fmt: skip
         parameters |= {f"{name}.{letter}": v for letter, v in zip("Wb", weights[name], strict=False) if v is not None}
