@@ -329,7 +329,7 @@ def test_train_says_which_weights_were_kept_and_what_to_do_with_them(gridc, ther
     code, out, err = gridc("train", "rows.yaml", "--epochs", "200", "--learning-rate", "0.3", "--folder", "run")
     assert code == 0, err
     best = json.loads(gridc("inspect", "run/model.grid", "--json")[1])["record"]["record"]["step"]
-    assert f"The best weights, of step {best}, were kept." in out
+    assert f"The best weights, those of step {best} by their held-out accuracy, were kept." in out
     command = "gridc predict run/model.grid rows.csv -o predictions.csv"
     assert command in out
     assert gridc(*command.split()[1:])[0] == 0

@@ -133,12 +133,17 @@ def test_the_figures_are_those_of_the_model_as_it_is_written(tmp_path, capsys, c
     train, held = [(({"x": x[s]}, {"y": y[s]})) for s in (slice(200), slice(200, None))]
     history = grid.fit(*train, held_out=held, folder=tmp_path / "a", **options)
     r2 = gridc.load(tmp_path / "a" / "model.grid").score(*held)["y"]
-    assert history.records[-1].held_out["y"]["r2"] == pytest.approx(r2, abs=1e-5)
+    left = history.best if history.restored else history.records[-1]
+    assert left.held_out["y"]["r2"] == pytest.approx(r2, abs=1e-5)
     assert ("float32 holds there only steps of" in capsys.readouterr().err) == coarsely
     assert coarsely or r2 > 0.9
     alone = gridc.compile(COLUMNS, seed=0)
     history = alone.fit(*train, **options)
     assert history.records[-1].outputs["y"]["r2"] == pytest.approx(alone.score(*train)["y"], abs=1e-5), "nothing held out"
+    history = alone.fit(*train, stop={"patience": 1, "loss": 1e-9}, **(options | {"budget": 2}))
+    assert history.best is not None
+    if history.restored:
+        assert history.best.outputs["y"]["r2"] == pytest.approx(alone.score(*train)["y"], abs=1e-5), "the best were given back"
 
 
 def test_what_cannot_be_undone_is_refused_and_what_is_far_off_is_pointed_out(tmp_path, capsys):

@@ -263,11 +263,13 @@ class Run:
         restored = told and bool(state.best_parameters) and not self._reached(state.records[-1])
         if restored:
             load_parameters(self.grid.parameters, state.best_parameters)
-        if self.trained_on is not None and state.records and not restored:
+        kept = state.best if restored else state.records[-1] if state.records else None
+        if self.trained_on is not None and kept is not None:
             trained = self._measured(self.trained_on)
-            state.records[-1] = replace(state.records[-1], loss=self.weights.total(trained), outputs=trained)
+            told_again = replace(kept, loss=self.weights.total(trained), outputs=trained)
+            state.records = [told_again if record is kept else record for record in state.records]
+            state.best, kept = told_again if kept is state.best else state.best, told_again
         if self.folder:
-            kept = state.best if restored else state.records[-1] if state.records else None
             self.folder.save_model(self._model(self.grid.parameters, state, kept), MODEL)
             try:
                 self.folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
