@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 import gridc
-from gridc import synonyms
+from gridc import cli, synonyms
 from gridc.errors import SpecError, UsageError
 from gridc.language.grammar import InputPage, OutputPage, TransformPage
 from gridc.synonyms import KEYS, OPTIONS, TRAINING, VALUES, Written
@@ -112,3 +114,14 @@ def test_no_word_is_answered_with_prose() -> None:
     for word in ("list", "mapping", "index", "indices", "dimension"):
         assert f"did you mean '{word}'" not in mistake("time: last", f"time: {word}x")
     assert re.search(r"write budget=\{'epochs': 10\}\.$", synonyms.in_call("epochs", []))
+
+
+def test_sizes_and_settings_that_can_be_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text(PAGE)
+    assert cli.run(["schedule", "s.yaml", "T=7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["work"] == 7 * 2 * 2
+    assert cli.run(["train", "s.yaml", "batch=none"]) == 2
+    assert "'training', batch: found 'none'; expected a positive integer" in capsys.readouterr().err

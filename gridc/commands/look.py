@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -286,7 +287,8 @@ def schedule(
 ) -> None:
     """Show how parallel a grid is, and why: figures, pictures, a page to explore.  Several specs stand side by side."""
     chosen = "json" if json_ else format_ or _by_name(output)
-    plans = _plans(specs, sizes_of(sizes), asked)
+    told = [word for word in specs if re.fullmatch(r"[A-Za-z_]\w*=[0-9]+", word)]  # which can only be sizes
+    plans = _plans([path for path in specs if path not in told], sizes_of([*sizes, *told]), asked)
     for flag, given in (("--path", path), ("--measure", measure), ("--try", bool(tried))):
         if given and len(plans) > 1:
             raise UsageError(f"{flag} is for one spec; found {len(plans)}.")

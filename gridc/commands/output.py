@@ -147,6 +147,8 @@ def extra_options(arguments: Sequence[str], command: click.Command) -> dict[str,
     i = 0
     while i < len(arguments):
         word = arguments[i]
+        if re.fullmatch(r"[A-Za-z_][\w.]*=.+", word):  # what can only be a setting
+            word = f"--{word}"
         if not word.startswith("--"):
             raise UsageError(f"{command.name} takes one spec; found '{word}' besides.")
         name, equals, value = word[2:].partition("=")
