@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,8 @@ def written(path, content):
         ("a.csv", "a\tb\tlabel\n0.5\t-1.25\tred\n2\t3e-1\tblue\n"),
         ("a.tsv", "a\tb\tlabel\n0,5\t-1,25\tred\n2\t3e-1\tblue\n"),
         ("a.tsv", "a,b,label\n0.5,-1.25,red\n2,3e-1,blue\n"),
+        ("a.csv.gz", gzip.compress(b"a,b,label\n0.5,-1.25,red\n2,3e-1,blue\n")),
+        ("a.tsv.gz", gzip.compress(b"a\tb\tlabel\n0,5\t-1,25\tred\n2\t3e-1\tblue\n")),
         ("a.csv", "a|b|label\n0.5|-1.25|red\n2|3e-1|blue\n"),
         ("a.csv", "a b  label\n0.5 -1.25  red\n 2 3e-1 blue\n"),
         ("a.csv", "# measured in May; by us\n# again\na,b,label\n0.5,-1.25,red\n2,3e-1,blue\n"),
@@ -67,6 +71,16 @@ def test_every_way_to_write_a_table_gives_the_same(tmp_path, name, text):
 def test_messages_about_tables(tmp_path, text, words):
     with pytest.raises(DataError, match=words):
         read(written(tmp_path / "a.csv", text), Reading(spec_of(2, label="classes: 2")))
+
+
+def test_a_table_without_a_heading_or_packed_by_half(tmp_path):
+    numbers = written(tmp_path / "n.csv", "0,0,1.5\n2,0,3.5\n")
+    with pytest.raises(DataError, match=r"has no heading: its first row holds numbers \(0, 0, 1.5\); write the names"):
+        read(numbers, Reading(spec_of(2, label="classes: 2")))
+    whole = gzip.compress(b"a,label\n1,red\n2,blue\n")
+    for name, content in (("half.csv.gz", whole[: len(whole) // 2]), ("none.csv.gz", b"a,label\n1,red\n")):
+        with pytest.raises(DataError, match=rf"{name} cannot be read as a table: "):
+            read(written(tmp_path / name, content), Reading(spec_of(2, label="classes: 2")))
 
 
 def test_a_heading_behind_a_mark_of_comments(tmp_path):

@@ -37,7 +37,7 @@ def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
         raise DataError(f"There is no file {path}{nearest(path.name, near)}")
     if not path.is_dir() and not path.is_file():
         raise DataError(f"{path} is neither a file nor a folder but a device or a pipe, which may have no end; copy it into one.")
-    kind = path.suffix.lower()
+    kind = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if path.is_dir():
         found = _arrays(path, how) if _npy_files(path) else read_images(path, how)
     elif kind in IMAGES:
@@ -197,7 +197,8 @@ def _text(path: Path, how: Reading) -> Dataset:
 
 
 KINDS: Mapping[str, Callable[[Path, Reading], Dataset]] = {
-    ".npz": _arrays, ".npy": _arrays, ".csv": _separated, ".tsv": _separated, ".parquet": _parquet,
+    ".npz": _arrays, ".npy": _arrays, ".csv": _separated, ".tsv": _separated, ".csv.gz": _separated, ".tsv.gz": _separated,
+    ".parquet": _parquet,
     ".txt": _text, ".ts": lambda path, how: from_table(read_ts(path), how),
     ".arff": lambda path, how: from_table(read_arff(path), how),
 }  # fmt: skip

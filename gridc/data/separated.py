@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,17 +20,17 @@ LONGEST = 2**31 - 1
 
 
 def read_separated(path: Path, expected: Sequence[str] = ()) -> Table:
-    """Read a .csv or .tsv file; DataError where it is no table in UTF-8.
+    """Read a .csv or .tsv file, or one of them that gzip has packed; DataError where it is no table in UTF-8.
 
     Its columns stand between commas, or tabs in a .tsv; where it is plainly otherwise, between semicolons, tabs, bars or spaces,
     and then 1,5 may be a number.  Lines before the heading that begin with # are passed over.  ``expected`` are names that a
     heading may have: one of numbers is a heading where it has them, and so is a comment."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = (gzip.decompress if path.suffix.lower() == ".gz" else bytes)(path.read_bytes()).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise not_text(path, error) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as a table: {error.strerror or error}.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as a table: {getattr(error, 'strerror', None) or error}.") from None
     lines = list(io.StringIO(text, newline=""))
     comments = 0
     while comments < len(lines) and lines[comments].lstrip().startswith("#"):
@@ -44,12 +46,12 @@ def read_separated(path: Path, expected: Sequence[str] = ()) -> Table:
             raise DataError(f"{path}, row {number}: {len(row)} fields{between}, expected the {len(head)} of the heading.")
     if not head[-1] and len(head) > 1 and all(not row[-1] for row in rows[1:]):  # a separator behind every row
         head, rows = head[:-1], [row[:-1] for row in rows]
-    if len(set(head)) < len(head):
-        double = next(name for name in head if head.count(name) > 1)
-        raise DataError(f"{path} has two columns named '{double}'.")
     if all(map(is_number, head)) and head != [str(n) for n in range(len(head))] and not set(expected) & set(head):
         raise DataError(f"{path} has no heading: its first row holds numbers ({', '.join(head[:3])}{' …' * (len(head) > 3)}); "
                         "write the names of its columns above them.")  # fmt: skip
+    if len(set(head)) < len(head):
+        double = next(name for name in head if head.count(name) > 1)
+        raise DataError(f"{path} has two columns named '{double}'.")
     columns = dict(zip(head, map(list, zip(*rows[1:], strict=True)), strict=True))
     return Table(path, columns, 2 + comments, decimal_comma=separator != ",")
 
@@ -58,7 +60,7 @@ def _separated(path: Path, lines: list[str]) -> tuple[str, Rows]:
     """Find what stands between the columns, and the rows without it."""
     if lines and (told := re.fullmatch(r"sep=(.)\s*", lines[0])) and told[1] in SEPARATORS:  # as spreadsheets write it
         return told[1], _rows(path, lines[1:], told[1])
-    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    usual = "\t" if ".tsv" in map(str.lower, path.suffixes) else ","
     head = next((line for line in lines if line.strip()), "")
     rows = _rows(path, lines, usual)
     if usual in head and _even(rows):
