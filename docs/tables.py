@@ -15,6 +15,7 @@ from gridc.language.grammar import CellPage, Document, InputPage, OutputPage, Sc
 from gridc.options import Option
 from gridc.tables.cells import CELLS, PAGE
 from gridc.tables.learning_rates import SCHEDULES
+from gridc.tables.losses import DEFAULTS, LOSSES
 from gridc.tables.tasks import TASKS
 from gridc.tables.training_block import Budget, Data, Every, Stop, Training
 from gridc.tables.update_rules import OPTIMIZERS
@@ -100,6 +101,13 @@ MEASURED = {
 """Sizes of the benchmark that the README begins with, in words."""
 
 
+def losses() -> str:
+    """The losses, with the kinds of output that each is for, in bold where it is the default."""
+    return rows(("loss", "for", "at a position", "options (default)", "source"), (
+        (f"`{one.name}`", ", ".join(f"**{kind}**" if DEFAULTS[kind] == one.name else kind for kind in one.kinds),
+         f"`{one.equation}`", said(one.options), one.source) for one in LOSSES.shipped.values()))  # fmt: skip
+
+
 def speed() -> str:
     """The first lines of the README's table of all sizes, which `make bench` measures."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -139,6 +147,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "transform": keys(TransformPage),
     "input": keys(InputPage),
     "output": keys(OutputPage),
+    "losses": losses,
     "schedule": keys(SchedulePage),
     "training": keys(Training),
     "data": keys(Data),
@@ -148,7 +157,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks": lambda: rows(("task", "what it makes", "options (default)"),
                           ((f"`{t.name}`", t.help, said(t.options)) for t in TASKS.values())),
     "optimizers": lambda: rows(("optimizer", "update", "options (default)"),
-                               ((f"`{o.name}`", f"`{o.equation}`", said(o.options)) for o in OPTIMIZERS.values())),
+                               ((f"`{o.name}`", f"`{o.equation}`", said(o.options)) for o in OPTIMIZERS.shipped.values())),
     "schedules": lambda: rows(("schedule", "what it does", "options (default)"),
                               ((f"`{s.name}`", s.help, said(s.options)) for s in SCHEDULES.values())),
 }  # fmt: skip

@@ -14,11 +14,12 @@ _LATE = {
     "read": "scheduling.check", "schedule": "scheduler", "compile": "compiler", "lower": "compiler", "load": "compiler",
     "Schedule": "scheduler", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "arrays.dataset",
     "from_torch": "torch.weights", "to_torch": "torch.weights", "register_cell": "language.own_cells",
+    "register_loss": "tables.losses", "register_optimizer": "tables.update_rules",
 }  # fmt: skip
 __all__ = [
     "DataError", "Dataset", "Grid", "GridSpec", "GridcError", "NumbersError", "ResourceError", "Schedule", "SpecError",
-    "UsageError", "compile", "from_torch", "load", "lower", "read", "register_cell", "schedule",
-    "to_torch",
+    "UsageError", "compile", "from_torch", "load", "lower", "read", "register_cell", "register_loss",
+    "register_optimizer", "schedule", "to_torch",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
     from gridc.scheduler import Schedule, schedule
     from gridc.scheduling.check import read
+    from gridc.tables.losses import register_loss
+    from gridc.tables.update_rules import register_optimizer
     from gridc.torch.weights import from_torch, to_torch
 
 

@@ -91,7 +91,9 @@ OPTIONS: Mapping[str, str] = _alike(
 """The same of the options of optimisers and schedules."""
 VALUES: Mapping[str, str] = _alike(
     ("rnn elman simple_rnn SimpleRNN linear", "dense"),
-    ("mse mean_squared_error l2", "squared_error"), ("bce binary_cross_entropy_loss binary_crossentropy", "binary_cross_entropy"),
+    ("mse mean_squared_error l2", "squared_error"), ("mae mean_absolute_error l1", "absolute_error"),
+    ("smooth_l1 huber_loss", "huber"), ("focal_loss", "focal"),
+    ("bce binary_cross_entropy_loss binary_crossentropy", "binary_cross_entropy"),
     ("crossentropy categorical_crossentropy sparse_categorical_crossentropy nll ce CrossEntropyLoss", "cross_entropy"),
     ("end -1 final", "last"), ("start begin", "first"), ("xavier glorot_uniform xavier_uniform", "glorot"))  # fmt: skip
 """The same of words that stand for a choice."""

@@ -27,7 +27,9 @@ from gridc.scheduling.plan import Plan
 from gridc.stream import Stream
 from gridc.symbolic.backends import BACKENDS, Backend
 from gridc.symbolic.lowering import Symbols
+from gridc.tables.losses import LOSSES
 from gridc.tables.mechanisms import Cell
+from gridc.tables.update_rules import OPTIMIZERS
 from gridc.training.board import Board
 from gridc.training.fit import fit
 from gridc.training.history import History, Record
@@ -44,6 +46,8 @@ PAGES = sorted(DOCS.glob("*.md"))
 
 @pytest.mark.parametrize("page", [p for p in PAGES if SNIPPET.search(p.read_text(encoding="utf-8"))], ids=lambda p: p.stem)
 def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for table in (LOSSES, OPTIMIZERS):
+        monkeypatch.setattr(table, "registered", {})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").symlink_to(ROOT / "specs")
     names: dict[str, object] = {"__name__": "__main__"}

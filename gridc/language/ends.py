@@ -9,8 +9,7 @@ from gridc.language.grammar import InputPage, OutputPage
 from gridc.language.lookup import Page, initialiser
 from gridc.language.page import Path_
 from gridc.language.spec import Input, Output, Selection, Tap, Transform
-
-LOSSES = {"classes": "cross_entropy", "binary": "binary_cross_entropy", "features": "squared_error", "raw": "squared_error"}
+from gridc.tables.losses import DEFAULTS, LOSSES, Kind, fitting
 
 
 def input(page: Page, name: str, section: InputPage, transforms: dict[str, Transform]) -> Input:
@@ -102,10 +101,10 @@ def output(page: Page, name: str, section: OutputPage, transforms: dict[str, Tra
             why = f"a {transforms[head].cell} cell keeps no memory" if tail == "memory" else f"expected '{head}.memory'"
             page.fail((*path, "reads", i), f"output '{name}': found '{word}'; {why}")
         taps.append(Tap(head, bool(dot)))
-    kinds = [kind for kind in LOSSES if getattr(section, kind) is not None]
+    kinds = [kind for kind in DEFAULTS if getattr(section, kind) is not None]
     if len(kinds) != 1:
         found = listed(kinds, "and") or "no kind"
-        page.fail(path, f"output '{name}' has {found}; expected one of {', '.join(LOSSES)}", key=True)
+        page.fail(path, f"output '{name}' has {found}; expected one of {', '.join(DEFAULTS)}", key=True)
     kind: Any = kinds[0]
     at = page.selection((*path, "at"), section.at)
     cells = 1
@@ -113,7 +112,16 @@ def output(page: Page, name: str, section: OutputPage, transforms: dict[str, Tra
         cells *= len(selection) if isinstance(selection, tuple) else 1
     width = cells * sum(transforms[tap.transform].hidden for tap in taps)
     size = {"classes": section.classes, "features": section.features, "binary": 1, "raw": width}[kind]
-    loss: Any = section.loss or LOSSES[kind]
-    if section.loss is not None and section.loss != LOSSES[kind] and not (kind == "binary" and loss == "squared_error"):
-        page.fail((*path, "loss"), f"output '{name}': {section.loss} does not fit {kind}; expected {LOSSES[kind]}")
-    return Output(name, tuple(taps), at, kind, size or 0, loss, initialiser(section.init))
+    loss, given = _loss(page, name, section, kind)
+    return Output(name, tuple(taps), at, kind, size or 0, loss, initialiser(section.init), given)
+
+
+def _loss(page: Page, name: str, section: OutputPage, kind: Kind) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """Give an output's loss and the options that are not as they are by default; SpecError where it does not fit the kind."""
+    if section.loss is None:
+        return DEFAULTS[kind], ()
+    loss = section.loss.name
+    if kind not in LOSSES[loss].kinds:
+        page.fail(("outputs", name, "loss"), f"output '{name}': {loss} does not fit {kind}; expected {listed(fitting(kind))}")
+    given = section.loss.options
+    return loss, tuple((o.name, given[o.name]) for o in LOSSES[loss].options if given[o.name] != o.default)

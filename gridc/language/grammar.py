@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from gridc.options import LARGEST, LARGEST_WEIGHT, Option, field
 from gridc.tables.cells import CELLS, OPTIONS
+from gridc.tables.choices import Choice, choice, either
 from gridc.tables.definitions import GATES
+from gridc.tables.losses import LOSSES
 from gridc.tables.training_block import Training
 
 AMOUNT = r"^\d+(\.\d+)? ?(kB|MB|GB|TB)$"
@@ -167,6 +169,12 @@ class InputPage(Page):
     init: Init = "glorot"
 
 
+if TYPE_CHECKING:
+    Minimised = Choice
+else:
+    Minimised = choice("Loss", LOSSES, lambda row: row.equation)
+
+
 class OutputPage(Page):
     """One array that the grid gives back."""
 
@@ -178,9 +186,7 @@ class OutputPage(Page):
     binary: Literal[True] | None = Field(None, title="true", description="One probability.")
     features: Size | None = Field(None, title="a positive integer", description="A linear read-out.")
     raw: Literal[True] | None = Field(None, title="true", description="The vectors themselves.")
-    loss: Literal["cross_entropy", "binary_cross_entropy", "squared_error"] | None = Field(
-        None, title="cross_entropy, binary_cross_entropy or squared_error", description="What is minimised (default: by kind)."
-    )
+    loss: Minimised | None = Field(None, title=either(LOSSES), description="What is minimised (default: by kind).")
     init: Init = "glorot"
 
 

@@ -17,7 +17,7 @@ from gridc.language.page import Path_
 from gridc.language.spec import Source
 from gridc.options import LARGEST, LARGEST_WEIGHT
 from gridc.synonyms import in_page, of_value
-from gridc.tables.training_block import Choice
+from gridc.tables.choices import Choice, expected, fields
 
 TOO_LARGE = {"less_than_equal": "le", "greater_than_equal": "ge"}
 """pydantic's names of a number outside of its bounds, and of the bound."""
@@ -92,15 +92,17 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     value: Any = values
     for part in path:
         value = value[part]
+    if isinstance(brought := e.get("ctx", {}).get("error"), SpecError):  # a row that an installed package brings
+        fail(source, path, f"{what}: {brought.sentence}")
     if "[key]" in e["loc"]:
         fail(source, path, f"{thing(path[:-1])}: found the name {path[-1]!r}; expected letters, digits, _ and -", key=True)
-    expected = _expected(path)
+    wanted = _expected(path)
     bounds = [abs(one.get("ctx", {})[TOO_LARGE[one["type"]]]) for where, _, one in told
               if one["type"] in TOO_LARGE and where == path]  # fmt: skip
     if (most := max(bounds, default=0)) in (LARGEST, LARGEST_WEIGHT):
-        expected += f", up to {most:,}" if most == LARGEST else f", up to {most:g}"
+        wanted += f", up to {most:,}" if most == LARGEST else f", up to {most:g}"
     hint = of_value(value, _choices(path)) if isinstance(value, str) else ""
-    fail(source, path, f"{what}: found {shown(value)}; expected {expected}{hint}")
+    fail(source, path, f"{what}: found {shown(value)}; expected {wanted}{hint}")
 
 
 def _specific(error: Any) -> int:
@@ -137,8 +139,8 @@ def _walk(path: Path_) -> list[Any]:
             for model in _models(kind):
                 if get_origin(model) in (dict, list):
                     there.append(get_args(model)[-1])
-                elif part in model.model_fields:
-                    there.append(model.model_fields[part].annotation)
+                elif part in (known := fields(model)):
+                    there.append(known[str(part)].annotation)
         here = there
     return here
 
@@ -154,12 +156,12 @@ def _choices(path: Path_) -> list[str]:
         return [word for arm in get_args(kind) for word in literals(arm)]
 
     rows = [field.alias or name for kind in _walk(path) for model in _models(kind)
-            if isinstance(model, type) and issubclass(model, Choice) for name, field in model.model_fields.items()]  # fmt: skip
+            if isinstance(model, type) and issubclass(model, Choice) for name, field in fields(model).items()]  # fmt: skip
     return [*rows, *(word for kind in _walk(path) for word in literals(kind))]
 
 
 def _fields(path: Path_) -> set[str]:
-    return {f for kind in _walk(path) for m in _models(kind) if hasattr(m, "model_fields") for f in m.model_fields}
+    return {f for kind in _walk(path) for m in _models(kind) if hasattr(m, "model_fields") for f in fields(m)}
 
 
 def _expected(path: Path_) -> str:
@@ -167,9 +169,10 @@ def _expected(path: Path_) -> str:
     for end in range(len(path), 0, -1):
         for kind in _walk(path[: end - 1]):
             for model in _models(kind):
-                field = getattr(model, "model_fields", {}).get(path[end - 1])
-                if field is not None and field.title:
-                    return field.title if end == len(path) or end < 2 else f"{field.title} under '{path[end - 1]}'"
+                field = fields(model).get(str(path[end - 1])) if hasattr(model, "model_fields") else None
+                rows = next((rows for one in _models(field.annotation) if (rows := expected(one))), None) if field else None
+                if field is not None and (title := rows or field.title):
+                    return title if end == len(path) or end < 2 else f"{title} under '{path[end - 1]}'"
         for kind in _walk(path[:end]):
             for note in getattr(kind, "__metadata__", ()):
                 if getattr(note, "title", None):

@@ -98,6 +98,11 @@ def at_text(spec: GridSpec, at: Sequence[Selection]) -> str:
     return ", ".join(chosen) or "everywhere"
 
 
+def loss_text(o: Output) -> str:
+    """Write a loss and what it was told: ``huber, delta 0.5``."""
+    return ", ".join([o.loss.replace("_", " "), *(f"{name.replace('_', ' ')} {value}" for name, value in o.loss_options)])
+
+
 def _input_row(spec: GridSpec, i: Input) -> tuple[str, ...]:
     embedded = f", embedded in {i.embed}" if i.embed else ""
     kind = f"{i.size} features" if i.kind == "features" else f"ids below {i.size}{embedded}"
@@ -112,4 +117,4 @@ def _input_row(spec: GridSpec, i: Input) -> tuple[str, ...]:
 
 def _output_row(spec: GridSpec, o: Output) -> tuple[str, ...]:
     kind = {"binary": "binary", "raw": "raw"}.get(o.kind, f"{o.size} {o.kind}")
-    return o.name, kind, " ".join(map(str, o.reads)), at_text(spec, o.at), o.loss.replace("_", " ")
+    return o.name, kind, " ".join(map(str, o.reads)), at_text(spec, o.at), loss_text(o)

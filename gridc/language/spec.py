@@ -140,8 +140,10 @@ class Output:
     at: tuple[Selection, ...]
     kind: Literal["classes", "binary", "features", "raw"]
     size: int
-    loss: Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
+    loss: str
     init: tuple[str, float] = ("glorot", 0.0)
+    loss_options: tuple[tuple[str, int | float | str], ...] = field(default=(), repr=False)
+    """Those that are not as they are by default; ``digest`` has them beside what is here."""
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -223,6 +225,8 @@ class GridSpec:
         parts += [own] * bool(own)
         for mapping in (self.transforms, self.inputs, self.outputs):
             parts.append(tuple(mapping.values()))
+        told = {name: o.loss_options for name, o in self.outputs.items() if o.loss_options}
+        parts += [told] * bool(told)
         return repr(parts)
 
     def __hash__(self) -> int:

@@ -16,6 +16,7 @@ from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec, Output
 from gridc.symbolic.indices import Sizes, index_arrays
 from gridc.symbolic.wiring import Variable
+from gridc.tables.losses import LOSSES, Prediction
 
 pt: Any = importlib.import_module("pytensor.tensor")
 gradient: Any = importlib.import_module("pytensor.gradient")
@@ -73,13 +74,16 @@ def read_out(
         total = pt.sum(exponential, axis=-1)
         output = exponential / total[..., None]
         hit = pt.eq(target[..., None], np.arange(o.size))
-        each = pt.log(total) - pt.sum(pt.where(hit, shifted, pt.zeros((), dtype)), axis=-1)
+        surprisal = pt.log(total) - pt.sum(pt.where(hit, shifted, pt.zeros((), dtype)), axis=-1)
+        made = Prediction(pt, output, target, surprisal, lambda: pt.log(total) - pt.mean(shifted, axis=-1))
     elif o.kind == "binary":
         output = pt.sigmoid(logits)
-        each = pt.softplus(logits) - target * logits if o.loss == "binary_cross_entropy" else (output - target) ** 2
+        made = Prediction(pt, output, target, pt.softplus(logits) - target * logits, error=output - target)
     else:
         output = logits
-        each = pt.mean((output - target) ** 2, axis=-1)
+        made = Prediction(pt, output, target, error=output - target)
+    each = LOSSES[o.loss].each(made, dict(o.loss_options))
+    each = each if each.dtype == dtype else pt.cast(each, dtype)  # which a loss with numbers of its own may be wider than
     each = each if weight is None else weight * each
     if inside is None:
         return output, pt.sum(each) / pt.cast(target.size if each.ndim == target.ndim else pt.prod(target.shape[:-1]), dtype)

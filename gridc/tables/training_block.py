@@ -5,14 +5,12 @@ The choices of task, optimiser and schedule, with their options, come from their
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gridc.errors import listed, nearest
-from gridc.options import STRICT, Option, model
+from gridc.tables.choices import Block, Choice, choice, either
 from gridc.tables.learning_rates import SCHEDULES
 from gridc.tables.tasks import TASKS
 from gridc.tables.update_rules import OPTIMIZERS
@@ -20,80 +18,14 @@ from gridc.tables.update_rules import OPTIMIZERS
 Strings = str | list[str]
 
 
-class Block(BaseModel):
-    """Keys that are not declared are refused; numbers are not made from strings."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Choice(Block):
-    """One row of a table with its options: ``{parity: {bits: 12}}``."""
-
-    @property
-    def name(self) -> str:
-        """Which row."""
-        return self._chosen()[0]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Its options, defaults filled in."""
-        return self._chosen()[1].model_dump()
-
-    def _chosen(self) -> tuple[str, BaseModel]:
-        fields = type(self).model_fields
-        name = next(iter(self.model_fields_set))
-        return fields[name].alias or name, getattr(self, name)
-
-    @model_validator(mode="after")
-    def _one(self) -> Choice:
-        if len(self.model_fields_set) != 1:
-            names = [field.alias or name for name, field in type(self).model_fields.items()]
-            raise PydanticCustomError("one_of", "expected one of {names}, not {count}",
-                                      {"names": listed(names), "count": len(self.model_fields_set) or "none"})  # fmt: skip
-        return self
-
-
-def _choice(title: str, table: Mapping[str, tuple[tuple[Option, ...], str]]) -> Any:
-    """Make the type of a field that chooses one row of a table, by name alone or with options."""
-    fields: dict[str, Any] = {}
-    for name, (options, text) in table.items():
-        row = model(f"{title} {name}", options, text)
-        fields[name.replace("-", "_")] = (
-            row,
-            Field(default=None, alias=name, title=f"options of {name}", description=text, validate_default=False),
-        )
-    made = create_model(title, __base__=Choice, __doc__=f"One {title.lower()} with its options.", **fields)
-    made.model_config.update(STRICT)
-    made.model_rebuild(force=True)
-
-    def expanded(value: Any) -> Any:
-        """``digits`` and ``{digits: }`` both say ``{digits: {}}``."""
-        if isinstance(value, str):
-            if value not in table:
-                raise PydanticCustomError("no_such_row", "there is no {what} '{name}', expected {names}{near}", {
-                    "what": title.lower(), "name": value, "names": listed(table), "near": nearest(value, table)})  # fmt: skip
-            return {value: {}}
-        if isinstance(value, Mapping):
-            return {k: {} if v is None else v for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]  # any mapping
-        return value
-
-    names = Literal[tuple(table)]  # type: ignore[valid-type]  # the rows of the table
-    return Annotated[made, BeforeValidator(expanded, json_schema_input_type=names | made)]
-
-
-def _either(table: Mapping[str, object]) -> str:
-    """Say what a field that chooses a row expects, for people."""
-    return f"{listed(table)}, alone or as {{NAME: {{OPTION: VALUE}}}}"
-
-
 if TYPE_CHECKING:
     Task: TypeAlias = Choice
     Optimiser: TypeAlias = Choice
     Scheduled: TypeAlias = Choice
 else:
-    Task = _choice("Task", {row.name: (row.options, row.help) for row in TASKS.values()})
-    Optimiser = _choice("Optimizer", {row.name: (row.options, row.equation) for row in OPTIMIZERS.values()})
-    Scheduled = _choice("Schedule", {row.name: (row.options, row.help) for row in SCHEDULES.values()})
+    Task = choice("Task", TASKS, lambda row: row.help)
+    Optimiser = choice("Optimizer", OPTIMIZERS, lambda row: row.equation)
+    Scheduled = choice("Schedule", SCHEDULES, lambda row: row.help)
 
 
 class Text(Block):
@@ -187,16 +119,16 @@ class Every(Block):
 class Training(Block):
     """What ``gridc train`` does with this spec."""
 
-    task: Task | None = Field(default=None, title=_either(TASKS), description="Examples that are made.")
+    task: Task | None = Field(default=None, title=either(TASKS), description="Examples that are made.")
     data: Annotated[Data, BeforeValidator(_file, json_schema_input_type=str | Data)] | None = Field(
         default=None, title="a path, or {file: PATH, ...}", description="Examples that are read."
     )
     optimizer: Optimiser = Field(
         default="adam",  # type: ignore[assignment]  # validated into a Choice
-        validate_default=True, title=_either(OPTIMIZERS), description="How the weights are updated.",
+        validate_default=True, title=either(OPTIMIZERS), description="How the weights are updated.",
     )  # fmt: skip
     schedule: Scheduled | None = Field(
-        default=None, title=_either(SCHEDULES), description="How the learning rate changes."
+        default=None, title=either(SCHEDULES), description="How the learning rate changes."
     )
     batch: int = Field(default=32, ge=1, title="a positive integer", description="Examples in an update.")
     budget: Budget = Field(default=Budget(epochs=10), title="a mapping such as {epochs: 10}", description="How long to train.")

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gridc.errors import UsageError
 from gridc.options import Option
+from gridc.tables.rows import Rows
 
 Array = NDArray[Any]
 
@@ -165,30 +167,60 @@ def _rmsprop_slots(options: Mapping[str, Any]) -> Mapping[str, float]:
     return slots
 
 
-OPTIMIZERS: Mapping[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        Rule("sgd", (_rate(1e-2), _MOMENTUM, _NESTEROV, _L2),
-             lambda o: {} if o["momentum"] is None else {"trace": 0.0}, _sgd,
-             "p ← p - rate·t, t ← g + momentum·t", "optax.sgd, torch.optim.SGD; Polyak 1964, Sutskever et al. 2013"),
-        Rule("adagrad",
-             (_rate(1e-2), Option("initial_accumulator_value", "float", 0.1, "what the sum of squares starts at", low=0),
-              _eps(1e-7, "added inside the square root"), _L2),
-             lambda o: {"sum_of_squares": float(o["initial_accumulator_value"])}, _adagrad,
-             "p ← p - rate·g / √(Σg² + eps)", "optax.adagrad (PyTorch starts at 0, eps outside); Duchi et al. 2011"),
-        Rule("rmsprop",
-             (_rate(1e-3), Option("decay", "float", 0.9, "share of the mean squared gradient that is kept", low=0, high=1),
-              _eps(1e-8, "added to the mean square"),
-              Option("initial_scale", "float", 0.0, "what the mean square starts at", low=0),
-              Option("eps_in_sqrt", "bool", True, "whether eps is added inside the square root (PyTorch: outside)"),
-              Option("centered", "bool", False, "whether the mean gradient's square is subtracted"),
-              _MOMENTUM, _NESTEROV, _L2),
-             _rmsprop_slots, _rmsprop,
-             "p ← p - rate·g / √(v + eps), v ← decay·v + (1-decay)·g²", "optax.rmsprop; Hinton 2012, Graves 2013"),
-        Rule("adam", (*_ADAM, _L2), _moments, _adam,
-             "p ← p - rate·m̂ / (√v̂ + eps)", "optax.adam, torch.optim.Adam; Kingma and Ba 2015"),
-        Rule("adamw", (*_ADAM, _decay(1e-4, "subtracted from the parameters: rate × weight_decay × parameter")),
-             _moments, _adam, "p ← p - rate·(m̂ / (√v̂ + eps) + decay·p)",
-             "optax.adamw, torch.optim.AdamW (decay 0.01); Loshchilov and Hutter 2019", decoupled=True),
-    )
-}  # fmt: skip
+OPTIMIZERS: Rows[Rule] = Rows("optimizer", "gridc.optimizers", Rule, (
+    Rule("sgd", (_rate(1e-2), _MOMENTUM, _NESTEROV, _L2),
+         lambda o: {} if o["momentum"] is None else {"trace": 0.0}, _sgd,
+         "p ← p - rate·t, t ← g + momentum·t", "optax.sgd, torch.optim.SGD; Polyak 1964, Sutskever et al. 2013"),
+    Rule("adagrad",
+         (_rate(1e-2), Option("initial_accumulator_value", "float", 0.1, "what the sum of squares starts at", low=0),
+          _eps(1e-7, "added inside the square root"), _L2),
+         lambda o: {"sum_of_squares": float(o["initial_accumulator_value"])}, _adagrad,
+         "p ← p - rate·g / √(Σg² + eps)", "optax.adagrad (PyTorch starts at 0, eps outside); Duchi et al. 2011"),
+    Rule("rmsprop",
+         (_rate(1e-3), Option("decay", "float", 0.9, "share of the mean squared gradient that is kept", low=0, high=1),
+          _eps(1e-8, "added to the mean square"),
+          Option("initial_scale", "float", 0.0, "what the mean square starts at", low=0),
+          Option("eps_in_sqrt", "bool", True, "whether eps is added inside the square root (PyTorch: outside)"),
+          Option("centered", "bool", False, "whether the mean gradient's square is subtracted"),
+          _MOMENTUM, _NESTEROV, _L2),
+         _rmsprop_slots, _rmsprop,
+         "p ← p - rate·g / √(v + eps), v ← decay·v + (1-decay)·g²", "optax.rmsprop; Hinton 2012, Graves 2013"),
+    Rule("adam", (*_ADAM, _L2), _moments, _adam,
+         "p ← p - rate·m̂ / (√v̂ + eps)", "optax.adam, torch.optim.Adam; Kingma and Ba 2015"),
+    Rule("adamw", (*_ADAM, _decay(1e-4, "subtracted from the parameters: rate × weight_decay × parameter")),
+         _moments, _adam, "p ← p - rate·(m̂ / (√v̂ + eps) + decay·p)",
+         "optax.adamw, torch.optim.AdamW (decay 0.01); Loshchilov and Hutter 2019", decoupled=True),
+))  # fmt: skip
+
+
+def register_optimizer(
+    name: str, update: Callable[[Block, Mapping[str, Any]], None], *,
+    slots: Mapping[str, float] | Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None,
+    options: Sequence[Option] = (), equation: str = "", source: str = "", decoupled: bool = False,
+) -> None:  # fmt: skip
+    """Make an optimiser known to every page that is read from now on in this process: ``optimizer: NAME``, and to ``fit``.
+
+    Installed packages bring theirs as entry points ``gridc.optimizers``, each a ``Rule``.
+
+    Args:
+        name: The word for it.
+        update: Takes a ``Block`` and the options' values by name, and leaves in ``block.u`` what is subtracted from the
+            parameters.
+        slots: The state that it keeps for each parameter: names and what they start at, or a function of the options.
+        options: What it can be told, besides ``learning_rate`` (0.001) and ``weight_decay`` (0.0), which it has in any case.
+        equation: What it computes, for people.
+        source: Where it is from.
+        decoupled: Whether ``weight_decay`` is subtracted from the parameters directly instead of joining the gradient.
+
+    Raises:
+        UsageError: It is the name of an optimiser that comes with gridc, or ``update`` is no function.
+    """
+    if not callable(update):
+        raise UsageError(f"optimizer '{name}': 'update' is {update!r}; expected a function of a Block and its options")
+    told = {option.name for option in options}
+    common = tuple(option for option in (_rate(1e-3), _L2) if option.name not in told)
+
+    def kept(values: Mapping[str, Any]) -> Mapping[str, float]:
+        return slots(values) if callable(slots) else slots or {}
+
+    OPTIMIZERS.register(Rule(name, (*common, *options), kept, update, equation, source, decoupled))

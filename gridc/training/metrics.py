@@ -17,6 +17,7 @@ from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled
 from gridc.errors import DataError, UsageError, listed, nearest, printable
+from gridc.tables.losses import LOSSES, Prediction
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec, Output
@@ -88,13 +89,13 @@ class Meter:
     def _losses(self, target: Array, p: Array) -> Array:
         """Give the loss of every position, ``[positions]``."""
         tiny = float(np.finfo(p.dtype).tiny)
-        if self.output.loss == "cross_entropy":
-            return -np.log(np.maximum(p[np.arange(len(target)), target], tiny))
-        if self.output.loss == "binary_cross_entropy":
-            each = -np.log(np.maximum(np.where(target > 0.5, p, 1 - p), tiny))
+        if self.output.kind == "classes":
+            surprisal = -np.log(np.maximum(p[np.arange(len(target)), target], tiny))
+            made = Prediction(np, p, target, surprisal, lambda: -np.log(np.maximum(p, tiny)).mean(axis=-1))
         else:
-            each = np.square(p - (np.eye(p.shape[1])[target] if self.output.kind == "classes" else target), dtype=np.float64)
-        return each.mean(axis=1, dtype=np.float64) if each.ndim > 1 else each
+            surprisal = -np.log(np.maximum(np.where(target > 0.5, p, 1 - p), tiny)) if self.output.kind == "binary" else None
+            made = Prediction(np, p, target, surprisal, error=(p - target).astype(np.float64))
+        return LOSSES[self.output.loss].each(made, dict(self.output.loss_options))
 
     def _spread(self, y: Array, p: Array) -> None:
         if not self.sums:
