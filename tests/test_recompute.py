@@ -68,7 +68,7 @@ def same(one: gridc.Grid, other: gridc.Grid, *arrays: Any) -> None:
         np.testing.assert_allclose(again, array, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
-@settings(ROOM, max_examples=max(20, EXAMPLES // 4))
+@settings(ROOM, max_examples=max(20, EXAMPLES // 8))
 @given(grids(), st.integers(1, 9), st.booleans())
 def test_recomputing_changes_nothing(case: Case, count: int, split: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
