@@ -29,7 +29,7 @@ def told(text: str) -> None:
         read(text if "\n" in text else text + "\n")
     except SpecError as caught:
         error = caught
-    assert time.process_time() - start < 1, text  # one takes 4 ms
+    assert time.process_time() - start < 5, text  # one takes 4 ms; this is about those that would take minutes
     if error is not None:
         assert error.line >= 1, (error, text)
         assert not error.text or 1 <= error.column <= len(error.text) + 1, (error, text)
