@@ -129,6 +129,11 @@ class Page:
 
     def press(self, keys: str) -> None:
         self.browser.find_element("tag name", "body").send_keys(keys)
+        self.drawn()
+
+    def drawn(self) -> None:
+        """Wait for the next frame: the page draws what changed in it, not in the handler of a key."""
+        self.browser.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));")
 
     def click(self, x: float, y: float, on: str = "grid") -> None:
         """Click at a place of a canvas, from its upper left corner."""
@@ -137,6 +142,7 @@ class Page:
         canvas = self[on]
         w, h = canvas.size["width"], canvas.size["height"]
         ActionChains(self.browser).move_to_element_with_offset(canvas, round(x - w / 2), round(y - h / 2)).click().perform()
+        self.drawn()
 
     def click_step(self, transform: str, cell: tuple[int, ...]) -> None:
         self.click(*self.run(f"explorer.place({self.plan.number((transform, cell))})"))
