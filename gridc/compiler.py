@@ -35,6 +35,7 @@ def compile(
     recompute: bool = False,
     cells: Mapping[str, Mapping[str, Any]] | None = None,
     schedule: Mapping[str, Any] | str | None = None,
+    devices: int = 1,
 ) -> Grid:
     """Compile a spec into functions, with fresh parameters.
 
@@ -52,6 +53,7 @@ def compile(
         schedule: What is asked of the plan, in the words of a page's ``schedule:``, which it comes before: a mapping, or text
             such as ``order=levels,keep=100MB``.
         cells: Cells of one's own, in a page's words by name, beside those of the page.
+        devices: How many devices of JAX's share each batch, on the backend ``jax``; the numbers are those of one, to rounding.
 
     Returns:
         A grid, which takes every batch size and every length of its symbols.
@@ -59,10 +61,10 @@ def compile(
     Raises:
         SpecError: The text means nothing, with line and column.
         UsageError: There is no such backend, lowering or type, or they do not go together.
-        ResourceError: The backend is not installed, or the parameters do not fit into memory.
+        ResourceError: The backend is not installed, there are fewer devices, or the parameters do not fit into memory.
     """
     spec = spec if isinstance(spec, GridSpec) else read(spec, cells)
-    seed = integer("seed", seed, low=0)
+    seed, devices = integer("seed", seed, low=0), integer("devices", devices, low=1)
     dtype = str(getattr(dtype, "__name__", dtype))  # type: ignore[assignment]  # NumPy's own type, checked below
     row = backends.backend(backend)
     backends.prepare()
@@ -70,20 +72,23 @@ def compile(
     from gridc.symbolic.lowerings import Target
 
     spec = asked(spec, schedule, recompute)
-    target = Target.choose(spec, row, lowering, dtype)
+    target = Target.choose(spec, row, lowering, dtype, devices)
     if target.left is not None:
         print(f"gridc: '{spec.name}' takes the slower, plain lowering: {target.left}", file=sys.stderr)
     grid = Grid(spec, target, initial(spec, seed, dtype), seed, progress)
     return grid.ready() if eager else grid
 
 
-def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal["auto", "plain", "fused"] = "auto") -> Grid:
+def load(
+    path: str | os.PathLike[str], backend: str = "auto", lowering: Literal["auto", "plain", "fused"] = "auto", devices: int = 1
+) -> Grid:
     """Load the grid in a model file, compiled for this machine.  Nothing in the file is run.
 
     Args:
         path: What ``Grid.save`` or a training wrote.
         backend: As for ``compile``; it need not be the one that the model was trained on.
         lowering: As for ``compile``.
+        devices: As for ``compile``.
 
     Returns:
         The grid, with its parameters in the type in which they were saved, and with its vocabularies.
@@ -91,13 +96,14 @@ def load(path: str | os.PathLike[str], backend: str = "auto", lowering: Literal[
     Raises:
         DataError: The file is damaged, is no model, or comes from a newer gridc.
         UsageError: There is no such backend or lowering.
-        ResourceError: The backend is not installed.
+        ResourceError: The backend is not installed, or there are fewer devices.
     """
     from gridc import model_file
 
     model = model_file.load(path)
     dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
-    grid = compile(parse(model.spec), backend, lowering, "float64" if dtype == "float64" else "float32", eager=False)
+    grid = compile(parse(model.spec), backend, lowering, "float64" if dtype == "float64" else "float32", eager=False,
+                   devices=devices)  # fmt: skip
     if set(model.parameters) != set(grid.parameters):
         odd = sorted(set(model.parameters) ^ set(grid.parameters))[0]
         raise DataError(f"{path}: its parameters are not those of the spec that it holds; they differ in '{odd}'")

@@ -59,12 +59,13 @@ def run(
     progress: Style = "auto",
     callbacks: Iterable[Callback] = (),
     tensorboard: bool = False,
+    devices: int = 1,
 ) -> Trained:
     """Do what the spec's ``training:`` block says, with these changes to it (see ``changed``).
 
     The folder is the one given, else the block's ``save``, else the first free one of ``runs/NAME``, ``runs/NAME-2``...;
     to resume, the last of these that was trained in.  With ``tensorboard`` its figures
-    are written there, too.  Raises what reading, compiling and ``fit`` raise.
+    are written there, too.  ``devices`` is ``gridc.compile``'s.  Raises what reading, compiling and ``fit`` raise.
     """
     spec = changed(spec, changes or {})
     block = block_of(spec)
@@ -82,7 +83,7 @@ def run(
     from gridc.training.fit import fit
 
     board = Board(there / "tensorboard") if tensorboard else None
-    grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed)
+    grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed, devices=devices)
     with contextlib.nullcontext() if board is None else contextlib.closing(board):
         history = fit(
             grid, train, held_out, optimizer={block.optimizer.name: block.optimizer.options}, batch=block.batch,

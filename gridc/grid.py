@@ -83,6 +83,8 @@ class Grid:
         self.functions = Functions(spec, target, self._timed)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in numbers.items()}
         self.parameters = Parameters(self._shared, self._come_home if target.lowering.device else None)
+        if target.devices > 1:
+            _ = self._on_device  # so that it is said at once where there are fewer
         if target.lowering.prepare is not None:
             with self._timed("kernels"):
                 target.lowering.prepare(spec, target.dtype)
@@ -101,6 +103,11 @@ class Grid:
     def dtype(self) -> str:
         """Of every number: ``float32`` or ``float64``."""
         return self.target.dtype
+
+    @property
+    def devices(self) -> int:
+        """How many of JAX's devices share a batch."""
+        return self.target.devices
 
     @property
     def recompute(self) -> bool:
@@ -290,7 +297,7 @@ class Grid:
         content, _ = model_file.encoded(self._content({}))
         target = self.target
         return _restored, (content, self.spec.source.path, target.backend.name, target.lowering.name, self.spec.schedule,
-                           self.seed, self.random_state)  # fmt: skip
+                           self.seed, self.random_state, target.devices)  # fmt: skip
 
     def to_onnx(self, path: str | os.PathLike[str], *, lengths: bool = False, **sizes: int) -> Exported:
         """Write predictions as a model of standard ONNX operators (``gridc.onnx.export``); ``sizes`` fixes symbols, ``T=50``."""
@@ -335,14 +342,16 @@ class Grid:
             return None
         from gridc.device.functions import Functions as OnDevice
 
-        return OnDevice(self.spec, self.dtype, self.backend.mode, self._timed)
+        return OnDevice(self.spec, self.dtype, self.backend.mode, self._timed, self.target.devices)
 
     @cached_property
     def _mirror(self) -> Mirror:
         """The parameters on the device."""
         from gridc.device.updates import Mirror
 
-        return Mirror(lambda: {name: shared.get_value(borrow=True) for name, shared in self._shared.items()})
+        assert self._on_device is not None
+        place = self._on_device.shards.whole
+        return Mirror(lambda: {name: shared.get_value(borrow=True) for name, shared in self._shared.items()}, place)
 
     def _come_home(self) -> None:
         if "_mirror" in self.__dict__:
@@ -401,7 +410,7 @@ class Grid:
 
 def _restored(
     content: bytes, path: str, backend: str, lowering: str, schedule: Directives, seed: int,
-    random_state: Mapping[str, Any] | None,
+    random_state: Mapping[str, Any] | None, devices: int = 1,
 ) -> Grid:  # fmt: skip
     """Make the grid that was pickled so."""
     from gridc import model_file
@@ -412,7 +421,7 @@ def _restored(
     backends.prepare()
     dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
     numbers = {name: model.parameters[name] for name in parameter_shapes(spec)}
-    grid = Grid(spec, Target.choose(spec, row, lowering, dtype), numbers, seed)
+    grid = Grid(spec, Target.choose(spec, row, lowering, dtype, devices), numbers, seed)
     grid.vocabularies.update(model.vocabularies)
     grid.signature = Signature.from_json(model.signature)
     if random_state is not None:

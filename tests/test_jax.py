@@ -253,7 +253,7 @@ def test_jax_differentiates_a_lowered_loss() -> None:
             *fitting.check_weights(here.spec, {}, call, "float64")]  # fmt: skip
     with exact():
         prepared = functions.plans.prepared(call, functions.symbols)
-        given = [*functions.padded(prepared.plan, call, told), *prepared.indices]
+        given = [*functions.padded(prepared, call, told), *prepared.indices]
         loss = functions.function("loss", prepared.plan, call)
         first, *others = here.parameters.values()
         found = jax.grad(lambda parameters: loss(*parameters, *given)[0])([first, *others])

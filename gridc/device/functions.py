@@ -16,6 +16,7 @@ import numpy as np
 
 from gridc.data.fitting import Array, Call
 from gridc.device.adjoint import backward, forward
+from gridc.device.shards import Shards
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.resources import Memory
@@ -26,6 +27,7 @@ from gridc.symbolic import device, lowering
 from gridc.symbolic.backends import SETTINGS
 from gridc.symbolic.indices import Sizes
 from gridc.symbolic.lowering import Symbols
+from gridc.symbolic.read_out import every_output_mask
 from gridc.symbolic.wiring import Way
 
 pytensor: Any = importlib.import_module("pytensor")
@@ -78,35 +80,40 @@ class Prepared:
 
     plan: Plan
     indices: tuple[Any, ...]
+    shares: Sequence[Array] | None = None
+    """For each output what its mean on each device counts in that of all, where there are several."""
 
 
 class Plans:
     """The plans of a grid's buckets, and the index arrays of the last few calls."""
 
-    def __init__(self, spec: GridSpec):
-        self.spec = spec
+    def __init__(self, spec: GridSpec, shards: Shards):
+        self.spec, self.shards = spec, shards
         self.wraps = any(t.start == "wrap" for t in spec.transforms.values())
         self._turns, self._plans, self._tables = Memory(), Memory(64), Memory(64)
 
-    def _steps(self, batch: int, sizes: tuple[int, ...], extents: Ints | None) -> Steps:
-        """Give the steps of some examples in a bucket; when they run depends on the examples where states wrap around."""
+    def _turns_of(self, sizes: tuple[int, ...], extents: Ints | None) -> Turns:
+        """Give the turns of a bucket's grid; they depend on the examples where states wrap around."""
         own = extents if self.wraps else None
         key = (sizes, None if own is None else own.tobytes())
-        turns: Turns = self._turns.get(key, lambda: addresses.turns(self.spec, sizes, own))
-        return Steps(turns, batch, extents)
+        return self._turns.get(key, lambda: addresses.turns(self.spec, sizes, own))
 
-    def tables(self, call: Call) -> tuple[Plan, Tables, Ints]:
-        """Give the plan for a call, its index arrays, and the extents of its examples, ``[padded batch, dimensions]``."""
+    def tables(self, call: Call) -> tuple[Plan, list[Tables], list[Ints]]:
+        """Give the plan for a call, and for each device its index arrays and the extents of its examples, ``[padded batch,
+        dimensions]``."""
         actual, *sizes = (int(n) for n in call.extent)
-        batch, most = padded.rounded(self.spec, actual, tuple(sizes))
-        extents = addresses.own_extents(self.spec, batch, most, call.lengths)
-        steps = self._steps(batch, most, extents)
-        plan: Plan = self._plans.get((batch, most), lambda: self._steps(batch, most, None).plan())
+        parts = self.shards.parts(actual)
+        batch, most = padded.rounded(self.spec, parts[0].stop, tuple(sizes))
+        extents = [addresses.own_extents(self.spec, batch, most, call.lengths[part]) for part in parts]
+        every = np.concatenate(extents)
+        turns = self._turns_of(most, every)
+        steps = [Steps(turns, batch, own) for own in extents]
+        plan: Plan = self._plans.get((batch, most), lambda: Steps(self._turns_of(most, None), batch, None).plan())
         try:
-            return plan, steps.tables(plan), extents
+            return plan, [one.tables(plan) for one in steps], extents
         except Misfit:
-            plan = self._plans.get((batch, most, extents.tobytes()), steps.plan)
-            return plan, steps.tables(plan), extents
+            plan = self._plans.get((batch, most, every.tobytes()), lambda: Steps(turns, batch, None).plan(steps))
+            return plan, [one.tables(plan) for one in steps], extents
 
     def prepared(self, call: Call, symbols: Callable[[Plan, Call], Symbols]) -> Prepared:
         """Give the plan and the index arrays of a call; ``symbols`` gives the graph that is compiled for a plan."""
@@ -116,14 +123,24 @@ class Plans:
             indices: list[Any] = []
             for variable in symbols(plan, call).indices:
                 if variable.owner is None:
-                    indices.append(tables[variable.name])
-                    continue
-                made = variable.owner.op.plan(self.spec, plan.sizes, plan.batch, extents)
-                indices.append(made[variable.owner.outputs.index(variable)])
+                    each = [one[variable.name] for one in tables]
+                else:
+                    k, op = variable.owner.outputs.index(variable), variable.owner.op
+                    each = [op.plan(self.spec, plan.sizes, plan.batch, own)[k] for own in extents]
+                indices.append(each[0] if len(each) == 1 else np.concatenate(each))
             with exact():
-                return Prepared(plan, tuple(jax.device_put(indices)))
+                placed = tuple(self.shards.split(array) for array in indices)
+            return Prepared(plan, placed, self._shares(plan, extents))
 
         return self._tables.get((call.extent.tobytes(), call.lengths.tobytes()), make)
+
+    def _shares(self, plan: Plan, extents: list[Ints]) -> list[Array] | None:
+        """Give for each output the share of each device in all positions of it that there are; None for one device."""
+        if len(extents) == 1:
+            return None
+        masks = zip(*(every_output_mask(self.spec, plan.sizes, plan.batch, own) for own in extents), strict=True)
+        counts = [np.array([mask.sum() for mask in each]) for each in masks]
+        return [count / max(1, count.sum()) for count in counts]
 
 
 class Functions:
@@ -131,9 +148,10 @@ class Functions:
 
     ``mode`` gives PyTensor's mode, ``timed`` a context for what is being built."""
 
-    def __init__(self, spec: GridSpec, dtype: str, mode: Any, timed: Callable[[str], Any]):
+    def __init__(self, spec: GridSpec, dtype: str, mode: Any, timed: Callable[[str], Any], devices: int = 1):
         self.spec, self.dtype, self.mode, self.timed = spec, dtype, mode, timed
-        self.plans = Plans(spec)
+        self.shards = Shards(devices)
+        self.plans = Plans(spec, self.shards)
         self._symbols: dict[Plan, Symbols] = {}
         self._compiled: dict[tuple[str, Plan], Callable[..., Any]] = {}
         self._seen: set[tuple[str, Plan]] = set()
@@ -170,7 +188,9 @@ class Functions:
                     [*s.parameters.values(), *s.inputs.values(), *told, *s.indices], outputs, mode=self.mode(),
                     on_unused_input="ignore", name=f"{self.spec.name}.{name}", trust_input=True,
                 )  # fmt: skip
-            self._compiled[name, plan] = made.vm.jit_fn
+            summed = [k >= len(s.outputs) for k in range(len(outputs))] if name == "predict" else [
+                not 1 <= k <= len(s.outputs) for k in range(len(outputs))]  # fmt: skip
+            self._compiled[name, plan] = self.shards.over(made.vm.jit_fn, len(s.parameters), summed)
         return self._compiled[name, plan]
 
     # -- calling ----------------------------------------------------------------------------------------------------
@@ -193,20 +213,25 @@ class Functions:
             seen = (name, plan) in self._seen
             sizes = " × ".join(map(str, (plan.batch, *plan.sizes)))
             with contextlib.nullcontext() if seen else self.timed(f"{name} for up to {sizes}"):
-                yield plan, [*self.padded(plan, call, told), *prepared.indices]
+                yield plan, [*self.padded(prepared, call, told), *prepared.indices]
             self._seen.add((name, plan))
 
-    def padded(self, plan: Plan, call: Call, told: Sequence[Array]) -> list[Array]:
-        """Give inputs, and targets and weights where they are told, with zeros up to the plan's sizes."""
-        inputs = [_filled(array, self._input_shape(plan, name, array)) for name, array in call.inputs.items()]
-        outputs = list(self.spec.outputs.values())
-        return inputs + [_filled(array, self._output_shape(plan, o, array)) for o, array in zip(outputs * 2, told, strict=False)]
+    def padded(self, prepared: Prepared, call: Call, told: Sequence[Array]) -> list[Any]:
+        """Give inputs, and targets and weights where they are told, with zeros up to the plan's sizes, on the device."""
+        plan, outputs = prepared.plan, list(self.spec.outputs.values())
+        arrays = [(array, self._input_shape(plan, name, array)) for name, array in call.inputs.items()]
+        arrays += [(array, self._output_shape(plan, o, array)) for o, array in zip(outputs * 2, told, strict=False)]
+        filled = [self.shards.filled(array, shape) for array, shape in arrays]
+        if told and prepared.shares is not None:
+            for k, share in enumerate(prepared.shares, len(filled) - len(outputs)):
+                filled[k] = filled[k] * share.repeat(plan.batch).astype(self.dtype).reshape(-1, *[1] * (filled[k].ndim - 1))
+        return [self.shards.split(array) for array in filled]
 
     def cut(self, call: Call, outputs: Sequence[Any]) -> list[Any]:
         """Give outputs of the call's own sizes."""
-        places = [tuple(slice(int(n)) for n in (call.extent[0], *(call.extent[1 + d] for d in o.axes)))
-                  for o in self.spec.outputs.values()]  # fmt: skip
-        return [array[place] for array, place in zip(outputs, places, strict=True)]
+        sizes = [tuple(int(n) for n in (call.extent[0], *(call.extent[1 + d] for d in o.axes)))
+                 for o in self.spec.outputs.values()]  # fmt: skip
+        return [self.shards.cut(array, shape) for array, shape in zip(outputs, sizes, strict=True)]
 
     def _input_shape(self, plan: Plan, name: str, array: Array) -> tuple[int, ...]:
         shape = (plan.batch, *(plan.sizes[d] for d in self.spec.inputs[name].over))
@@ -217,11 +242,3 @@ class Functions:
         shape = (plan.batch, *(plan.sizes[d] for d in o.axes))
         return (*shape, *array.shape[len(shape) :])
 
-
-def _filled(array: Array, shape: tuple[int, ...]) -> Array:
-    """Give the array with zeros behind each axis, up to this shape."""
-    if array.shape == shape:
-        return array
-    whole = np.zeros(shape, array.dtype)
-    whole[tuple(map(slice, array.shape))] = array
-    return whole

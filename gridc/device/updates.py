@@ -61,19 +61,19 @@ class Traced(NDArrayOperatorsMixin):
 
 
 class Mirror:
-    """Arrays on the device that stand for some of the host's, by name; ``look`` gives the host's.
+    """Arrays on the device that stand for some of the host's, by name; ``look`` gives the host's, ``place`` puts one there.
 
     They are copied there when they are first needed.  ``come_home`` brings back what changed, and whoever called for it may then
     change the host's arrays, so that they are copied again."""
 
-    def __init__(self, look: Callable[[], Mapping[str, np.ndarray]]):
-        self.look, self._held, self._newer = look, None, False
+    def __init__(self, look: Callable[[], Mapping[str, np.ndarray]], place: Callable[[Any], Any] = jax.device_put):
+        self.look, self.place, self._held, self._newer = look, place, None, False
 
     def arrays(self) -> dict[str, Array]:
         """Give the arrays on the device."""
         if self._held is None:
             # Copies: on a CPU JAX may otherwise use the host's own memory, which can change.
-            self._held = {name: jax.device_put(np.array(array)) for name, array in self.look().items()}
+            self._held = {name: self.place(np.array(array)) for name, array in self.look().items()}
         return self._held
 
     def replace(self, arrays: Mapping[str, Array]) -> None:
@@ -94,7 +94,7 @@ class Updates:
 
     def __init__(self, functions: Functions, parameters: Mirror, optimizer: Optimizer):
         self.functions, self.parameters, self.optimizer = functions, parameters, optimizer
-        self.state = Mirror(lambda: optimizer.slots)
+        self.state = Mirror(lambda: optimizer.slots, functions.shards.whole)
         optimizer.watch = self.state.come_home
         self._steps: dict[Plan, Callable[..., Any]] = {}
 

@@ -6,6 +6,7 @@ is needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,16 +22,28 @@ from gridc.scheduling.readers import Readers
 
 @dataclass(frozen=True)
 class _Placed:
-    """One group's steps, its members' one after the other: the turn of each, its weight among all of the group's, its slot,
-    and its position in the slot; ``pairs`` are the (turn, weight) that occur, as one number each, in order."""
+    """One group's steps, its members' one after the other: the turn of each, its weight among all of the group's, and its
+    position among those of one turn and weight; ``pairs`` are the (turn, weight) that occur, as one number each, in order."""
 
     turn: Ints
     weight: Ints
-    slot: Ints
     position: Ints
     pairs: Ints
     weights: tuple[int, ...]
-    chosen: bool
+
+    @property
+    def chosen(self) -> bool:
+        """Whether slots choose their weights: unless most of those with a weight each would rest in most turns."""
+        total = sum(self.weights)
+        return len(self.pairs) > 0 and total > 2 * int(np.bincount(self.pairs // total, minlength=1).max())
+
+    def slots(self, chosen: bool) -> Ints:
+        """Give the slot of each step: that of its weight, or where they are ``chosen`` the first of its turn that is free."""
+        if not chosen:
+            return self.weight
+        total = sum(self.weights)
+        nth = np.arange(len(self.pairs)) - np.searchsorted(self.pairs // total, self.pairs // total)
+        return nth[np.searchsorted(self.pairs, self.turn * total + self.weight)]
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,8 @@ class Steps:
         self.weight, self.names = self.lane.weight, self.lane.names
         self.programs, self.readings = self.lane.transforms, self.lane.outputs
         self.wraps = self.lane.wraps
-        self.times = [grid.order.time[i][cell] for i, (cell, _) in enumerate(self.lane.rows)]
+        self.whole = grid.order.time
+        self.times = [self.whole[i][cell] for i, (cell, _) in enumerate(self.lane.rows)]
         self.parts = self._partition()
         self.group_of = {i: g for g, part in enumerate(self.parts) for i in part}
         self.turns, self.turn_at = self._turns()
@@ -83,13 +97,14 @@ class Steps:
                 break
             shape = finer
         parts = [[i for i in alive if numbers[shape[i]] == k] for k in range(len(numbers))]
-        return sorted(parts, key=lambda part: min(int(self.times[i].min(initial=1 << 60)) for i in part))
+        # Of the whole grid, not of the cells that these examples have: all calls of a bucket have the same groups and turns.
+        return sorted(parts, key=lambda part: min(int(self.whole[i].min()) for i in part))
 
     def _turns(self) -> tuple[int, Ints]:
         """How many turns, and the turn of every time: a turn runs each group once, in their order."""
         groups: dict[int, set[int]] = {}
         for i, g in self.group_of.items():
-            for time in np.unique(self.times[i]).tolist():
+            for time in np.unique(self.whole[i]).tolist():
                 groups.setdefault(time, set()).add(g)
         turn_at = np.zeros(max(groups, default=0) + 1, np.int64)
         turn, last = -1, len(self.parts)
@@ -106,23 +121,18 @@ class Steps:
         own = [self.weight[i][self.lane.rows[i][0]] * (self.programs[i].gates > 0) + first[k] for k, i in enumerate(part)]
         weight, total = np.concatenate(own), int(first[-1])
         pair = turn * total + weight
-        pairs, slots = np.unique(pair, return_inverse=True)
-        a_turn = np.bincount(pairs // total, minlength=1)
-        # A slot for every weight, unless most of them would rest in most turns.
-        chosen = len(pairs) > 0 and total > 2 * int(a_turn.max())
-        nth = np.arange(len(pairs)) - np.searchsorted(pairs // total, pairs // total)
         by = np.argsort(pair, kind="stable")
         position = np.empty(len(by), np.int64)
         position[by] = np.arange(len(by)) - np.searchsorted(pair[by], pair[by])
-        return _Placed(turn, weight, nth[slots] if chosen else weight, position, pairs, weights, chosen)
+        return _Placed(turn, weight, position, np.unique(pair), weights)
 
     # -- what is compiled -------------------------------------------------------------------------------------------
 
-    def plan(self) -> Plan:
-        """Make the plan that these steps need."""
+    def plan(self, others: Sequence[Steps] = ()) -> Plan:
+        """Make the plan that these steps need, and others in the same turns that need no more room but may have more readers."""
         slots, rows = (np.zeros((self.turns, len(self.parts)), np.int64) for _ in range(2))
         for g, p in enumerate(self.placed):
-            np.maximum.at(slots[:, g], p.turn, p.slot + 1 if p.chosen else sum(p.weights))
+            np.maximum.at(slots[:, g], p.turn, p.slots(True) + 1 if p.chosen else sum(p.weights))
             np.maximum.at(rows[:, g], p.turn, p.position + 1)
         found: list[Phase] = []
         stored = [0] * len(self.parts)
@@ -138,8 +148,9 @@ class Steps:
         taps = tuple(padded.Tap(name, self.group_of[found.storage], found.memory, found.rows.shape)
                      for name, found in zip(names, self.readings, strict=True))  # fmt: skip
         plan = Plan(self.spec, self.batch, self.sizes, groups, tuple(found), taps)
-        readers = Readers(plan, self.tables(plan, complete=False))
-        plan = replace(plan, groups=tuple(readers.counted(g) for g in range(len(groups))))
+        for steps in (self, *others):
+            readers = Readers(plan, steps.tables(plan, complete=False))
+            plan = replace(plan, groups=tuple(readers.counted(g) for g in range(len(groups))))
         return replace(plan, shapes=tuple((name, table.shape) for name, table in self.tables(plan).items()))
 
     def _group(self, g: int, rows: int) -> Group:
@@ -228,13 +239,9 @@ class Steps:
         new: dict[int, Ints] = {}
         for g, (part, p) in enumerate(zip(self.parts, self.placed, strict=True)):
             group = plan.groups[g]
-            if tuple(self.names[i] for i in part) != group.members or p.chosen > group.chosen:
+            if tuple(self.names[i] for i in part) != group.members:
                 raise Misfit
-            slot = p.slot
-            if group.chosen and not p.chosen:
-                total = sum(p.weights)
-                nth = np.arange(len(p.pairs)) - np.searchsorted(p.pairs // total, p.pairs // total)
-                slot = nth[np.searchsorted(p.pairs, p.turn * total + p.weight)]
+            slot = p.slots(group.chosen)
             room = np.zeros((len(plan.phases), 3), np.int64)  # slots, rows, offset
             for k, phase in enumerate(plan.phases):
                 for block in phase.blocks:

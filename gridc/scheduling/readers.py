@@ -57,8 +57,12 @@ class Readers:
         return found
 
     def counted(self, g: int) -> Group:
-        """Give the group with the most readers of a row in each list."""
-        most = {name: int(np.bincount(target, minlength=1).max()) for name, (target, *_) in self._lists(g).items()}
+        """Give the group with the most readers of a row in each list, if that is more than it has room for."""
+        group = self.plan.groups[g]
+        before = {f"{g}.readers.{r}.{c}": n for r, c, n in group.readers} | {f"{g}.readers.tap.{n}": k for n, k in group.tapped}
+        before[f"{g}.readers.own"] = group.carried
+        most = {name: max(before.get(name, 0), int(np.bincount(target, minlength=1).max()))
+                for name, (target, *_) in self._lists(g).items()}  # fmt: skip
         readers: list[tuple[int, int, int]] = []
         tapped: list[tuple[int, int]] = []
         for name, count in most.items():
@@ -67,7 +71,7 @@ class Readers:
                 tapped.append((int(kind[1]), count))
             elif kind[0] != "own":
                 readers.append((int(kind[0]), int(kind[1]), count))
-        return replace(self.plan.groups[g], readers=tuple(readers), tapped=tuple(tapped), carried=most.get(f"{g}.readers.own", 0))
+        return replace(group, readers=tuple(readers), tapped=tuple(tapped), carried=most.get(f"{g}.readers.own", 0))
 
     def lists(self, g: int) -> Tables:
         """``[most readers, rows]`` for each list of a group."""

@@ -118,9 +118,11 @@ class Target:
     recompute: bool = False
     left: str | None = None
     """Why ``auto`` left the fast path, where it did."""
+    devices: int = 1
+    """How many share a batch."""
 
     @staticmethod
-    def choose(spec: GridSpec, row: Backend, lowering: str, dtype: str) -> Target:
+    def choose(spec: GridSpec, row: Backend, lowering: str, dtype: str, devices: int = 1) -> Target:
         """Settle what is ``auto``, and refuse what cannot be.
 
         Raises UsageError."""
@@ -149,11 +151,16 @@ class Target:
         if lowering == "auto" and chosen.name != first:
             why = (ON_A_DEVICE if row.static else LOWERINGS)[first].why_not(spec)
             left = f"the backend '{row.name}' runs no other" if why is None else why.partition(";")[0]
-        return Target(row, chosen, dtype, recompute, left)
+        if devices > 1 and not chosen.device:
+            why = (left or "this is the plain one") if row.static else f"the backend is '{row.name}'"
+            raise UsageError(f"several devices share a batch in the fused lowering on the backend 'jax', but {why}; expected "
+                             "devices=1")  # fmt: skip
+        return Target(row, chosen, dtype, recompute, left, devices)
 
     def way(self, static: Sizes | None = None) -> Way:
         """Say how a graph is made for it, for ``static`` sizes where its backend needs them."""
         return Way(self.lowering.name, self.dtype, self.backend.scan, static)
 
     def __str__(self) -> str:
-        return f"{self.dtype}, {self.lowering.name} on '{self.backend.name}'"
+        where = f", {self.devices} devices" * (self.devices > 1)
+        return f"{self.dtype}, {self.lowering.name} on '{self.backend.name}'{where}"

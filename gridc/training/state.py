@@ -104,7 +104,8 @@ def to_model(
 def built(grid: Trainable) -> dict[str, str]:
     """Tell what decides, besides settings and parameters, how a grid's numbers are rounded."""
     backend = getattr(getattr(grid, "backend", None), "name", None)
-    found = {"lowering": getattr(grid, "lowering", None), "backend": backend, "dtype": getattr(grid, "dtype", None)}
+    found = {"lowering": getattr(grid, "lowering", None), "backend": backend, "dtype": getattr(grid, "dtype", None),
+             "devices": getattr(grid, "devices", None)}  # fmt: skip
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
