@@ -1,13 +1,17 @@
-"""The benchmark: contestants that agree, a limit that multiplies what the sweep does, figures that come out whole."""
+"""The benchmark: contestants that agree, the processor's own limit, products that are the sweep's, figures that are whole."""
 
 import json
 import math
+import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from gridc.benchmarks import cases
-from gridc.benchmarks.cases import CASES, Case, limit, products, program
+from gridc.benchmarks import cases, figures, libraries, peak
+from gridc.benchmarks.cases import CASES, Case, numpy_products, products, program
 from gridc.commands import bench
 from gridc.errors import NumbersError
 
@@ -29,7 +33,7 @@ def name(case):
 def test_contestants_agree(case, peer):
     pytest.importorskip(bench.PEERS[peer])
     found = bench.contestants(case, [peer])
-    assert [c.name for c in found][:: len(found) - 1] == ["gridc", "limit"]
+    assert [c.name for c in found][:: len(found) - 1] == ["gridc", figures.PRODUCTS]
     assert len(found) > 2
     for contestant in found:
         contestant.step()
@@ -54,7 +58,7 @@ def test_a_disagreement_ends_the_benchmark(monkeypatch):
 
 
 @pytest.mark.parametrize("case", [*TINY, CASES["S1"], CASES["S3-untied"], CASES["3-D"], CASES["MD"]], ids=name)
-def test_the_limit_multiplies_what_the_program_does(case):
+def test_what_is_multiplied_is_what_the_program_does(case):
     spec = case.read()
     found = products(program(case))
     cells = math.prod(case.sizes)
@@ -69,14 +73,14 @@ def test_the_limit_multiplies_what_the_program_does(case):
     assert found.flops == sum(2 * math.prod(s) for s in (*found.forward, *found.backward, *found.weights))
 
 
-def test_the_limits_shapes_are_the_wavefronts():
+def test_the_shapes_multiplied_are_the_wavefronts():
     case = TINY[0]
     found = products(program(case))
     widths = [3, 6, 9, 9, 9, 6, 3]  # cells of each anti-diagonal of 5 × 3, times 3 examples
     assert found.forward == tuple((rows, 16, 32) for rows in widths for _ in range(2))
     assert found.backward == tuple((rows, 32, 16) for rows in reversed(widths) for _ in range(2))
     assert found.weights == ((16, 45, 32),) * 2
-    limit(case).step()
+    numpy_products(case).step()
 
 
 def test_the_sizes_are_those_of_the_contract():
@@ -111,11 +115,49 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     report = json.loads(out.read_text())
     assert report["sizes"]["tiny"]["training"]["gridc"]["times_gridc"] == 1
     assert set(report["sizes"]["stacked"]) == {"training", "forward"}
-    assert report["sizes"]["tiny"]["training"]["limit"]["ms"] > 0
+    assert report["surroundings"]["blas"][0] == libraries.blas()[0]
+    for what, flops in (("training", products(program(TINY[2])).flops), ("forward", products(program(TINY[2])).forward_flops)):
+        rows = report["sizes"]["stacked"][what]
+        assert set(rows) == {"gridc", figures.PRODUCTS, figures.PEAK}
+        for row in rows.values():
+            assert row["gflops"] * row["ms"] * 1e6 == pytest.approx(flops)
+            assert row["share"] == pytest.approx(row["gflops"] / rows[figures.PEAK]["gflops"])
     assert [line.split(" | ")[:2] for line in page.read_text().splitlines()[2:]] == [
         ["| tiny", "training"], ["| stacked", "training"], ["| stacked", "forward"]]  # fmt: skip
     assert image.read_bytes().startswith(b"\x89PNG")
-    assert "limit" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "of peak" in captured.out
+    assert f"Matrix products by {libraries.blas()[0]}" in captured.err
+
+
+def test_what_the_processor_can_do_is_its_widest_multiply_adds():
+    for dtype in ("float32", "float64"):
+        width, sums = peak.registers()
+        run = peak.Peak(2, dtype)
+        run()
+        for room in run.rooms:  # x = x / 2 + 1 / 2, from 1 / 2 on
+            assert room.nbytes == (sums + 2) * width
+            assert np.array_equal(room, [1] * (sums * width // room.itemsize) + [0.5] * (2 * width // room.itemsize))
+        assert run.flops == 2 * 2 * peak.TURNS * sums * width // room.itemsize
+        code = [line.strip() for line in peak.assembly(dtype).splitlines()]
+        if platform.machine() == "x86_64" and peak.fuses():
+            (start,) = (n for n, line in enumerate(code) if line.startswith(".LBB0_1:"))
+            (end,) = (n for n, line in enumerate(code) if line.startswith("j") and ".LBB0_1" in line)
+            loop = [line for line in code[start:end] if line.startswith("vf")]
+            register = {64: "%zmm", 32: "%ymm"}[width]
+            assert len(loop) == sums
+            assert all(line.startswith("vfmadd") and line.count(register) == 3 for line in loop)
+
+
+def test_kernels_of_another_processor_are_taken_away():
+    done = subprocess.run(
+        [sys.executable, "-m", "gridc", "bench", "S1-staked"], capture_output=True, text=True, check=False,
+        env={**os.environ, "OPENBLAS_CORETYPE": "Prescott", "MKL_CBWR": ""})  # fmt: skip
+    warning, error = done.stderr.splitlines()
+    assert warning == libraries.warning({"OPENBLAS_CORETYPE": "Prescott"})
+    assert "holds OpenBLAS to other kernels" in warning
+    assert "did you mean 'S1-stacked'" in error
+    assert done.returncode == 2
 
 
 def test_a_size_that_does_not_exist():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gridc.benchmarks.figures import PRODUCTS
 from gridc.compiler import compile
 from gridc.grid import Grid
 from gridc.language.spec import GridSpec
@@ -22,8 +23,6 @@ Array = np.ndarray[Any, Any]
 RATE = 1e-6
 """The learning rate: so small that a thousand steps leave the numbers where they are."""
 FEATURES = CLASSES = 32
-IN_TORCH = "torch with gridc"
-"""The contestant that is PyTorch's training of a GridModule: no peer."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def gridc(case: Case, name: str = "gridc", **options: Any) -> Contestant:
     )
 
 
-# -- the limit ------------------------------------------------------------------------------------------------------
+# -- the products alone ---------------------------------------------------------------------------------------------
 
 
 def program(case: Case, chosen: int | None = 0) -> Program:
@@ -155,8 +154,13 @@ class Products:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations."""
+        """Floating-point operations of a training step; a multiply-add is two."""
         return sum(2 * math.prod(shape) for shapes in (self.forward, self.backward, self.weights) for shape in shapes)
+
+    @property
+    def forward_flops(self) -> int:
+        """Floating-point operations of the way forward."""
+        return sum(2 * math.prod(shape) for shape in self.forward)
 
 
 def products(of: Program) -> Products:
@@ -179,7 +183,7 @@ def products(of: Program) -> Products:
     return Products(tuple(forward), tuple(backward[::-1]), tuple(weights))
 
 
-def limit(case: Case) -> Contestant:
+def numpy_products(case: Case) -> Contestant:
     """Make a contestant of the products at the wavefronts' shapes and nothing else, by NumPy's BLAS."""
     shapes = products(program(case))
     random = np.random.default_rng(0)
@@ -205,7 +209,7 @@ def limit(case: Case) -> Contestant:
         for a, b, into in work:
             np.dot(a, b, out=into)
 
-    return Contestant("limit", lambda: run(jobs), None, lambda: run(before))
+    return Contestant(PRODUCTS, lambda: run(jobs), None, lambda: run(before))
 
 
 def stored_bytes(case: Case, grid: Grid) -> int:

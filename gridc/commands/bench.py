@@ -1,4 +1,4 @@
-"""``gridc bench``: gridc beside the limit of its matrix products, PyTorch and JAX, on this machine.
+"""``gridc bench``: gridc beside what the processor can do, NumPy's matrix products, PyTorch and JAX, on this machine.
 
 Every contestant must first return the same loss and gradients; then they take turns, so that whatever else the machine
 does meets all of them; what is printed are medians, ratios of medians and the spread of the rounds.
@@ -24,8 +24,8 @@ from typing import Any
 import click
 import numpy as np
 
+from gridc.benchmarks import figures, libraries
 from gridc.errors import NumbersError, UsageError, nearest
-from gridc.resources import located
 from gridc.symbolic import backends
 
 PEERS = {
@@ -43,7 +43,7 @@ def installed(peers: Iterable[str]) -> list[str]:
 
 
 def contestants(case: Any, peers: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[Any]:
-    """All that can do a case, from the same parameters: gridc first, the limit last.  Raises NumbersError where two differ."""
+    """All that can do a case, from the same parameters, gridc first and NumPy's products last; NumbersError where two differ."""
     from gridc.benchmarks import cases
 
     own = cases.gridc(case)
@@ -69,7 +69,7 @@ def contestants(case: Any, peers: Sequence[str], say: Callable[[str], None] = la
         other.step()
         say(f"{case.name}: {other.name} agrees; built and run once in {time.perf_counter() - start:.1f} s")
         found.append(other)
-    return [*found, cases.limit(case)]
+    return [*found, cases.numpy_products(case)]
 
 
 def disagreement(expected: Any, found: Any) -> str:
@@ -104,25 +104,29 @@ def take_turns(ways: dict[str, Callable[[], Any]], rounds: int, seconds: float) 
     return times
 
 
-def table(times: dict[str, list[float]]) -> Report:
-    """Milliseconds, spread over rounds, and how many times gridc's time each takes (median over rounds of the ratio)."""
-    found: Report = {}
-    for name, taken in times.items():
-        ratios = [t / g for t, g in zip(taken, times["gridc"], strict=True)]
-        found[name] = {
-            "ms": 1e3 * statistics.median(taken), "from": 1e3 * min(taken), "to": 1e3 * max(taken),
-            "times_gridc": statistics.median(ratios), "ratio_from": min(ratios), "ratio_to": max(ratios),
-        }  # fmt: skip
-    return found
-
-
 def measure(case: Any, peers: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None]) -> Report:
     """Measure a case's tables: training, and for a stacked LSTM forward too."""
-    found = contestants(case, peers, say)
-    tables = {"training": table(take_turns({c.name: c.step for c in found}, rounds, seconds))}
+    from gridc.benchmarks import cases
+    from gridc.benchmarks.peak import Peak
+
+    found, peak, work = contestants(case, peers, say), Peak(threads()), cases.products(cases.program(case))
+    kinds = {"training": ({c.name: c.step for c in found}, work.flops)}
     if case.kind == "stacked":
-        tables["forward"] = table(take_turns({c.name: c.forward for c in found}, rounds, seconds))
+        kinds["forward"] = {c.name: c.forward for c in found}, work.forward_flops
+    tables: Report = {}
+    for what, (ways, flops) in kinds.items():
+        taken = take_turns({**ways, figures.PEAK: peak}, rounds, seconds)
+        # What the processor can do at most, for as many operations as this is.
+        taken[figures.PEAK] = [flops / peak.flops * each for each in taken[figures.PEAK]]
+        tables[what] = figures.table(taken, flops)
     return tables
+
+
+def threads() -> int:
+    """Count the threads that a training step may use."""
+    from gridc.fusion import blas
+
+    return blas.default_threads()
 
 
 # -- ready to step, and memory: each in a Python of its own ---------------------------------------------------------
@@ -191,72 +195,28 @@ def surroundings(peers: Sequence[str]) -> Report:
     """Say what was measured on."""
     packages = ("gridc", "pytensor", "numpy", "numba", *(PEERS[peer] for peer in peers))
     return {
-        "machine": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(),
+        "machine": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(), "threads": threads(),
+        "blas": libraries.blas(),
         "packages": {name: importlib.metadata.version(name) for name in dict.fromkeys(packages)},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }  # fmt: skip
 
 
-def lines(title: str, found: Report) -> list[str]:
-    """Write a table for people."""
-    limit = found["limit"]["ms"]
-    result = [f"{title}", f"  {'':<22}{'ms':>9}  {'rounds':>17}  {'× limit':>8}  {'× gridc':>8}"]
-    for name, row in sorted(found.items(), key=lambda item: item[1]["ms"]):
-        spread = f"{row['from']:.4g} – {row['to']:.4g}"
-        result.append(f"  {name:<22}{row['ms']:>9.4g}  {spread:>17}  {row['ms'] / limit:>8.2f}  {row['times_gridc']:>8.2f}")
-    return result
+class _Freed(click.Command):
+    """A command that runs where nothing holds a library to other kernels than its best: in a process of its own where need be."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[__name__] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if libraries.held():
+            click.echo(libraries.warning(), err=True)
+            ctx.exit(libraries.freed(["bench", *ctx.meta[__name__]]))
+        return super().invoke(ctx)
 
 
-def _ms(value: float) -> str:
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
-
-
-def _tables(name: str, found: Report) -> str:
-    return "\n".join(line for what, figures in found.items() for line in lines(f"{name}, {what}", figures))
-
-
-def markdown(report: Report) -> str:
-    """Write a table for a page: per size and kind of step gridc beside the limit and beside the fastest peer."""
-    from gridc.benchmarks.cases import IN_TORCH
-
-    rows = ["| size | step | gridc | × limit | fastest peer | gridc is faster by |", "| --- | --- | ---: | ---: | --- | ---: |"]
-    for size, found in report["sizes"].items():
-        for what in ("training", "forward"):
-            figures = found.get(what)
-            if not figures:
-                continue
-            own, limit = figures["gridc"]["ms"], figures["limit"]["ms"]
-            peers = {name: row for name, row in figures.items() if name not in ("gridc", "limit", IN_TORCH)}
-            best = min(peers, key=lambda name, peers=peers: peers[name]["ms"], default="")
-            peer = f"{best}, {_ms(peers[best]['ms'])}" if best else "–"
-            ratio = "{times_gridc:.2f} ({ratio_from:.2f} – {ratio_to:.2f})".format(**peers[best]) if best else "–"
-            rows.append(f"| {size} | {what} | {_ms(own)} | {own / limit:.2f} | {peer} | {ratio} |")
-    return "\n".join(rows) + "\n"
-
-
-def picture(report: Report, path: str) -> None:
-    """Bars: how many times gridc's time each takes."""
-    from matplotlib.figure import Figure
-
-    sizes = list(report["sizes"])
-    names = list(dict.fromkeys(name for size in sizes for name in report["sizes"][size]["training"]))
-    # Its stubs leave half of the types open.
-    figure: Any = Figure(figsize=(max(6.0, 1.3 * len(sizes)), 4.0), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(names)
-    for i, name in enumerate(names):
-        rows = [report["sizes"][size]["training"].get(name) for size in sizes]
-        places = [k + (i - (len(names) - 1) / 2) * width for k, row in enumerate(rows) if row]
-        axes.bar(places, [row["times_gridc"] for row in rows if row], width, label=name)
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_yscale("log")
-    axes.set_xticks(range(len(sizes)), sizes)
-    axes.set_ylabel("time of a training step, gridc = 1")
-    axes.legend(fontsize="small", ncols=2)
-    figure.savefig(located(path), dpi=150)
-
-
-@click.command()
+@click.command(cls=_Freed)
 @click.argument("sizes", nargs=-1, metavar="[SIZE]...")
 @click.option("--sizes", "listed_", metavar="S1,S3", help="Which sizes; all of the tied ones unless --untied or --all says more.")
 @click.option("--untied", is_flag=True, help="The untied sizes too.")
@@ -270,7 +230,8 @@ def picture(report: Report, path: str) -> None:
 @click.option("--png", metavar="FILE", type=click.Path(dir_okay=False), help="Draw the ratios.")
 def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everything: bool, peers: str | None, rounds: int,
             seconds: float, start: bool, json_: str | None, table_: str | None, png: str | None) -> None:  # fmt: skip
-    """Measure training steps beside the limit of the matrix products and whichever peers are installed: gridc bench S1 S3.
+    """Measure training steps beside what the processor can do, NumPy's products and whichever peers are installed: gridc bench
+    S1 S3.
 
     Let nothing else run meanwhile: on a busy machine every figure doubles, and not all alike.
     """
@@ -294,9 +255,10 @@ def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everythin
         if peer not in there:
             say(f"{peer} is not installed and stays out; pip install '{PEERS[peer]}' brings it in.")
     report: Report = {"surroundings": surroundings(there), "sizes": {}}
+    say(f"Matrix products by {'; '.join(report['surroundings']['blas'])}.")
     for name in wanted:
         found = report["sizes"][name] = measure(CASES[name], there, rounds, seconds, say)
-        click.echo(_tables(name, found), err=json_ == "-")
+        click.echo(figures.tables(name, found), err=json_ == "-")
         if start:
             found["memory"] = m = memory(name)
             text = "memory {:.1f} MB at the peak, {:.1f} MB on paper: × {:.2f}"
@@ -307,9 +269,9 @@ def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everythin
             click.echo(f"{name}: ready {row['ready_s']:.2f} s after starting Python, first step {row['first_step_s']:.2f} s, "
                        f"other sizes {row['other_sizes_s']:.3f} s", err=json_ == "-")  # fmt: skip
     if png:
-        picture(report, png)
+        figures.picture(report, png)
     if table_:
-        write(markdown(report), table_)
+        write(figures.markdown(report), table_)
     if json_ == "-":
         print_json(report)
     elif json_:
