@@ -59,13 +59,16 @@ def run(
     progress: Style = "auto",
     callbacks: Iterable[Callback] = (),
     tensorboard: bool = False,
-    devices: int = 1,
+    devices: int | None = None,
+    distributed: str | None = None,
 ) -> Trained:
     """Do what the spec's ``training:`` block says, with these changes to it (see ``changed``).
 
     The folder is the one given, else the block's ``save``, else the first free one of ``runs/NAME``, ``runs/NAME-2``...;
     to resume, the last of these that was trained in.  With ``tensorboard`` its figures
-    are written there, too.  ``devices`` is ``gridc.compile``'s.  Raises what reading, compiling and ``fit`` raise.
+    are written there, too.  ``devices`` is ``gridc.compile``'s; ``distributed`` is how this process joins others
+    (``gridc.device.processes.join``), whose devices are all taken,
+    and of which the first one writes.  Raises what reading, compiling and ``fit`` raise.
     """
     spec = changed(spec, changes or {})
     block = block_of(spec)
@@ -73,6 +76,22 @@ def run(
     if there is None:
         there = checkpoint.last_folder(spec.name) if resume else checkpoint.free_folder(spec.name)
     there = located(there)
+    if distributed is not None:
+        from gridc.device import processes
+
+        processes.check(block)
+        number, every = processes.join(distributed)
+        with processes.folder_of(number, there) as own:
+            return _run(spec, own, resume, overwrite or number > 0, backend, lowering, dtype, progress if number == 0 else "none",
+                        callbacks, tensorboard and number == 0, devices or every)  # fmt: skip
+    return _run(spec, there, resume, overwrite, backend, lowering, dtype, progress, callbacks, tensorboard, devices or 1)
+
+
+def _run(
+    spec: GridSpec, there: Path, resume: bool, overwrite: bool, backend: str, lowering: Literal["auto", "plain", "fused"],
+    dtype: Literal["float32", "float64"], progress: Style, callbacks: Iterable[Callback], tensorboard: bool, devices: int,
+) -> Trained:  # fmt: skip
+    block = block_of(spec)
     if not resume and not overwrite:  # said before the data are read and anything is built
         checkpoint.Folder(there).refuse_if_taken()
     train, held_out = examples(spec)

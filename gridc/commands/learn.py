@@ -33,7 +33,8 @@ DRAWN = 3_000
 @click.option("--backend", default="auto", show_default=True, help="python, c, numba or jax.")
 @click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
-@click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="How many share each batch, on jax.")
+@click.option("--devices", type=click.IntRange(1), help="How many share each batch, on jax (default: 1, or all processes').")
+@click.option("--distributed", metavar="N/COUNT@HOST:PORT", help="Join as process N, from 0, of so many; 0 listens there.")
 @with_schedule
 @click.option("--tensorboard", is_flag=True, help="Also write the figures for TensorBoard, into the folder.")
 @click.option("--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", show_default=True,
@@ -42,8 +43,8 @@ DRAWN = 3_000
 @click.pass_context
 def train(
     ctx: click.Context, spec: str, settings: tuple[str, ...], folder: str | None, resume: bool, overwrite: bool, seed: int | None,
-    backend: str, lowering: Any, dtype: Any, devices: int, asked: str | None, tensorboard: bool, progress: Any,
-    json_: bool,
+    backend: str, lowering: Any, dtype: Any, devices: int | None, distributed: str | None,
+    asked: str | None, tensorboard: bool, progress: Any, json_: bool,
 ) -> None:  # fmt: skip
     """Do the experiment of a spec's training block.
 
@@ -67,7 +68,10 @@ def train(
     # The loop itself says where a number became infinite; NumPy's warning would come first, and say less.
     with np.errstate(over="ignore", invalid="ignore"):
         done = experiment.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
-                          dtype=dtype, progress=progress, tensorboard=tensorboard, devices=devices)  # fmt: skip
+                          dtype=dtype, progress=progress, tensorboard=tensorboard, devices=devices,
+                          distributed=distributed)  # fmt: skip
+    if not done.folder.exists():  # which was one process's of several, and the first one reports
+        return
     files = _files(done)
     if json_:
         print_json({**done.history.to_json(), "seed": block.seed, "files": files, "sizes": _sizes(done)})
