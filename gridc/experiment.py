@@ -15,7 +15,7 @@ from gridc.arrays.signature import Signature
 from gridc.data.describing import described
 from gridc.data.files import read as read_data
 from gridc.data.fitting import for_spec
-from gridc.data.reading import Reading
+from gridc.data.reading import Reading, Series
 from gridc.errors import SpecError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
 from gridc.options import Option
@@ -151,9 +151,12 @@ def reading(
     data: Data | None = spec.training.data if spec.training is not None else None
     given: dict[str, Any] = {}
     if data is not None:
-        given = {"inputs": data.inputs, "outputs": data.outputs, "lengths": data.lengths, "words": tuple(data.words)}
+        given = {"inputs": data.inputs, "outputs": data.outputs, "lengths": data.lengths, "words": tuple(data.words),
+                 "heading": data.heading}  # fmt: skip
         if data.text is not None:
             given |= {"by": data.text.by, "window": data.text.window}
+        if data.series is not None:
+            given["series"] = Series(**data.series.model_dump())
         if data.images is not None:
             given |= {"size": data.images.size, "colour": data.images.colour}
     return Reading(spec, vocabularies=vocabularies or {}, signature=signature, targets=targets, **given)

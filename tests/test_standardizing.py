@@ -22,6 +22,7 @@ transforms:
 inputs:
   x: {features: 3, enters: depth}
   wind: {features: 2, joins: [time], over: [time]}
+  rain: {features: 1, joins: [time], at: {depth: last}}
   kind: {vocabulary: 3, enters: time}
 outputs:
   price: {features: 2, reads: [time, depth.memory], at: {depth: last}}
@@ -33,6 +34,7 @@ def examples(count=40):
     rng = np.random.default_rng(0)
     inputs = {
         "x": rng.normal([1960, 0.002, -70], [35, 0.001, 1], (count, 6, 3)), "wind": rng.normal(300, 9, (count, 6, 2)),
+        "rain": rng.normal(20, 5, (count, 6, 1)),
         "kind": rng.integers(0, 3, (count, 2)),
     }  # fmt: skip
     targets = {"price": 1e4 + 3e3 * rng.normal(size=(count, 6, 2)), "odd": rng.integers(0, 2, count)}
@@ -46,7 +48,7 @@ def test_the_folded_weights_are_the_same_function_in_other_units():
     standard = measured(data, grid.spec)
     scaled = standard.applied(data)
     inside = np.arange(6) < lengths["T"][:, None]
-    for name in ("x", "wind"):
+    for name in ("x", "wind", "rain"):
         np.testing.assert_allclose(scaled.inputs[name][inside].mean(axis=0), 0, atol=1e-9)
         np.testing.assert_allclose(scaled.inputs[name][inside].std(axis=0), 1, atol=1e-9)
     expected = grid.predict(scaled.inputs, scaled.lengths)

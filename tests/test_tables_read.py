@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gridc.data.files import read
-from gridc.data.reading import Reading
+from gridc.data.reading import Reading, Series
 from gridc.errors import DataError
 from gridc.scheduling.check import read as read_spec
 from small_grid import spec_of
@@ -65,7 +65,7 @@ def test_every_way_to_write_a_table_gives_the_same(tmp_path, name, text):
         ('a,b,label\n"0,5",2,x\n', "row 2, column 'a': '0,5', expected a number with a point, not a comma"),
         ("a;b;label\n0,5;1;x\n1.5;1;x\n", "row 2, column 'a': '0,5', expected a number with a point, not a comma"),
         ("a;b;label\n1.234,5;1;x\n", "row 2, column 'a': '1.234,5', expected a number"),
-        ("0.1,0.2,1\n0.3,0.4,0\n", r"has no heading: its first row holds numbers \(0.1, 0.2, 1\); write the names"),
+        ("0.1,0.2,1\n0.3,0.4,0\n", r"has no heading: its first row holds numbers \(0.1, 0.2, 1\); write the names of its columns"),
         ("# a comment\n", "no rows under its heading"),
     ],
 )
@@ -76,7 +76,7 @@ def test_messages_about_tables(tmp_path, text, words):
 
 def test_a_table_without_a_heading_or_packed_by_half(tmp_path):
     numbers = written(tmp_path / "n.csv", "0,0,1.5\n2,0,3.5\n")
-    with pytest.raises(DataError, match=r"has no heading: its first row holds numbers \(0, 0, 1.5\); write the names"):
+    with pytest.raises(DataError, match=r"has no heading: its first row holds numbers \(0, 0, 1.5\); write the names of its columns"):
         read(numbers, Reading(spec_of(2, label="classes: 2")))
     whole = gzip.compress(b"a,label\n1,red\n2,blue\n")
     for name, content in (("half.csv.gz", whole[: len(whole) // 2]), ("none.csv.gz", b"a,label\n1,red\n")):
@@ -220,3 +220,130 @@ def test_texts_of_any_length_are_predicted_whole(tmp_path):
 def test_arrays_of_one_input_alone(tmp_path):
     np.save(tmp_path / "any.npy", np.ones((3, 2)))
     assert read(tmp_path / "any.npy", Reading(spec_of(2, label="classes: 2"), targets=False)).inputs["x"].shape == (3, 2)
+
+
+# -- windows of a series, and tables without a heading -----------------------------------------------------------------
+
+MOMENTS = """
+name: moments
+dimensions: {{time: {steps}, depth: 2}}
+transforms:
+  time: {{cell: lstm, hidden: 4, tied: [time]}}
+  depth: {{cell: lstm, hidden: 4}}
+inputs:
+  x: {{features: 2, enters: depth}}
+  day: {{vocabulary: 7, enters: depth}}
+  place: {{features: 1, enters: time, over: []}}
+outputs:
+  next: {{features: 1, reads: [depth], at: {{depth: last}}}}
+  sky: {{classes: 3, reads: [time], at: {{time: last, depth: last}}}}
+"""
+
+
+def moments(rows, cities=("a",)):
+    """A table of made-up weather: each city's rows one after another, and its columns as lists."""
+    rng = np.random.default_rng(3)
+    columns = {name: [] for name in ("city", "wet", "warm", "day", "sky", "left", "right")}
+    for city, count in zip(cities, rows, strict=True):
+        columns["city"] += [city] * count
+        columns["wet"] += rng.integers(0, 99, count).tolist()
+        columns["warm"] += rng.normal(size=count).round(3).tolist()
+        columns["day"] += [n % 7 for n in range(count)]
+        columns["sky"] += [("clear", "fog", "rain")[n] for n in rng.integers(0, 3, count)]
+        columns["left"] += rng.normal(size=count).round(3).tolist()
+        columns["right"] += rng.normal(size=count).round(3).tolist()
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    return columns, "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("targets", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "window", "ahead", "stride", "steps"),
+    [((30,), 5, 1, 1, "T"), ((30,), 5, 0, 3, "T"), ((9, 4, 14), 4, 2, 2, "T"), ((12, 12), 99, 3, 1, "6"), ((8,), 5, 3, 1, "T")],
+)  # fmt: skip
+def test_windows_of_a_series_are_what_a_loop_cuts(tmp_path, rows, window, ahead, stride, steps, targets):
+    cities = "abc"[: len(rows)]
+    columns, text = moments(rows, cities)
+    spec = read_spec(MOMENTS.format(steps=steps))
+    how = Reading(spec, {"x": ["wet", "warm"], "day": "day", "place": "warm"}, {"next": "wet", "sky": "sky"}, targets=targets,
+                  series=Series(window, ahead, stride, "city"))  # fmt: skip
+    found = read(written(tmp_path / "a.csv", text), how)
+    length = int(steps) if steps != "T" else window
+    expected, first = [], 0
+    for count in rows:
+        begins, last = [], count - length - ahead * targets
+        while last >= 0:
+            begins.append(first + last)
+            last -= stride
+        expected += sorted(begins)
+        first += count
+    assert len(found) == len(expected) > 0
+    for number, at in enumerate(expected):
+        assert found.inputs["x"][number].tolist() == [[columns["wet"][at + n], columns["warm"][at + n]] for n in range(length)]
+        assert found.inputs["day"][number].tolist() == columns["day"][at : at + length]
+        assert found.inputs["place"][number].tolist() == [columns["warm"][at + length - 1]]
+        if targets:
+            later = columns["wet"][at + ahead : at + ahead + length]
+            assert found.targets["next"][number].ravel().tolist() == later
+            sky = columns["sky"][at + length - 1 + ahead]
+            assert found.vocabularies["sky"][found.targets["sky"][number]] == sky
+    assert targets or not found.targets
+
+
+def test_what_is_held_out_of_a_series_comes_last_and_shares_nothing_with_what_is_learned(tmp_path):
+    columns, text = moments((60,))
+    spec = read_spec(MOMENTS.format(steps="T"))
+    how = Reading(spec, {"x": ["wet", "warm"], "place": "warm"}, {"next": "left"}, series=Series(8, 1, 2))
+    train, held = read(written(tmp_path / "a.csv", text), how).split(0.25)
+    last, first = train.targets["next"][-1].ravel().tolist(), held.targets["next"][0].ravel().tolist()
+    assert len(held) == 6
+    assert columns["left"].index(last[-1]) < columns["left"].index(first[0])
+    with pytest.raises(DataError, match="leaves none to train on"):
+        read(tmp_path / "a.csv", how).split(0.9)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"series": Series(40)}, "has fewer rows than a window of 40 and 1 after them: it has 30"),
+        ({"series": Series(20, 0, 1, "day")}, "by day, has fewer rows than a window of 20: the longest series has 1"),
+        ({"series": Series(5, 1, 1, "cty")}, "has no column 'cty' — did you mean 'city'"),
+        ({"inputs": {"x": ["wet", "sky"], "place": "warm"}}, r"row 2, column 'sky': '\w+', expected a number"),
+        ({"outputs": {"next": "city"}}, "row 2, column 'city': 'a', expected a number"),
+    ],
+)
+def test_messages_about_series(tmp_path, change, words):
+    spec = read_spec(MOMENTS.format(steps="T"))
+    _, text = moments((30,))
+    given = {"inputs": {"x": ["wet", "warm"], "place": "warm"}, "outputs": {"next": "wet"}, "series": Series(5)} | change
+    with pytest.raises(DataError, match=words):
+        read(written(tmp_path / "a.csv", text), Reading(spec, **given))
+
+
+def test_a_series_of_lists_is_refused(tmp_path):
+    spec = read_spec(SERIES % (1, KIND))
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 4, 1)), kind=np.zeros(3, int))
+    for given, word in (({"series": Series(2)}, "series"), ({"heading": False}, "heading: false")):
+        with pytest.raises(DataError, match=f"is no table with a row a moment or an example, which '{word}' is for"):
+            read(tmp_path / "a.npz", Reading(spec, **given))
+
+
+@pytest.mark.parametrize(
+    ("name", "between"), [("a.csv", ","), ("a.txt", "  "), ("a.data", " "), ("a.tsv", "\t"), ("a.csv.gz", ",")]
+)
+def test_a_table_without_a_heading_has_numbered_columns(tmp_path, name, between):
+    text = "\n".join(between.join(row) for row in (("1.0000000e+00", "0.5", "-1"), ("2.0000000e+00", "2", "3"))) + "\n"
+    how = Reading(spec_of(2, label="classes: 2"), outputs={"label": "0"}, heading=False, words=("label",))
+    found = read(written(tmp_path / name, gzip.compress(text.encode()) if name.endswith(".gz") else text), how)
+    assert found.inputs["x"].tolist() == [[0.5, -1], [2, 3]]
+    assert found.vocabularies["label"] == ("1", "2")
+    assert found.signature.columns == {"x": ("1", "2"), "label": ("0",)}
+    with pytest.raises(DataError, match="row 1, column '1': 'wide', expected a number"):
+        read(written(tmp_path / "b.csv", "1,wide,2\n2,3,4\n"), how)
+
+
+def test_an_input_that_would_take_a_date_is_told_the_columns_of_numbers(tmp_path):
+    text = "day,wet,warm,label\n2012/01/01,1,2,0\n2012/01/02,3,4,1\n"
+    words = r"'2012/01/01', expected a number. Name the columns of the input 'x' in the spec: .*\[wet, warm\]"
+    with pytest.raises(DataError, match=words):
+        read(written(tmp_path / "a.csv", text), Reading(spec_of(2, label="classes: 2")))

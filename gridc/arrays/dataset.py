@@ -31,6 +31,7 @@ class Dataset:
         files: Each example's own file, ``[examples]``, where it has one.
         notes: Sentences about what of the file was not taken.
         weights: What each example counts in the losses that are trained on, ``[examples]``; 1 where there are none.
+        apart: Of windows of a series, in the order of time: how many of them share what they tell with the next.
         input_axes: What the axes of each input mean, once the data set is fitted to a spec (``for_spec``).
         target_axes: The same of each output.
 
@@ -48,6 +49,7 @@ class Dataset:
     files: Array | None = field(default=None, repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
     weights: Array | None = field(default=None, repr=False)
+    apart: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         counts: dict[str, int] = {}
@@ -79,12 +81,16 @@ class Dataset:
     def split(self, held_out: float, seed: int = 0) -> tuple[Dataset, Dataset | None]:
         """Split into two data sets, the second with the share ``held_out`` of the examples, from 0 to below 1, drawn by seed.
 
-        It is None where that is none of them.  Raises DataError where none would be left."""
+        Of windows of a series it has the last, and those before that tell of the same moments are left out.  It is None where
+        that is none of them.  Raises DataError where none would be left."""
         count = round(len(self) * held_out)
         if not count:
             return self, None
-        if count >= len(self):
+        kept = len(self) - count - (self.apart or 0)
+        if kept <= 0:
             raise DataError(f"Holding out {held_out:g} of {len(self)} examples leaves none to train on.")
+        if self.apart is not None:
+            return self.take(slice(kept)), self.take(slice(len(self) - count, None))
         order = np.random.default_rng([seed, SPLIT]).permutation(len(self))
         return self.take(np.sort(order[count:])), self.take(np.sort(order[:count]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -14,12 +13,14 @@ from gridc.arrays.conversion import not_below, not_whole, shown
 from gridc.arrays.dataset import Array, Dataset
 from gridc.arrays.signature import Form, Signature
 from gridc.data import cells
+from gridc.data.assignment import input_columns, output_columns
 from gridc.data.reading import Reading
 from gridc.data.table import MISSING, Table, is_word, named, word
 from gridc.data.table import shown as shown_cell
 from gridc.data.text import ids, symbols, vocabulary
 from gridc.data.vocabularies import advice, known, looked_up
-from gridc.errors import DataError, listed, nearest
+from gridc.data.windows import windows
+from gridc.errors import DataError, listed
 from gridc.language.shapes import input_axes, output_axes
 
 
@@ -28,84 +29,31 @@ def from_table(table: Table, how: Reading) -> Dataset:
 
     An input or output takes the columns that a training before took; else those that ``how`` names, the column of its name, or
     NAME_0, NAME_1...; a single input takes all that nothing else does.  Words become ids of a vocabulary that is kept; a cell
-    of text or a list is a sequence of its own length.
+    of text or a list is a sequence of its own length.  Where the rows are moments of a series, its windows are the examples.
     """
-    spec, found = how.spec, _Arrays(table, how)
-    measured = how.lengths_in(table.columns, table.path)
+    spec = how.spec
+    measured = {} if how.series else how.lengths_in(table.columns, table.path)
     lengths = {symbol: table.whole(column) for symbol, column in measured.items()}
-    used = {*measured.values()}
-    outputs = _outputs(table, how)
-    used |= {column for columns in outputs.values() for column in columns}
-    inputs = {name: _columns(table, how, "input", name, how.inputs.get(name)) for name in spec.inputs}
-    for name, columns in inputs.items():
-        if not columns and len(spec.inputs) == 1:
-            columns += [column for column in table.columns if column not in used]
-        if not columns:
-            raise DataError(f"{table.path} has no column for the input '{name}'; it has {listed(table.columns, 'and')}"
-                            f"{nearest(name, table.columns) or _naming('inputs', name, table)}")  # fmt: skip
+    outputs = output_columns(table, how)
+    used = {*measured.values(), *(column for columns in outputs.values() for column in columns)}
+    if how.series and how.series.by:
+        table.column(how.series.by)
+        used.add(how.series.by)
+    inputs = input_columns(table, how, used, outputs)
     used |= {column for columns in inputs.values() for column in columns}
+    left = [column for column in table.columns if column not in used]
+    notes = [f"{table.path}: the {named(left)} took no part."] if left and not how.inputs else []
+    taken = {name: tuple(columns) for name, columns in (*inputs.items(), *outputs.items()) if columns}
+    apart = None
+    if how.series:
+        table, inputs, outputs, apart, beyond = windows(table, how, how.series, inputs, outputs)
+        notes += beyond
+    found = _Arrays(table, how)
     given = {name: found.array(f"input '{name}'", name, inputs[name], axes) for name, axes in input_axes(spec).items()}
     targets = {name: found.array(f"output '{name}'", name, outputs[name], axes)
                for name, axes in output_axes(spec).items() if how.targets}  # fmt: skip
-    taken = {name: tuple(columns) for name, columns in (*inputs.items(), *outputs.items()) if columns}
-    left = [column for column in table.columns if column not in used]
-    notes = () if not left or how.inputs else (f"{table.path}: the {named(left)} took no part.",)
     return Dataset(given, targets, {**found.lengths, **lengths}, found.vocabularies,
-                   signature=Signature(taken, found.forms, measured), notes=notes)  # fmt: skip
-
-
-def _outputs(table: Table, how: Reading) -> dict[str, list[str]]:
-    """Choose the columns of every output; DataError where one has none and targets are needed."""
-    chosen: dict[str, list[str]] = {}
-    for name in how.spec.outputs:
-        given = how.outputs.get(name)
-        if how.targets:
-            chosen[name] = _columns(table, how, "output", name, given)
-            if not chosen[name] and table.label and len(how.spec.outputs) == 1:
-                chosen[name] = [table.label]
-            if not chosen[name]:
-                raise DataError(f"{table.path} has no column for the output '{name}'; it has {listed(table.columns, 'and')}"
-                                f"{nearest(name, table.columns) or _naming('outputs', name, table)}")  # fmt: skip
-        else:  # not to be read, but no input either
-            known = [given] if isinstance(given, str) else given or (how.signature or Signature()).columns.get(name) or ()
-            chosen[name] = [column for column in known if column in table.columns]
-            chosen[name] = chosen[name] or _columns(table, how, "output", name, None, strict=False)
-            if not chosen[name] and table.label and len(how.spec.outputs) == 1:
-                chosen[name] = [table.label]
-    return chosen
-
-
-def _columns(
-    table: Table, how: Reading, what: str, name: str, given: str | list[str] | None, strict: bool = True
-) -> list[str]:
-    """List the columns of an input or output, in order; none where there is none of its name."""
-    trained = () if how.signature is None or not strict else how.signature.columns.get(name, ())
-    names = [given] if isinstance(given, str) else list(given or trained)
-    for column in names:
-        if column not in table.columns:
-            why = "" if given is not None else f", which the model was trained on (its columns: {listed(names, 'and')})"
-            raise DataError(f"{table.path} has no column '{column}' for the {what} '{name}'{why}; it has "
-                            f"{listed(table.columns, 'and')}{nearest(column, table.columns)}")  # fmt: skip
-    if names:
-        return names
-    return [name] if name in table.columns else _numbered(table, what, name, strict)
-
-
-def _numbered(table: Table, what: str, name: str, strict: bool) -> list[str]:
-    """List NAME_0, NAME_1..., or NAME_1, NAME_2..., by number; DataError where one of them is missing or there twice."""
-    pattern = re.compile(rf"{re.escape(name)}_(\d+)")
-    found = sorted((int(match[1]), column) for column in table.columns if (match := pattern.fullmatch(column)))
-    numbers = [number for number, _ in found]
-    if strict and found:
-        expected = range(min(numbers[0], 1), min(numbers[0], 1) + len(numbers))
-        at = next((at for at, wanted in enumerate(expected) if numbers[at] != wanted), None)
-        if at is not None:
-            missing, there = f"{name}_{expected[at]}", [column for _, column in found[at:]]
-            why = f"has two columns of the number {numbers[at]}" if numbers[at] in numbers[:at] else (
-                f"has no column '{missing}' for the {what} '{name}', but {listed(there[:6], 'and')}{' …' * (len(there) > 6)}")
-            raise DataError(f"{table.path} {why}. Add it, or name the columns that are meant in the spec: 'data: {{file: …, "
-                            f"{what}s: {{{name}: [{', '.join(column for _, column in found[:2])}, …]}}}}'.")  # fmt: skip
-    return [column for _, column in found]
+                   signature=Signature(taken, found.forms, measured), notes=tuple(notes), apart=apart)  # fmt: skip
 
 
 class _Arrays:
@@ -288,8 +236,3 @@ class _Arrays:
 def _place(row: int, column: str, at: tuple[int, ...]) -> tuple[int, str]:
     """Give the cell in which a number stands, wherever in its sequence it is."""
     return row, column
-
-
-def _naming(part: str, name: str, table: Table) -> str:
-    """How a spec says which columns are meant."""
-    return f". Name the columns in the spec: 'data: {{file: …, {part}: {{{name}: [{', '.join(list(table.columns)[:2])}, …]}}}}'."

@@ -46,6 +46,9 @@ def read(path: str | os.PathLike[str], how: Reading) -> Dataset:
         if kind not in KINDS:
             raise DataError(f"{path} ends in '{path.suffix}', expected {listed(KINDS)}, an image, or a folder of images or .npy "
                             "files.")  # fmt: skip
+        if (how.series or not how.heading) and KINDS[kind] not in (_separated, _parquet, _text):
+            key = "series" if how.series else "heading: false"
+            raise DataError(f"{path} is no table with a row a moment or an example, which '{key}' is for.")
         found = KINDS[kind](path, how)
     with _of(path):
         return for_spec(found, how.spec)
@@ -140,7 +143,7 @@ def _numpys(path: Path) -> bool:
 def _separated(path: Path, how: Reading) -> Dataset:
     given = [(how.signature or Signature()).columns.values(), how.inputs.values(), how.outputs.values()]
     names = [name for part in given for one in part for name in ([one] if isinstance(one, str) else one)]
-    return from_table(read_separated(path, [*names, *how.spec.inputs, *how.spec.outputs]), how)
+    return from_table(read_separated(path, [*names, *how.spec.inputs, *how.spec.outputs], how.heading), how)
 
 
 def _parquet(path: Path, how: Reading) -> Dataset:
@@ -161,13 +164,14 @@ def _parquet(path: Path, how: Reading) -> Dataset:
 
 
 def _text(path: Path, how: Reading) -> Dataset:
-    """Windows of a text, each with the window one symbol later as its target; or, to predict, the text as one sequence."""
+    """Windows of a text, each with the window one symbol later as its target; or, to predict, the text as one sequence.
+
+    For a spec of anything else a file of text is a table."""
     spec = how.spec
     given = [name for name, one in spec.inputs.items() if one.kind == "vocabulary"]
     wanted = [name for name, one in spec.outputs.items() if one.kind == "classes"]
-    if len(given) != 1 or len(spec.inputs) != 1 or len(wanted) != 1:
-        raise DataError(f"{path} is text, which suits a spec with one input of a vocabulary and one output of classes; "
-                        f"'{spec.name}' is another.")  # fmt: skip
+    if len(given) != 1 or len(spec.inputs) != 1 or len(wanted) != 1 or how.series or not how.heading:
+        return _separated(path, how)
     try:
         content = symbols(path.read_bytes().decode("utf-8-sig"), how.by)
     except UnicodeDecodeError as error:
@@ -198,7 +202,7 @@ def _text(path: Path, how: Reading) -> Dataset:
 
 KINDS: Mapping[str, Callable[[Path, Reading], Dataset]] = {
     ".npz": _arrays, ".npy": _arrays, ".csv": _separated, ".tsv": _separated, ".csv.gz": _separated, ".tsv.gz": _separated,
-    ".parquet": _parquet,
+    ".data": _separated, ".dat": _separated, ".parquet": _parquet,
     ".txt": _text, ".ts": lambda path, how: from_table(read_ts(path), how),
     ".arff": lambda path, how: from_table(read_arff(path), how),
 }  # fmt: skip

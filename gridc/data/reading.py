@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from gridc.arrays.signature import Form, Signature
 from gridc.data.text import By
@@ -14,11 +15,21 @@ from gridc.language.spec import GridSpec
 Names = Mapping[str, str | list[str]]
 
 
+class Series(NamedTuple):
+    """How a table whose rows are moments is cut: windows of so many rows, each of which predicts what comes ``ahead`` rows later,
+    begun every ``stride`` rows; ``by`` is the column that tells one series from another."""
+
+    window: int = 64
+    ahead: int = 1
+    stride: int = 1
+    by: str | None = None
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a file is read: what a spec's ``data`` block says, and what a training before fixed, which is then not asked of the
     file again: its ``signature`` (None where there was no training) and its ``vocabularies``.  ``words`` are the inputs and
-    outputs whose cells are words, whatever they look like."""
+    outputs whose cells are words, whatever they look like.  A table without a ``heading`` has columns 0, 1, 2 … instead."""
 
     spec: GridSpec
     inputs: Names = field(default_factory=dict[str, "str | list[str]"])
@@ -28,6 +39,8 @@ class Reading:
     window: int = 64
     size: tuple[int, int] | None = None
     colour: bool = False
+    heading: bool = True
+    series: Series | None = None
     words: tuple[str, ...] = ()
     vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     signature: Signature | None = None

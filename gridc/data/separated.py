@@ -19,12 +19,13 @@ LONGEST = 2**31 - 1
 """Characters of a cell from which Python's reader would refuse it; as many as a C long holds everywhere."""
 
 
-def read_separated(path: Path, expected: Sequence[str] = ()) -> Table:
+def read_separated(path: Path, expected: Sequence[str] = (), heading: bool = True) -> Table:
     """Read a .csv or .tsv file, or one of them that gzip has packed; DataError where it is no table in UTF-8.
 
     Its columns stand between commas, or tabs in a .tsv; where it is plainly otherwise, between semicolons, tabs, bars or spaces,
     and then 1,5 may be a number.  Lines before the heading that begin with # are passed over.  ``expected`` are names that a
-    heading may have: one of numbers is a heading where it has them, and so is a comment."""
+    heading may have: one of numbers is a heading where it has them, and so is a comment.  Without a
+    ``heading`` the columns are 0, 1, 2, by number."""
     try:
         text = (gzip.decompress if path.suffix.lower() == ".gz" else bytes)(path.read_bytes()).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -36,19 +37,24 @@ def read_separated(path: Path, expected: Sequence[str] = ()) -> Table:
     while comments < len(lines) and lines[comments].lstrip().startswith("#"):
         comments += 1
     separator, rows = _separated(path, lines[comments:])
-    rows, comments = _headed(lines[:comments], separator, rows, expected)
+    if heading:
+        rows, comments = _headed(lines[:comments], separator, rows, expected)
+    elif rows:
+        rows, comments = [[str(number) for number in range(len(rows[0]))], *rows], comments - 1
     if len(rows) < 2:
-        raise DataError(f"{path} has no rows under its heading.")
+        raise DataError(f"{path} has no rows{' under its heading' * heading}.")
     head = [name.strip() for name in rows[0]]
     for number, row in enumerate(rows[1:], 2 + comments):
         if len(row) != len(head):
             between = "" if separator == "," else f" between {SEPARATORS[separator]}"
-            raise DataError(f"{path}, row {number}: {len(row)} fields{between}, expected the {len(head)} of the heading.")
+            raise DataError(f"{path}, row {number}: {len(row)} fields{between}, expected the {len(head)} of the "
+                            f"{'heading' if heading else 'first row'}.")
     if not head[-1] and len(head) > 1 and all(not row[-1] for row in rows[1:]):  # a separator behind every row
         head, rows = head[:-1], [row[:-1] for row in rows]
-    if all(map(is_number, head)) and head != [str(n) for n in range(len(head))] and not set(expected) & set(head):
+    if heading and all(map(is_number, head)) and head != [str(n) for n in range(len(head))] and not set(expected) & set(head):
         raise DataError(f"{path} has no heading: its first row holds numbers ({', '.join(head[:3])}{' …' * (len(head) > 3)}); "
-                        "write the names of its columns above them.")  # fmt: skip
+                        "write the names of its columns above them, or say so in the spec, 'data: {file: …, heading: false}', "
+                        f"and call them 0 to {len(head) - 1} there.")  # fmt: skip
     if len(set(head)) < len(head):
         double = next(name for name in head if head.count(name) > 1)
         raise DataError(f"{path} has two columns named '{double}'.")

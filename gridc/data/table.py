@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from gridc.arrays.dataset import Array
 from gridc.errors import DataError, nearest
 
 MISSING = ("", None)
+WRITTEN = re.compile(r"[+-]?\d\.\d+[eE][+-]\d{2}")
+"""A number as programs write it; people who mean a word do not."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Table:
 
     ``first`` is the number of the first row, as people count it; ``decimal_comma`` says whether 1,5 may be a number;
     ``declared`` are columns of words with the words that the file says there are; ``label`` is the column that the only output
-    takes where none bears its name.
+    takes where none bears its name; ``begins`` gives, of windows of a series, the number of the row that each begins at.
     """
 
     path: Path
@@ -30,10 +33,12 @@ class Table:
     decimal_comma: bool = False
     declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     label: str | None = None
+    begins: Sequence[int] = ()
 
     def at(self, row: int, column: str) -> str:
         """Name a cell's place, for a message."""
-        return f"{self.path}, row {row + self.first}, column '{column}'"
+        where = f"the window from row {self.begins[row]}" if len(self.begins) else f"row {row + self.first}"
+        return f"{self.path}, {where}, column '{column}'"
 
     def fail(self, row: int, column: str, sentence: str) -> NoReturn:
         """Raise DataError about a cell."""
@@ -94,7 +99,9 @@ def is_word(value: Any) -> bool:
 
 
 def word(value: Any) -> str:
-    """Write a cell as the word that it is, the same from whatever kind of file: 3.0 of a column of numbers is 3."""
+    """Write a cell as the word that it is, the same from whatever kind of file: 3.0 and 3.0e+00 are 3."""
+    if isinstance(value, str) and WRITTEN.fullmatch(value.strip()):
+        value = float(value)
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if whole else str(value).strip()
 

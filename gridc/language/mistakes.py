@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import types
+from collections.abc import Mapping
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -71,6 +72,10 @@ def _within(source: Source, line: int, column: int, at: int) -> tuple[int, int]:
     return line, column + at
 
 
+FILES: Mapping[Path_, str] = {("training", "held_out"): "; a file of examples goes into 'data: {file: …, held_out: FILE}'"}
+"""What to say where a number is asked for and the name of a file may be meant."""
+
+
 def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     """Raise SpecError for pydantic's complaints: one sentence about the one that is deepest in the page, the first of them."""
     told = [(*_landed(e, values), e) for e in error.errors()]
@@ -101,7 +106,7 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
               if one["type"] in TOO_LARGE and where == path]  # fmt: skip
     if (most := max(bounds, default=0)) in (LARGEST, LARGEST_WEIGHT):
         wanted += f", up to {most:,}" if most == LARGEST else f", up to {most:g}"
-    hint = of_value(value, _choices(path)) if isinstance(value, str) else ""
+    hint = FILES.get(path, "") or of_value(value, _choices(path)) if isinstance(value, str) else ""
     fail(source, path, f"{what}: found {shown(value)}; expected {wanted}{hint}")
 
 

@@ -15,7 +15,14 @@ from gridc.tables.learning_rates import SCHEDULES
 from gridc.tables.tasks import TASKS
 from gridc.tables.update_rules import OPTIMIZERS
 
-Strings = str | list[str]
+
+def _name(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Column = Annotated[str, BeforeValidator(_name, json_schema_input_type=str | int)]
+"""A column's name; one that is a number need not stand in quotes."""
+Columns = Column | list[Column]
 
 
 if TYPE_CHECKING:
@@ -37,6 +44,15 @@ class Text(Block):
     window: int = Field(default=64, ge=1, title="a positive integer", description="Symbols in a sequence.")
 
 
+class Series(Block):
+    """How a table whose rows are moments becomes sequences: every window of rows predicts what comes later."""
+
+    window: int = Field(default=64, ge=1, title="a positive integer", description="Rows in a sequence.")
+    ahead: int = Field(default=1, ge=0, title="an integer from 0", description="How many rows later what is predicted stands.")
+    stride: int = Field(default=1, ge=1, title="a positive integer", description="Rows from one window's start to the next.")
+    by: Column | None = Field(default=None, title="a column", description="Which tells one series from another.")
+
+
 class Images(Block):
     """How a folder of images, one folder a class, becomes arrays."""
 
@@ -51,22 +67,28 @@ class Data(Block):
 
     file: str = Field(title="a path", description=".npz, .npy (a folder of them), .csv, .parquet, .txt, .ts, .arff, or images.")
     held_out: str | None = Field(default=None, title="a path", description="A file of examples held out of training.")
-    inputs: dict[str, Strings] = Field(
+    inputs: dict[str, Columns] = Field(
         default_factory=dict, title="a mapping of input to column or list of columns",
         description="Where the names in the file differ from the spec's.",
     )  # fmt: skip
-    outputs: dict[str, Strings] = Field(
+    outputs: dict[str, Columns] = Field(
         default_factory=dict, title="a mapping of output to column or list of columns",
         description="Where the names in the file differ from the spec's.",
     )  # fmt: skip
-    lengths: dict[str, str] = Field(
+    lengths: dict[str, Column] = Field(
         default_factory=dict, title="a mapping of symbol to column", description="Each example's own length."
+    )
+    heading: bool = Field(
+        default=True, title="true or false", description="Whether a table's first row names its columns; else they are 0, 1, 2 …"
     )
     words: list[str] = Field(
         default_factory=list, title="a list of inputs and outputs",
         description="Whose cells are words, also where all of them look like numbers.",
     )  # fmt: skip
     text: Text | None = Field(default=None, title="a mapping such as {by: character, window: 64}", description="For a text file.")
+    series: Series | None = Field(
+        default=None, title="a mapping such as {window: 24, ahead: 1}", description="For a table whose rows are moments in order."
+    )
     images: Images | None = Field(default=None, title="a mapping such as {size: [28, 28]}", description="For a folder of images.")
 
 

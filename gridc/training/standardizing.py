@@ -70,7 +70,7 @@ class Standard:
                 weight = found[f"{transform}.W"].copy()
                 weight[..., rows, :] /= deviation[:, None]
                 found[f"{transform}.W"] = weight
-                found[f"{transform}.b"] = found[f"{transform}.b"] - mean @ weight[..., rows, :]
+                found[f"{transform}.b"] = found[f"{transform}.b"] - _there(spec, transform, name) * (mean @ weight[..., rows, :])
         for name, (mean, deviation) in self.outputs.items():
             found[f"{name}.W"] = found[f"{name}.W"] * deviation
             found[f"{name}.b"] = found[f"{name}.b"] * deviation + mean
@@ -107,7 +107,7 @@ def measured(data: Dataset, spec: GridSpec, dtype: str = "float64") -> Standard:
     for name, one in spec.inputs.items():
         if one.kind == "features" and (one.facts or any(not _undone(spec, t, name) for t in one.joins)):
             raise UsageError(f"The input '{name}' cannot be standardized: that needs an input that enters a transform, or joins "
-                             "one with a bias at all cells. Scale its numbers before training.")  # fmt: skip
+                             "one whose bias no cell without it shares. Scale its numbers before training.")  # fmt: skip
     return Standard(
         {name: _units(real(f"input '{name}'", np.asarray(data.inputs[name]), dtype), data.input_axes[name], data.lengths)
          for name, one in spec.inputs.items() if one.kind == "features"},
@@ -191,7 +191,20 @@ def _rows(spec: GridSpec, transform: str, name: str) -> slice:
 
 
 def _undone(spec: GridSpec, transform: str, name: str) -> bool:
-    """Whether a transform's own bias can take up a joined input's mean: not where the input is only there at some cells."""
+    """Whether a transform's own bias can take up a joined input's mean: not where cells without the input share it."""
     t = spec.transforms[transform]
     alone = t.shares is None and all(other.shares != transform for other in spec.transforms.values())
-    return bool(t.gates) and t.bias and alone and all(one == "all" for one in spec.inputs[name].at)
+    apart = (at == "all" or d in t.untied or spec.dimensions[d].size == 1 for d, at in enumerate(spec.inputs[name].at))
+    return bool(t.gates) and t.bias and alone and all(apart)
+
+
+def _there(spec: GridSpec, transform: str, name: str) -> Array:
+    """Tell which of a transform's own biases are of cells with a joined input, ``[*untied, 1]``."""
+    t = spec.transforms[transform]
+    found = np.ones(1, bool)
+    for d in reversed(t.untied):
+        size, at = spec.dimensions[d].size, spec.inputs[name].at[d]
+        cells = np.arange(size if isinstance(size, int) else 1)
+        chosen = {"all": cells, "first": cells[:1], "last": cells[-1:]}.get(at, at) if isinstance(at, str) else list(at)
+        found = np.isin(cells, chosen).reshape(-1, *[1] * found.ndim) & found
+    return found
