@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gridc.stream import Stream
     from gridc.training.history import History
     from gridc.training.optimizers import Optimizer
-    from gridc.training.step import Step, TrainingStep, Update
+    from gridc.training.step import TrainingStep, Update
 
 # PyTensor says of most of its functions neither what they take nor what they give.
 pytensor: Any = importlib.import_module("pytensor")
@@ -362,21 +362,21 @@ class Grid:
         return self.parameters if self.parameters.watch is None else self._mirror.arrays()
 
     def updates(self, optimizer: Optimizer) -> Update | None:
-        """Make a function that does one step of a training with its update on the device; None where there is none."""
+        """Make what does the steps of a training with their updates on the device; None where there is none."""
         if self._on_device is None:
             return None
         from gridc.device.updates import Updates
 
-        run = Updates(self._on_device, self._mirror, optimizer)
-
-        def update(inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None) -> Step:
+        def check(
+            inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None
+        ) -> tuple[Call, list[Array]]:
             call = fitting.check(self.spec, inputs, lengths, self.dtype)
             told = self._targets(targets, call, weights)
             with self._lock:
                 self._room.check("gradients", call)
-                return run(call, told)
+            return call, told
 
-        return update
+        return Updates(self._on_device, self._mirror, optimizer, self._lock, check)
 
     # -- running ------------------------------------------------------------------------------------------------------
 

@@ -289,7 +289,7 @@ def test_a_rule_on_a_device_is_the_rule_on_the_host(name: str) -> None:
         now = {n: g[k] for n, g in gradients.items()}
         here.update(parameters, now)
         with exact():
-            numbers = np.float64(there.rate), np.float64(k + 1), np.float32(1)  # the rate, the count, and a loss
+            numbers = np.float64(there.rate), np.float64(k + 1), np.True_, np.float32(1)  # rate, count, all well, and a loss
             held, state, _, norm, good, _ = run(held, state, *numbers, *now.values())
         assert good
         assert float(norm) == pytest.approx(here.norm, rel=1e-6)
@@ -299,7 +299,7 @@ def test_a_rule_on_a_device_is_the_rule_on_the_host(name: str) -> None:
         np.testing.assert_allclose(state[n], array, rtol=1e-6, atol=1e-7)
     with exact():
         nan = [np.full_like(g, np.nan) for g in now.values()]
-        after, _, _, _, good, _ = run(held, state, np.float64(0.1), np.float64(4), np.float32(1), *nan)
+        after, _, _, _, good, _ = run(held, state, np.float64(0.1), np.float64(4), np.True_, np.float32(1), *nan)
     assert not good
     np.testing.assert_allclose(after["a"], parameters["a"], rtol=1e-6, atol=1e-7)
 
@@ -327,6 +327,23 @@ def test_a_training_on_jax_is_that_on_the_cpu_and_resumes_bit_for_bit(tmp_path: 
     assert loaded.backend.name == "python"
     assert loaded.loss(*call) == pytest.approx(whole.loss(*call), rel=1e-5)
     assert loaded.score(*call)["y"] == pytest.approx(whole.score(*call)["y"], rel=1e-4)
+
+
+def test_a_step_that_was_begun_after_one_that_went_wrong_changes_nothing() -> None:
+    from gridc.training.optimizers import optimizer
+
+    random = np.random.default_rng(0)
+    call = {"x": random.normal(size=(12, 4, 2))}, {"y": random.normal(size=(12, 1))}
+    call[1]["y"][4:8] = 1e30  # whose square is infinite
+    left: list[Any] = []
+    for backend in ("python", "jax"):
+        grid, adam = gridc.compile(SMALL, backend=backend, seed=3, eager=False), optimizer("adam", learning_rate=0.1)
+        with pytest.raises(gridc.NumbersError, match=r"At step 2 \(batch 2 of epoch 1, examples 4, 5, 6, 7…\) the loss is inf"):
+            grid.fit(*call, optimizer=adam, batch=4, budget={"steps": 3}, shuffle=False, progress="none")
+        assert adam.count == 1
+        left.append(dict(grid.parameters))
+    for name, array in left[0].items():
+        np.testing.assert_allclose(left[1][name], array, rtol=1e-4, atol=1e-6)
 
 
 def test_the_hosts_parameters_and_the_devices_are_one_thing() -> None:

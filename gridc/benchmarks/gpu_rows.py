@@ -109,29 +109,24 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
         jax.config.update("jax_default_matmul_precision", row.options["precision"])
     sweep: Any = importlib.import_module("gridc.device.sweep")
     sweep.UNROLL = row.options.get("unroll")
-    updates = importlib.import_module("gridc.device.updates")
     optimizers = importlib.import_module("gridc.training.optimizers")
-    arrays = importlib.import_module("gridc.data.fitting")
     case = SIZES[row.case]
     grid = case.grid(backend="jax", eager=False)
     x, y = case.data()
-    run = updates.Updates(grid._on_device, grid._mirror, optimizers.optimizer("sgd", learning_rate=RATE))
+    run: Any = grid.updates(optimizers.optimizer("sgd", learning_rate=RATE))
 
     def step() -> Any:
-        # What ``grid.training_step`` does, with the parts in hand.
-        call = arrays.check(grid.spec, {"x": x}, None, grid.dtype)
-        return run(call, grid._targets({"y": y}, call, None))
+        return run.begin({"x": x}, {"y": y})()
 
     start = time.perf_counter()
     step()
     first = time.perf_counter() - start
-    call = arrays.check(grid.spec, {"x": x}, None, grid.dtype)
-    told = grid._targets({"y": y}, call, None)
+    call, told = run.check({"x": x}, {"y": y})
 
     def alone() -> dict[str, float]:
         with run.functions.ready("training step", call, told) as (plan, given):
             held = [run.parameters.arrays(), run.state.arrays()]
-            given = jax.device_put([np.float64(RATE), np.float64(1), *given])
+            given = jax.device_put([np.float64(RATE), np.float64(1), np.True_, *given])
 
             def compiled() -> None:
                 after = run._steps[plan](*held, *given)

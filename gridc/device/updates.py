@@ -9,6 +9,8 @@ that stand for JAX's, and what it does becomes part of the compiled step.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -90,48 +92,76 @@ class Mirror:
 
 
 class Updates:
-    """One optimiser's updates of a grid's parameters, which lie in a ``Mirror``."""
+    """One optimiser's updates of a grid's parameters, which lie in a ``Mirror``.
 
-    def __init__(self, functions: Functions, parameters: Mirror, optimizer: Optimizer):
-        self.functions, self.parameters, self.optimizer = functions, parameters, optimizer
+    ``check`` gives the call and what is told for the arrays of ``Grid.loss_and_gradients``, ``lock`` is held meanwhile."""
+
+    ahead = True
+
+    def __init__(
+        self, functions: Functions, parameters: Mirror, optimizer: Optimizer, lock: contextlib.AbstractContextManager[Any],
+        check: Callable[..., tuple[Call, Sequence[np.ndarray]]],
+    ):  # fmt: skip
+        self.functions, self.parameters, self.optimizer, self.lock, self.check = functions, parameters, optimizer, lock, check
         self.state = Mirror(lambda: optimizer.slots, functions.shards.whole)
         optimizer.watch = self.state.come_home
         self._steps: dict[Plan, Callable[..., Any]] = {}
+        self._good: Any = None  # whether the last step was, on the device
+        self._begun = 0  # steps that nobody has looked at
 
-    def __call__(self, call: Call, told: Sequence[np.ndarray]) -> Step:
-        """One step."""
-        with self.functions.ready("training step", call, told) as (plan, given):
+    def begin(
+        self, inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None,
+    ) -> Callable[[], Step]:  # fmt: skip
+        """Hand a step to the device, and its arrays while the step before may still be running there."""
+        call, told = self.check(inputs, targets, lengths, weights)
+        with self.lock, self.functions.ready("training step", call, told) as (plan, given):
             if not self.optimizer.started:
                 self.optimizer.start(self.parameters.look())
             if plan not in self._steps:
                 function = self.functions.function("gradients", plan, call)
                 names = list(self.parameters.look())
                 self._steps[plan] = step(function, names, self.optimizer, len(self.functions.spec.outputs))
-            parameters, state, loss, norm, good, outputs = self._steps[plan](
+            good = self.functions.shards.whole(np.True_) if self._good is None else self._good
+            parameters, state, *seen = self._steps[plan](
                 self.parameters.arrays(), self.state.arrays(), np.float64(self.optimizer.rate),
-                np.float64(self.optimizer.count + 1), *given)  # fmt: skip
+                np.float64(self.optimizer.count + 1), good, *given)  # fmt: skip
             self.parameters.replace(parameters)
             self.state.replace(state)
-            done = Step(float(loss), float(norm), {}, bool(good), {})
-            found = self.functions.cut(call, [np.asarray(array) for array in outputs])
+            self._good = seen[2]
+            self.optimizer.counted(1)
+            self._begun += 1
+        return functools.partial(self._look, call, *seen)
+
+    def _look(self, call: Call, loss: Array, norm: Array, good: Array, outputs: Sequence[Array]) -> Step:
+        """Wait for the oldest step that nobody has looked at."""
+        spec = self.functions.spec
+        found = self.functions.cut(call, [np.asarray(array) for array in outputs])
+        done = Step(float(loss), float(norm), dict(zip(spec.outputs, found, strict=True)), bool(good), {})
         if done.good:
-            self.optimizer.counted(done.norm)
-        return done._replace(outputs=dict(zip(self.functions.spec.outputs, found, strict=True)))
+            self.optimizer.norm = done.norm
+            self._begun -= 1
+        else:  # neither was any that was begun after it
+            self.optimizer.counted(-self._begun)
+            self._good, self._begun = None, 0
+        return done
 
 
 def step(function: Callable[..., Any], names: Sequence[str], optimizer: Optimizer, outputs: int) -> Callable[..., Any]:
-    """Give a jitted ``f(parameters, slots, rate, count, *given) → (parameters, slots, loss, norm, good, outputs)``.
+    """Give a jitted ``f(parameters, slots, rate, count, good, *given) → (parameters, slots, loss, norm, good, outputs)``.
 
     ``function`` maps parameters and the rest of what a call gives to the loss, the outputs and the gradients.  Unless all of them
-    are ``good``, which is finite, parameters and slots stay as they are."""
+    are ``good``, which is finite, and the step before was, too, parameters and slots stay as they are."""
     slots = list(optimizer.rule.slots(optimizer.options))
 
-    def run(parameters: dict[str, Array], state: dict[str, Array], rate: Array, count: Array, *given: Array) -> Any:
+    def run(
+        parameters: dict[str, Array], state: dict[str, Array], rate: Array, count: Array, before: Array, *given: Array
+    ) -> Any:
         loss, *rest = function(*(parameters[name] for name in names), *given)
         gradients = dict(zip(names, rest[outputs:], strict=True))
         squares = [jnp.sum(jnp.square(g)).astype(jnp.float64) for g in gradients.values()]
         norm = jnp.sqrt(sum(squares, start=jnp.zeros((), jnp.float64)))
-        good = jnp.isfinite(loss)
+        good = before & jnp.isfinite(loss)
         for gradient in gradients.values():
             good &= jnp.isfinite(gradient).all()
         scale = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -37,10 +38,21 @@ from gridc.training.state import (
     spec_text,
     to_model,
 )
-from gridc.training.step import updates
+from gridc.training.step import Step, updates
 
 Callback = Callable[[Record], bool | None]
 """Called after every evaluation; True ends the training."""
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A step that was begun: its mini-batch, what was given, what waits for it, and where the training stood before."""
+
+    batch: Batch
+    part: Dataset
+    given: tuple[Any, ...]
+    look: Callable[[], Step]
+    before: tuple[int, int, float]
 
 
 @dataclass
@@ -108,51 +120,77 @@ class Run:
             self.optimizer.start(self.grid.parameters)
         reason = self._ended(state) or (self._met(state) if state.records else "")
         started = self._clock() - state.seconds
+        flights: deque[_Flight] = deque()
         with Interrupts() as interrupts:
-            for batch in () if reason else self.batches.after(state.step):
-                before = (state.step, state.samples, state.epoch)
-                loss = self._step(state, batch)
-                state.seconds = self._clock() - started
-                shown.step(self._share(state), state.samples, state.seconds, loss)
-                reason = self._ended(state)
-                if reason or _due(self.evaluate, before, state, state.evaluated):
-                    record = self._evaluate(state, shown)
-                    state.seconds = state.evaluated = self._clock() - started
-                    told = [callback(record) for callback in self.callbacks]
-                    reason = self._met(state) or reason or ("A callback ended it." if any(told) else "")
-                if self.folder and (reason or interrupts.asked or _due(self.checkpoint, before, state, state.saved)):
-                    state.saved = state.seconds
-                    self._save(state)
-                if interrupts.asked:
-                    place = self.folder and self.folder.path
-                    kept = f" All is saved: the same command with --folder {place} --resume goes on." if place else ""
-                    shown.say(f"Interrupted after step {state.step:,}.{kept}")
-                    raise KeyboardInterrupt
-                if reason:
-                    break
-            else:
-                reason = reason or "The examples came to an end."
-                if not state.records or state.records[-1].step != state.step:
-                    self._evaluate(state, shown)
+            try:
+                for batch in () if reason else self.batches.after(state.step):
+                    before = (state.step, state.samples, state.epoch)
+                    flights.append(self._begin(state, batch))
+                    state.seconds = self._clock() - started
+                    reason = self._ended(state)
+                    evaluate = bool(reason) or _due(self.evaluate, before, state, state.evaluated)
+                    save = bool(reason) or _due(self.checkpoint, before, state, state.saved)
+                    # A device does one step while the next one's examples are made ready, unless this one must be seen.
+                    self._land(state, flights, shown, all_=evaluate or save or not self.update.ahead)
+                    state.seconds = self._clock() - started
+                    if evaluate:
+                        record = self._evaluate(state, shown)
+                        state.seconds = state.evaluated = self._clock() - started
+                        told = [callback(record) for callback in self.callbacks]
+                        reason = self._met(state) or reason or ("A callback ended it." if any(told) else "")
+                    if interrupts.asked:
+                        self._land(state, flights, shown, all_=True)
+                    if self.folder and (reason or interrupts.asked or save):
+                        state.saved = state.seconds
+                        self._save(state)
+                    if interrupts.asked:
+                        self._interrupted(state, shown)
+                    if reason:
+                        break
+                else:
+                    reason = reason or "The examples came to an end."
+                    self._land(state, flights, shown, all_=True)
+                    if not state.records or state.records[-1].step != state.step:
+                        self._evaluate(state, shown)
+            except Exception:
+                self._land(state, flights, shown, all_=True)  # what went wrong before says more
+                raise
         return reason
+
+    def _interrupted(self, state: State, shown: Display) -> None:
+        place = self.folder and self.folder.path
+        kept = f" All is saved: the same command with --folder {place} --resume goes on." if place else ""
+        shown.say(f"Interrupted after step {state.step:,}.{kept}")
+        raise KeyboardInterrupt
 
     def _clock(self) -> float:
         """Seconds, without those that compiling took."""
         return time.perf_counter() - compile_seconds(self.grid)
 
-    def _step(self, state: State, batch: Batch) -> float:
+    def _begin(self, state: State, batch: Batch) -> _Flight:
         part = batch.data.ready(self.dtype)
         given = (part.inputs, part.targets, part.lengths or None, self.weights.of(part))
-        done = self.update(*given)
-        if not done.good:
-            self._complain(state, batch, done.loss, done.gradients or self.grid.loss_and_gradients(*given)[1])
-        for name, meter in self.meters.items():
-            meter.add(part.targets[name], done.outputs[name], part.lengths, part.weights)
+        flight = _Flight(batch, part, given, self.update.begin(*given), (state.step, state.samples, state.epoch))
         state.step += 1
         state.samples += len(part)
         size = self.batches.examples
         state.epoch = batch.epoch + 1.0 if batch.last else state.samples / size if size else float(batch.epoch)
-        return done.loss
+        return flight
+
+    def _land(self, state: State, flights: deque[_Flight], shown: Display, all_: bool) -> None:
+        """Wait for the steps that were begun, or for all but the last of them, and count what they saw."""
+        while len(flights) > (not all_):
+            flight = flights.popleft()
+            done = flight.look()
+            if not done.good:
+                flights.clear()
+                state.step, state.samples, state.epoch = flight.before
+                gradients = done.gradients or self.grid.loss_and_gradients(*flight.given)[1]
+                self._complain(state, flight.batch, done.loss, gradients)
+            part = flight.part
+            for name, meter in self.meters.items():
+                meter.add(part.targets[name], done.outputs[name], part.lengths, part.weights)
+            shown.step(self._share(state), state.samples, state.seconds, done.loss)
 
     def _complain(self, state: State, batch: Batch, loss: float, gradients: Mapping[str, Array]) -> None:
         """NumbersError that says where the first number went wrong."""

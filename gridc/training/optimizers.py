@@ -111,10 +111,9 @@ class Optimizer:
         """How many updates were made."""
         return int(self._state["count"]) if self._state else 0
 
-    def counted(self, norm: float) -> None:
-        """Count an update that somebody else made, of gradients of this global norm."""
-        self._state["count"] += 1
-        self.norm = norm
+    def counted(self, updates: int) -> None:
+        """Count updates that somebody else makes, or where they were none after all, a negative number of them."""
+        self._state["count"] += updates
 
     @property
     def rate(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,32 +25,49 @@ class Step(NamedTuple):
     gradients: Mapping[str, Array]
 
 
-Update = Callable[..., Step]
-"""``f(inputs, targets, lengths=None, weights=None)``, the arrays of ``Grid.loss_and_gradients``.
+class Update(Protocol):
+    """Updates every parameter of a grid once, in place, and nothing where it raises or the step is not ``good``."""
 
-It updates every parameter of a grid once, in place, and nothing where it raises or the step is not ``good``."""
+    ahead: bool
+    """Whether a step goes on by itself once it is begun: the next one may be begun before this one is looked at.  After a step
+    that is not good, one that was begun before it was looked at changes nothing either."""
 
-
-def updates(grid: Trainable, optimizer: Optimizer) -> Update:
-    """Make a function that does one step: on the device, where the grid's sweep runs on one, else here."""
-    made: Update | None = getattr(grid, "updates", _on_the_host)(optimizer)
-    if made is not None:
-        return made
-
-    def update(
-        inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None,
+    def begin(
+        self, inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None,
         weights: Mapping[str, Any] | None = None,
-    ) -> Step:  # fmt: skip
-        loss, gradients, outputs = grid.loss_and_gradients(inputs, targets, lengths, weights)
+    ) -> Callable[[], Step]:  # fmt: skip
+        """Begin a step on the arrays of ``Grid.loss_and_gradients``; what comes back waits for it, and is called once."""
+        ...
+
+
+class Here:
+    """The steps of a grid whose gradients come to the host; each is done when it has begun."""
+
+    ahead = False
+
+    def __init__(self, grid: Trainable, optimizer: Optimizer):
+        self.grid, self.optimizer = grid, optimizer
+
+    def begin(
+        self, inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None,
+    ) -> Callable[[], Step]:  # fmt: skip
+        """Do a step."""
+        loss, gradients, outputs = self.grid.loss_and_gradients(inputs, targets, lengths, weights)
         with np.errstate(over="ignore", invalid="ignore"):
             norm = global_norm(gradients)
         # A norm may be infinite where gradients are only very large.
         good = bool(np.isfinite(loss)) and (bool(np.isfinite(norm)) or all(np.isfinite(g).all() for g in gradients.values()))
         if good:
-            optimizer.update(grid.parameters, gradients, norm=norm)
-        return Step(float(loss), norm, outputs, good, gradients)
+            self.optimizer.update(self.grid.parameters, gradients, norm=norm)
+        done = Step(float(loss), norm, outputs, good, gradients)
+        return lambda: done
 
-    return update
+
+def updates(grid: Trainable, optimizer: Optimizer) -> Update:
+    """Make what does the steps: on the device, where the grid's sweep runs on one, else here."""
+    made: Update | None = getattr(grid, "updates", _on_the_host)(optimizer)
+    return Here(grid, optimizer) if made is None else made
 
 
 def _on_the_host(optimizer: Optimizer) -> None:
@@ -68,7 +85,7 @@ class TrainingStep:
         self, inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None
     ) -> float:
         """Update the parameters and return the loss before; NumbersError where loss or gradients are not finite, or DataError."""
-        done = self._update(inputs, targets, lengths)
+        done = self._update.begin(inputs, targets, lengths)()
         if not done.good:
             raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {done.loss:g} and the gradients' norm "
                                f"{done.norm:g}; a smaller learning rate or clip=1.0 may help")  # fmt: skip
