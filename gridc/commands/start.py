@@ -11,6 +11,7 @@ KINDS = {
     "sequence": "symbols in, symbols out: sort what was read",
     "image": "pixels read from corner to corner: scanned digits",
     "table": "columns of a CSV file in, a class out",
+    "series": "rows in the order of time in, what comes later out: a tide",
     "text": "a text file, character by character: a language model",
 }
 
@@ -21,7 +22,7 @@ KINDS = {
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @as_json
 def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
-    """Write a commented spec for a sequence, an image, a table or a text, and data to try it on.
+    """Write a commented spec for a sequence, an image, a table, a series or a text, and data to try it on.
 
     What it writes trains as it is; put your own data in the place of ours, and change what the comments speak of.  The
     schema beside it is for editors: with it they complete a spec and underline mistakes.
@@ -37,6 +38,8 @@ def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
     if data:
         beside = spec.parent / data
         content[beside] = files("gridc").joinpath("templates", data).read_text(encoding="utf-8")
+    if kind == "series":
+        content[spec.parent / "tide.csv"] = _tide()
     taken = [path for path in content if path.exists()]
     schema = spec.parent / "gridc.schema.json"  # which the first line of the spec names
     if force or not schema.exists():
@@ -53,6 +56,21 @@ def init(kind: str, output: str | None, force: bool, json_: bool) -> None:
     for path in content:
         say(f"Wrote {path}.")
     click.echo(f"gridc train {spec}")
+
+
+def _tide(hours: int = 2000) -> str:
+    """Make the level of a sea: the three largest tides at their periods, and a surge that wanders and dies away."""
+    import numpy as np
+
+    rng, hour = np.random.default_rng(0), np.arange(hours)
+    tides = ((1.2, 12.4206, 0.3), (0.4, 12.0, 1.1), (0.25, 25.8193, 2.0))
+    level = 2 + sum(metres * np.cos(2 * np.pi * hour / period + phase) for metres, period, phase in tides)
+    surge = 0.0
+    lines = ["hour,level"]
+    for t, sea in enumerate(level):
+        surge = 0.95 * surge + 0.03 * rng.normal()
+        lines.append(f"{t},{sea + surge:.3f}")
+    return "\n".join(lines) + "\n"
 
 
 @click.command()
