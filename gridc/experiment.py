@@ -27,6 +27,8 @@ from gridc.tables.update_rules import OPTIMIZERS
 from gridc.training import checkpoint
 from gridc.training.board import Board
 from gridc.training.progress import Style
+from gridc.training.ranks import ALONE, Ranks
+from gridc.training.world import joined
 
 if TYPE_CHECKING:
     from gridc.grid import Grid
@@ -61,6 +63,7 @@ def run(
     tensorboard: bool = False,
     devices: int | None = None,
     distributed: str | None = None,
+    ranks: Any = "auto",
 ) -> Trained:
     """Do what the spec's ``training:`` block says, with these changes to it (see ``changed``).
 
@@ -68,40 +71,48 @@ def run(
     to resume, the last of these that was trained in.  With ``tensorboard`` its figures
     are written there, too.  ``devices`` is ``gridc.compile``'s; ``distributed`` is how this process joins others
     (``gridc.device.processes.join``), whose devices are all taken,
-    and of which the first one writes.  Raises what reading, compiling and ``fit`` raise.
+    and of which the first one writes.  ``ranks`` is what ``fit`` takes; examples that only some of them can read are sent to the
+    others.  Raises what reading, compiling and ``fit`` raise.
     """
     spec = changed(spec, changes or {})
     block = block_of(spec)
-    there = folder or block.save
-    if there is None:
-        there = checkpoint.last_folder(spec.name) if resume else checkpoint.free_folder(spec.name)
-    there = located(there)
+
+    def chosen() -> Path:
+        place = folder or block.save
+        if place is None:
+            place = checkpoint.last_folder(spec.name) if resume else checkpoint.free_folder(spec.name)
+        return located(place)
+
     if distributed is not None:
         from gridc.device import processes
 
         processes.check(block)
         number, every = processes.join(distributed)
-        with processes.folder_of(number, there) as own:
+        with processes.folder_of(number, chosen()) as own:
             return _run(spec, own, resume, overwrite or number > 0, backend, lowering, dtype, progress if number == 0 else "none",
-                        callbacks, tensorboard and number == 0, devices or every)  # fmt: skip
-    return _run(spec, there, resume, overwrite, backend, lowering, dtype, progress, callbacks, tensorboard, devices or 1)
+                        callbacks, tensorboard and number == 0, devices or every, ALONE)  # fmt: skip
+    with (who := joined(ranks)).guard():
+        there = who.first_does(chosen)
+        return _run(spec, there, resume, overwrite, backend, lowering, dtype, progress, callbacks, tensorboard, devices or 1,
+                    who)  # fmt: skip
 
 
 def _run(
     spec: GridSpec, there: Path, resume: bool, overwrite: bool, backend: str, lowering: Literal["auto", "plain", "fused"],
     dtype: Literal["float32", "float64"], progress: Style, callbacks: Iterable[Callback], tensorboard: bool, devices: int,
+    ranks: Ranks,
 ) -> Trained:  # fmt: skip
     block = block_of(spec)
     if not resume and not overwrite:  # said before the data are read and anything is built
-        checkpoint.Folder(there).refuse_if_taken()
-    train, held_out = examples(spec)
+        ranks.first_does(checkpoint.Folder(there).refuse_if_taken)
+    train, held_out = ranks.everywhere(lambda: examples(spec))
     if block.data is not None:
         told = "; ".join(f"{name}: {line}" for name, line in described(train).items())
         train = replace(train, notes=(f"{block.data.file}: {told}.", *train.notes))
     import gridc
     from gridc.training.fit import fit
 
-    board = Board(there / "tensorboard") if tensorboard else None
+    board = Board(there / "tensorboard") if tensorboard and ranks.first else None
     grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed, devices=devices)
     with contextlib.nullcontext() if board is None else contextlib.closing(board):
         history = fit(
@@ -110,7 +121,7 @@ def _run(
             schedule=None if block.schedule is None else {block.schedule.name: block.schedule.options},
             weights=block.weights, class_weights=block.class_weights, evaluate=block.evaluate, checkpoint=block.checkpoint,
             keep=block.keep, standardize=block.standardize, folder=there, resume=resume, overwrite=overwrite,
-            callbacks=[*callbacks, *([] if board is None else [board])], progress=progress,
+            callbacks=[*callbacks, *([] if board is None else [board])], progress=progress, ranks=ranks,
         )  # fmt: skip
     return Trained(spec, grid, history, there, train, held_out)
 

@@ -160,8 +160,9 @@ class Grid:
         return self.loss_and_gradients(inputs, targets, lengths)[1]
 
     def loss_and_gradients(
-        self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None
-    ) -> tuple[float, dict[str, Array], dict[str, Array]]:
+        self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None,
+        share: tuple[int, int] | None = None,
+    ) -> tuple[float, dict[str, Array], dict[str, Array]]:  # fmt: skip
         """Compute the loss, the gradients, and the outputs of the same sweep.
 
         Args:
@@ -169,6 +170,8 @@ class Grid:
             targets: By name, in the shapes of the outputs: ids of classes, 0 and 1, or numbers.
             lengths: As for ``predict``.
             weights: By output, what its loss counts: a number, or one for each position of its target.
+            share: That these examples are those from the first number on, of a mini-batch of the second: masks are drawn as
+                for all of it.
 
         Returns:
             The loss; the gradient for every parameter, in its shape and type; and the outputs as ``predict`` gives them.  With
@@ -181,7 +184,7 @@ class Grid:
         call = fitting.check(self.spec, inputs, lengths, self.dtype)
         told = self._targets(targets, call, weights)
         with self._lock:
-            loss, *rest = self._run("gradients", call, [*told, *self._drawn(call)])
+            loss, *rest = self._run("gradients", call, [*told, *self._drawn(call, share)])
         outputs = dict(zip(self.spec.outputs, rest, strict=False))
         return float(loss), dict(zip(self.parameters, rest[len(outputs) :], strict=True)), outputs
 
@@ -195,7 +198,7 @@ class Grid:
     def random_state(self, state: Mapping[str, Any]) -> None:
         self._masks.bit_generator.state = state
 
-    def _drawn(self, call: Call) -> list[Array]:
+    def _drawn(self, call: Call, share: tuple[int, int] | None) -> list[Array]:
         """Draw the masks of one training step, in the order of the training graph's; valid until the next are drawn."""
         if not noise.noisy(self.spec):
             return []
@@ -207,7 +210,7 @@ class Grid:
                 kept = self._mask_room[name] = np.empty(size, self.dtype)
             return kept[:size].reshape(shape)
 
-        return [*noise.draw(self.spec, batch, sizes, self._masks, self.dtype, make).values()]
+        return [*noise.draw(self.spec, batch, sizes, self._masks, self.dtype, make, share).values()]
 
     # -- training and keeping -----------------------------------------------------------------------------------------
 

@@ -26,6 +26,13 @@ def located(path: str | os.PathLike[str]) -> Path:
         return path
 
 
+def cores() -> frozenset[int]:
+    """Which cores this process may use, which in a container or beside a launcher are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
 @functools.cache
 def cache_folder(part: str = "") -> Path:
     """Where compiled things are kept, or a part of them: in ``GRIDC_CACHE_DIR``, else in the user's cache folder, else, where

@@ -54,7 +54,7 @@ class SmallGrid:
     def random_state(self, state):
         self.rng.bit_generator.state = state
 
-    def _forward(self, inputs):
+    def _forward(self, inputs, share=None):
         parts = []
         for name in self.spec.inputs:
             array = np.asarray(inputs[name], self.dtype)
@@ -63,7 +63,8 @@ class SmallGrid:
             parts.append(array.reshape(len(array), -1))
         x = np.concatenate(parts, axis=1)
         if self.noise:
-            x = x + self.rng.normal(0, self.noise, x.shape).astype(self.dtype)
+            first, of = (0, len(x)) if share is None else share
+            x = x + self.rng.normal(0, self.noise, (of, x.shape[1]))[first : first + len(x)].astype(self.dtype)
         p = self.parameters
         h = np.tanh(x @ p["hidden.W"] + p["hidden.b"])
         found = {}
@@ -84,9 +85,9 @@ class SmallGrid:
         self.noise = noise
         return found
 
-    def loss_and_gradients(self, inputs, targets, lengths=None, weights=None):
+    def loss_and_gradients(self, inputs, targets, lengths=None, weights=None, share=None):
         self.calls += 1
-        x, h, found = self._forward(inputs)
+        x, h, found = self._forward(inputs, share)
         p, gradients, total, dh = self.parameters, {}, 0.0, np.zeros_like(h)
         for name, output in self.spec.outputs.items():
             y, t = found[name], targets[name]

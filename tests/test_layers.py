@@ -36,7 +36,7 @@ LIGHT = [
     "scheduling",
     *("insight", "pictures", "scheduler", "commands", "cli", "__main__"),
 ]
-HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch", "onnx", "aeon"}
+HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch", "onnx", "aeon", "mpi4py"}
 DRIVES = {"insight.measure", "commands.bench"}
 """Front-end modules that run the sweep itself, and are imported late for it."""
 

@@ -94,8 +94,8 @@ class Dataset:
         order = np.random.default_rng([seed, SPLIT]).permutation(len(self))
         return self.take(np.sort(order[count:])), self.take(np.sort(order[:count]))
 
-    def ready(self, dtype: str = "float32") -> Dataset:
-        """Make the examples what a grid takes: cut to the longest of them, numbers in its type."""
+    def ready(self, dtype: str = "float32", rows: slice | None = None) -> Dataset:
+        """Make the examples, or some ``rows`` of them, what a grid takes: cut to the longest of all, numbers in its type."""
         longest = {symbol: int(lengths.max()) for symbol, lengths in self.lengths.items() if len(lengths)}
 
         def made(what: str, array: Array, axes: Axes | None) -> Array:
@@ -109,10 +109,11 @@ class Dataset:
                 return np.ascontiguousarray(array if array.dtype.kind in "iu" else array.astype(np.int64))
             return np.ascontiguousarray(real(what, array, dtype))
 
+        own = self if rows is None else self.take(rows)
         return replace(
-            self,
-            inputs={name: made(f"input '{name}'", array, self.input_axes.get(name)) for name, array in self.inputs.items()},
-            targets={name: made(f"target '{name}'", array, self.target_axes.get(name)) for name, array in self.targets.items()},
+            own,
+            inputs={name: made(f"input '{name}'", array, self.input_axes.get(name)) for name, array in own.inputs.items()},
+            targets={name: made(f"target '{name}'", array, self.target_axes.get(name)) for name, array in own.targets.items()},
         )
 
     @cached_property

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from gridc import resources
 from gridc.commands.output import as_json, print_json, say, shortened
 from gridc.errors import GridcError, ResourceError
 
@@ -115,7 +116,7 @@ def _blas() -> Finding:
         library = blas.library()
     except RuntimeError as error:
         return Finding("BLAS", str(error), "wrong", "pip install --force-reinstall numpy scipy")
-    threads, cores = library.get_threads(), cores_here()
+    threads, cores = library.get_threads(), len(resources.cores())
     found = f"{library.origin}'s, {threads} thread{'s' * (threads != 1)} for {cores} core{'s' * (cores != 1)}"
     held = [f"{name}={os.environ[name]}" for name in THREADS if name in os.environ]
     if held:
@@ -128,15 +129,8 @@ def _blas() -> Finding:
     return Finding("BLAS", found)
 
 
-def cores_here() -> int:
-    """Count the cores that this process may use, which in a container are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _load() -> Finding:
-    cores = cores_here()
+    cores = len(resources.cores())
     if not hasattr(os, "getloadavg"):
         return Finding("processor", f"{cores} cores")
     busy = os.getloadavg()[0]

@@ -58,19 +58,25 @@ def train(
         raise UsageError("--resume goes on with a training and --overwrite replaces it; give one of them.")
     from gridc import experiment
     from gridc.scheduling import check
+    from gridc.training.ranks import one_voice
+    from gridc.training.world import joined
 
-    read = check.asked(experiment.changed(check.read(spec), changes), asked)
-    block = experiment.block_of(read)
-    what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
-    say(f"gridc: '{read.name}' learns {what}{_told(changes)}; building its functions (longer the first time) …")
-    import numpy as np
+    ranks = joined("auto" if distributed is None else "alone")
+    with one_voice(ranks), ranks.guard():
+        read = ranks.everywhere(lambda: check.asked(experiment.changed(check.read(spec), changes), asked))
+        block = experiment.block_of(read)
+        what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
+        shared = f" on {ranks}" if ranks.size > 1 else ""
+        if ranks.first:
+            say(f"gridc: '{read.name}' learns {what}{_told(changes)}{shared}; building its functions (longer the first time) …")
+        import numpy as np
 
-    # The loop itself says where a number became infinite; NumPy's warning would come first, and say less.
-    with np.errstate(over="ignore", invalid="ignore"):
-        done = experiment.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
-                          dtype=dtype, progress=progress, tensorboard=tensorboard, devices=devices,
-                          distributed=distributed)  # fmt: skip
-    if not done.folder.exists():  # which was one process's of several, and the first one reports
+        # The loop itself says where a number became infinite; NumPy's warning would come first, and say less.
+        with np.errstate(over="ignore", invalid="ignore"):
+            done = experiment.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
+                              dtype=dtype, progress=progress, tensorboard=tensorboard, devices=devices,
+                              distributed=distributed, ranks=ranks)  # fmt: skip
+    if not ranks.first or not done.folder.exists():  # which was one process's of several, and the first one reports
         return
     files = _files(done)
     if json_:

@@ -70,20 +70,29 @@ def shapes(spec: GridSpec, batch: int, sizes: Sequence[int]) -> dict[str, Shape]
 
 
 def draw(
-    spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.Generator, dtype: str, make: Make | None = None
+    spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.Generator, dtype: str, make: Make | None = None,
+    share: tuple[int, int] | None = None,
 ) -> dict[str, Array]:  # fmt: skip
     """Draw the masks of one training step: 0 or ``1 / (1 - rate)`` for dropout, 1 where zoneout keeps the old value.
 
-    They are written into what ``make`` gives for a name and a shape, or into new arrays."""
+    They are written into what ``make`` gives for a name and a shape, or into new arrays.  ``share`` says that the examples are
+    those from the first number on, of a mini-batch of the second: masks are drawn for all of it, and these rows are kept."""
     masks: dict[str, Array] = {}
+    before, of = (0, batch) if share is None else share
     for name, shape in shapes(spec, batch, sizes).items():
         t = spec.transforms[name.partition(".")[0]]
         rate = t.dropout if name.endswith(".dropout") else t.zoneout
         masks[name] = mask = np.empty(shape, dtype) if make is None else make(name, shape)
-        numbers = np.empty(min(mask.size, PART), np.float32)
-        for first in range(0, mask.size, PART):
-            part = mask.reshape(-1)[first : first + PART]
-            chosen = generator.random(out=numbers[: len(part)], dtype=np.float32) < rate
+        each = mask.size // batch
+        begin, end, whole = before * each, (before + batch) * each, of * each
+        numbers = np.empty(min(whole, PART), np.float32)
+        for first in range(0, whole, PART):
+            drawn = generator.random(out=numbers[: min(PART, whole - first)], dtype=np.float32)
+            low, high = max(first, begin), min(first + len(drawn), end)
+            if low >= high:
+                continue
+            part = mask.reshape(-1)[low - begin : high - begin]
+            chosen = drawn[low - first : high - first] < rate
             if name.endswith(".dropout"):
                 np.multiply(~chosen, part.dtype.type(1.0 / (1.0 - rate)), out=part)
             else:

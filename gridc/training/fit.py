@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -18,7 +19,7 @@ from gridc.language.spec import GridSpec
 from gridc.options import plain
 from gridc.synonyms import in_call
 from gridc.tables.training_block import Budget, Every, Stop, Training
-from gridc.training.checkpoint import Folder
+from gridc.training.checkpoint import CHECKPOINTS, Folder
 from gridc.training.history import History
 from gridc.training.loop import Callback, Run
 from gridc.training.optimizers import Optimizer
@@ -36,6 +37,7 @@ from gridc.training.setup import (
 )
 from gridc.training.standardizing import Standard, coarse, far_off, measured
 from gridc.training.state import State, Trainable
+from gridc.training.world import joined
 
 EVALUATE: Every = Training.model_fields["evaluate"].default
 CHECKPOINT: Every = Training.model_fields["checkpoint"].default
@@ -74,6 +76,7 @@ def fit(
     progress: Style = "auto",
     shuffle: bool = True,
     standardize: bool = False,
+    ranks: Any = "auto",
 ) -> History:
     """Train the grid in place until the budget is spent or a stopping rule is met.
 
@@ -108,6 +111,8 @@ def fit(
         shuffle: Whether each epoch has an order of its own.
         standardize: Whether real inputs and outputs are learned with mean 0 and deviation 1 (losses are those); the grid, and
             the models that it leaves, take and give numbers in the units of ``train``.
+        ranks: Which processes share every mini-batch: ``auto``, all that an ``mpiexec`` started; ``alone``, none; or a
+            communicator of mpi4py's.  Each of them calls this with the same arguments and examples, and returns the same.
 
     Returns:
         A record for each evaluation, and why the training ended.
@@ -116,52 +121,57 @@ def fit(
         UsageError: An option is none, or has another type.
         DataError: Arrays do not fit.
         NumbersError: A loss or gradient is NaN or infinite; with the step, the batch and the parameter.
-        KeyboardInterrupt: After Ctrl-C, once the step is done and saved.
+        ResourceError: An ``mpiexec`` started this process, and there is no mpi4py.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, once the step is done and saved.
     """
-    spec = grid.spec
-    told = arguments(
-        batch=batch, seed=seed, clip=clip, keep=keep, weights={} if weights is None else weights, standardize=standardize,
-        class_weights={} if class_weights is None else class_weights, shuffle=shuffle, resume=resume,
-        overwrite=overwrite)  # fmt: skip
-    batch, seed, clip, keep = (told[name] for name in ("batch", "seed", "clip", "keep"))
-    shuffle, standardize, resume, overwrite = (told[name] for name in ("shuffle", "standardize", "resume", "overwrite"))
-    place = _folder(folder, keep, resume)
-    called = _callbacks(callbacks)
-    budget, schedule = plain(budget), plain(schedule)
-    limits = block(Budget, "budget", {"epochs": budget} if isinstance(budget, int | float) else budget)
-    rule = block(Stop, "stop", stop or {})
-    known_outputs("stop", spec, [rule.output] if rule.output else [])
-    source, held = _examples(spec, train, held_out, batch, seed, shuffle)
-    dtype = str(getattr(grid, "dtype", "float32"))
-    data = source.data if isinstance(source, Shuffled) else None
-    standard = trained_on = None
-    if standardize:
-        standard, source = _standardized(spec, source, dtype)
-        # What is measured is the model that will be written, which takes numbers in their own units.
-        trained_on = None if held is not None or data is None else standard.applied(data, inputs=False)
-        held = None if held is None else standard.applied(held, inputs=False)
-    steps = steps_of(limits, source, batch)
-    rows = made_optimizer(optimizer, schedule, clip, steps)
-    counts = Weights(told["weights"], told["class_weights"], source, spec)
-    learned = source.data if isinstance(source, Shuffled) else None
-    settings: dict[str, Any] = {
-        "optimizer": repr(rows), "schedule": [schedule, steps] if schedule else None, "clip": rows.clip, "batch": batch,
-        "seed": seed, "shuffle": shuffle, "weights": counts.outputs,
-        "class_weights": None if class_weights is None else told["class_weights"],
-        "standardize": standardize, "data": learned.fingerprint if learned else None,
-        "held_out": held.fingerprint if held else None,
-    }  # fmt: skip
-    vocabularies, signature = _keep_reading(grid, data)
-    run = Run(
-        grid, source, held, rows, limits, rule, block(Every, "evaluate", evaluate), block(Every, "checkpoint", checkpoint),
-        counts, batch, vocabularies, signature.to_json(), called, place, standard, trained_on)  # fmt: skip
-    with display(progress, spec.name) as shown:
-        for note in (*(data.notes if data else ()), *(held.notes if held else ())):
-            shown.say(note)
-        if data is not None and (hint := coarse(data, spec, dtype) or ("" if standardize else far_off(data, spec))):
-            shown.say(hint)
-        # As a checkpoint gives them back, so that they can be compared.
-        return _trained(run, json.loads(json.dumps(settings)), resume, overwrite, shown)
+    who = joined(ranks)
+    with who.guard():
+        spec = grid.spec
+        told = arguments(
+            batch=batch, seed=seed, clip=clip, keep=keep, weights={} if weights is None else weights, standardize=standardize,
+            class_weights={} if class_weights is None else class_weights, shuffle=shuffle, resume=resume,
+            overwrite=overwrite)  # fmt: skip
+        batch, seed, clip, keep = (told[name] for name in ("batch", "seed", "clip", "keep"))
+        shuffle, standardize, resume, overwrite = (told[name] for name in ("shuffle", "standardize", "resume", "overwrite"))
+        place = _folder(folder, keep, resume)
+        called = _callbacks(callbacks)
+        budget, schedule = plain(budget), plain(schedule)
+        limits = block(Budget, "budget", {"epochs": budget} if isinstance(budget, int | float) else budget)
+        rule = block(Stop, "stop", stop or {})
+        known_outputs("stop", spec, [rule.output] if rule.output else [])
+        source, held = _examples(spec, train, held_out, batch, seed, shuffle)
+        dtype = str(getattr(grid, "dtype", "float32"))
+        data = source.data if isinstance(source, Shuffled) else None
+        standard = trained_on = None
+        if standardize:
+            standard, source = _standardized(spec, source, dtype)
+            # What is measured is the model that will be written, which takes numbers in their own units.
+            trained_on = None if held is not None or data is None else standard.applied(data, inputs=False)
+            held = None if held is None else standard.applied(held, inputs=False)
+        steps = steps_of(limits, source, batch)
+        rows = made_optimizer(optimizer, schedule, clip, steps)
+        counts = Weights(told["weights"], told["class_weights"], source, spec)
+        learned = source.data if isinstance(source, Shuffled) else None
+        settings: dict[str, Any] = {
+            "optimizer": repr(rows), "schedule": [schedule, steps] if schedule else None, "clip": rows.clip, "batch": batch,
+            "seed": seed, "shuffle": shuffle, "weights": counts.outputs,
+            "class_weights": None if class_weights is None else told["class_weights"],
+            "standardize": standardize, "data": learned.fingerprint if learned else None,
+            "held_out": held.fingerprint if held else None,
+        }  # fmt: skip
+        vocabularies, signature = _keep_reading(grid, data)
+        run = Run(
+            grid, source, held, rows, limits, rule, block(Every, "evaluate", evaluate), block(Every, "checkpoint", checkpoint),
+            counts, batch, vocabularies, signature.to_json(), called, place, standard, who, trained_on)  # fmt: skip
+        who.alike({**settings, "spec": spec.digest, "budget": limits, "stop": rule, "resume": resume, "folder": place is None,
+                   "evaluate": run.evaluate, "checkpoint": run.checkpoint})  # fmt: skip
+        with display(progress if who.first else "none", spec.name) as shown:
+            for note in (*(data.notes if data else ()), *(held.notes if held else ())):
+                shown.say(note)
+            if data is not None and (hint := coarse(data, spec, dtype) or ("" if standardize else far_off(data, spec))):
+                shown.say(hint)
+            # As a checkpoint gives them back, so that they can be compared.
+            return _trained(run, json.loads(json.dumps(settings)), resume, overwrite, shown)
 
 
 def _folder(path: Any, keep: int, resume: bool) -> Folder | None:
@@ -217,7 +227,9 @@ def _standardized(spec: GridSpec, source: Batches, dtype: str) -> tuple[Standard
 
 def _trained(run: Run, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> History:
     """Train, holding the folder where there is one."""
-    if run.folder is None:
+    folder = run.folder
+    if folder is None:
         return run.train(State(settings), shown)
-    with run.folder:
+    with run.ranks.watched(folder.path / CHECKPOINTS), run.ranks.guard(), contextlib.closing(folder):
+        run.ranks.first_does(lambda: folder.open() and None)
         return run.train(run.beginning(settings, resume, overwrite, shown), shown)

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -21,11 +22,12 @@ from gridc.training.checkpoint import BEST, CURVE, METRICS, MODEL, Folder
 from gridc.training.history import History, Record, curve
 from gridc.training.interrupts import Interrupts
 from gridc.training.metrics import evaluate as evaluate_on
-from gridc.training.metrics import measure
+from gridc.training.metrics import gathered, measure
 from gridc.training.metrics import meters as meters_of
 from gridc.training.optimizers import Optimizer
 from gridc.training.progress import Display
-from gridc.training.setup import Weights
+from gridc.training.ranks import ALONE, Ranks
+from gridc.training.setup import Weights, shares
 from gridc.training.standardizing import InTrainingsUnits, Standard
 from gridc.training.state import (
     State,
@@ -38,7 +40,7 @@ from gridc.training.state import (
     spec_text,
     to_model,
 )
-from gridc.training.step import Step, updates
+from gridc.training.step import Here, Step, updates
 
 Callback = Callable[[Record], bool | None]
 """Called after every evaluation; True ends the training."""
@@ -46,13 +48,16 @@ Callback = Callable[[Record], bool | None]
 
 @dataclass(frozen=True)
 class _Flight:
-    """A step that was begun: its mini-batch, what was given, what waits for it, and where the training stood before."""
+    """A step that was begun: its mini-batch, what was given, what waits for it, where the training stood before, whether the part
+    of this rank ``counts``, and what the ranks ``told`` each other, where there are several."""
 
     batch: Batch
     part: Dataset
     given: tuple[Any, ...]
     look: Callable[[], Step]
     before: tuple[int, int, float]
+    counts: bool
+    told: tuple[float, float] | None
 
 
 @dataclass
@@ -74,13 +79,15 @@ class Run:
     callbacks: tuple[Callback, ...]
     folder: Folder | None
     standard: Standard | None = None
+    ranks: Ranks = ALONE
+    """Who trains: every rank has a run of its own, and they stay alike."""
     trained_on: Dataset | None = None
     """The examples to measure the written model on in the end, where its numbers are folded and nothing is held out."""
 
     def __post_init__(self) -> None:
         self.meters = meters_of(self.grid.spec, self.weights.classes)
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
-        self.update = updates(self.grid, self.optimizer)
+        self.update = updates(self.grid, self.optimizer, self.ranks)
         outputs = self.grid.spec.outputs
         counted = [self.stop.output] if self.stop.output else list(outputs)
         weighed = bool(self.weights.classes) or (self.held_out is not None and self.held_out.weights is not None)
@@ -92,19 +99,31 @@ class Run:
         folder = cast(Folder, self.folder)
         state = State(settings)
         if resume:
-            model = folder.latest(shown.say, saved_state)
+            model = self.ranks.first_does(lambda: folder.latest(shown.say, saved_state))
             if model is None:
                 shown.say(f"There is no checkpoint in {folder.path} yet: training starts from the beginning.")
             else:
-                state = from_model(model, self.grid, self.optimizer, self.meters, settings)
+                found = model
+                state = self.ranks.everywhere(
+                    lambda: from_model(found, self.grid, self.optimizer, self.meters, settings))  # fmt: skip
+                self._only_the_first_counts()
                 if told := differences(model, self.grid):
                     shown.say(told)
-        else:
-            if not overwrite:
-                folder.refuse_if_taken()
-            folder.clear()
-        folder.write(METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in state.records))
+
+        def write() -> None:
+            if not resume:
+                if not overwrite:
+                    folder.refuse_if_taken()
+                folder.clear()
+            folder.write(METRICS, "".join(json.dumps(record.to_json()) + "\n" for record in state.records))
+
+        self.ranks.first_does(write)
         return state
+
+    def _only_the_first_counts(self) -> None:
+        """Of what the ranks have counted together the first keeps all, and the others nothing."""
+        for meter in () if self.ranks.first else self.meters.values():
+            meter.clear()
 
     def train(self, state: State, shown: Display) -> History:
         """Make steps until something ends it; whatever that is, the grid is then one for numbers in the units of the data."""
@@ -116,34 +135,40 @@ class Run:
         return self._finish(state, reason, shown)
 
     def _steps(self, state: State, shown: Display) -> str:
+        self.ranks.begin(self.grid)
         if not self.optimizer.started:
             self.optimizer.start(self.grid.parameters)
         reason = self._ended(state) or (self._met(state) if state.records else "")
         started = self._clock() - state.seconds
         flights: deque[_Flight] = deque()
         with Interrupts() as interrupts:
+
+            def now() -> tuple[float, float]:
+                return float(interrupts.asked), self._clock() - started
+
             try:
                 for batch in () if reason else self.batches.after(state.step):
                     before = (state.step, state.samples, state.epoch)
-                    flights.append(self._begin(state, batch))
-                    state.seconds = self._clock() - started
+                    flights.append(flight := self._begin(state, batch, now))
+                    asked, state.seconds = flight.told or now()
                     reason = self._ended(state)
                     evaluate = bool(reason) or _due(self.evaluate, before, state, state.evaluated)
                     save = bool(reason) or _due(self.checkpoint, before, state, state.saved)
                     # A device does one step while the next one's examples are made ready, unless this one must be seen.
                     self._land(state, flights, shown, all_=evaluate or save or not self.update.ahead)
-                    state.seconds = self._clock() - started
+                    asked, state.seconds = flight.told or now()
                     if evaluate:
                         record = self._evaluate(state, shown)
-                        state.seconds = state.evaluated = self._clock() - started
-                        told = [callback(record) for callback in self.callbacks]
-                        reason = self._met(state) or reason or ("A callback ended it." if any(told) else "")
-                    if interrupts.asked:
+                        state.seconds = state.evaluated = self.ranks.first_does(lambda: now()[1])
+                        told = self.ranks.first_does(partial(self._call, record))
+                        reason = self._met(state) or reason or ("A callback ended it." if told else "")
+                        asked, _ = flight.told or now()
+                    if asked:
                         self._land(state, flights, shown, all_=True)
-                    if self.folder and (reason or interrupts.asked or save):
+                    if self.folder and (reason or asked or save):
                         state.saved = state.seconds
                         self._save(state)
-                    if interrupts.asked:
+                    if asked:
                         self._interrupted(state, shown)
                     if reason:
                         break
@@ -161,18 +186,30 @@ class Run:
         place = self.folder and self.folder.path
         kept = f" All is saved: the same command with --folder {place} --resume goes on." if place else ""
         shown.say(f"Interrupted after step {state.step:,}.{kept}")
-        raise KeyboardInterrupt
+        raise self.ranks.agreed(KeyboardInterrupt())
 
     def _clock(self) -> float:
         """Seconds, without those that compiling took."""
         return time.perf_counter() - compile_seconds(self.grid)
 
-    def _begin(self, state: State, batch: Batch) -> _Flight:
-        part = batch.data.ready(self.dtype)
-        given = (part.inputs, part.targets, part.lengths or None, self.weights.of(part))
-        flight = _Flight(batch, part, given, self.update.begin(*given), (state.step, state.samples, state.epoch))
+    def _call(self, record: Record) -> bool:
+        told = [callback(record) for callback in self.callbacks]  # each is called, whatever those before it said
+        return any(told)
+
+    def _begin(self, state: State, batch: Batch, now: Callable[[], tuple[float, float]]) -> _Flight:
+        share, several = self.ranks.share(len(batch.data)), self.ranks.size > 1
+        part = batch.data.ready(self.dtype, share.rows if several else None)
+        counts = shares(self.grid.spec, batch.data, share) if several else None
+        given = (part.inputs, part.targets, part.lengths or None, self.weights.of(part, counts))
+        before, told = (state.step, state.samples, state.epoch), None
+        if several:
+            look = cast(Here, self.update).begin(*given, (share.rows.start, share.of), now)
+            told = look().told
+        else:
+            look = self.update.begin(*given)
+        flight = _Flight(batch, part, given, look, before, share.counts, told)
         state.step += 1
-        state.samples += len(part)
+        state.samples += share.of
         size = self.batches.examples
         state.epoch = batch.epoch + 1.0 if batch.last else state.samples / size if size else float(batch.epoch)
         return flight
@@ -188,7 +225,7 @@ class Run:
                 gradients = done.gradients or self.grid.loss_and_gradients(*flight.given)[1]
                 self._complain(state, flight.batch, done.loss, gradients)
             part = flight.part
-            for name, meter in self.meters.items():
+            for name, meter in self.meters.items() if flight.counts else ():
                 meter.add(part.targets[name], done.outputs[name], part.lengths, part.weights)
             shown.step(self._share(state), state.samples, state.seconds, done.loss)
 
@@ -200,14 +237,16 @@ class Run:
         what = f"{odd[0]} holds NaN or infinity" if odd else "no parameter or gradient is to blame"
         if self.folder and not any(one.startswith("parameter '") for one in odd):
             self._save(state)  # what the steps before this one left is good
-        last = self.folder.checkpoints()[:1] if self.folder else []
+        last = self.ranks.first_does(lambda: self.folder.checkpoints()[:1] if self.folder else [])
         kept = f" The last good checkpoint is {last[0]}." if last else ""
         own = list(dict.fromkeys(f"'{t.cell}'" for t in self.grid.spec.transforms.values() if not t.mechanism.shipped))
         whose = f" Or a formula of {listed(own)} divides by zero, or leaves what log, sqrt and ** are defined for." if own else ""
-        raise NumbersError(f"{where} the loss is {loss:g} and {what}. A smaller learning rate or clipping of the gradients "
-                           f"may help.{whose}{kept}")  # fmt: skip
+        raise self.ranks.agreed(NumbersError(f"{where} the loss is {loss:g} and {what}. A smaller learning rate or clipping of "
+                                             f"the gradients may help.{whose}{kept}"))  # fmt: skip
 
     def _evaluate(self, state: State, shown: Display) -> Record:
+        self.ranks.same(self.grid.parameters)
+        gathered(self.meters, self.ranks)
         trained = {name: meter.result() for name, meter in self.meters.items()}
         for meter in self.meters.values():
             meter.clear()
@@ -220,7 +259,8 @@ class Run:
         if state.best is None or self._better(record, state.best):
             state.keep_best(record, self.grid.parameters)
         if self.folder:
-            self.folder.append(METRICS, json.dumps(record.to_json()))
+            folder = self.folder
+            self.ranks.first_does(lambda: folder.append(METRICS, json.dumps(record.to_json())))
         shown.record(record)
         return record
 
@@ -228,12 +268,12 @@ class Run:
         """Figures of the model as it is written, its numbers folded and rounded, in the units that losses have in training."""
         batch = max(self.batch, 128)
         if self.standard is None:
-            return evaluate_on(self.grid, data, batch=batch, classes=self.weights.classes)
+            return evaluate_on(self.grid, data, batch=batch, classes=self.weights.classes, ranks=self.ranks)
         kept = {name: array.copy() for name, array in self.grid.parameters.items()}
         load_parameters(self.grid.parameters, self._own(kept))
         try:
             return evaluate_on(InTrainingsUnits(self.grid, self.standard), data, batch=batch,
-                               classes=self.weights.classes)  # fmt: skip
+                               classes=self.weights.classes, ranks=self.ranks)  # fmt: skip
         finally:
             load_parameters(self.grid.parameters, kept)
 
@@ -277,10 +317,16 @@ class Run:
 
     def _save(self, state: State) -> None:
         folder = cast(Folder, self.folder)
-        folder.save(state.step, to_model(self.grid, state, self.optimizer, self.meters, self.vocabularies,
-                                         self.signature))  # fmt: skip
-        if state.best is not None:
-            folder.save_model(self._model(state.best_parameters, state, state.best), BEST)
+        gathered(self.meters, self.ranks)
+        self._only_the_first_counts()
+
+        def write() -> None:
+            folder.save(state.step, to_model(self.grid, state, self.optimizer, self.meters, self.vocabularies,
+                                             self.signature))  # fmt: skip
+            if state.best is not None:
+                folder.save_model(self._model(state.best_parameters, state, state.best), BEST)
+
+        self.ranks.first_does(write)
 
     def _model(self, parameters: Mapping[str, Array], state: State, record: Record | None) -> Model:
         """Make a model for people to use, with what is known about its training."""
@@ -308,15 +354,19 @@ class Run:
             state.records = [told_again if record is kept else record for record in state.records]
             state.best, kept = told_again if kept is state.best else state.best, told_again
         if self.folder:
-            self.folder.save_model(self._model(self.grid.parameters, state, kept), MODEL)
-            try:
-                self.folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
-            except ResourceError as error:
-                shown.say(str(error))
+            self.ranks.first_does(partial(self._leave, self.folder, state, kept, shown))
         load_parameters(self.grid.parameters, self._own(self.grid.parameters))
         return History(
             self.grid.spec.name, tuple(state.records), reason, state.best, self.monitor, restored, state.step, state.samples,
             state.seconds, compile_seconds(self.grid), None if self.folder is None else self.folder.path)  # fmt: skip
+
+    def _leave(self, folder: Folder, state: State, kept: Record | None, shown: Display) -> None:
+        """Write the model and the curve."""
+        folder.save_model(self._model(self.grid.parameters, state, kept), MODEL)
+        try:
+            folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
+        except ResourceError as error:
+            shown.say(str(error))
 
 
 def _due(every: Every, before: tuple[int, int, float], state: State, last: float) -> bool:

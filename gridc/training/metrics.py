@@ -18,6 +18,7 @@ from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled
 from gridc.errors import DataError, UsageError, listed, nearest, printable
 from gridc.tables.losses import LOSSES, Prediction
+from gridc.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec, Output
@@ -126,6 +127,18 @@ class Meter:
         """Return the sums, for a checkpoint."""
         return {"count": self.count, "right": self.right, "loss": self.loss, "sums": self.sums}
 
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Count what another meter has counted, too; its sums are moved to the shift of this one's."""
+        if self.sums and state["sums"]:
+            shift, *own = (np.array(one) for one in self.sums)
+            other, total, squares, errors = (np.array(one) for one in state["sums"])
+            by = other - shift
+            moved = (total + state["count"] * by, squares + 2 * by * total + state["count"] * np.square(by), errors)
+            self.sums = [self.sums[0], *((old + add).tolist() for old, add in zip(own, moved, strict=True))]
+        elif state["sums"]:
+            self.sums = [list(one) for one in state["sums"]]
+        self.count, self.right, self.loss = (getattr(self, name) + state[name] for name in ("count", "right", "loss"))
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over saved sums."""
         self.count, self.right, self.loss, self.sums = (state[name] for name in ("count", "right", "loss", "sums"))
@@ -139,14 +152,29 @@ def meters(spec: GridSpec, classes: Mapping[str, Array] | None = None) -> dict[s
     return {name: Meter(output, axes[name], classes=(classes or {}).get(name)) for name, output in spec.outputs.items()}
 
 
+def gathered(found: Mapping[str, Meter], ranks: Ranks) -> None:
+    """Make these meters, which each of the ranks has, count what all of them did."""
+    if ranks.size == 1:
+        return
+    states = ranks.gather({name: meter.state() for name, meter in found.items()})
+    for name, meter in found.items():
+        meter.clear()
+        for state in states:
+            meter.merge(state[name])
+
+
 def evaluate(
-    grid: Predictor, data: Dataset, *, batch: int = 128, classes: Mapping[str, Array] | None = None
+    grid: Predictor, data: Dataset, *, batch: int = 128, classes: Mapping[str, Array] | None = None, ranks: Ranks = ALONE
 ) -> dict[str, dict[str, float]]:
-    """Every output's loss and figure over a data set that fits the grid's spec; ``classes`` as ``meters`` takes it."""
-    found = meters(grid.spec, classes)
-    for part, predictions in _predictions(grid, data, batch):
+    """Every output's loss and figure over a data set that fits the grid's spec; ``classes`` as ``meters`` takes it.
+
+    Each of the ranks predicts its share, and all of them get the figures of the whole."""
+    found, share = meters(grid.spec, classes), ranks.share(len(data))
+    own = data if ranks.size == 1 else data.take(share.rows)
+    for part, predictions in _predictions(grid, own, batch) if share.counts or not share.of else ():
         for name, meter in found.items():
             meter.add(part.targets[name], predictions[name], part.lengths, part.weights)
+    gathered(found, ranks)
     return {name: meter.result() for name, meter in found.items()}
 
 

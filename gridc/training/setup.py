@@ -20,6 +20,7 @@ from gridc.tables.learning_rates import schedule as schedule_of
 from gridc.tables.training_block import Budget, Training
 from gridc.training.optimizers import Optimizer
 from gridc.training.optimizers import optimizer as optimizer_of
+from gridc.training.ranks import Share
 
 Examples = Dataset | tuple[Any, ...] | Iterable[Any]
 Named = str | Mapping[str, Mapping[str, Any] | None]
@@ -137,10 +138,11 @@ class Weights:
         self.plain = not outputs and not classes
         self.axes = {name: len(output.axes) for name, output in spec.outputs.items()}
 
-    def of(self, part: Dataset) -> dict[str, Any] | None:
-        """Give what the grid takes for one batch: a number for each output, or one for each position of its target."""
+    def of(self, part: Dataset, shares: Mapping[str, float] | None = None) -> dict[str, Any] | None:
+        """Give what the grid takes for one batch: a number for each output, or one for each position of its target; times the
+        ``shares`` of a mini-batch's positions that these are, so that ranks' losses add up to the mean over all."""
         if self.plain and part.weights is None:
-            return None
+            return None if shares is None else {**shares}
         found: dict[str, Any] = {
             name: weight * self.classes[name][part.targets[name].astype(np.int64)] if name in self.classes else weight
             for name, weight in self.outputs.items()}  # fmt: skip
@@ -148,11 +150,32 @@ class Weights:
             for name, one in found.items():
                 shape = part.targets[name].shape[: 1 + self.axes[name]]
                 found[name] = one * np.broadcast_to(part.weights.reshape(-1, *[1] * self.axes[name]), shape)
-        return found
+        return found if shares is None else {name: one * shares[name] for name, one in found.items()}
 
     def total(self, figures: Mapping[str, Mapping[str, float]]) -> float:
         """Sum up the outputs' losses, each with its weight."""
         return sum(self.outputs[name] * one["loss"] for name, one in figures.items())
+
+
+def shares(spec: GridSpec, batch: Dataset, share: Share) -> dict[str, float]:
+    """Give the part of the positions that each output's loss is a mean over which lies in some examples of a mini-batch."""
+    if not share.counts:
+        return dict.fromkeys(spec.outputs, 0.0)
+    if not batch.lengths:  # all examples are alike
+        return dict.fromkeys(spec.outputs, float(share.rows.stop - share.rows.start) / share.of)
+    from gridc.symbolic.read_out import every_output_mask
+
+    extents = np.ones((share.of, len(spec.dimensions)), np.int64)
+    for one in spec.inputs.values():
+        for d, size in zip(one.over, batch.inputs[one.name].shape[1:], strict=False):
+            extents[:, d] = batch.lengths.get(str(spec.dimensions[d].size), size)
+    for d, dimension in enumerate(spec.dimensions):
+        if isinstance(dimension.size, int):
+            extents[:, d] = dimension.size
+    sizes = tuple(extents.max(axis=0).tolist())
+    counts = [mask.reshape(share.of, -1).sum(axis=1) for mask in every_output_mask(spec, sizes, share.of, extents)]
+    parts = [float(count[share.rows].sum()) / max(1.0, float(count.sum())) for count in counts]
+    return dict(zip(spec.outputs, parts, strict=True))
 
 
 def _classes(name: str, given: Any, source: Batches, spec: GridSpec) -> Array:

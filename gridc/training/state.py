@@ -35,9 +35,10 @@ class Trainable(Predictor, Protocol):
 
     def loss_and_gradients(
         self, inputs: Mapping[str, Array], targets: Mapping[str, Array], lengths: Mapping[str, Array] | None = None,
-        weights: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None, share: tuple[int, int] | None = None,
     ) -> tuple[float, dict[str, Array], dict[str, Array]]:  # fmt: skip
-        """``Grid.loss_and_gradients``: the loss, the gradient for every parameter, and the outputs."""
+        """``Grid.loss_and_gradients``: the loss, the gradient for every parameter, and the outputs.  A ``share`` is given only by
+        several ranks, and only to a grid with a ``random_state``."""
         ...
 
 

@@ -10,19 +10,22 @@ import numpy as np
 from gridc.arrays.conversion import Array
 from gridc.errors import NumbersError
 from gridc.training.optimizers import Optimizer, global_norm
+from gridc.training.ranks import ALONE, Ranks
 from gridc.training.state import Trainable
 
 
 class Step(NamedTuple):
     """What a step saw, all from before the update; there was none unless ``good``: loss and gradients are finite.
 
-    ``gradients`` are empty where they stayed on a device."""
+    ``gradients`` are empty where they stayed on a device.  Loss, norm and gradients are those of all ranks, outputs this one's;
+    ``told`` is what the ranks agreed on (``Ranks.sum``), where there are several."""
 
     loss: float
     norm: float
     outputs: Mapping[str, Array]
     good: bool
     gradients: Mapping[str, Array]
+    told: tuple[float, float] | None = None
 
 
 class Update(Protocol):
@@ -41,33 +44,36 @@ class Update(Protocol):
 
 
 class Here:
-    """The steps of a grid whose gradients come to the host; each is done when it has begun."""
+    """The steps of a grid whose gradients come to the host, of one rank or several; each is done when it has begun."""
 
     ahead = False
 
-    def __init__(self, grid: Trainable, optimizer: Optimizer):
-        self.grid, self.optimizer = grid, optimizer
+    def __init__(self, grid: Trainable, optimizer: Optimizer, ranks: Ranks = ALONE):
+        self.grid, self.optimizer, self.ranks = grid, optimizer, ranks
 
     def begin(
         self, inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None,
-        weights: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None, share: tuple[int, int] | None = None,
+        tell: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0),
     ) -> Callable[[], Step]:  # fmt: skip
-        """Do a step."""
-        loss, gradients, outputs = self.grid.loss_and_gradients(inputs, targets, lengths, weights)
+        """Do a step; of several ranks each gives its ``share`` of a mini-batch, and what it has to ``tell`` (``Ranks.sum``)."""
+        drawn = {} if share is None or getattr(self.grid, "random_state", None) is None else {"share": share}
+        loss, gradients, outputs = self.grid.loss_and_gradients(inputs, targets, lengths, weights, **drawn)
+        loss, gradients, told = self.ranks.sum(loss, gradients, tell)
         with np.errstate(over="ignore", invalid="ignore"):
             norm = global_norm(gradients)
         # A norm may be infinite where gradients are only very large.
         good = bool(np.isfinite(loss)) and (bool(np.isfinite(norm)) or all(np.isfinite(g).all() for g in gradients.values()))
         if good:
             self.optimizer.update(self.grid.parameters, gradients, norm=norm)
-        done = Step(float(loss), norm, outputs, good, gradients)
+        done = Step(float(loss), norm, outputs, good, gradients, told)
         return lambda: done
 
 
-def updates(grid: Trainable, optimizer: Optimizer) -> Update:
-    """Make what does the steps: on the device, where the grid's sweep runs on one, else here."""
-    made: Update | None = getattr(grid, "updates", _on_the_host)(optimizer)
-    return Here(grid, optimizer) if made is None else made
+def updates(grid: Trainable, optimizer: Optimizer, ranks: Ranks = ALONE) -> Update:
+    """Make what does the steps: on the device, where the grid's sweep runs on one and no other rank shares them, else here."""
+    made: Update | None = getattr(grid, "updates", _on_the_host)(optimizer) if ranks.size == 1 else None
+    return Here(grid, optimizer, ranks) if made is None else made
 
 
 def _on_the_host(optimizer: Optimizer) -> None:
