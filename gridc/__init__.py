@@ -15,11 +15,12 @@ _LATE = {
     "Schedule": "scheduler", "GridSpec": "language.spec", "Grid": "grid", "Dataset": "arrays.dataset",
     "from_torch": "torch.weights", "to_torch": "torch.weights", "register_cell": "language.own_cells",
     "register_loss": "tables.losses", "register_optimizer": "tables.update_rules",
+    "sweep": "search.run",
 }  # fmt: skip
 __all__ = [
     "DataError", "Dataset", "Grid", "GridSpec", "GridcError", "NumbersError", "ResourceError", "Schedule", "SpecError",
     "UsageError", "compile", "from_torch", "load", "lower", "read", "register_cell", "register_loss",
-    "register_optimizer", "schedule", "to_torch",
+    "register_optimizer", "schedule", "sweep", "to_torch",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
     from gridc.scheduler import Schedule, schedule
     from gridc.scheduling.check import read
+    from gridc.search.run import sweep
     from gridc.tables.losses import register_loss
     from gridc.tables.update_rules import register_optimizer
     from gridc.torch.weights import from_torch, to_torch

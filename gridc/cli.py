@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schedule": ("commands.look:schedule", "Show how parallel a grid is: wavefronts, speed-up, pictures, a trace."),
     "compile": ("commands.use:compile_", "Build a spec's functions, and say what they cost."),
     "train": ("commands.learn:train", "Do the experiment of a spec's training block."),
+    "sweep": ("commands.sweeps:sweep", "Search for the values of a spec that train best, with many trainings."),
     "predict": ("commands.use:predict", "Predict from a file with a trained model."),
     "score": ("commands.use:score", "Measure a trained model, with a confusion matrix."),
     "sample": ("commands.use:sample", "Write text with a trained language model."),

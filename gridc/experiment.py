@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,14 +15,13 @@ from gridc.data.describing import described
 from gridc.data.files import read as read_data
 from gridc.data.fitting import for_spec
 from gridc.data.reading import Reading, Series
-from gridc.errors import SpecError, UsageError, listed, nearest
+from gridc.errors import SpecError, UsageError
+from gridc.language.rewriting import in_training, rewritten
 from gridc.language.spec import GridSpec
-from gridc.options import Option
 from gridc.resources import located
 from gridc.scheduling.check import parse
 from gridc.tables import tasks
-from gridc.tables.training_block import Budget, Data, Stop, Training
-from gridc.tables.update_rules import OPTIMIZERS
+from gridc.tables.training_block import Data, Training
 from gridc.training import checkpoint
 from gridc.training.board import Board
 from gridc.training.progress import Style
@@ -190,85 +188,16 @@ def changed(spec: GridSpec, changes: Mapping[str, Any]) -> GridSpec:
     if not changes:
         return spec
     block = block_of(spec)
-    from ruamel.yaml import YAML
+    return with_text(spec, rewritten(spec.source.page, in_training(block, changes), block))
 
-    yaml = YAML(typ="rt", pure=True)
-    yaml.width = 4096
-    yaml.preserve_quotes = True
-    page: Any = yaml.load(spec.source.page)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
-    if "budget" not in changes and set(changes) & set(Budget.model_fields):
-        page["training"]["budget"] = {}  # a limit on the command line stands for the whole budget
-    for name, value in changes.items():
-        path = _place(block, name)
-        inner = page["training"]
-        for key in path[:-1]:
-            if isinstance(inner.get(key), str):
-                inner[key] = {"file": inner[key]} if key == "data" else {inner[key]: {}}
-            elif inner.get(key) is None:
-                inner[key] = {}
-            inner: Any = inner[key]
-            if not hasattr(inner, "items"):
-                raise UsageError(f"'{name}' names something inside '{key}', which is {inner!r} and has nothing in it.")
-        inner[path[-1]] = value
-    _resize(page, block)
-    text = io.StringIO()
-    yaml.dump(page, text)  # pyright: ignore[reportUnknownMemberType]  # it has no stubs
+
+def with_text(spec: GridSpec, text: str) -> GridSpec:
+    """Read the spec's page as it is after a change; SpecError says that it was changed."""
     try:
-        found = parse(text.getvalue())
+        found = parse(text)
     except SpecError as error:
         place = f"{spec.source.path} (as changed)"
         raise SpecError(error.sentence, path=place, line=error.line, column=error.column, text=error.text,
                         width=error.width) from None  # fmt: skip
     # Files that the spec names still lie beside it.
     return replace(found, source=replace(found.source, path=spec.source.path))
-
-
-def _place(block: Training, name: str) -> list[str]:
-    """Find the keys under ``training`` that a change's name stands for."""
-    first, _, rest = name.partition(".")
-    options: dict[str, tuple[Option, ...] | None] = {
-        "task": block.task and tasks.TASKS[block.task.name].options,
-        "optimizer": OPTIMIZERS[block.optimizer.name].options,
-    }
-    chosen = {"task": block.task and block.task.name, "optimizer": block.optimizer.name}
-    if rest and first in chosen and chosen[first] and rest in _names(options[first]):
-        return [first, str(chosen[first]), rest]
-    if rest:
-        return name.split(".")
-    if name in type(block).model_fields:
-        return [name]
-    for key, fields in (("budget", Budget.model_fields), ("stop", Stop.model_fields)):
-        if name in fields:
-            return [key, name]
-    for key, found in options.items():
-        if name in _names(found):
-            return [key, str(chosen[key]), name]
-    known = [*type(block).model_fields, *Budget.model_fields, *Stop.model_fields,
-             *(option for found in options.values() for option in _names(found))]  # fmt: skip
-    offer = nearest(name, known) or f"; it has {listed(known, 'and')}"
-    raise UsageError(f"The training block has no '{name}'{offer}")
-
-
-def _names(options: tuple[Option, ...] | None) -> list[str]:
-    return [option.name for option in options or ()]
-
-
-def _resize(page: Any, block: Training) -> None:
-    """Give the inputs, outputs and dimensions whose size was the task's the size that it has now."""
-    if block.task is None:
-        return
-    task = tasks.TASKS[block.task.name]
-    now = page["training"]["task"]
-    if not isinstance(now, Mapping) or block.task.name not in now:
-        return
-    before = task.sizes(block.task.options)
-    try:
-        after = task.sizes({**{option.name: option.default for option in task.options}, **(now[block.task.name] or {})})
-    except (TypeError, ValueError, ArithmeticError):
-        return  # the option does not fit, which reading the page will say at its place
-    for key, size in before.items():
-        holders = [page["dimensions"]] if key == "dimensions" else [*page["inputs"].values(), *page["outputs"].values()]
-        for holder in holders:
-            for name in holder if key == "dimensions" else (key,):
-                if holder.get(name) == size:
-                    holder[name] = after[key]

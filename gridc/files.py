@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,27 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"There is no file {path}.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def locked(file: IO[Any], wait: bool = False) -> bool:
+    """Take the lock of an open file, which the system lets go when the process ends however it ends, or when the file is closed;
+    False where another has it, for which ``wait`` waits.  ResourceError where the folder has no locks."""
+    try:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        else:
+            import msvcrt
+
+            file.seek(0)
+            mode = msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK  # pyright: ignore  # Windows only
+            msvcrt.locking(file.fileno(), mode, 1)  # pyright: ignore  # Windows only
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        raise ResourceError(f"The folder cannot be locked against a second training: {error.strerror}.") from error
+    return True
 
 
 def trouble(error: OSError, path: Path, done: str) -> ResourceError:

@@ -21,7 +21,7 @@ FLOORS = [
     "device",  # the sweep and a training's steps under JAX
     *("insight", "pictures", "scheduler"),  # what people ask of a grid on paper
     "onnx",  # a grid for other programs
-    *("grid", "compiler", "stream", "experiment", "sklearn", "torch", "aeon", "predictor"),  # what people call
+    *("grid", "compiler", "stream", "experiment", "search", "sklearn", "torch", "aeon", "predictor"),  # what people call
     *("benchmarks", "commands", "cli", "__main__"),
 ]
 """Packages and modules from the ground up; each imports from those that stand before it, and from itself without a circle."""
@@ -36,7 +36,7 @@ LIGHT = [
     "scheduling",
     *("insight", "pictures", "scheduler", "commands", "cli", "__main__"),
 ]
-HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch", "onnx", "aeon", "mpi4py"}
+HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch", "onnx", "aeon", "optuna", "mpi4py"}
 DRIVES = {"insight.measure", "commands.bench"}
 """Front-end modules that run the sweep itself, and are imported late for it."""
 

@@ -113,7 +113,7 @@ def _files(done: Trained) -> dict[str, str]:
 
 def _report(done: Trained, files: Mapping[str, str]) -> str:
     history, spec = done.history, done.spec
-    final = history.best if history.restored and history.best else history.records[-1]
+    final = history.kept or history.records[-1]
     kept = ""
     if history.restored and final != history.records[-1]:
         told_by = f"{'held-out ' * bool(final.held_out)}{history.monitor}"

@@ -15,6 +15,7 @@ from gridc.tables.cells import CELLS, OPTIONS
 from gridc.tables.choices import Choice, choice, either
 from gridc.tables.definitions import GATES
 from gridc.tables.losses import LOSSES
+from gridc.tables.sweep_block import Sweep
 from gridc.tables.training_block import Training
 
 AMOUNT = r"^\d+(\.\d+)? ?(kB|MB|GB|TB)$"
@@ -289,6 +290,7 @@ class Document(Page):
         None, title="the schedule block", description="What is asked of the plan; never needed, always checked."
     )
     training: Training | None = Field(None, title="the training block", description="What `gridc train` does.")
+    sweep: Sweep | None = Field(None, title="the sweep block", description="What `gridc sweep` searches.")
 
 
 def json_schema() -> dict[str, Any]:

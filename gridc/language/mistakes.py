@@ -81,7 +81,7 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     told = [(*_landed(e, values), e) for e in error.errors()]
     # A key that one arm of a union lacks and another has is no unknown key.
     told = [(path, missing, e) for path, missing, e in told
-            if e["type"] != "extra_forbidden" or path[-1] not in _fields(path[:-1])] or told  # fmt: skip
+            if e["type"] != "extra_forbidden" or path[-1] not in keys(path[:-1])] or told  # fmt: skip
     depth = {i: len(path) for i, (path, _, _) in enumerate(told)}
     places = source.positions
     first = min(range(len(told)), key=lambda i: (-_specific(told[i][2]), places.get(told[i][0], (9**9,))[0], -depth[i]))
@@ -89,7 +89,7 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     path, missing, e = told[max(same, key=lambda i: (depth[i], _specific(told[i][2])))]
     what = thing(path)
     if e["type"] == "extra_forbidden":
-        known = sorted(_fields(path[:-1]))
+        known = sorted(keys(path[:-1]))
         fail(source, path, f"{thing(path[:-1])}: unknown key '{path[-1]}'; expected {listed(known)}"
                   f"{in_page(path, known) if path[1:] else nearest(path[0], known)}", key=True)  # fmt: skip
     if missing:
@@ -107,6 +107,9 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
     if (most := max(bounds, default=0)) in (LARGEST, LARGEST_WEIGHT):
         wanted += f", up to {most:,}" if most == LARGEST else f", up to {most:g}"
     hint = FILES.get(path, "") or of_value(value, _choices(path)) if isinstance(value, str) else ""
+    known = keys(path[:-1])
+    if known and path[-1] not in known:  # the path of a key where other keys may stand, too: perhaps one of those is meant
+        hint = hint or nearest(path[-1], known)
     fail(source, path, f"{what}: found {shown(value)}; expected {wanted}{hint}")
 
 
@@ -146,6 +149,8 @@ def _walk(path: Path_) -> list[Any]:
                     there.append(get_args(model)[-1])
                 elif part in (known := fields(model)):
                     there.append(known[str(part)].annotation)
+                elif (others := getattr(model, "others", None)) is not None:
+                    there.append(others)
         here = there
     return here
 
@@ -165,7 +170,8 @@ def _choices(path: Path_) -> list[str]:
     return [*rows, *(word for kind in _walk(path) for word in literals(kind))]
 
 
-def _fields(path: Path_) -> set[str]:
+def keys(path: Path_) -> set[str]:
+    """Name the keys that the grammar has at a path; none where a page names them itself."""
     return {f for kind in _walk(path) for m in _models(kind) if hasattr(m, "model_fields") for f in fields(m)}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gridc.errors import listed
-from gridc.language import ends, shapes, transforms
+from gridc.language import ends, search, shapes, transforms
 from gridc.language import page as pages
 from gridc.language.directives import directives
 from gridc.language.grammar import SchedulePage
@@ -24,7 +24,8 @@ def parse(text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = 
     and the ``files`` of cells that it names are opened only where it may.
 
     Raises SpecError, with line and column, for whatever the language cannot make sense of."""
-    page = Page(*pages.parse(text, name), cells, files)
+    values, read = pages.parse(text, name)
+    page = Page(values, read, cells, files)
     document = page.document
     _distinct(page)
     priority = _priority(page)
@@ -37,10 +38,12 @@ def parse(text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = 
     dimensions = tuple(Dimension(name, size) for name, size in document.dimensions.items())
     source = page.cells.whole({t.cell: t.mechanism for t in made.values()})
     schedule = directives(document.schedule or SchedulePage.model_validate({}), made, page.axes, page.fail)
-    spec = GridSpec(document.name, dimensions, made, priority, inputs, outputs, document.training, schedule, source)
+    spec = GridSpec(document.name, dimensions, made, priority, inputs, outputs, document.training, schedule, source,
+                    document.sweep)  # fmt: skip
     _bound(page, spec)
     _shared(page, spec)
     _storable(page, spec)
+    search.check(page, values)
     return spec
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from gridc.tables.mechanisms import Cell, Options
 
 if TYPE_CHECKING:
+    from gridc.tables.sweep_block import Sweep
     from gridc.tables.training_block import Training
 
 Selection = Literal["all", "first", "last"] | tuple[int, ...]
@@ -202,6 +203,7 @@ class GridSpec:
     schedule: Directives = field(default=Directives(), repr=False)
     """What is asked of the plan; ``digest`` knows nothing of it, since it changes no number."""
     source: Source = field(default_factory=Source, compare=False, repr=False)
+    sweep: Sweep | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:

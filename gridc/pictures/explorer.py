@@ -9,6 +9,7 @@ import base64
 import html
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,16 @@ def page(plan: Timing, workers: int = 4, model: Model | None = None) -> str:
     if plan.work > MOST_EXPLORED:
         raise UsageError(f"grid '{plan.spec.name}' has {plan.work:,} steps, and the page shows at most {MOST_EXPLORED:,}; "
                          "smaller sizes show the same shape")  # fmt: skip
-    template = (Path(__file__).with_name("explorer.html")).read_text(encoding="utf-8")
+    return filled(Path(__file__).with_name("explorer.html"), plan.spec.name, data(plan, workers, model or Model()))
+
+
+def filled(template: Path, title: str, held: Mapping[str, Any]) -> str:
+    """Fill a page of one file in: its title, and the data that its script reads."""
     # Inside a script element only "</" and "<!--" could end the data early.
-    text = json.dumps(data(plan, workers, model or Model()), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    parts = {"@TITLE@": html.escape(plan.spec.name), "@DATA@": text}
+    text = json.dumps(held, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {"@TITLE@": html.escape(title), "@DATA@": text}
     # In one pass, so that a name that reads like a place of the page is not taken for one.
-    return re.sub("|".join(parts), lambda found: parts[found.group()], template)
+    return re.sub("|".join(parts), lambda found: parts[found.group()], template.read_text(encoding="utf-8"))
 
 
 def data(plan: Timing, workers: int, model: Model) -> dict[str, Any]:

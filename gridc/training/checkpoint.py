@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from gridc.errors import DataError, ResourceError, UsageError
-from gridc.files import TEMPORARY, DiskFull, trouble, write_atomically
+from gridc.errors import DataError, UsageError
+from gridc.files import TEMPORARY, DiskFull, locked, trouble, write_atomically
 from gridc.model_file import Model, load, save
 from gridc.resources import located
 
@@ -37,7 +37,7 @@ class Folder:
             lock = (self.path / LOCK).open("a+")
         except OSError as error:
             raise trouble(error, self.path / LOCK, "made") from error
-        if not _locked(lock):
+        if not locked(lock):
             lock.seek(0)
             owner = lock.read().strip()
             lock.close()
@@ -156,10 +156,14 @@ class Folder:
             raise trouble(error, path, "written") from error
 
 
-def free_folder(name: str, root: str | os.PathLike[str] = "runs") -> Path:
+def _used(path: Path) -> bool:
+    return Folder(path).taken() or _held(path)
+
+
+def free_folder(name: str, root: str | os.PathLike[str] = "runs", used: Callable[[Path], bool] = _used) -> Path:
     """``runs/NAME``, or ``runs/NAME-2`` and so on: the first that no training has used."""
     plain = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "grid"
-    return next(path for path in _numbered(Path(root), plain) if not Folder(path).taken() and not _held(path))
+    return next(path for path in _numbered(Path(root), plain) if not used(path))
 
 
 def last_folder(name: str, root: str | os.PathLike[str] = "runs") -> Path:
@@ -188,27 +192,6 @@ def _held(path: Path) -> bool:
     """Whether a training that has saved nothing yet holds the folder."""
     try:
         with (path / LOCK).open("a+") as lock:
-            return not _locked(lock)
+            return not locked(lock)
     except OSError:
         return False
-
-
-def _locked(file: IO[str]) -> bool:
-    """Take the lock, which the system lets go when the process ends however it ends; False where another has it."""
-    try:
-        if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore  # Windows only
-    except BlockingIOError:
-        return False
-    except PermissionError:
-        return False
-    except OSError as error:
-        raise ResourceError(f"The folder cannot be locked against a second training: {error.strerror}.") from error
-    return True

@@ -122,6 +122,11 @@ class History:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def kept(self) -> Record | None:
+        """The record of the weights that the training left: the best, where those were given back, else the last."""
+        return self.best if self.restored and self.best else self.records[-1] if self.records else None
+
     def __str__(self) -> str:
         compiled = "" if not self.compile_seconds else f", after {self.compile_seconds:.1f} s of compiling"
         rate = self.samples / self.seconds if self.seconds else 0.0

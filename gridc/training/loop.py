@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -41,6 +41,9 @@ from gridc.training.state import (
     to_model,
 )
 from gridc.training.step import Here, Step, updates
+
+if TYPE_CHECKING:
+    from gridc.language.spec import GridSpec
 
 Callback = Callable[[Record], bool | None]
 """Called after every evaluation; True ends the training."""
@@ -88,11 +91,8 @@ class Run:
         self.meters = meters_of(self.grid.spec, self.weights.classes)
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
         self.update = updates(self.grid, self.optimizer, self.ranks)
-        outputs = self.grid.spec.outputs
-        counted = [self.stop.output] if self.stop.output else list(outputs)
         weighed = bool(self.weights.classes) or (self.held_out is not None and self.held_out.weights is not None)
-        decides = self.held_out is not None and len(counted) == 1 and measure(outputs[counted[0]]) == "accuracy" and not weighed
-        self.monitor = self.stop.monitor or ("accuracy" if decides else "loss")
+        self.monitor = monitor(self.grid.spec, self.stop, self.held_out is not None, weighed)
 
     def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
         """Make the state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
@@ -367,6 +367,14 @@ class Run:
             folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
         except ResourceError as error:
             shown.say(str(error))
+
+
+def monitor(spec: GridSpec, stop: Stop, held_out: bool, weighed: bool) -> Literal["loss", "accuracy"]:
+    """Say what tells the best weights: what the rule says, else accuracy where a single output decides on held-out examples that
+    are not ``weighed``, else loss."""
+    counted = [stop.output] if stop.output else list(spec.outputs)
+    decides = held_out and len(counted) == 1 and measure(spec.outputs[counted[0]]) == "accuracy" and not weighed
+    return stop.monitor or ("accuracy" if decides else "loss")
 
 
 def _due(every: Every, before: tuple[int, int, float], state: State, last: float) -> bool:
