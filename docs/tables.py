@@ -16,6 +16,7 @@ from gridc.options import Option
 from gridc.tables.cells import CELLS, PAGE
 from gridc.tables.learning_rates import SCHEDULES
 from gridc.tables.losses import DEFAULTS, LOSSES
+from gridc.tables.sweep_block import PRUNERS, SAMPLERS, Range, Sweep
 from gridc.tables.tasks import TASKS
 from gridc.tables.training_block import Budget, Data, Every, Stop, Training
 from gridc.tables.update_rules import OPTIMIZERS
@@ -154,6 +155,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget": keys(Budget),
     "stop": keys(Stop),
     "every": keys(Every),
+    "sweep": keys(Sweep),
+    "range": keys(Range),
+    "samplers": lambda: rows(("sampler", "what it tries next", "options (default)"),
+                             ((f"`{s.name}`", s.help, said(s.options)) for s in SAMPLERS.values())),
+    "pruners": lambda: rows(("pruner", "what it does", "options (default)"),
+                            ((f"`{p.name}`", p.help, said(p.options)) for p in PRUNERS.values())),
     "tasks": lambda: rows(("task", "what it makes", "options (default)"),
                           ((f"`{t.name}`", t.help, said(t.options)) for t in TASKS.values())),
     "optimizers": lambda: rows(("optimizer", "update", "options (default)"),

@@ -36,7 +36,8 @@ LIGHT = [
     "scheduling",
     *("insight", "pictures", "scheduler", "commands", "cli", "__main__"),
 ]
-HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch", "onnx", "aeon", "optuna", "mpi4py"}
+HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch", "onnx", "aeon", "mpi4py",
+         "optuna"}  # fmt: skip
 DRIVES = {"insight.measure", "commands.bench"}
 """Front-end modules that run the sweep itself, and are imported late for it."""
 

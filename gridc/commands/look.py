@@ -43,6 +43,10 @@ def check(specs: tuple[str, ...], json_: bool) -> None:
         try:
             spec = check.read(path)
             told |= _meaning(spec)
+            if spec.sweep is not None:
+                from gridc.search import space
+
+                told["sweep"] = {"searched": list(spec.sweep.space), "pages checked": space.check(spec)}
             if not json_:
                 click.echo(f"{path}: {_sentence(spec)}")
             if spec.training is not None and spec.training.data is not None:
