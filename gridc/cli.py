@@ -22,7 +22,8 @@ from gridc.plain_text import lenient
 
 INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("commands.start:init", "Write a commented spec for a sequence, an image, a table or a text, and data to try it on."),
+    "init": ("commands.start:init", "Write a commented spec for a sequence, an image, a table, a series or a text, and data to "
+             "try it on."),
     "check": ("commands.look:check", "Say whether specs mean something, and what."),
     "show": ("commands.look:show", "Show a spec on its way through the compiler: spec, graph, schedule or program."),
     "schedule": ("commands.look:schedule", "Show how parallel a grid is: wavefronts, speed-up, pictures, a trace."),

@@ -62,8 +62,9 @@ def _train(search: Search, held: Held) -> None:
             continue
         curve = Curve(search, held) if place == 0 else None
         try:
+            # Alone, also where a cluster's launcher started many workers at once, as an mpiexec starts the ranks of one training.
             done = experiment.run(space.page(search.spec, held.chosen, seed), folder=held.folder / f"seed-{seed}", resume=True,
-                                  callbacks=[curve] if curve else [], progress="none")  # fmt: skip
+                                  callbacks=[curve] if curve else [], progress="none", ranks="alone")  # fmt: skip
         except NumbersError as error:
             return search.prune(held.number, str(error))  # as a bad one, not as none: what is like it is then not tried
         except MemoryError:
