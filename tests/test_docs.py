@@ -24,6 +24,7 @@ from gridc.insight.summary import Summary
 from gridc.language.spec import Transform
 from gridc.parameters import Parameters
 from gridc.scheduling.plan import Plan
+from gridc.search.results import Sweep, Trial
 from gridc.stream import Stream
 from gridc.symbolic.backends import BACKENDS, Backend
 from gridc.symbolic.lowering import Symbols
@@ -82,7 +83,7 @@ def test_sphinx_builds_the_pages_and_all_is_in_them(tmp_path: Path) -> None:
 
 CLASSES = (
     gridc.Grid, gridc.Schedule, gridc.GridSpec, gridc.Dataset, History, Record, Optimizer, Board, Cell, Backend, Parameters,
-    Stream, TrainingStep, Summary, Symbols, Model, Simulation, SpeedUp, Plan, Transform,
+    Stream, Sweep, TrainingStep, Trial, Summary, Symbols, Model, Simulation, SpeedUp, Plan, Transform,
 )  # fmt: skip
 """What people hold in their hands: all that it can do is in the reference."""
 ELSEWHERE = (

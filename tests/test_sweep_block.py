@@ -94,6 +94,22 @@ def test_the_command_check_looks_at_the_pages(tmp_path: Any, capsys: pytest.Capt
         assert told.get("sweep", {}).get("pages checked") == (None if code else 2)
 
 
+def test_a_page_that_names_files_beside_it_is_read_from_any_folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "table.csv").write_text("x,y\n1,2\n3,4\n")
+    page = tmp_path / "there" / "page.yaml"
+    for told in ("data: table.csv", "data: {file: table.csv, held_out: table.csv}"):
+        page.write_text(PAGE[: PAGE.index("  task:")] + f"  {told}\nsweep: {{training.batch: [1, 2]}}\n")
+        monkeypatch.chdir(tmp_path / "there")
+        moved = space.movable(gridc.read("page.yaml"))
+        monkeypatch.chdir(tmp_path)
+        block = gridc.read(moved).training
+        assert block is not None
+        assert block.data is not None
+        assert block.data.file == str(tmp_path / "there" / "table.csv")
+        assert block.data.held_out in (None, block.data.file)
+
+
 NUMBER = st.floats(1e-6, 1e3, allow_nan=False)
 
 

@@ -124,17 +124,16 @@ def stamps(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
 
 
-@pytest.mark.parametrize(
-    ("kills", "steps"), [pytest.param(2, 60, id="2 kills"), pytest.param(20, 400, id="20 kills", marks=pytest.mark.thorough)]
-)
-def test_a_sweep_whose_workers_are_killed_ends_as_one_whose_are_not(kills: int, steps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kills", "steps", "trials"), [
+    pytest.param(2, 60, 2, id="2 kills"), pytest.param(20, 400, 4, id="20 kills", marks=pytest.mark.thorough)])  # fmt: skip
+def test_a_sweep_whose_workers_are_killed_ends_as_one_whose_are_not(kills: int, steps: int, trials: int, tmp_path: Path) -> None:
     """Two workers; one is killed while it trains, the other once a trial is finished, and a third goes on."""
     page = tmp_path / "page.yaml"
     page.write_text(PAGE.replace("STEPS", str(steps)) + "sweep:\n  training.learning_rate: {low: 1e-3, high: 1e-1, log: true}\n"
-                    "  transforms.*.hidden: [5, 6]\n  sampler: random\n  pruner: none\n  trials: 3\n")  # fmt: skip
+                    f"  transforms.*.hidden: [5, 6]\n  sampler: random\n  pruner: none\n  trials: {trials}\n")  # fmt: skip
     Worker(str(page), "--folder", str(tmp_path / "whole")).end()
     expected = left_behind(tmp_path / "whole")
-    assert len(expected) == 3
+    assert len(expected) == trials
 
     rng, killed, folder = random.Random(0), 0, tmp_path / "killed"
     study.begin(folder, gridc.read(page))
@@ -149,10 +148,10 @@ def test_a_sweep_whose_workers_are_killed_ends_as_one_whose_are_not(kills: int, 
         return sum(one.state.is_finished() for one in search.trials())
 
     try:
-        while killed < kills and finished() < 3:
+        while killed < kills and finished() < trials:
             workers = workers or [Worker("--join", str(folder)) for _ in range(2)]
             before, last = saved(), killed == kills - 1
-            while not (finished() if last else saved() - before or finished() == 3):
+            while not (finished() if last else saved() - before or finished() == trials):
                 assert any(one.process.poll() is None for one in workers), workers[0].process.communicate()
                 time.sleep(0.005)
             workers.pop(rng.randrange(len(workers))).kill()
@@ -164,7 +163,7 @@ def test_a_sweep_whose_workers_are_killed_ends_as_one_whose_are_not(kills: int, 
         for one in workers:
             one.kill()
     told = Worker("--resume", str(folder), "--json").end()
-    assert len(json.loads(told)["trials"]) == 3
+    assert len(json.loads(told)["trials"]) == trials
     assert left_behind(folder) == expected
     assert untouched
     for name, before in untouched.items():

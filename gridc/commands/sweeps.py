@@ -41,6 +41,8 @@ def sweep(
     if folder is not None and spec is None:
         raise UsageError(f"--folder is where a new sweep goes; {given[0]} names the folder itself.")
     if report is not None:
+        if trials is not None:
+            raise UsageError("--report writes what there is; --trials belongs to --resume or --join.")
         _report(Path(report), json_)
         return
     from gridc.search import run
