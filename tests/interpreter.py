@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gridc.scheduling.program import CELL, COPY, PRODUCT
+from gridc.scheduling.program import ATTEND, CELL, COPY, PRODUCT
 
 COMPARE = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal}
 
@@ -25,10 +25,11 @@ class Functions:
     relu = staticmethod(lambda a: np.maximum(a, 0))
 
 
-def interpret(program, h, m, joined, w, b, p, dropped, kept):
+def interpret(program, h, m, joined, w, b, p, dropped, kept, facts):
     """Run the instructions on hidden vectors ``h`` and memories ``m``, ``[rows and boundary, hidden]``, in place: NaN but for
     what enters.  ``joined[t]`` are the arrays that join, ``w``, ``b`` and ``p`` the weights of each transform or None,
-    ``dropped`` the dropout masks of those that are read through them or None, ``kept`` what zoneout keeps of their vectors."""
+    ``dropped`` the dropout masks of those that are read through them or None, ``kept`` what zoneout keeps of their vectors and
+    ``facts`` those to which they attend."""
     z = [[np.full((own.rows, width), np.nan) for width in program.widths(t)] for t, own in enumerate(program.transforms)]
     a = [np.full((own.rows, own.width), np.nan) for own in program.transforms]
     for step in program.instructions:
@@ -61,6 +62,12 @@ def interpret(program, h, m, joined, w, b, p, dropped, kept):
                     share = 0 if keep is None else keep[own.kept_rows[rows] if len(keep) > 1 else [0]]
                     old = 0 if keep is None else state[own.carried_rows[0][rows]]
                     state[rows] = share * old + (1 - share) * value
+        elif step["kind"] == ATTEND:
+            query, sets = h[t][own.carried_rows[0][rows]], own.fact_rows[rows]
+            keys, values = facts[t][0][sets], facts[t][1][sets] if len(facts[t]) > 1 else facts[t][0][sets + 1]
+            share = np.exp(np.einsum("rj,rfj->rf", query, keys))
+            found = np.einsum("rf,rfj->rj", share / share.sum(axis=1, keepdims=True), values)
+            h[t][rows] = found + (query if not own.gates else a[t][rows] + (0 if b[t] is None else b[t][weight]))
         elif step["kind"] == COPY:
             h[t][rows] = z[t][0][rows]
         else:

@@ -224,10 +224,11 @@ def test_show_stops_anywhere(gridc, stage):
     assert json.loads(out)["name"] == "source-2grid"
 
 
-def test_what_has_no_plan_says_why(gridc):
-    code, _, err = gridc("show", ROOT / "specs" / "memory-network.yaml", "--at", "plan")
-    assert code == 2
-    assert "a memory cell attends to facts and has no fused kernel" in err
+def test_attention_is_an_instruction(gridc):
+    code, out, _ = gridc("show", ROOT / "specs" / "memory-network.yaml", "--at", "program")
+    assert code == 0
+    found = [line.split()[1:] for line in out.splitlines() if "attend " in line]
+    assert found == [["attend", "hops[0:16]"], ["attend", "hops[16:32]"]]
 
 
 def test_show_the_pytensor_graph(gridc, there):

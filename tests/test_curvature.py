@@ -19,13 +19,16 @@ import pytensor.tensor as pt  # noqa: E402
 __all__ = ["plain_shapes"]  # a fixture
 PAGE = """
 name: curved
-dimensions: {time: T}
+dimensions: {time: T, hops: 2}
 transforms:
+  hops: {cell: memory, hidden: 2, attends: facts, embeddings: adjacent}
   time: {cell: lstm, peepholes: true, hidden: 2, start: learned, zoneout: 0.3}
 inputs:
-  x: {features: 2, joins: [time]}
+  facts: {features: 2, facts: true}
+  asked: {features: 2, enters: hops}
+  x: {features: 2, joins: [time], over: [time]}
 outputs:
-  y: {features: 1, reads: [time]}
+  y: {features: 1, reads: [time, hops], at: {hops: last}}
 """
 
 
@@ -46,8 +49,9 @@ def test_a_product_with_the_hessian_is_the_slope_of_the_gradient() -> None:
     numbers = [rng.normal(size=v.type.shape) for v in variables]
     along = [rng.normal(size=v.type.shape) for v in variables]
     batch, time = 3, 3
-    rest = [rng.normal(size=(batch, time, 2)), rng.normal(size=(batch, time, 1)),
-            *noise.draw(spec, batch, (time,), rng, "float64").values(), np.array([[3], [1], [2]])]  # fmt: skip
+    rest = [rng.normal(size=(batch, 4, 2)), rng.normal(size=(batch, time, 2)), rng.normal(size=(batch, time, 2)),
+            rng.normal(size=(batch, time, 1)), *noise.draw(spec, batch, (time, 2), rng, "float64").values(),
+            np.array([[3], [1], [2]])]  # fmt: skip
     found = function(s, products, directions)(*numbers, *along, *rest)
     gradient, step = function(s, slopes, []), 1e-5
     ends = [gradient(*(n + sign * step * d for n, d in zip(numbers, along, strict=True)), *rest) for sign in (1, -1)]

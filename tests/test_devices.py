@@ -30,7 +30,7 @@ def test_two_devices_have_the_numbers_of_one() -> None:
 def test_several_devices_are_for_the_fused_sweep_on_jax() -> None:
     with pytest.raises(gridc.UsageError, match="but the backend is 'python'; expected devices=1"):
         gridc.compile(SPEC, devices=2)
-    with pytest.raises(gridc.UsageError, match="but a memory cell attends to facts and has no fused kernel; expected devices=1"):
+    with pytest.raises(gridc.UsageError, match="attends to facts and has no fused sweep on a device; expected devices=1"):
         gridc.compile("specs/memory-network.yaml", backend="jax", devices=2)
     with pytest.raises(gridc.UsageError, match="devices: found 0; expected a positive integer"):
         gridc.compile(SPEC, backend="jax", devices=0)

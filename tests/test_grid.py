@@ -122,7 +122,7 @@ def noisy(case: Case) -> bool:
 
 
 def all_kinds() -> st.SearchStrategy[Case]:
-    """One in ten attends to facts, which the plain lowering alone takes, and one in ten has noise."""
+    """One in ten attends to facts, and one in ten has noise."""
     return st.integers(0, 9).flatmap(lambda k: grids(memory=k == 9, noise=k == 8))
 
 
@@ -135,13 +135,12 @@ def test_three_ways(case: Case, seed: int, part: int) -> None:
     plain = run_unchanged(case, "float64")
     equal_to_the_oracle(case, plain, TOLERANCE["float64"])
     equal_to_differences(case, plain[2], seed)
-    if not attends(case):
-        grid = compiled(case, "fused", "float64")
-        # A training step draws masks: test_masks is about these.
-        loss, outputs, gradients = run_unchanged(case, "float64", "fused") if noisy(case) else in_training(case, grid)
-        equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
-        equal_to_the_oracle(case, (loss, grid.predict(case.inputs, case.lengths), gradients), TOLERANCE["float64"])
-        equal_gradients(gradients, plain[2], rtol=1e-9, atol=1e-10)
+    grid = compiled(case, "fused", "float64")
+    # A training step draws masks: test_masks is about these.
+    loss, outputs, gradients = run_unchanged(case, "float64", "fused") if noisy(case) else in_training(case, grid)
+    equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
+    equal_to_the_oracle(case, (loss, grid.predict(case.inputs, case.lengths), gradients), TOLERANCE["float64"])
+    equal_gradients(gradients, plain[2], rtol=1e-9, atol=1e-10)
 
 
 @IN_PARTS
@@ -150,7 +149,7 @@ def test_three_ways(case: Case, seed: int, part: int) -> None:
 @given(case=all_kinds())
 def test_three_ways_in_single_precision(case: Case, part: int) -> None:
     exact = run_unchanged(case, "float64")[2]
-    ways = [run_unchanged(case, "float32", lowering) for lowering in ["plain", "fused"][: 1 if attends(case) else 2]]
+    ways = [run_unchanged(case, "float32", lowering) for lowering in ("plain", "fused")]
     for found in ways:
         equal_to_the_oracle(case, found, TOLERANCE["float32"])
         equal_gradients(found[2], exact, rtol=2e-3, atol=2e-4)

@@ -46,11 +46,16 @@ def extents_of(case: Case, spec: gridc.GridSpec) -> tuple[tuple[int, ...], np.nd
     return sizes, indices.extents(spec, sizes, rows)
 
 
+def any_grids() -> st.SearchStrategy[Case]:
+    """With noise or without, and some attend to facts."""
+    return st.integers(0, 5).flatmap(lambda k: grids(memory=k in (0, 5), noise=k > 2))
+
+
 # -- sound, whatever is drawn --------------------------------------------------------------------------------------------
 
 
 @settings(ROOM, max_examples=60)
-@given(st.booleans().flatmap(lambda noise: grids(noise=noise)), st.sampled_from([1, 2]), st.integers(1, 9))
+@given(any_grids(), st.sampled_from([1, 2]), st.integers(1, 9))
 def test_every_plan_of_every_order_is_sound(case: Case, lanes: int, count: int) -> None:
     spec = gridc.read(case.text)
     sizes, extents = extents_of(case, spec)
@@ -74,7 +79,7 @@ def interpreted(inputs: Inputs) -> list[np.ndarray]:
             for t, own in enumerate(space.program.transforms):
                 space.h[t][: own.rows] = np.nan
             interpret(space.program, space.h, space.m, space.joined, parameters.w, parameters.b, parameters.p,
-                      space.dropped, space.kept)  # fmt: skip
+                      space.dropped, space.kept, space.facts)  # fmt: skip
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "forward", forward)
@@ -87,7 +92,7 @@ def run_forward(inputs: Inputs) -> list[np.ndarray]:
 
 
 @settings(ROOM, max_examples=40)
-@given(st.booleans().flatmap(lambda noise: grids(noise=noise)), st.integers(1, 5))
+@given(any_grids(), st.integers(1, 5))
 def test_interpreted_on_the_machine_and_by_the_oracle(case: Case, count: int) -> None:
     """The oracle's own comparison with the machine is in ``test_grid``; here the interpreter stands between them."""
     seen: list[tuple[Inputs, list[np.ndarray]]] = []

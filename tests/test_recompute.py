@@ -69,7 +69,7 @@ def same(one: gridc.Grid, other: gridc.Grid, *arrays: Any) -> None:
 
 
 @settings(ROOM, max_examples=max(20, EXAMPLES // 8))
-@given(grids(), st.integers(1, 9), st.booleans())
+@given(st.integers(0, 4).flatmap(lambda k: grids(memory=k == 4)), st.integers(1, 9), st.booleans())
 def test_recomputing_changes_nothing(case: Case, count: int, split: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gridc.symbolic.indices._memory", Memory())  # what was planned otherwise is forgotten

@@ -21,7 +21,7 @@ import numpy as np
 
 from gridc.errors import ResourceError
 from gridc.files import write_atomically
-from gridc.fusion import functions, gemm, native, tracer
+from gridc.fusion import attention, functions, gemm, native, tracer
 from gridc.fusion.kept import cannot_keep, kept
 from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, KEPT, KEPT_H, KEPT_M, KEPT_STEP, ROWS, SCRATCH, B, G, H, M, P
 from gridc.locks import Lock
@@ -47,8 +47,9 @@ def cached() -> Generator[None]:
 
 @functools.cache
 def _digest(text: str) -> str:
-    """Name what is built from this text and the functions of ``gridc.fusion.native``, ``functions`` and ``gemm``."""
-    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (native, functions, gemm)]
+    """Name what is built from this text and the functions of ``gridc.fusion.native``, ``functions``, ``gemm`` and
+    ``attention``."""
+    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (native, functions, gemm, attention)]
     return hashlib.sha256("".join([*sources, text]).encode()).hexdigest()
 
 
@@ -57,6 +58,9 @@ def load(cell: Cell, options: Options, dimensions: int, dtype: str, zoneout: boo
     """Give the forward and the adjoint kernel of a cell, with zoneout or without, from the disk cache where they are in it.
 
     They are kept for the life of the process, as their addresses are."""
+    if cell.attention:
+        with cached():
+            return attention.built(dtype)
     text = source(cell, options, dimensions, dtype, zoneout)
     with _lock, kept():
         module = _module(text, dtype)

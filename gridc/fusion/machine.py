@@ -24,7 +24,7 @@ from gridc.fusion.native import (
 )  # fmt: skip
 from gridc.fusion.native import copy, gemm, give_way, invoke, keep_word, observe, peek, poke, publish, word
 from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, MASK, MASKED, SOURCE, WIDTH
-from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array
+from gridc.scheduling.program import ATTEND, CELL, COPY, PRODUCT, WRAP, Array
 
 
 PATIENCE = 1000
@@ -141,7 +141,7 @@ def forward(
         kind, first, end, weight, low, high = step.kind, step.first, step.end, step.weight, step.low, step.high
         record, beta = records[step.transform], step.adds
         inputs, columns = record[INPUTS], record[COLUMNS]
-        if forgets and record[TURNS] and kind in (PRODUCT, CELL):
+        if forgets and record[TURNS] and kind in (PRODUCT, CELL, ATTEND):
             start = word(record[ENDS], weight)
             record[Z] += (record[MOVED] - start) * inputs * size
             record[G] += (record[MOVED] - start) * columns * size
@@ -165,7 +165,7 @@ def forward(
             else:
                 w = record[W] + (weight * inputs + start) * columns * size
                 gemm(unit, product, 0, 0, end - first, columns, width, z, lead, w, columns, beta, g, columns)
-        elif kind == CELL:
+        elif kind in (CELL, ATTEND):
             invoke(record[FORWARD], (record.ctypes.data, first, end, weight))
         elif kind == COPY:
             _gather(unit, blocks[low], record[H], record[HIDDEN], first, end)
@@ -183,7 +183,7 @@ def backward(
         kind, first, end, weight, low, high = step.kind, step.first, step.end, step.weight, step.low, step.high
         record = records[step.transform]
         inputs, columns = record[INPUTS], record[COLUMNS]
-        if kind == CELL:
+        if kind in (CELL, ATTEND):
             invoke(record[ADJOINT], (record.ctypes.data, first, end, weight))
             publish(progress, number)
         elif kind == WRAP:

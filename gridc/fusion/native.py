@@ -22,10 +22,10 @@ intrinsic: Any = extending.intrinsic  # typed here as what it is: compiled code 
 # Words of a transform's record.
 RECORD = ("hidden", "columns", "inputs", "h", "m", "z", "g", "w", "b", "p", "dh", "dm", "dw", "db", "dp", "rows",
           "packed", "slots", "held", "forward", "adjoint", "scratch", "weights", "ends", "turns", "moved", "kept", "kept_h",
-          "kept_m", "kept_step")  # fmt: skip
+          "kept_m", "kept_step", "facts", "keys", "values", "dkeys", "dvalues", "sets", "scores")  # fmt: skip
 (HIDDEN, COLUMNS, INPUTS, H, M, Z, G, W, B, P, DH, DM, DW, DB, DP, ROWS,
  PACKED, SLOTS, HELD, FORWARD, ADJOINT, SCRATCH, WEIGHTS, ENDS, TURNS, MOVED, KEPT, KEPT_H, KEPT_M,
- KEPT_STEP) = range(len(RECORD))  # fmt: skip
+ KEPT_STEP, FACTS, KEYS, VALUES, DKEYS, DVALUES, SETS, SCORES) = range(len(RECORD))  # fmt: skip
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
 _STREAMS = 64

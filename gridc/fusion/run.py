@@ -22,8 +22,8 @@ from gridc.scheduling.program import Array
 from gridc.scheduling.segments import Entrance, Lane, Segment, Tap
 
 Role = tuple[str, str, str]
-"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined' | 'dropout' |
-'zoneout', 'hidden' | 'memory' | ''); a shift is added to every entry."""
+"""What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined' | 'facts' |
+'dropout' | 'zoneout', 'hidden' | 'memory' | '' or a weight of facts); a shift is added to every entry."""
 MASKS = ("dropout", "zoneout")
 """Roles of what is drawn and not learnt."""
 Totals = dict[Role, Array]
@@ -92,7 +92,7 @@ def backward(
     The gradients of joined inputs that are not ``asked`` for are not made."""
     whole = all(lane.whole for lane in inputs.plan.lanes)
     for role, array in out.items():
-        if role[1] in ("start", "shift", "joined") or (role[1] == "entry" and not whole):
+        if role[1] in ("start", "shift", "joined", "facts") or (role[1] == "entry" and not whole):
             array.fill(0)
     taps = [np.ascontiguousarray(gradient) for gradient in taps]
     runs = [_Backward(inputs, *part, taps, out, asked) for part in _parts(inputs, tape, slopes, packed)]
@@ -170,6 +170,7 @@ class _Run:
             space.joined[i][j] = self.inputs.rows(self.lane, self.inputs.by_role[role])
         for i, (name, transform) in enumerate(self.inputs.plan.spec.transforms.items()):
             space.dropped[i] = self.dropped(name)
+            space.facts[i] = self.facts(name, self.inputs.by_role)
             for vector, kept in zip(VECTORS, range(len(space.kept[i])), strict=False):
                 drawn = self.inputs.by_role.get((name, "zoneout", vector))
                 mean = np.full((1, transform.hidden), transform.zoneout, self.inputs.dtype)
@@ -180,6 +181,11 @@ class _Run:
         """Give a transform's dropout mask for this lane's examples, ``[rows, hidden]``; None where none was drawn."""
         drawn = self.inputs.by_role.get((name, "dropout", ""))
         return None if drawn is None else self.inputs.rows(self.lane, drawn)
+
+    def facts(self, name: str, arrays: Mapping[Role, Array]) -> list[Array]:
+        """Give this lane's part of a transform's facts, or of their gradients, each array ``[sets, facts, hidden]``."""
+        mine = [array for role, array in arrays.items() if role[:2] == (name, "facts")]
+        return [self.inputs.rows(self.lane, array.reshape(-1, *array.shape[-2:])) for array in mine]
 
     def seen(self, tap: Tap, vectors: Array) -> Array:
         """Give what is left of the vectors that an output reads, or of their gradients, behind the mask that a `pass` sees."""
@@ -306,6 +312,8 @@ class _Backward(_Run):
         for i, j, role in self.joins():
             if self.asked(role[0]):
                 space.djoined[i][j] = self.inputs.rows(self.lane, self.out[role])
+        for i, name in enumerate(self.inputs.plan.spec.transforms):
+            space.dfacts[i] = self.facts(name, self.out)
         space.clear_gradients()
         for hand in segment.handovers:
             for slopes, later in zip((space.dh, space.dm), self.kept[hand.later][hand.storage], strict=True):

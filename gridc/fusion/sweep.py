@@ -134,7 +134,7 @@ def _run_follow(tables: Tables, chunks: Array, room: Array, progress: Array) -> 
 
 def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
     for lane in lanes:
-        given = (a for each in (*lane.joined, *lane.djoined, *lane.kept, lane.dropped) for a in each)
+        given = (a for each in (*lane.joined, *lane.djoined, *lane.kept, lane.dropped, *lane.facts, *lane.dfacts) for a in each)
         for array in (lane.tape, *given, *parameters.w, *parameters.b, *parameters.p):
             if array is not None and not (array.flags.c_contiguous and array.dtype == lane.dtype):
                 raise ValueError(f"the sweep takes contiguous arrays of {lane.dtype}, not {array.dtype} of shape {array.shape}")
@@ -146,6 +146,10 @@ def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
             for array, rows, width in zip(lane.joined[t], lane.program.joined_extents[t], own.joined, strict=True):
                 if array.shape[0] < rows or array.shape[1] != width:
                     raise ValueError(f"transform {t} joins an array of {rows} rows of {width}, not {array.shape}")
+            for array in (*lane.facts[t], *lane.dfacts[t]):
+                sets = lane.program.fact_extents[t] + (len(lane.facts[t]) == 1)
+                if array.ndim != 3 or len(array) < sets or array.shape[2] != own.hidden:
+                    raise ValueError(f"transform {t} attends to {sets} sets of facts of {own.hidden}, not {array.shape}")
             for array, rows in ((lane.dropped[t], lane.program.dropout_extents[t]), *(
                     (kept, lane.program.zoneout_extents[t] * (len(kept) != 1)) for kept in lane.kept[t])):  # fmt: skip
                 if array is not None and (array.shape[0] < rows or array.shape[1] != own.hidden):

@@ -152,7 +152,8 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
         put(t, "held", native.HELD, slots[t] * 8)
         if packed[t]:
             put(t, "packed", native.PACKED, packs[t] * size)
-        if own.gates:
+        records[t, native.SETS] = addresses.of(own.fact_rows)
+        if own.gates or own.fact_rows is not None:
             both = kernels.load(own.cell, own.options, own.dimensions, dtype.name, own.keeps)
             records[t, [native.FORWARD, native.ADJOINT]] = [kernel.address for kernel in both]
     blocks: list[tuple[int, ...]] = []
@@ -176,6 +177,11 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
         np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), products,
         tuple(joined), tuple(masked), tuple(addresses.owners),
     )  # fmt: skip
+
+
+def _keys_and_values(places: list[int], one: Array) -> tuple[int, int]:
+    """Give the addresses of keys and of values, which are the keys of the next set where they have no array of their own."""
+    return places[0], places[1] if len(places) > 1 else places[0] + one[:1].nbytes
 
 
 _PARAMETERS = np.array([native.W, native.B, native.P, native.DW, native.DB, native.DP])
@@ -212,6 +218,9 @@ class Workspace:
     ``dropped`` are the dropout masks of transforms that are read through them, ``[rows, hidden]``, None to read them whole;
     ``kept`` what zoneout keeps of each transform's hidden vectors and memories, ``[rows, hidden]``, or one row for all.
 
+    ``facts`` are the embedded facts of each transform that attends to any, keys and values ``[sets, facts, hidden]``, or one
+    array where the values of a set are the keys of the next; ``dfacts``, of their shapes, have the gradients added.
+
     ``tape`` holds what lasts from forward to backward (states, inputs and activations), ``slopes`` what backward works
     with and ``packed`` the weights as ``gemm`` wants them; their sizes are in ``places``.  They are made where they are not
     given.
@@ -228,6 +237,9 @@ class Workspace:
         self.djoined: list[list[Array | None]] = [[None] * len(p.joined) for p in program.transforms]
         self.dropped: list[Array | None] = [None] * len(program.transforms)
         self.kept = [[np.zeros((1, p.hidden), self.dtype)] * (1 + p.memory) * p.keeps for p in program.transforms]
+
+        self.facts: list[list[Array]] = [[] for _ in program.transforms]
+        self.dfacts: list[list[Array]] = [[] for _ in program.transforms]
 
     @once
     def slopes(self) -> Array:
@@ -309,6 +321,13 @@ class Workspace:
             for word, array in zip((native.KEPT_H, native.KEPT_M), kept, strict=False):
                 records[t, word] = at(array)
                 records[t, native.KEPT_STEP] = own.hidden * self.dtype.itemsize * (len(array) > 1)
+        for t, facts in enumerate(self.facts):
+            if facts:
+                own, scores = records[t], np.empty(2 * facts[0].shape[1], self.dtype)
+                own[native.FACTS], own[native.SCORES] = facts[0].shape[1], at(scores)
+                own[native.KEYS], own[native.VALUES] = _keys_and_values([at(array) for array in facts], facts[0])
+                if self.dfacts[t]:
+                    own[native.DKEYS], own[native.DVALUES] = _keys_and_values([at(array) for array in self.dfacts[t]], facts[0])
         rows: list[list[int]] = []
         for t in where.gated:
             b, db = parameters.b[t], None if gradients is None else gradients.b[t]

@@ -103,12 +103,15 @@ class Measurement:
 def measure(plan: Timing, batch: int = 16, rounds: int = 9) -> Measurement:
     """Run a grid's forward sweep and time every turn of it.
 
-    Raises UsageError for a grid with memory cells, which have no fused sweep."""
+    Raises UsageError for a grid with cells that have no fused sweep, or whose time depends on facts."""
     batch, rounds = integer("batch", batch, high=LARGEST), integer("rounds", rounds, high=LARGEST)
     unfused = [t.cell for t in plan.spec.transforms.values() if not t.mechanism.fused]
     if unfused:
         raise UsageError(f"grid '{plan.spec.name}' has {unfused[0]} cells; only the fused sweep is measured, and it has none of "
                          "them")  # fmt: skip
+    if any(t.attends is not None for t in plan.spec.transforms.values()):
+        raise UsageError(f"grid '{plan.spec.name}' has memory cells, whose time depends on how many facts there are; data alone "
+                         "tell that")  # fmt: skip
     mechanisms = [(t.mechanism, t.options, len(t.along), t.zoneout > 0) for t in plan.spec.transforms.values() if t.gates]
     sweep.prepare(mechanisms, "float32")
     known = [_Runs(Timing(plan.spec, sizes), b) for sizes, b in _others(plan, batch)]

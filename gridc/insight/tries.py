@@ -11,7 +11,7 @@ from gridc import plain_text
 from gridc.insight.timing import Timing
 from gridc.scheduling import counts, order
 from gridc.scheduling.plan import Plan
-from gridc.scheduling.program import CELL, COPY, PRODUCT
+from gridc.scheduling.program import MAKING, PRODUCT
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _moved(plan: Plan) -> int:
                 start = program.block_starts[t]
                 inputs = sum(program.widths(t)[low - start : high - start])
                 numbers += inputs * own.width + rows * inputs + rows * own.width * (1 + adds)
-            elif kind in (CELL, COPY):
+            elif kind in MAKING:
                 numbers += rows * (own.width + own.state)
     return 4 * numbers
 

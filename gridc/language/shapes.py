@@ -57,6 +57,12 @@ def weights(spec: GridSpec, t: Transform) -> dict[str, Weight]:
     return t.mechanism.weights(units(spec, t))
 
 
+def columns(spec: GridSpec, t: Transform) -> int:
+    """Count the numbers that a transform's ``W`` makes of what it sees; 0 where it has none."""
+    w = weights(spec, t).get("W")
+    return 0 if w is None else w.shape[-1]
+
+
 def own_rows(spec: GridSpec, t: Transform) -> npt.NDArray[np.bool_]:
     """Tell which rows of ``W`` multiply the transform's own entering hidden vector."""
     mask: list[bool] = []

@@ -50,7 +50,7 @@ def export(
     if importlib.util.find_spec("onnx") is None:
         raise ResourceError("writing ONNX needs the package onnx, which is not installed; pip install 'gridc[onnx]'")
     for t in spec.transforms.values():
-        if not t.mechanism.fused:
+        if not t.mechanism.fused or t.mechanism.attention:
             raise UsageError(f"transform '{t.name}' is a {t.cell} cell, which is not written as ONNX; expected cells with a rule")
     found = _layers(spec)
     axis, way = _open(spec, found, sizes)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gridc.language import noise
 from gridc.language.lattice import home
-from gridc.language.shapes import parameter_shapes, units
+from gridc.language.shapes import columns, parameter_shapes, units
 from gridc.language.spec import GridSpec
 from gridc.resources import Memory
 from gridc.scheduling import graph, plan
@@ -38,7 +38,7 @@ def step_flops(spec: GridSpec, name: str) -> int:
 
 def multiply_adds(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
     """Count the multiply-adds of a forward sweep's products by the weights of gates."""
-    return sum(spec.rows(name) * len(t.gates) * t.hidden for name, t in spec.transforms.items()) * math.prod(sizes) * batch
+    return sum(spec.rows(name) * columns(spec, t) for name, t in spec.transforms.items()) * math.prod(sizes) * batch
 
 
 def flops(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
@@ -61,7 +61,8 @@ def step_numbers(spec: GridSpec, name: str) -> tuple[int, int]:
     its pre-activations.  What only hands on keeps nothing of its own."""
     t = spec.transforms[name]
     vectors = t.hidden * (1 + t.has_memory)
-    return vectors, (spec.rows(name) + len(t.gates) * t.hidden) * bool(t.gates)
+    made = columns(spec, t)
+    return vectors, (spec.rows(name) + made) * bool(made)
 
 
 def kept(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> Kept:
@@ -83,7 +84,8 @@ def indices(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
     """Count the row numbers that say where a sweep's vectors are found."""
     noisy = any(t.dropout for t in spec.transforms.values())
     own = [t for t in spec.transforms.values() if not spec.relayed(t)]
-    reads = sum((1 + noisy) * len(t.reads) + len(t.along) + len(spec.joined(t.name)) + (t.zoneout > 0) for t in own)
+    reads = sum((1 + noisy) * len(t.reads) + len(t.along) + len(spec.joined(t.name)) + (t.zoneout > 0) + (t.attends is not None)
+                for t in own)  # fmt: skip
     return reads * math.prod(sizes) * batch
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gridc.language import noise
+from gridc.language import noise, shapes
 from gridc.language.lattice import Ints, carried, far_end, filled, find, flat, home, output_points, points, selected, source
 from gridc.language.spec import Input, Transform
 from gridc.scheduling import graph
@@ -153,7 +153,8 @@ class Layout:
         looks = transform.carries or transform.zoneout > 0
         return TransformProgram(
             cell=transform.mechanism, options=transform.options, dimensions=len(transform.along), hidden=transform.hidden,
-            gates=len(transform.gates), sources=tuple(self.storage[self.number[read.of]] for read in reads),
+            gates=shapes.columns(self.spec, transform) // max(1, transform.hidden),
+            sources=tuple(self.storage[self.number[read.of]] for read in reads),
             joined=tuple(x.width for x in self.spec.joined(name)), rows=len(cell), boundary=self.ends[i] - len(cell),
             read_rows=tuple(self.find(of, looked, example) for of, looked in seen),
             memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if looks and not relayed),
@@ -162,7 +163,15 @@ class Layout:
             stretch=self.order.run[i][cell] if self.order.ahead[i] else None, early=self.order.hoisted[i] if not relayed else (),
             mask_rows=tuple(self.masks(name, of, looked, example) for of, looked in seen),
             kept_rows=flat(at, self.sizes, lead=example) if transform.zoneout else None,
+            fact_rows=self._fact_rows(transform, at, example) if transform.mechanism.attention else None,
         )  # fmt: skip
+
+    def _fact_rows(self, transform: Transform, at: Ints, example: Ints) -> Ints:
+        """Give the set of embedded facts that each point looks at, an example's or, where each hop has its own, a hop's."""
+        if transform.embeddings != "adjacent":
+            return np.ascontiguousarray(example)
+        hops = transform.along[0]
+        return example * (self.sizes[hops] + 1) + at[:, hops]
 
     def _joined(self, x: Input, at: Ints, example: Ints) -> Ints:
         """Give the row of an input's array ``[batch, *over]`` that joins at each point, -1 where none does."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import networkx as nx
 import numpy as np
 
+from gridc.language import shapes
 from gridc.language.lattice import Ints, points
 from gridc.scheduling.graph import Cycle, StepGraph, longest_paths
 
@@ -270,7 +271,7 @@ def seconds(graph: StepGraph, order: Order, batch: float) -> float:
     """Give the model's seconds for one forward sweep of so many examples on one core."""
     spec, total = graph.spec, 0.0
     for i, transform in enumerate(spec.transforms.values()):
-        columns = len(transform.gates) * transform.hidden
+        columns = shapes.columns(spec, transform)
         if not columns:
             continue
         own = graph.weights[i]

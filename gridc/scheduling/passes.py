@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array, Program, TransformProgram, instructions
+from gridc.scheduling.program import ATTEND, CELL, COPY, MAKING, PRODUCT, WRAP, Array, Program, TransformProgram, instructions
 
 
 def assemble(transforms: tuple[TransformProgram, ...], batches: Array, wraps: Array) -> Program:
-    """Make a program of batches in order of execution: for each one product of all that its rows read, then its cell."""
+    """Make a program of batches in order of execution: for each one product of all that its rows read, then its
+    cell or its attention to facts."""
     program = Program(transforms, instructions([]), wraps)
     starts = program.block_starts
     steps: list[dict[str, int]] = []
@@ -25,6 +26,9 @@ def assemble(transforms: tuple[TransformProgram, ...], batches: Array, wraps: Ar
             continue
         if transforms[t].gates:
             steps += _product(rows, starts[t], starts[t + 1])
+        if transforms[t].fact_rows is not None:
+            steps.append({"kind": ATTEND, **rows})
+        elif transforms[t].gates:
             steps.append({"kind": CELL, **rows})
         else:
             steps.append({"kind": COPY, **rows, "low": starts[t], "high": starts[t] + 1})
@@ -38,7 +42,7 @@ def wrap(program: Program) -> Program:
         return program
     ready = [np.full(p.extent, -1, np.int64) for p in program.transforms]  # the instruction that computes each row
     for n, step in enumerate(program.instructions):
-        if step["kind"] in (CELL, COPY):
+        if step["kind"] in MAKING:
             ready[step["transform"]][step["first"] : step["end"]] = n
     after = np.array([ready[t][source] for t, source, _ in program.wraps.tolist()], np.int64)
     order = np.argsort(after, kind="stable")

@@ -9,6 +9,7 @@ instruction   what it does
 ``product``   multiplies what rows ``first:end`` read in blocks ``low:high`` by those rows of weight ``weight``; ``adds`` to
               their pre-activations, or makes them
 ``cell``      applies the transform's rule to the pre-activations of rows ``first:end``
+``attend``    adds to the pre-activations of rows ``first:end``, or without weights to what enters, what they find among facts
 ``copy``      rows ``first:end`` become what they read (a ``pass``)
 ``wrap``      adds row ``source`` of a transform's vectors to row ``target``, which stands for what enters
 ============  ======================================================================================================
@@ -31,8 +32,10 @@ from gridc.tables.mechanisms import Cell, Options
 
 Array = np.ndarray[Any, Any]
 Shapes = list[tuple[int, int]]
-KINDS = ("product", "cell", "copy", "wrap")
-PRODUCT, CELL, COPY, WRAP = range(len(KINDS))
+KINDS = ("product", "cell", "copy", "wrap", "attend")
+PRODUCT, CELL, COPY, WRAP, ATTEND = range(len(KINDS))
+MAKING = (CELL, COPY, ATTEND)
+"""The kinds that make rows."""
 
 
 def _record(names: str) -> np.dtype[Any]:
@@ -41,7 +44,7 @@ def _record(names: str) -> np.dtype[Any]:
 
 INSTRUCTION = _record("kind transform first end weight low high adds source target")
 BATCH = _record("transform first end weight")
-"""Rows that a cell or a copy makes at once."""
+"""Rows that a cell, attention or a copy makes at once."""
 CHUNK = _record("transform weight first end step adds")
 """Rows whose part of their weight's gradient can be made at once, once instruction ``step`` is done on the way back."""
 CHUNKS = (64, 256)
@@ -80,6 +83,8 @@ class TransformProgram:
     """Of each read ``[rows]``, the row of its source's dropout mask, -1 where it is read whole; None where it always is."""
     kept_rows: Array | None = None
     """``[rows]``, the row of its zoneout masks; None without zoneout."""
+    fact_rows: Array | None = None
+    """``[rows]``, the set of embedded facts to which it attends; None where it does not."""
 
     @property
     def width(self) -> int:
@@ -150,8 +155,8 @@ class Program:
 
     @functools.cached_property
     def batches(self) -> Array:
-        """The rows that cells and copies make, in order of execution."""
-        made = self.instructions[np.isin(self.instructions["kind"], (CELL, COPY))]
+        """The rows that cells, attention and copies make, in order of execution."""
+        made = self.instructions[np.isin(self.instructions["kind"], MAKING)]
         batches = np.zeros(len(made), BATCH)
         for name in BATCH.names or ():
             batches[name] = made[name]
@@ -175,7 +180,7 @@ class Program:
         found: list[tuple[int, ...]] = []
         for t, own in enumerate(self.transforms):
             done = np.zeros(own.rows, np.int64)
-            for step in np.flatnonzero((steps["kind"] == CELL) & (steps["transform"] == t)):
+            for step in np.flatnonzero(np.isin(steps["kind"], (CELL, ATTEND)) & (steps["transform"] == t)):
                 done[steps["first"][step] : steps["end"][step]] = step
             size = min(CHUNKS[1], max(CHUNKS[0], own.rows // 16))
             for weight, (low, high) in enumerate(itertools.pairwise(own.weight_ends.tolist() if own.gates else ())):
@@ -204,7 +209,7 @@ class Program:
     @functools.cached_property
     def in_turn(self) -> list[bool]:
         """Whether each transform is done with one of its weights, products and cells, before it begins with the next."""
-        used = [self.used(t, PRODUCT, CELL) for t in range(len(self.transforms))]
+        used = [self.used(t, PRODUCT, CELL, ATTEND) for t in range(len(self.transforms))]
         return [int((np.diff(each) != 0).sum()) < len(np.unique(each)) for each in used]
 
     @functools.cached_property
@@ -243,6 +248,11 @@ class Program:
             for source, index in zip(p.sources, p.masks, strict=True):
                 found[source] = max(found[source], 0 if index is None else int(index.max(initial=-1)) + 1)
         return tuple(found)
+
+    @functools.cached_property
+    def fact_extents(self) -> tuple[int, ...]:
+        """Per transform, how many sets of embedded facts there must be; 0 where it attends to none."""
+        return tuple(0 if p.fact_rows is None else int(p.fact_rows.max(initial=-1)) + 1 for p in self.transforms)
 
     @functools.cached_property
     def zoneout_extents(self) -> tuple[int, ...]:
@@ -287,8 +297,7 @@ def listing(program: Program, names: list[str] | None = None) -> Iterator[str]:
         elif step["kind"] == WRAP:
             yield f"{n:>5}  wrap     {name}[{int(step['target'])}] += {name}[{int(step['source'])}]"
         else:
-            kind = "cell" if step["kind"] == CELL else "copy"
-            yield f"{n:>5}  {kind:<7}  {name}[{rows}]"
+            yield f"{n:>5}  {KINDS[step['kind']]:<7}  {name}[{rows}]"
 
 
 # -- what must hold ----------------------------------------------------------------------------------------------------
@@ -319,10 +328,12 @@ def check_bounds(program: Program) -> None:
         sound = sound and len(p.masks) == len(p.sources)
         sound = sound and all(within(index, p.rows, -1, 2**62) for index in (*p.joined_rows, *masked))
         sound = sound and (p.kept_rows is None or (p.dimensions == 1 and within(p.kept_rows, p.rows, 0, 2**62)))
+        sound = sound and (p.fact_rows is None or (len(carried) == 1 and within(p.fact_rows, p.rows, 0, 2**62)))
         ends = p.weight_ends
         sound = sound and ends.dtype == np.int64 and ends[0] == 0 and ends[-1] == p.rows and bool((np.diff(ends) >= 0).all())
         mine = steps[steps["transform"] == t]
         work = mine[mine["kind"] != WRAP]
+        sound = sound and not (work["kind"] == (ATTEND if p.fact_rows is None else CELL)).any()
         first, end, weight = work["first"], work["end"], work["weight"]
         sound = sound and bool(((first >= 0) & (first <= end) & (end <= p.rows)).all())
         sound = sound and bool(((weight >= 0) & (weight < max(1, len(ends) - 1))).all())

@@ -263,6 +263,7 @@ class _Cutter:
                 stretch=None if own.stretch is None else own.stretch[mine], early=own.early,
                 mask_rows=tuple(None if index is None else index[mine] for index in own.masks),
                 kept_rows=None if own.kept_rows is None else own.kept_rows[mine],
+                fact_rows=None if own.fact_rows is None else own.fact_rows[mine],
             ))  # fmt: skip
         program = hoist(wrap(assemble(tuple(transforms), self._batches(s, weights), self._wraps(s))))
         entrances = tuple(entrance for boundary in self.boundaries for entrance in self._entrance(s, boundary))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gridc.scheduling.program import CELL, COPY, KINDS, PRODUCT, WRAP, Array, Program, check_bounds
+from gridc.scheduling.program import ATTEND, CELL, COPY, KINDS, MAKING, PRODUCT, WRAP, Array, Program, check_bounds
 
 NEVER = np.iinfo(np.int64).max
 
@@ -56,8 +56,9 @@ def _check_instruction(program: Program, n: int, step: Any, ready: list[Array], 
             _there(ready[p.sources[j]], p.read_rows[j][rows], n, where, p.sources[j])
     if step["kind"] == PRODUCT:
         _multiply(made[t], rows, slice(blocks.start, blocks.stop), bool(step["adds"]), where)
-    elif step["kind"] == CELL:
-        _check_complete(made[t], rows, where)
+    elif step["kind"] in (CELL, ATTEND):
+        if p.gates:
+            _check_complete(made[t], rows, where)
         for index in p.carried_rows:
             _there(ready[t], index[rows], n, where, t)
 
@@ -89,7 +90,7 @@ def _ready(program: Program) -> list[Array]:
     known = {(t, target): source for t, source, target in program.wraps.tolist()}
     for n, step in enumerate(program.instructions):
         t = int(step["transform"])
-        if step["kind"] in (CELL, COPY):
+        if step["kind"] in MAKING:
             twice = np.flatnonzero(ready[t][step["first"] : step["end"]] != NEVER)
             if len(twice):
                 raise Unsound(f"instruction {n} computes row {step['first'] + twice[0]} of transform {t}, which was there before")

@@ -22,7 +22,7 @@ from gridc.language import shapes
 from gridc.language.spec import GridSpec
 from gridc.symbolic import plain
 from gridc.symbolic.backends import SETTINGS
-from gridc.symbolic.wiring import Extent, Variable, Vectors, Way, Wiring
+from gridc.symbolic.wiring import Extent, Variable, Vectors, Way, Wiring, hops_inside
 
 pytensor: Any = importlib.import_module("pytensor")
 pt: Any = importlib.import_module("pytensor.tensor")
@@ -69,4 +69,8 @@ def vectors(spec: GridSpec, arrays: Mapping[Role, Variable]) -> Vectors:
     masks = {f"{name}.{kind}{'.' * bool(vector)}{vector[:1]}": variable
              for (name, kind, vector), variable in arrays.items() if kind in MASKS}  # fmt: skip
     joined = {name: variable for (name, kind, _), variable in arrays.items() if kind == "joined"}
-    return Vectors(weights, parameters, entries, joined, {}, masks)
+    facts: dict[str, dict[str, Variable]] = {}
+    for (name, kind, letter), variable in arrays.items():
+        if kind == "facts":
+            facts.setdefault(name, {})[letter] = hops_inside(variable) if variable.ndim == 4 else variable
+    return Vectors(weights, parameters, entries, joined, facts, masks)

@@ -44,7 +44,8 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
 
 def prepare(spec: GridSpec, dtype: str) -> None:
     """Build, or take from the disk cache, the kernels of a spec's cells and of the sweep itself."""
-    engine.prepare([(t.mechanism, t.options, len(t.along), t.zoneout > 0) for t in spec.transforms.values() if t.gates], dtype)
+    engine.prepare([(t.mechanism, t.options, len(t.along), t.zoneout > 0) for t in spec.transforms.values()
+                    if not t.mechanism.relays], dtype)  # fmt: skip
 
 
 class _SweepOp(Op):

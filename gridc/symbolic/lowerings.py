@@ -47,8 +47,7 @@ class Lowering:
 def _no_kernel(spec: GridSpec) -> str | None:
     for t in spec.transforms.values():
         if not t.mechanism.fused:
-            attends = "attends to facts and " * (t.attends is not None)
-            return f"a {t.cell} cell {attends}has no fused kernel; expected lowering='plain' or 'auto'"
+            return f"a {t.cell} cell has no fused kernel; expected lowering='plain' or 'auto'"
     return None
 
 
@@ -56,6 +55,9 @@ def _none_on_a_device(spec: GridSpec) -> str | None:
     if noise.noisy(spec):
         return ("dropout and zoneout have no fused sweep on a device, whose index arrays know no masks; expected "
                 "lowering='plain' or 'auto'")  # fmt: skip
+    for t in spec.transforms.values():
+        if t.mechanism.attention:
+            return f"a {t.cell} cell attends to facts and has no fused sweep on a device; expected lowering='plain' or 'auto'"
     return _no_kernel(spec)
 
 

@@ -81,12 +81,19 @@ class Wiring:
                 found[name, "start", vector] = self.start(name, vector)
                 entry, shift = self.vectors.entries.get((name, vector), (None, None))
                 found |= {(name, "entry", vector): entry, (name, "shift", vector): shift}
+        for name, facts in self.vectors.facts.items():
+            found |= {(name, "facts", letter): hops_inside(v) if v.ndim == 4 else v for letter, v in facts.items()}
         found |= {(name, "joined", ""): variable for name, variable in self.vectors.joined.items()}
         for name, mask in self.vectors.masks.items():
             transform, role, *letter = name.split(".")
             vector = {"h": "hidden", "m": "memory"}[letter[0]] if letter else ""
             found[transform, role, vector] = mask
         return {role: variable for role, variable in found.items() if variable is not None}
+
+
+def hops_inside(facts: Variable) -> Variable:
+    """Give ``[hops + 1, batch, …]`` as ``[batch, hops + 1, …]``, or that as this."""
+    return facts.dimshuffle(1, 0, 2, 3)
 
 
 def take(table: Variable, index: Variable) -> Variable:

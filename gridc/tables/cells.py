@@ -69,7 +69,7 @@ def _handed_on(x: Arrays, t: Taken) -> State:
 # A formula is of one unit's gates and states: `memory` looks at a set of facts, and `pass` has no gates at all.
 ROWS = (
     Cell("memory", lambda n: (), None, "p = softmax(h·A(facts));  h' = hW + b + Σ p·C(facts)",
-         "Sukhbaatar et al. 2015, section 2", uses_hidden=True, options=(ATTENDS, EMBEDDINGS), update=_attention,
+         "Sukhbaatar et al. 2015, section 2", uses_hidden=True, options=(ATTENDS, EMBEDDINGS), update=_attention, attention=True,
          weights=_embedding, reads="itself", flops=lambda u: 2 * u.hidden**2, shipped=True,
          again=(named, ("memory",))),
     Cell("pass", lambda n: (), None, "h' = z", "hands a vector on unchanged", update=_handed_on, weights=lambda u: {},

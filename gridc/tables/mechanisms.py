@@ -3,7 +3,7 @@
 Most have a *rule*: it maps pre-activations, one per gate, and the state that enters along the transform's own dimensions to the
 new hidden (and memory) vector.  It is interpreted over an array protocol, ``Namespace``, which PyTensor, JAX, NumPy and the
 kernel tracer satisfy: the plain graph and its gradient, the fused kernel's body and its adjoint are all derived from it.  What no
-rule says is an *update* of whole arrays; it has no fused kernel, unless it only hands a vector on.
+rule says is an *update* of whole arrays; it has no fused kernel, unless it only hands a vector on or attends to facts.
 """
 
 from __future__ import annotations
@@ -201,6 +201,8 @@ class Cell:
     weights: Weights = gated
     reads: Literal["any", "one", "itself"] = "any"
     """What it can read: any vectors and inputs, exactly one vector, or its own entering one."""
+    attention: bool = False
+    """Whether its update is attention to facts as ``memory``'s is, for which a fused sweep has a kernel."""
     relays: bool = False
     """Whether it hands on the one vector that it reads, unchanged, so that its readers can go straight to that."""
     flops: Callable[[Units], int] = lambda u: (2 * u.rows + POINTWISE) * u.columns
@@ -223,7 +225,7 @@ class Cell:
     @property
     def fused(self) -> bool:
         """Whether a fused sweep can run it."""
-        return self.rule is not None or self.relays
+        return self.rule is not None or self.relays or self.attention
 
     def __str__(self) -> str:
         return self.name
