@@ -2,17 +2,18 @@
 # make test      the tests (what .ci/run calls)
 # make docs      the tables that come from the code, and the pages of docs/ as HTML
 # make thorough  2,000 random grids against the oracle, 50 kills of a training, every backend
+# make science   a table of longer runs beside published figures, in two hours; goes on where it was; ROW=parity-16 for one row
 # make examples  every network learns something small: a page of results in results/index.html, in a quarter of an hour
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 WORKERS ?= 2
 
-.PHONY: demo test thorough bench examples docs pictures lint clean
+.PHONY: demo test thorough bench examples science docs pictures lint clean
 
 demo: .venv/installed
 	@rm -rf $(DEMO)
-	@echo "\n=== 1 of 2: parity. A 1-Grid LSTM is at chance for a while, and then sees it. ==="
+	@echo "\n=== 1 of 2: parity. A 1-Grid LSTM begins at chance, and soon sees it. ==="
 	$(BIN)/gridc train specs/parity.yaml --folder $(DEMO)/parity
 	@echo "\n=== 2 of 2: digits. A grid over rows × columns × depth reads scanned digits. ==="
 	$(BIN)/gridc train specs/digits.yaml --folder $(DEMO)/digits
@@ -28,6 +29,10 @@ thorough: .venv/tested
 
 examples: .venv/installed
 	$(BIN)/python examples/run_all.py
+
+science: .venv/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mnist1d==0.0.2.post1
+	$(BIN)/python examples/science/run.py $(if $(ROW),--row $(ROW)) --workers $(WORKERS)
 
 bench: .venv-bench/installed
 	@mkdir -p runs

@@ -30,7 +30,7 @@ Next:
   . .venv/bin/activate                          so that gridc is a command
   gridc score {last}/model.grid        a confusion matrix
   gridc inspect {first}/model.grid      spec, parameters, training record
-  gridc train specs/parity.yaml --bits 16       longer strings: at chance for 350,000 samples first
+  gridc train specs/parity.yaml --bits 16       longer strings
   gridc schedule specs/two-grid.yaml -s T=20    how parallel a grid is
   gridc init sequence                           a spec of your own to begin with
   gridc doctor                                  what this machine has, and what to do about it""")

@@ -33,7 +33,9 @@ def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
             value = np.zeros(shape) + _initial_bias(thing)
         elif drawn[rest].drawn if rest in drawn else rest.endswith(("W", "embed")):
             gates = len(thing.gates) if isinstance(thing, Transform) and rest == "W" and thing.gates else 1
-            value = _drawn(generator, shape, gates, thing.init, dtype)
+            # Signs count the inputs that differ from them: in a unit's hidden and memory number the same count.
+            shared = result.get(f"{owner}.hidden.W") if rest == "memory.W" and thing.init[0] == "signs" else None
+            value = _drawn(generator, shape, gates, thing.init, dtype) if shared is None else shared.copy()
             if isinstance(thing, Transform) and rest == "W":
                 _mask(spec, thing, value)
         else:
@@ -83,12 +85,22 @@ def _drawn(generator: np.random.Generator, shape: Shape, gates: int, init: tuple
     kind, scale = init
     *lead, rows, columns = shape
     width = columns // gates
+    if kind == "diagonal":
+        found = np.zeros((*lead, rows, gates, width), dtype)
+        every = np.arange(rows)
+        found[..., every, :, every % width] = generator.choice((-scale, scale), (rows, *lead, gates))
+        return found.reshape(shape)
     if kind != "orthogonal":
         limit = math.sqrt(6.0 / (rows + width)) if kind == "glorot" else scale
         found = np.empty(math.prod(shape), dtype)
         for start in range(0, found.size, CHUNK):
             part = found[start : start + CHUNK]
-            part[:] = generator.normal(0.0, scale, part.size) if kind == "normal" else generator.uniform(-limit, limit, part.size)
+            if kind == "normal":
+                part[:] = generator.normal(0.0, scale, part.size)
+            else:
+                part[:] = generator.uniform(-limit, limit, part.size)
+                if kind == "signs":
+                    np.copysign(scale, part, out=part)
         return found.reshape(shape)
     square = generator.normal(size=(*lead, gates, max(rows, width), min(rows, width)))
     q, r = np.linalg.qr(square)

@@ -1,4 +1,6 @@
-"""The small runs of ``make examples``: the parts of their examples, the count model they are compared with, and the page."""
+"""The small runs of ``make examples``: the parts of their examples, the count model they are compared with, and the page.
+
+And the table of ``make science``: a run of it, gone on with, and what its page says."""
 
 from __future__ import annotations
 
@@ -12,9 +14,12 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "examples"))
+sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "examples" / "science")]
 
 import page  # noqa: E402
+import report  # noqa: E402
+import rows  # noqa: E402
+import run as science  # noqa: E402
 import runs  # noqa: E402
 import texts  # noqa: E402
 
@@ -107,3 +112,45 @@ def test_the_page_tells_failures_and_compares_by_every_seed() -> None:
     assert "NumbersError: a &lt;loss&gt; is NaN" in written
     assert "<td class=n>0.100<td class=n>0.110<td class=n>0.120<td class=n>3" in written
     assert "Compared" not in page.page(results[:5], 60.0, 2), "two seeds of the second network are not enough"
+
+
+def test_a_run_of_the_table_goes_on_where_it_was_and_is_not_run_again(tmp_path: Path) -> None:
+    first = science.run("addition-stacked", 0, tmp_path, 320)
+    folder = tmp_path / "addition-stacked" / "0"
+    assert first["samples"] == 320
+    assert 0 <= first["value"] <= first["curve"][-1][1]  # whole sums are right less often than digits
+    model = (folder / "model.grid").stat().st_mtime_ns
+    assert science.run("addition-stacked", 0, tmp_path, 320) == first
+    assert (folder / "model.grid").stat().st_mtime_ns == model, "what is over is not trained again"
+    (folder / "result.json").unlink()  # as where it was killed before the figures were written
+    again = science.run("addition-stacked", 0, tmp_path, 320)
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+    written = report.page(rows.ROWS, science.results(tmp_path))
+    reader = _Reader()
+    reader.feed(written)
+    assert not reader.loads
+    assert "cut short: a trial" in " ".join(reader.words)
+    assert "`addition-stacked`" in report.markdown(rows.ROWS, science.results(tmp_path))
+
+
+def test_the_table_tells_means_and_how_many_seeds_solved_it() -> None:
+    def some(row: rows.Row, values: list[float]) -> list[dict[str, object]]:
+        return [{"row": row.name, "seed": seed, "value": value, "held": 819, "samples": 1000 * (seed + 1), "seconds": 2.0,
+                 "parameters": 7, "curve": [(1, 0.5), (2, value)], "version": "1", "machine": "m", "date": "d", "limit": None}
+                for seed, value in enumerate(values)]  # fmt: skip
+
+    parity = next(row for row in rows.ROWS if row.solved)
+    digits = next(row for row in rows.ROWS if row.published)
+    found = {parity.name: some(parity, [1.0, 1 - 2 / 819, 1.0]), digits.name: some(digits, [0.9, 0.92, 0.94])}
+    for text in (report.page(rows.ROWS, found), report.markdown(rows.ROWS, found)):
+        assert "2 of 3 seeds; 2 of 819 wrong else" in text
+        assert "0.920 ± 0.020, 3 seeds" in text
+        assert "2,000 (1,000 to 3,000)" in text
+        assert "GRU 0.91" in text
+        assert "commit 011d9be" in text
+
+
+def test_what_was_trained_on_is_left_out_of_the_test_set() -> None:
+    x = np.arange(12).reshape(6, 2)
+    left = science.unseen(Dataset({"x": x}, {"y": np.arange(6)}), Dataset({"x": x[[1, 4]]}, {"y": np.zeros(2)}))
+    assert left.targets["y"].tolist() == [0, 2, 3, 5]

@@ -37,7 +37,7 @@ def test_weights_of_terabytes_are_refused_with_their_bytes(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("init", ["glorot", "orthogonal", "{normal: 0.1}"])
+@pytest.mark.parametrize("init", ["glorot", "orthogonal", "{normal: 0.1}", "{signs: 0.1}", "{diagonal: 2}"])
 def test_drawing_takes_no_more_than_what_is_counted(cell, init, monkeypatch):
     """So what passes can be drawn, and what is counted is not far from what it takes."""
     wide = read(spec(300 if init == "orthogonal" else 1000, cell, init))
@@ -64,3 +64,22 @@ def test_nothing_is_drawn_where_it_does_not_fit(monkeypatch):
 
 def test_available_memory_is_asked_for_where_it_is_known():
     assert resources.available_memory() is not None
+
+
+def test_signs_and_a_diagonal_start_with_weights_of_one_size():
+    """Signs are the same for a unit's hidden and memory number, and no gate's diagonal is another's."""
+    page = spec(20, init="{diagonal: 2.5}").replace("enters: depth", "enters: depth, init: {signs: 0.25}").replace(
+        "features: 3", "features: 64").replace("depth: {cell: lstm, hidden: 8}", "depth: {cell: lstm, hidden: 30}")  # fmt: skip
+    drawn = parameters.initial(read(page), 0, "float32")
+    signs = drawn["x.hidden.W"]
+    assert set(np.unique(signs)) == {np.float32(-0.25), np.float32(0.25)}
+    assert 0.45 < (signs > 0).mean() < 0.55
+    assert len(np.unique(signs, axis=1).T) == 30
+    assert np.array_equal(signs, drawn["x.memory.W"])
+    gates = np.split(drawn["time.W"], 4, axis=1)  # 20 rows of time's vector, 30 of depth's: units stand below each other
+    for gate in gates:
+        row, unit = np.nonzero(gate)
+        assert np.array_equal(row % 20, unit)
+        assert len(row) == 50
+        assert set(np.unique(gate[row, unit])) == {np.float32(-2.5), np.float32(2.5)}
+    assert not any(np.array_equal(gates[0], other) for other in gates[1:])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gridc.errors import listed
-from gridc.language.grammar import InputPage, OutputPage
-from gridc.language.lookup import Page, initialiser
+from gridc.language.grammar import InputPage, OutputPage, initialiser
+from gridc.language.lookup import Page
 from gridc.language.page import Path_
 from gridc.language.spec import Input, Output, Selection, Tap, Transform
 from gridc.tables.losses import DEFAULTS, LOSSES, Kind, fitting

@@ -55,10 +55,29 @@ class Uniform(Page):
     uniform: float = Field(gt=0, le=LARGEST_WEIGHT, title="a positive number", description="Half the width.")
 
 
-Init = Annotated[
-    Literal["glorot", "orthogonal"] | Normal | Uniform,
-    Field(title="glorot, orthogonal, {normal: 0.1} or {uniform: 0.08}", description="How the weights start."),
-]
+class Signs(Page):
+    """Weights of one size and either sign, each as likely: Rademacher's distribution."""
+
+    signs: float = Field(gt=0, le=LARGEST_WEIGHT, title="a positive number", description="The size.")
+
+
+class Diagonal(Page):
+    """Weights from every unit to itself, of one size and either sign; 0 between units."""
+
+    diagonal: float = Field(gt=0, le=LARGEST_WEIGHT, title="a positive number", description="The size.")
+
+
+Drawn = Normal | Uniform | Signs | Diagonal
+INITS = "glorot, orthogonal, {normal: 0.1}, {uniform: 0.08}, {signs: 0.3} or {diagonal: 2.0}"
+Init = Annotated[Literal["glorot", "orthogonal"] | Drawn, Field(title=INITS, description="How the weights start.")]
+
+
+def initialiser(page: str | Drawn) -> tuple[str, float]:
+    """Give an initialiser's name and number: the deviation, half width or size; 0 where the name says all."""
+    if isinstance(page, str):
+        return page, 0.0
+    ((kind, number),) = page.model_dump().items()
+    return kind, number
 
 
 class ReadAt(Page):
@@ -231,9 +250,8 @@ class CellPage(Page):
         default_factory=list[str], title="a list of gates", description="Gates whose bias starts at the transform's forget_bias."
     )
     init: Init | None = Field(
-        None, title="glorot, orthogonal, {normal: 0.1} or {uniform: 0.08}",
-        description="How weights start where a transform does not say so.",
-    )  # fmt: skip
+        None, title=INITS, description="How weights start where a transform does not say so."
+    )
     source: str | None = Field(None, title="a text", description="The paper and section.")
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gridc.errors import listed, nearest
 from gridc.language import mistakes
-from gridc.language.grammar import Document, Normal, Uniform
+from gridc.language.grammar import Document
 from gridc.language.mistakes import shown, thing
 from gridc.language.own_cells import Cells
 from gridc.language.page import Path_
@@ -66,12 +66,3 @@ class Page:
                 self.fail((*path, word), f"{thing(path)}: found {shown(value)}; expected each index once, and at least one")
             chosen[axis] = tuple(indices)
         return tuple(chosen)
-
-
-def initialiser(page: Any) -> tuple[str, float]:
-    """Give an initialiser's name and number: the deviation of ``normal``, the half width of ``uniform``, 0 otherwise."""
-    if isinstance(page, Normal):
-        return ("normal", page.normal)
-    if isinstance(page, Uniform):
-        return ("uniform", page.uniform)
-    return (str(page), 0.0)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from gridc.errors import SpecError, UsageError
 from gridc.language import mistakes
 from gridc.language import page as pages
-from gridc.language.grammar import CellPage, CellsPage, Normal, Uniform
+from gridc.language.grammar import CellPage, CellsPage, initialiser
 from gridc.language.mistakes import shown
 from gridc.language.spec import Source
 from gridc.resources import located
@@ -180,10 +180,7 @@ def _cell(name: str, page: CellPage, written: Mapping[str, Any], source: Source)
                       "expected plain text")  # fmt: skip
     words = page.model_dump(exclude_unset=True)
     if page.init is not None:
-        init = page.init
-        number = init.normal if isinstance(init, Normal) else init.uniform if isinstance(init, Uniform) else 0.0
-        kind = "normal" if isinstance(init, Normal) else "uniform" if isinstance(init, Uniform) else str(init)
-        words["init"] = (kind, number)
+        words["init"] = initialiser(page.init)
     try:
         definition = replace(define(name, words), written=written)
     except Misread as error:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Literal
 
 from gridc.errors import listed
-from gridc.language.grammar import Alternating, ReadAt, TransformPage, Wrap
-from gridc.language.lookup import Page, initialiser
+from gridc.language.grammar import Alternating, ReadAt, TransformPage, Wrap, initialiser
+from gridc.language.lookup import Page
 from gridc.language.page import Path_
 from gridc.language.spec import Direction, Input, Read, Transform
 from gridc.tables.cells import CELLS, OPTIONS

@@ -1,0 +1,99 @@
+"""The page of ``make science``: one HTML file without anything from outside, and the same table in Markdown."""
+
+from __future__ import annotations
+
+import html
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from page import STYLE, curves
+from rows import Row
+
+HEADS = ("row", "result", "published", "samples", "seconds", "curve")
+Results = Mapping[str, list[dict[str, Any]]]
+
+
+def _spread(values: Iterable[float], form: str) -> str:
+    """Median, and from where to where."""
+    some = sorted(values)
+    middle = format(statistics.median(some), form)
+    return middle if some[0] == some[-1] else f"{middle} ({some[0]:{form}} to {some[-1]:{form}})"
+
+
+def outcome(row: Row, mine: list[dict[str, Any]]) -> str:
+    """What came of a row: from how many seeds all was right, or the mean over seeds and its spread."""
+    values = [one["value"] for one in mine]
+    if row.solved:
+        short = sorted(round((1 - value) * one["held"]) for value, one in zip(values, mine, strict=True) if value < 1)
+        rest = f"; {', '.join(f'{wrong:,}' for wrong in short)} of {mine[0]['held']:,} wrong else" if short else ""
+        return f"{len(values) - len(short)} of {len(values)} seeds{rest}"
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}, {len(values)} seed{'s' * (len(values) > 1)}"
+
+
+def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], list[dict[str, Any]]]]:
+    """The cells of each row that has results, in text, and the results."""
+    found: list[tuple[Row, list[str], list[dict[str, Any]]]] = []
+    for row in rows:
+        mine = results.get(row.name, [])
+        if not mine:
+            continue
+        others = ", ".join(f"{one.what} {one.value:.2f}" for one in row.published)
+        cut = " (cut short: a trial)" * any(one["limit"] for one in mine)
+        text = [f"{row.shows}{cut}; {mine[0]['parameters']:,} parameters", outcome(row, mine), others,
+                _spread((one["samples"] for one in mine), ",.0f"), _spread((one["seconds"] for one in mine), ",.0f")]  # fmt: skip
+        found.append((row, text, mine))
+    return found
+
+
+def sources(rows: Iterable[Row], results: Results) -> list[str]:
+    """Where the published figures were read."""
+    return [f"{name}: {source}." for name, source in
+            {(row.name, one.source): None for row in rows if row.name in results for one in row.published}]  # fmt: skip
+
+
+def made(results: Results) -> str:
+    """With which gridc, on what, and when."""
+    every = [one for mine in results.values() for one in mine]
+    parts = (sorted({one[key] for one in every}) for key in ("version", "machine", "date"))
+    return "gridc {}, {}, {}".format(*(" and ".join(part) for part in parts))
+
+
+NOTE = (
+    "Samples are those until the training ended, seconds those of training on one thread: the median over the seeds, and the "
+    "range. Accuracies are means over seeds with their standard deviation. Parity ends, and is counted, by the strings held "
+    "out; all else by a test set that nothing was chosen by."
+)
+
+
+def page(rows: Iterable[Row], results: Results) -> str:
+    """The whole page."""
+    rows = list(rows)
+    body = [
+        "<h1>The table</h1>",
+        f"<p class=soft>Written by <code>make science</code>: {html.escape(made(results))}.</p><p>{NOTE}</p>" if results else "",
+        f"<table><tr>{''.join(f'<th>{head}' for head in HEADS)}</tr>",
+        *(f"<tr><td><b>{row.name}</b><br><small>{html.escape(text[0])}<br><code>{row.spec.name}</code></small>"
+          + "".join(f"<td>{html.escape(one)}" for one in text[1:])
+          + f"<td>{curves([one['curve'] for one in mine])}</tr>" for row, text, mine in lines(rows, results)),
+        "</table>",
+        *(f"<p><small>{html.escape(line)}</small></p>" for line in sources(rows, results)),
+    ]  # fmt: skip
+    return "\n".join(['<!doctype html><html lang="en"><meta charset="utf-8"><title>gridc: the table</title>',
+                      f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style><main>',
+                      *body, "</main></html>\n"])  # fmt: skip
+
+
+def markdown(rows: Iterable[Row], results: Results) -> str:
+    """The table for ``docs/``."""
+    rows = list(rows)
+    if not results:
+        return ""
+    head = HEADS[:-1]
+    return "\n".join([
+        f"Made by `make science`: {made(results)}. {NOTE}\n",
+        f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}",
+        *(f"| `{row.name}`: {' | '.join(text)} |" for row, text, _ in lines(rows, results)), "",
+        *(f"{line}\n" for line in sources(rows, results)),
+    ])  # fmt: skip
