@@ -225,11 +225,13 @@ class _Freed(click.Command):
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="How often the contestants take turns.")
 @click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0), help="Each one's time in a round.")
 @click.option("--start/--no-start", default=True, show_default=True, help="Measure the time to the first step, and memory.")
+@click.option("--ranks", is_flag=True, help="Only what a step takes on ranks of one thread each (S1, unless sizes say).")
 @click.option("--json", "json_", metavar="FILE", type=click.Path(dir_okay=False), help="Write every figure there; - is stdout.")
 @click.option("--markdown", "table_", metavar="FILE", type=click.Path(dir_okay=False), help="Write a table for a page there.")
 @click.option("--png", metavar="FILE", type=click.Path(dir_okay=False), help="Draw the ratios.")
 def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everything: bool, peers: str | None, rounds: int,
-            seconds: float, start: bool, json_: str | None, table_: str | None, png: str | None) -> None:  # fmt: skip
+            seconds: float, start: bool, ranks: bool, json_: str | None, table_: str | None,
+            png: str | None) -> None:  # fmt: skip
     """Measure training steps beside what the processor can do, NumPy's products and whichever peers are installed: gridc bench
     S1 S3.
 
@@ -237,9 +239,12 @@ def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everythin
     """
     backends.prepare()
     from gridc.benchmarks.cases import CASES
-    from gridc.commands.output import print_json, write
+    from gridc.commands.output import write
 
     named_sizes = ",".join([*sizes, listed_ or ""]).strip(",")
+    if ranks:
+        _on_ranks(_chosen(named_sizes or "S1", CASES, "size"), rounds, seconds, json_)
+        return
     wanted = _chosen(named_sizes, CASES, "size") if named_sizes else [
         name for name in CASES if everything or ("-" not in name and name != "MD") or (untied and name.endswith("untied"))
     ]  # fmt: skip
@@ -272,10 +277,24 @@ def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everythin
         figures.picture(report, png)
     if table_:
         write(figures.markdown(report), table_)
+    _keep(report, json_)
+
+
+def _keep(report: Report, json_: str | None) -> None:
+    from gridc.commands.output import print_json, write
+
     if json_ == "-":
         print_json(report)
     elif json_:
         write(json.dumps(report, indent=1) + "\n", json_)
+
+
+def _on_ranks(wanted: Sequence[str], rounds: int, seconds: float, json_: str | None) -> None:
+    from gridc.benchmarks import ranks
+
+    found = ranks.measure(wanted, rounds, seconds, lambda line: click.echo(line, err=True))
+    click.echo(ranks.table(found), err=json_ == "-")
+    _keep({"surroundings": surroundings(()), "ranks": found}, json_)
 
 
 def started(names: Sequence[str]) -> Report:

@@ -217,12 +217,22 @@ LOOKS: tuple[Callable[[], Finding | list[Finding]], ...] = (
     _python, _gridc, _load, _memory, _disk, _cache, _blas, _pytensor, _backends, _jax, _extras, _plan, _trial)  # fmt: skip
 
 
+def _messages() -> Finding:
+    """Measure what messages between two processes cost, for ``gridc schedule --ranks``."""
+    from gridc.benchmarks import messages
+
+    found = messages.measure()
+    told = f"{1e6 * found.latency:.3g} µs and {found.bandwidth / 1e9:.3g} GB/s between two processes"
+    return Finding("messages", f"{told}; gridc schedule --ranks goes by it")
+
+
 @click.command()
+@click.option("--mpi", is_flag=True, help="Also measure messages between two processes (gridc[mpi]).")
 @as_json
-def doctor(json_: bool) -> None:
+def doctor(mpi: bool, json_: bool) -> None:
     """Look at this machine and say what to do about it."""
     findings: list[Finding] = []
-    for look in LOOKS:
+    for look in (*LOOKS, *([_messages] if mpi else [])):
         try:
             found = look()
         except (GridcError, OSError) as error:

@@ -271,6 +271,9 @@ def _show_pytensor(spec: GridSpec, json_: bool) -> None:
 @with_schedule
 @click.option("--try", "tried", multiple=True, metavar="KEY=VALUE,...",
               help="Put another schedule beside the page's own; may be repeated.")  # fmt: skip
+@click.option("--ranks", type=click.IntRange(1, MOST_WORKERS), help="Predict a training step of the grid cut for so many.")
+@click.option("--shard", metavar="DIMENSION", help="Along which dimension --ranks cut the grid.")
+@click.option("--tile", multiple=True, metavar="DIMENSION=N", help="Cells between two messages (default: what takes least).")
 @click.option("-f", "--format", "format_", type=click.Choice(FORMATS), help="What to make of it (default: by the name of -o).")
 @click.option("--picture", type=click.Choice(PICTURES), default="grid", show_default=True, help="What an SVG or PNG shows.")
 @click.option("-o", "--output", metavar="FILE", help="Write there.")
@@ -284,6 +287,9 @@ def schedule(
     measure: bool,
     asked: str | None,
     tried: tuple[str, ...],
+    ranks: int | None,
+    shard: str | None,
+    tile: tuple[str, ...],
     format_: str | None,
     picture: str,
     output: str | None,
@@ -293,7 +299,8 @@ def schedule(
     chosen = "json" if json_ else format_ or _by_name(output)
     told = [word for word in specs if re.fullmatch(r"[A-Za-z_]\w*=[0-9]+", word)]  # which can only be sizes
     plans = _plans([path for path in specs if path not in told], sizes_of([*sizes, *told]), asked)
-    for flag, given in (("--path", path), ("--measure", measure), ("--try", bool(tried))):
+    cut = ranks is not None or shard is not None or bool(tile)
+    for flag, given in (("--path", path), ("--measure", measure), ("--try", bool(tried)), ("--ranks", cut)):
         if given and len(plans) > 1:
             raise UsageError(f"{flag} is for one spec; found {len(plans)}.")
         if given and chosen not in ("table", "json"):
@@ -306,6 +313,10 @@ def schedule(
         from gridc.pictures import drawing
 
         drawing.png(plans[0], output, picture, workers)
+    elif cut:
+        from gridc.commands.shards import predicted
+
+        write(predicted(plans[0], ranks, shard, tile, batch, chosen == "json"), output)
     elif tried:
         from gridc.commands.tries import compared
 

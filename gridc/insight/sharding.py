@@ -1,0 +1,318 @@
+"""A grid cut along one dimension, a block of its cells for each rank: what a training step would take, on paper.
+
+A rank computes its block tile by tile and hands every tile's boundary vectors on in one message; the adjoint goes the other way
+with their gradients.  All of it follows from the dependences: which blocks and tiles may be at all, what waits for what, and how
+many bytes cross.  Seconds are those of the order's cost model (one core a rank), of a latency and of a bandwidth; messages travel
+while ranks compute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from gridc.errors import ResourceError, UsageError, listed, nearest
+from gridc.insight.network import Network
+from gridc.language.lattice import Ints, points
+from gridc.language.shapes import parameter_shapes
+from gridc.language.spec import GridSpec
+from gridc.scheduling import counts, order
+from gridc.scheduling.counts import step_numbers
+from gridc.scheduling.graph import Cycle, StepGraph, build, longest_paths
+
+MOST_STEPS = 3_000_000
+"""Steps of a grid beyond which it is not cut on paper: every dependence is looked at."""
+BACKWARD = 2.0
+"""How many times a sweep's time its adjoint takes: two products for each of its own."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What one rank does in a training step: its ``cells`` of the dimension, the seconds that it computes, the messages that it
+    sends forward and back, their bytes, and the most memory that it holds, without an optimiser's state."""
+
+    cells: int
+    busy: float
+    messages: int
+    sent: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """A grid of given sizes cut along ``dimension`` for so many ranks, in tiles of so many cells of other dimensions."""
+
+    spec: GridSpec
+    sizes: tuple[int, ...]
+    dimension: int
+    ranks: int
+    tile: Mapping[int, int]
+    batch: int = 16
+    network: Network = field(default_factory=Network)
+    itemsize: int = 4
+
+    # -- blocks and tiles ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def graph(self) -> StepGraph:
+        """Every step and what it waits for."""
+        return build(self.spec, self.sizes)
+
+    @cached_property
+    def blocks(self) -> Ints:
+        """The first cell of every rank, and the end of the last one's, ``[ranks + 1]``: as even as can be."""
+        return np.arange(self.ranks + 1) * self.sizes[self.dimension] // self.ranks
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """How many blocks or tiles there are along every dimension."""
+        found = [-(-n // self.tile.get(d, n)) for d, n in enumerate(self.sizes)]
+        found[self.dimension] = self.ranks
+        return tuple(found)
+
+    def _part(self, d: int, at: Ints) -> Ints:
+        """Give the block or tile of every coordinate."""
+        if d == self.dimension:
+            return np.searchsorted(self.blocks, at, side="right") - 1
+        return at // self.tile.get(d, self.sizes[d])
+
+    @cached_property
+    def part(self) -> Ints:
+        """The tile of every step, by the steps' numbers."""
+        at = points(self.sizes)
+        of_cell = np.ravel_multi_index([self._part(d, at[:, d]) for d in range(len(self.sizes))], self.shape)
+        return np.tile(of_cell, len(self.spec.transforms))
+
+    @cached_property
+    def rank(self) -> Ints:
+        """The rank of every tile."""
+        return np.unravel_index(np.arange(math.prod(self.shape)), self.shape)[self.dimension]
+
+    @cached_property
+    def levels(self) -> Ints:
+        """The longest path that ends at each tile, in tiles.
+
+        Raises UsageError where ranks would wait for each other both ways, or tiles for themselves: with the steps that do."""
+        before, after = self.part[self.graph.before], self.part[self.graph.after]
+        to, come = self.rank[after], self.rank[before]
+        if (to > come).any() and (to < come).any():
+            name = self.spec.dimensions[self.dimension].name
+            forth, back = int(np.argmax(to > come)), int(np.argmax(to < come))
+            raise UsageError(f"'{self.spec.name}' cannot be cut along '{name}': {self._wait(back)}, which lies on a later rank, "
+                             f"while {self._wait(forth)}: vectors would have to run both ways.")  # fmt: skip
+        apart = before != after
+        try:
+            return longest_paths(len(self.rank), *self.waits)
+        except Cycle as cycle:
+            among = apart & np.isin(before, cycle.numbers) & np.isin(after, cycle.numbers)
+            edges = np.flatnonzero(among)
+            other = edges[np.argmax(before[edges] == after[edges[0]])]
+            told = listed([f"{self.spec.dimensions[d].name}={n}" for d, n in self.tile.items()], "and")
+            raise UsageError(f"'{self.spec.name}' cannot go on in tiles of {told}: {self._wait(int(edges[0]))}, and "
+                             f"{self._wait(int(other))}: neither tile could end before the other.") from None  # fmt: skip
+
+    def _wait(self, edge: int) -> str:
+        before, after = (self.graph.step(int(step[edge])) for step in (self.graph.before, self.graph.after))
+        return f"{after} waits for {before}"
+
+    # -- what crosses --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def waits(self) -> Ints:
+        """Pairs of tiles, the first before the second, ``[2, pairs]``."""
+        before, after = self.part[self.graph.before], self.part[self.graph.after]
+        apart = before != after
+        return np.unique(np.stack([before[apart], after[apart]]), axis=1)
+
+    @cached_property
+    def messages(self) -> dict[tuple[int, int], int]:
+        """The bytes that cross, by tile and the rank that they go to: each vector once, a state with its memory."""
+        before, after = self.graph.before, self.graph.after
+        source, target = self.part[before], self.rank[self.part[after]]
+        across = np.flatnonzero(self.rank[source] != target)
+        names = list(self.spec.transforms)
+        hidden = np.array([self.spec.transforms[name].hidden for name in names])
+        whole = np.array([step_numbers(self.spec, name)[0] for name in names])
+        of = before[across] // self.graph.cells
+        numbers = np.where(self.graph.block[across] < 0, whole[of], hidden[of])
+        keys = np.stack([source[across], target[across], before[across]], axis=1)
+        distinct, at = np.unique(keys, axis=0, return_inverse=True)
+        most = np.zeros(len(distinct), np.int64)
+        np.maximum.at(most, at.reshape(-1), numbers)
+        found: dict[tuple[int, int], int] = {}
+        for (tile, rank, _), count in zip(distinct.tolist(), most.tolist(), strict=True):
+            found[tile, rank] = found.get((tile, rank), 0) + count * self.batch * self.itemsize
+        return found
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tile_seconds(self) -> list[float]:
+        """The seconds of every tile's sweep, on one core."""
+        spec = replace(self.spec, schedule=replace(self.spec.schedule, tile=(), order="auto", hoist=None))
+        known: dict[tuple[int, ...], float] = {}
+
+        def taken(sizes: tuple[int, ...]) -> float:
+            if sizes not in known:
+                graph = build(spec, sizes)
+                known[sizes] = order.seconds(graph, order.cheapest(graph, self.batch), self.batch)
+            return known[sizes]
+
+        found: list[float] = []
+        for place in np.ndindex(self.shape):
+            cut = [self.tile.get(d, n) for d, n in enumerate(self.sizes)]
+            sizes = [min(n, size - at * n) for at, n, size in zip(place, cut, self.sizes, strict=True)]
+            sizes[self.dimension] = int(self.blocks[place[self.dimension] + 1] - self.blocks[place[self.dimension]])
+            found.append(taken(tuple(sizes)))
+        return found
+
+    @cached_property
+    def forward(self) -> float:
+        """The seconds until every rank's sweep is done."""
+        return self._swept(self.waits[0], self.waits[1], self.levels, 1.0)
+
+    @cached_property
+    def backward(self) -> float:
+        """The seconds of the way back, which begins when the loss is known."""
+        most = int(self.levels.max(initial=0))
+        return self._swept(self.waits[1], self.waits[0], most - self.levels, BACKWARD)
+
+    def _swept(self, before: Ints, after: Ints, levels: Ints, times: float) -> float:
+        """Let every rank do its tiles in the order of their levels, each as soon as what it waits for is there."""
+        sources: list[int] = before.tolist()
+        targets: list[int] = after.tolist()
+        turns: list[int] = np.lexsort((np.arange(len(levels)), levels)).tolist()
+        rank: list[int] = self.rank.tolist()
+        needs: dict[int, list[int]] = {tile: [] for tile in turns}
+        for source, target in zip(sources, targets, strict=True):
+            needs[target].append(source)
+        free, ends = [0.0] * self.ranks, [0.0] * len(turns)
+        for tile in turns:
+            ready = free[rank[tile]]
+            for other in needs[tile]:
+                # On the way back the gradients of what a message held, between the same two.
+                size = self.messages.get((other, rank[tile]), self.messages.get((tile, rank[other]), 0))
+                ready = max(ready, ends[other] + (self.network.seconds(size) if rank[other] != rank[tile] else 0.0))
+            ends[tile] = free[rank[tile]] = ready + times * self.tile_seconds[tile]
+        return max(ends, default=0.0)
+
+    @cached_property
+    def summing(self) -> float:
+        """The seconds of the all-reduce of the gradients that several ranks have: those of weights tied along the dimension."""
+        return self.network.sum_seconds(self.itemsize * self._shared, self.ranks)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of a training step, without the update."""
+        return self.forward + self.backward + self.summing
+
+    @cached_property
+    def serial(self) -> float:
+        """The seconds of one process on one core, that the whole grid fits into or not."""
+        return (1 + BACKWARD) * order.seconds(self.graph, order.cheapest(self.graph, self.batch), self.batch)
+
+    @property
+    def bubble(self) -> float:
+        """The share of the ranks' time in which they wait."""
+        return 1 - sum(one.busy for one in self.each) / (self.ranks * self.seconds)
+
+    # -- each rank -----------------------------------------------------------------------------------------------------
+
+    def _numbers(self, cells: int) -> int:
+        """Count the parameters of a rank that has so many cells: all that are tied along the dimension, of others its own."""
+        return sum(math.prod(shape) * cells // self.sizes[self.dimension] if self._untied(name) else math.prod(shape)
+                   for name, shape in parameter_shapes(self.spec).items())  # fmt: skip
+
+    def _untied(self, parameter: str) -> bool:
+        owner = self.spec.transforms.get(parameter.partition(".")[0])
+        return owner is not None and self.dimension in owner.untied
+
+    @property
+    def _shared(self) -> int:
+        """Count the parameters that several ranks use: those of transforms that are tied, and of inputs that join them."""
+        joins = {name for name, one in self.spec.inputs.items() if one.joins}
+        return sum(math.prod(shape) for name, shape in parameter_shapes(self.spec).items()
+                   if not self._untied(name) and name.partition(".")[0] in {*self.spec.transforms, *joins})  # fmt: skip
+
+    @cached_property
+    def each(self) -> list[Rank]:
+        """What every rank does."""
+        busy, messages, sent = [0.0] * self.ranks, [0] * self.ranks, [0] * self.ranks
+        for tile, rank in enumerate(self.rank.tolist()):
+            busy[rank] += (1 + BACKWARD) * self.tile_seconds[tile]
+        for (tile, target), size in self.messages.items():
+            for rank in (int(self.rank[tile]), target):  # forward by the one, gradients by the other
+                messages[rank] += 1
+                sent[rank] += size
+        all_, peaks = counts.parameters(self.spec), dict[int, int]()
+        cells = np.diff(self.blocks).tolist()
+        for count in set(cells):
+            sizes = tuple(count if d == self.dimension else n for d, n in enumerate(self.sizes))
+            whole = counts.call_bytes(self.spec, sizes, self.batch, self.itemsize, True)
+            peaks[count] = whole - 2 * self.itemsize * (all_ - self._numbers(count))
+        return [Rank(n, spent, count, size, peaks[n]) for n, spent, count, size in zip(cells, busy, messages, sent, strict=True)]
+
+
+def shard(
+    spec: GridSpec, sizes: tuple[int, ...], ranks: int, along: str, tile: Mapping[str, int], batch: int = 16,
+    network: Network = Network(),  # noqa: B008  # a frozen value
+) -> Sharding:  # fmt: skip
+    """Cut a grid of these sizes along the dimension of that name.
+
+    Args:
+        spec: The grid's.
+        sizes: A number a dimension.
+        ranks: How many processes; no more than the dimension has cells.
+        along: The dimension's name.
+        tile: Cells of other dimensions, by their names, after which boundary vectors are handed on; where none is given, the
+            power of two along the longest of them with which a step takes least.
+        batch: Examples in a mini-batch.
+        network: What messages cost.
+
+    Raises:
+        UsageError: There is no such dimension, it has fewer cells, or its dependences forbid it: with the steps that do.
+        ResourceError: The grid has too many steps to look at.
+    """
+    own = {dimension.name: d for d, dimension in enumerate(spec.dimensions)}
+    for word in (along, *tile):
+        if word not in own:
+            raise UsageError(f"'{spec.name}' has no dimension '{word}'; expected {listed(own)}{nearest(word, own)}")
+    d = own[along]
+    if along in tile:
+        raise UsageError(f"'{along}' is cut into a block for each rank; a tile is of other dimensions.")
+    if ranks > sizes[d]:
+        raise UsageError(f"'{along}' has {sizes[d]} cells, fewer than the {ranks} ranks: each takes one at least.")
+    count = math.prod(sizes) * len(spec.transforms)
+    if count > MOST_STEPS:
+        raise ResourceError(f"Grid '{spec.name}' has {count:,} steps of these sizes, more than the {MOST_STEPS:,} whose "
+                            "dependences are looked at one by one.")  # fmt: skip
+    made = Sharding(spec, sizes, d, ranks, {own[word]: n for word, n in tile.items()}, batch, network)
+    if not tile:
+        made = _best(made)
+    made.levels  # noqa: B018  # which refuses what cannot be
+    return made
+
+
+def _best(made: Sharding) -> Sharding:
+    """Choose the tile along the longest other dimension: all of it where no smaller one can be."""
+    others: Sequence[int] = [d for d, n in enumerate(made.sizes) if d != made.dimension and n > 1]
+    if not others:
+        return made
+    longest = max(others, key=lambda d: made.sizes[d])
+    found, size = made, 1
+    made.levels  # noqa: B018  # a dimension that cannot be cut is refused before any tile
+    while size < made.sizes[longest]:
+        tried = replace(made, tile={longest: size})
+        # What all the tries have in common is looked at once.
+        tried.__dict__["graph"] = made.graph
+        size *= 2
+        try:
+            if tried.levels.size and tried.seconds < found.seconds:
+                found = tried
+        except UsageError:
+            continue
+    return found
