@@ -11,6 +11,7 @@ where they lie.  The kernel holds a tile of ``TALLEST × panel`` sums in registe
 from __future__ import annotations
 
 import functools
+import platform
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -23,13 +24,19 @@ from numba.extending import register_jitable
 from gridc.fusion.native import copy, intrinsic, invoke, peek, pointer, poke
 
 
-def _vector_bytes() -> int:
-    """Give the bytes of this machine's widest vector register."""
-    features = llvm.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+def _features() -> set[str]:
+    """Name what the processor can do for which Numba compiles: this one, or another that ``NUMBA_CPU_FEATURES`` describes."""
+    told: str | None = numba.config.CPU_FEATURES
+    if told is not None:
+        return {word[1:] for word in told.split(",") if word.startswith("+")}
+    return {word for word, there in llvm.get_host_cpu_features().items() if there}
 
 
-BYTES = _vector_bytes()
+FEATURES = _features()
+BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
+"""Of the widest vector register."""
+FUSES = "fma" in FEATURES or platform.machine().lower() in ("arm64", "aarch64")
+"""Whether there is one instruction that multiplies and adds; without it LLVM's would be a call of a function for each number."""
 TALLEST = 8 if BYTES == 64 else 6
 """Rows of a tile: with two vectors a row, its sums leave registers for a row of the panel (32 registers, or 16)."""
 
@@ -89,7 +96,10 @@ def _tile(typing, like, rows, k, a, row, column, b, c, ldc, beta, low, high):  #
                                                 ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))  # fmt: skip
                 for h in range(2):
                     total = sums[2 * r + h]
-                    builder.store(builder.call(fma, [spread, halves[h], builder.load(total)]), total)
+                    before = builder.load(total)
+                    after = builder.call(fma, [spread, halves[h], before]) if FUSES else builder.fadd(
+                        builder.fmul(spread, halves[h]), before)  # fmt: skip
+                    builder.store(after, total)
         whole = builder.and_(builder.icmp_signed("<=", low, word(0)), builder.icmp_signed(">=", high, word(2 * lanes)))
         adds = builder.icmp_signed("!=", beta, word(0))
 
