@@ -80,6 +80,10 @@ class ResourceError(GridcError, RuntimeError):
     exit_code = 5
 
 
+class TooLarge(ResourceError):
+    """A grid, or a call of it, that needs more memory than is left."""
+
+
 def nearest(word: object, known: Iterable[str]) -> str:
     """``" — did you mean 'x'?"`` for the nearest of the known words, or nothing where none is near."""
     known = list(known)

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gridc.errors import DataError, ResourceError, nearest
+from gridc.errors import DataError, TooLarge, nearest
 from gridc.language.shapes import Shape, effective_blocks, parameter_shapes, weights
 from gridc.language.spec import GridSpec, Transform
 from gridc.resources import available_memory
@@ -20,7 +20,7 @@ Array = npt.NDArray[np.floating]
 def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
     """Fresh parameters: weights by ``init``, a gate at a time; biases 0 but for forget gates and what a cell asks for.
 
-    Raises ResourceError, before anything is drawn, where they need more memory than is left."""
+    Raises TooLarge, before anything is drawn, where they need more memory than is left."""
     _check_room(spec, dtype)
     generator = np.random.default_rng(seed)
     owners = {**spec.transforms, **spec.inputs, **spec.outputs}
@@ -52,7 +52,7 @@ def _mask(spec: GridSpec, t: Transform, value: Array) -> None:
 
 
 def _check_room(spec: GridSpec, dtype: str) -> None:
-    """ResourceError where drawing the parameters takes more memory than is left."""
+    """TooLarge where drawing the parameters takes more memory than is left."""
     counts = {name: math.prod(shape) for name, shape in parameter_shapes(spec).items()}
     owners = {**spec.transforms, **spec.inputs, **spec.outputs}
 
@@ -67,7 +67,7 @@ def _check_room(spec: GridSpec, dtype: str) -> None:
     if available is not None and needed > available:
         largest = max(counts, key=lambda name: counts[name])
         shape = " × ".join(f"{n:,}" for n in parameter_shapes(spec)[largest])
-        raise ResourceError(f"the {sum(counts.values()):,} parameters of '{spec.name}' need {needed / 1e9:,.1f} GB of memory and "
+        raise TooLarge(f"the {sum(counts.values()):,} parameters of '{spec.name}' need {needed / 1e9:,.1f} GB of memory and "
                             f"{available / 1e9:,.1f} GB are available; the largest is '{largest}', {shape} numbers")  # fmt: skip
 
 

@@ -234,6 +234,32 @@ def test_nothing_is_reported_to_a_trial_that_somebody_finished(fresh: study.Sear
     assert (one.state, one.value, one.curve) == ("finished", 0.9, ((5, 0.75),))
 
 
+@pytest.mark.parametrize(("values", "state", "why"), [
+    ({"training.batch": [64]}, "finished", ""),
+    ({"transforms.time.hidden": [40_000_000]}, "failed", "GB of memory"),
+    ({"training.schedule": [{"warmup_cosine_decay_schedule": {"decay_steps": 5}}]}, "failed", "'decay_steps' is 5, which"),
+    ({"inputs.symbols.vocabulary": [2]}, "failed", "symbols"),
+])  # fmt: skip
+def test_values_that_do_not_go_together_end_their_trial_alone(
+    values: dict[str, Any], state: str, why: str, tmp_path: Path
+) -> None:
+    found = gridc.sweep(PAGE.replace("STEPS", "2"), {**values, "sampler": "grid"}, folder=tmp_path / "one", progress="none")
+    (one,) = found.trials
+    assert one.state == state
+    assert why in one.why
+
+
+def test_a_machine_that_does_not_see_the_data_trains_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "table.csv"
+    data.write_text("symbols,symbols_out\n1,2\n")
+    spec = gridc.read(re.sub("task: .*", f"data: {data}", PAGE.replace("STEPS", "2")) + "sweep: {training.batch: [1, 2]}\n")
+    study.begin(tmp_path / "sweep", spec)
+    data.unlink()
+    with pytest.raises(gridc.DataError, match=r"There is no .*table\.csv here"):
+        gridc.sweep("", folder=tmp_path / "sweep", resume=True, progress="none")
+    assert study.Search(tmp_path / "sweep").trials() == []
+
+
 def test_a_journal_whose_last_writer_was_killed_goes_on(fresh: study.Search, take: Take) -> None:
     journal = fresh.folder / study.JOURNAL
     good = journal.read_bytes()

@@ -44,7 +44,7 @@ def sweep(
         trials: How many values are tried in all (default: those of the block, else 40; of a grid every combination).
         workers: Processes that train at once, which share the cores; 1 trains in this one.
         folder: Where everything goes (default: ``runs/NAME-sweep``).
-        resume: Whether to go on with the sweep that the folder holds.
+        resume: Whether to go on with the sweep that the folder holds, by its own page.
         progress: ``lines``, one on stderr for every trial that ends, or ``none``.
 
     Returns:
@@ -53,6 +53,7 @@ def sweep(
     Raises:
         SpecError: The page means nothing, or cannot take a value that is to be tried.
         UsageError: The folder holds a sweep already, or there is nothing to search.
+        DataError: What the page trains on is not there.
         ResourceError: Optuna is not installed, or the workers ended before the trials did.
     """
     workers = integer("workers", workers)
@@ -79,6 +80,7 @@ def begin(
     if _used(there):
         raise UsageError(f"{there} already holds a sweep; go on with it (--resume), or give another folder (--folder).")
     space.check(spec)
+    space.check_files(spec)
     study.begin(there, spec)
     return there
 

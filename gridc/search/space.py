@@ -8,10 +8,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from gridc import experiment
-from gridc.errors import GridcError, SpecError, UsageError, listed
+from gridc.errors import DataError, GridcError, SpecError, UsageError, listed
 from gridc.language import search
 from gridc.language.mistakes import fail
 from gridc.language.page import parse
@@ -143,11 +144,21 @@ def monitor(spec: GridSpec) -> Literal["loss", "accuracy"]:
     return block_of(spec).monitor or told_by(spec, block.stop, held_out, bool(block.class_weights))
 
 
+def files(spec: GridSpec) -> dict[Keys, Path]:
+    """Give the files that the training reads, by their places in the page."""
+    data = experiment.block_of(spec).data
+    named = {} if data is None else {"file": data.file, "held_out": data.held_out}
+    return {("training", "data", key): experiment.beside(spec, file) for key, file in named.items() if file}
+
+
+def check_files(spec: GridSpec) -> None:
+    """DataError where one of these files is not there, as on a machine that does not see it."""
+    for file in files(spec).values():
+        if not file.exists():
+            raise DataError(f"There is no {file} here, which '{spec.name}' trains on.")
+
+
 def movable(spec: GridSpec) -> str:
     """Write the page as it can be read from any folder: with the whole paths of its data."""
-    data = experiment.block_of(spec).data
-    if data is None:
-        return spec.source.page
-    files = {"file": data.file, "held_out": data.held_out}
-    whole = {("training", "data", key): str(experiment.beside(spec, file).resolve()) for key, file in files.items() if file}
-    return rewritten(spec.source.page, whole, None)
+    whole = {at: str(file.resolve()) for at, file in files(spec).items()}
+    return rewritten(spec.source.page, whole, None) if whole else spec.source.page

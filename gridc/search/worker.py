@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable
 from statistics import fmean
 
+import numpy as np
+
 from gridc import experiment
-from gridc.errors import NumbersError
+from gridc.errors import DataError, NumbersError, TooLarge, UsageError
 from gridc.search import space
 from gridc.search.results import read_results
 from gridc.search.study import Held, Search, optuna
@@ -46,11 +48,12 @@ def measured(record: Record, measure: str) -> float:
 def work(folder: str | os.PathLike[str], say: Say) -> None:
     """Train the sweep's trials, one after another, until none is left.
 
-    Raises what reading, compiling and training raise where it is no fault of a trial's own values; a trial that was running then
-    is taken up again by another worker, or by a later one."""
+    Raises DataError where this machine does not see the data, and what compiling and training raise where it is no fault of a
+    trial's own values; a trial that was running then is taken up again by another worker, or by a later one."""
     search = Search(folder)
+    space.check_files(search.spec)
     while (held := search.take()) is not None:
-        with held.lock:
+        with held.lock, np.errstate(over="ignore", invalid="ignore"):  # the loop itself says where a number became infinite
             _train(search, held)
         say(_told(search, held))
 
@@ -67,6 +70,8 @@ def _train(search: Search, held: Held) -> None:
                                   callbacks=[curve] if curve else [], progress="none", ranks="alone")  # fmt: skip
         except NumbersError as error:
             return search.prune(held.number, str(error))  # as a bad one, not as none: what is like it is then not tried
+        except (UsageError, DataError, TooLarge) as error:  # values that do not go together; the files are there
+            return search.give_up(held.number, str(error))
         except MemoryError:
             return search.give_up(held.number, "There was not enough memory for it.")
         if curve and curve.why:

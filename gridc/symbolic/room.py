@@ -9,7 +9,7 @@ import numpy as np
 
 from gridc import resources
 from gridc.data.fitting import Call
-from gridc.errors import DataError, ResourceError
+from gridc.errors import DataError, TooLarge
 from gridc.fusion import blas
 from gridc.language.directives import amount
 from gridc.language.lattice import Ints
@@ -32,7 +32,7 @@ class Room:
         self._last: tuple[str, bytes, bytes] | None = None
 
     def check(self, name: str, call: Call) -> None:
-        """Raise ResourceError where a call would store more than the machine has left, DataError where a wrapped grid of these
+        """Raise TooLarge where a call would store more than the machine has left, DataError where a wrapped grid of these
         sizes, unlike the one that the spec was checked at, has steps that wait for each other."""
         like = (name, call.extent.tobytes(), call.lengths.tobytes())
         if like == self._last:
@@ -50,14 +50,14 @@ class Room:
         if training and not isinstance(keep := self.spec.schedule.keep, str) and needed > keep:
             least = count(True, blas.default_threads())
             if least > OVER * keep:
-                raise ResourceError(f"'schedule', keep: found {amount(keep)}; a training step with {call.batch:,} examples of "
+                raise TooLarge(f"'schedule', keep: found {amount(keep)}; a training step with {call.batch:,} examples of "
                                     f"{times(sizes)} cells holds at least {least / 1e6:,.1f} MB")  # fmt: skip
         available = resources.available_memory()
         if available is not None and needed > available + before:
             if self.target.recompute:
                 needed = count(True, blas.default_threads(), available + before)
             if needed > available + before:
-                raise ResourceError(self._too_large(call, sizes, training, needed, available))
+                raise TooLarge(self._too_large(call, sizes, training, needed, available))
         self._held[name], self._last = needed, like
 
     def _acyclic(self, sizes: tuple[int, ...], own: Ints | None) -> None:
