@@ -25,6 +25,10 @@ SETTINGS = Lock()
 UFUNCS = "gridc_ufuncs"
 """The tag of the rewrites that call NumPy's functions at once."""
 
+SCANS = ("scan", "local_inplace_setsubtensor", "local_inplace_AdvancedIncSubtensor1", "local_inplace_AdvancedIncSubtensor",
+         "local_subtensor_of_alloc")  # fmt: skip
+"""Those of PyTensor's rewrites without which a Scan keeps whatever it ever computed, and changes a part of an array in a copy."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -60,7 +64,7 @@ def _python() -> Any:
     from pytensor.link.vm import VMLinker
 
     linker = VMLinker(allow_gc=False, use_cloop=False, c_thunks=False)
-    return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", INPLACE, UFUNCS]))
+    return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", *SCANS, INPLACE, UFUNCS]))
 
 
 @functools.cache

@@ -14,12 +14,13 @@ from gridc.fusion import blas
 from gridc.language import noise
 from gridc.language.spec import Directives, GridSpec
 from gridc.scheduling import counts
-from gridc.symbolic import device, fused, plain, plans, slots, ufuncs
+from gridc.symbolic import device, fused, plain, plans, scatters, slots, ufuncs
 from gridc.symbolic.backends import Backend
 from gridc.symbolic.indices import Sizes
 from gridc.symbolic.wiring import Variable, Way, Wiring
 
-ufuncs.register()  # for the backend 'python', whatever is lowered
+for _rewrites in (ufuncs, scatters):  # for the backend 'python', whatever is lowered
+    _rewrites.register()
 DTYPES = ("float32", "float64")
 Swept = tuple[dict[str, list[Variable]], list[Variable]]
 """What every output reads, and the index arrays that were made for it."""

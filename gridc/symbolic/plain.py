@@ -17,7 +17,7 @@ import numpy as np
 
 from gridc.language import shapes
 from gridc.language.lattice import home
-from gridc.language.spec import Transform
+from gridc.language.spec import GridSpec, Transform
 from gridc.symbolic import slots
 from gridc.symbolic.indices import index_arrays
 from gridc.symbolic.slots import Part
@@ -172,7 +172,6 @@ def _sequences(
     spec, name = wiring.spec, t.name
     found: dict[Part, Variable] = {}
     for i, port in enumerate(slots.ports(spec, t)):
-        found[Part(name, "slot", i)] = plan[Part(name, "slot", i)]
         rows = boundary[port.of, port.memory]
         if rows is not None:
             found[Part(name, "entry", i)] = take(rows, plan[Part(name, "entry", i)])
@@ -183,6 +182,9 @@ def _sequences(
         mask = wiring.vectors.masks.get(f"{name}.zoneout.{letter}")
         if mask is not None:
             found[Part(name, "zoneout", i)] = _masked(mask, plan[Part(name, "zoneout")])
+    for vector in slots.readers(spec):
+        if vector[0] == name:
+            found[slots.looks(vector)] = plan[slots.looks(vector)]
     for i, x in enumerate(spec.joined(name)):
         found[Part(name, "joined", i)] = _picked(wiring.vectors.joined[x.name], plan[Part(name, "joined", i)], wiring.way.dtype)
     for what in ("writes", "weights"):
@@ -243,14 +245,14 @@ def _wavefront(
     vectors = [(t.name, memory) for t in transforms for memory in (False, True)[: 1 + t.has_memory]]
     before = dict(zip(vectors, state, strict=True))
     after = dict(before)
+    found = _found(spec, before, given)
     new: dict[tuple[str, bool], Variable] = {}
     for t in transforms:
         name = t.name
         taken: list[Variable] = []
-        for i, port in enumerate(slots.ports(spec, t)):
-            vector = before[port.of, port.memory][given[Part(name, "slot", i)]]
+        for i, _ in enumerate(slots.ports(spec, t)):
             entry, mask = given.get(Part(name, "entry", i)), given.get(Part(name, "mask", i))
-            vector = vector if entry is None else vector + entry
+            vector = found[name, i] if entry is None else found[name, i] + entry
             taken.append(vector if mask is None else vector * mask)
         keeps = [given[Part(name, "zoneout", i)] for i in range(2) if Part(name, "zoneout", i) in given]
         joined = [given[Part(name, "joined", i)] for i in range(len(spec.joined(name)))]
@@ -264,6 +266,27 @@ def _wavefront(
                 after[name, memory] = pt.set_subtensor(before[name, memory][given[Part(name, "writes")]], vector)
                 new[name, memory] = vector
     return [*after.values(), *(new[key] for key in tapped)]
+
+
+def _found(
+    spec: GridSpec, before: Mapping[tuple[str, bool], Variable], given: Mapping[Part, Variable]
+) -> dict[tuple[str, int], Variable]:
+    """Give what every port of every transform finds in the slots.  All ports look into those of a vector at once, since the
+    gradient of each look is as large as all slots."""
+    found: dict[tuple[str, int], Variable] = {}
+    for vector, readers in slots.readers(spec).items():
+        like = [given[Part(name, "writes")] for name, _ in readers]
+        rows = before[vector][given[slots.looks(vector)]]
+        parts = [rows] if len(readers) == 1 else pt.split(rows, pt.stack([_count(one) for one in like]), n_splits=len(readers))
+        for reader, part, one in zip(readers, parts, like, strict=True):
+            found[reader] = part if one.ndim == 1 else part.reshape((*(one.shape[axis] for axis in range(2)), part.shape[1]))
+    return found
+
+
+def _count(rows: Variable) -> Variable:
+    """Count the entries of an index array, where that can be done while the graph is built."""
+    known = rows.type.shape
+    return rows.size if None in known else np.int64(np.prod(known))
 
 
 def _zoned_out(
@@ -284,7 +307,7 @@ def _update(
     z = reads[0] if len(reads) == 1 else pt.concatenate(reads, axis=-1)
     weights = dict(constants)
     w = weights.pop("W", None)
-    product = None if w is None else (pt.matmul(z, w[chosen]) if t.untied else z @ w)
+    product = None if w is None else (pt.matmul(z, w[chosen]) if t.untied else pt.dot(z, w))
     for letter in [name for name in weights if name not in facts] if t.untied else ():
         picked = weights[letter][chosen]  # of a vector each step has one for all examples
         weights[letter] = picked[:, None] if picked.ndim == 2 else picked
@@ -296,7 +319,7 @@ def _update(
         return t.mechanism.update(Ops, Taken(z, product, hidden, memories, weights, chosen, t.options))
     assert product is not None
     assert t.mechanism.rule is not None
-    parts = [product[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.gates))]
+    parts = [product] if len(t.gates) == 1 else pt.split(product, [t.hidden] * len(t.gates), n_splits=len(t.gates), axis=-1)
     holes = [p[..., k * t.hidden : (k + 1) * t.hidden] for k in range(len(t.peephole_names()))] if p is not None else []
     holes += [weights[vector] for vector in t.vectors]
     return t.mechanism.rule(Ops, parts, hidden, memories, holes, t.options)

@@ -24,6 +24,8 @@ from gridc.scheduling import counts, graph, order
 from gridc.scheduling.layout import Layout
 from gridc.scheduling.program import TransformProgram
 
+Vector = tuple[str, bool]
+"""The hidden vectors of a transform, or its memories."""
 ZERO, TRASH, FIRST = 0, 1, 2  # slots: always zero; written and never read; the first that is given out
 
 
@@ -70,12 +72,12 @@ class Part(NamedTuple):
     """The name of one array: ``what`` it says of a transform's or an output's port of this number."""
 
     owner: str
-    what: Literal["slot", "entry", "mask", "zoneout", "joined", "writes", "weights", "live", "read", "entered", "seen"]
-    """Of a port: the ``slot`` that it looks into, the row of what enters there (``entry``) and that of its dropout's ``mask``
-    (-1: it sees all).  Of a transform: the row of ``zoneout``'s masks, the row of a ``joined`` input (-1: none), the slot that
-    it ``writes``, which ``weights`` it uses, and ``live``, zeros as long as all its slots.  Of an output: the rows that it
-    ``read``s (-1: none), and where what it reads is handed on, those of what ``entered`` and of the mask through which it is
-    ``seen``."""
+    what: Literal["slots", "entry", "mask", "zoneout", "joined", "writes", "weights", "live", "read", "entered", "seen"]
+    """Of a transform's hidden vector (0) or memory (1): the ``slots`` that all who read it look into, one after the other.  Of a
+    port: the row of what enters there (``entry``) and that of its dropout's ``mask`` (-1: it sees all).  Of a transform: the
+    row of ``zoneout``'s masks, the row of a ``joined`` input (-1: none), the slot that it ``writes``, which ``weights`` it uses,
+    and ``live``, zeros as long as all its slots.  Of an output: the rows that it ``read``s (-1: none), and where what it reads is
+    handed on, those of what ``entered`` and of the mask through which it is ``seen``."""
     port: int = 0
 
 
@@ -85,7 +87,7 @@ def kinds(spec: GridSpec) -> dict[Part, tuple[str, int]]:
     for t in computed(spec):
         rows = 3 if has_step_axis(t) else 2  # [wavefronts, steps, examples] or [wavefronts, steps × examples]
         for i, port in enumerate(ports(spec, t)):
-            ranks[Part(t.name, "slot", i)] = ranks[Part(t.name, "entry", i)] = rows
+            ranks[Part(t.name, "entry", i)] = rows
             if port.masked:
                 ranks[Part(t.name, "mask", i)] = rows
         if t.zoneout:
@@ -93,6 +95,7 @@ def kinds(spec: GridSpec) -> dict[Part, tuple[str, int]]:
         for i in range(len(spec.joined(t.name))):
             ranks[Part(t.name, "joined", i)] = rows
         ranks[Part(t.name, "writes")], ranks[Part(t.name, "weights")], ranks[Part(t.name, "live")] = rows, 2, 1
+    ranks |= {looks(vector): 2 for vector in readers(spec)}
     for name, o in spec.outputs.items():
         for i, tap in enumerate(o.reads):
             ranks[Part(name, "read", i)] = 2 + len(o.axes)
@@ -101,6 +104,20 @@ def kinds(spec: GridSpec) -> dict[Part, tuple[str, int]]:
             if hidden(spec, tap.transform, tap.transform):
                 ranks[Part(name, "seen", i)] = 2 + len(o.axes)
     return {part: ("int64", rank) for part, rank in ranks.items()}
+
+
+def readers(spec: GridSpec) -> dict[Vector, list[tuple[str, int]]]:
+    """List, for every vector that somebody reads, the transforms and the numbers of the ports that do."""
+    found: dict[Vector, list[tuple[str, int]]] = {}
+    for t in computed(spec):
+        for i, port in enumerate(ports(spec, t)):
+            found.setdefault((port.of, port.memory), []).append((t.name, i))
+    return found
+
+
+def looks(vector: Vector) -> Part:
+    """Name the array of the slots that the readers of a vector look into."""
+    return Part(vector[0], "slots", int(vector[1]))
 
 
 def entries(spec: GridSpec, storage: str, memory: bool) -> list[tuple[str, bool]]:
@@ -124,8 +141,8 @@ MOST_PLANNED = 1_000_000
 def call_bytes(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool) -> int:
     """Count the bytes that a call of the plain lowering holds at its peak, a training step or a prediction.
 
-    A Scan keeps the slots of every wavefront, and its gradient what it read besides, with a copy of every gradient of the weights
-    a wavefront.  The factors were found by looking at what PyTensor (3.0.7) holds from the second step on; four specs at some
+    Under a gradient a Scan keeps the slots of every wavefront, twice as much for their gradients, and the factors of the
+    weights' gradients.  They were found by looking at what PyTensor (3.0.7) holds from the second step on; four specs at some
     sizes took 0.97 to 1.14 times what this counts to train."""
     if math.prod(sizes) * len(spec.transforms) > MOST_PLANNED:
         return 4 * counts.call_bytes(spec, sizes, batch, itemsize, training)
@@ -148,9 +165,9 @@ def call_bytes(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int
         numbers += (2 + training) * rows * sum(x.width for x in spec.joined(name)) * batch
         vectors = 1 + t.has_memory
         slots = arrays[Part(name, "live")].size * t.hidden * batch
-        numbers += (waves + 1) * slots * (3 + 2 * vectors if training else 2 + vectors)
+        numbers += vectors * slots * (3 * (waves + 1) if training else 4)
         inside = sum(math.prod(shapes.get(f"{name}.{letter}", (0,))) for letter in ("W", "b", "p", "A", "C", "E"))
-        numbers += 2 * training * (waves + 1) * inside
+        numbers += 4 * training * inside + training * rows * (2 * spec.rows(name) + len(t.gates) * t.hidden) * batch
     for storage in {home(spec, tap.transform) for o in spec.outputs.values() for tap in o.reads}:
         numbers += (2 + training) * arrays[Part(storage, "writes")].size * spec.transforms[storage].hidden * batch
     for o in spec.outputs.values():
@@ -240,6 +257,7 @@ class Slots:
         slots, used = self.slots()
         entry = {(name, memory): self.entry(name, memory) for name in layout.names for memory in (False, True)}
         result: dict[Part, np.ndarray] = {}
+        looked: dict[tuple[str, int], Ints] = {}
         lane = np.arange(batch)
         for name, own in self.programs.items():
             t, place = self.spec.transforms[name], self.places[name]
@@ -247,7 +265,7 @@ class Slots:
             for i, (port, row) in enumerate(zip(ports(self.spec, t), self.reads[name], strict=True)):
                 origin = self.sources[port.of][row]
                 slot = np.where(origin >= 0, slots[port.of][layout.rows[layout.number[port.of]][0][origin]], ZERO)
-                result[Part(name, "slot", i)] = place.laid(slot * batch + example, ZERO * batch + lane)
+                looked[name, i] = place.laid(slot * batch + example, ZERO * batch + lane).reshape(self.waves, -1)
                 enters = entry[port.of, port.memory]
                 result[Part(name, "entry", i)] = place.laid(enters[row], enters.max())
                 if port.masked:
@@ -262,6 +280,8 @@ class Slots:
             weight = layout.at[:, t.along[0]] if hop else layout.weight[layout.number[name]]
             result[Part(name, "weights")] = place.by_step(weight)
             result[Part(name, "live")] = np.zeros(used[name] * batch, np.int64)
+        for vector, who in readers(self.spec).items():
+            result[looks(vector)] = np.concatenate([looked[one] for one in who], axis=1)
         return result | self.read_out(entry)
 
     def read_out(self, entry: dict[tuple[str, bool], Ints]) -> dict[Part, np.ndarray]:
@@ -332,8 +352,8 @@ class _Places:
         first = np.searchsorted(turns[by], np.arange(waves))
         self.place = np.empty(len(by), np.int64)
         self.place[by] = np.arange(len(by)) - first[turns[by]]
-        # At least two: PyTensor (3.0.7) refuses the gradient of a look-up by a single index, see `take`.
-        self.width = max(2, int(self.place.max()) + 1)
+        # PyTensor (3.0.7) refuses the gradient of a look-up by a single index, see `take`.
+        self.width = max(2 if self.step_axis or batch == 1 else 1, int(self.place.max()) + 1)
 
     @cached_property
     def flat(self) -> Ints:
