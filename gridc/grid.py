@@ -61,7 +61,7 @@ class Grid:
     Inputs are mappings of names to arrays ``[batch, *over, features]``, or of integer ids ``[batch, *over]``, where ``over`` are
     the dimensions that the input's page names; targets are ``[batch, *axes]`` of ids or of 0 and 1, or ``[batch, *axes,
     features]``, where ``axes`` are the dimensions that the output selects all of.  ``lengths`` maps a symbol to one length for
-    each example; what lies behind it is neither read nor counted.
+    each example; what lies behind it is neither read nor counted, nor is a target that an output is told to ``ignore``.
 
     Attributes:
         spec: The ``GridSpec`` that it was compiled from.
@@ -145,19 +145,21 @@ class Grid:
         joined = parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         return dict(zip(self.spec.outputs, joined, strict=True))
 
-    def loss(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> float:
-        """Compute the sum of the outputs' losses, each a mean over examples and existing positions.
+    def loss(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None) -> float:
+        """Compute the sum of the outputs' losses, each a mean over the positions that exist and are not ignored.
 
         Losses are in nats where they are cross entropies, and squares of the data's unit where they are squared errors; nothing
-        is dropped out.  Raises DataError where an array does not fit."""
+        is dropped out.  ``weights`` are those of ``loss_and_gradients``.  Raises DataError where an array does not fit."""
         call = fitting.check(self.spec, inputs, lengths, self.dtype)
-        return float(self._run("loss", call, self._targets(targets, call, None))[0])
+        return float(self._run("loss", call, self._targets(targets, call, weights))[0])
 
-    def gradients(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, Array]:
+    def gradients(
+        self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None
+    ) -> dict[str, Array]:
         """Compute the gradient of the loss for every parameter, in the parameter's shape.  Raises DataError.
 
         With dropout or zoneout it is that of the loss under masks drawn for this call."""
-        return self.loss_and_gradients(inputs, targets, lengths)[1]
+        return self.loss_and_gradients(inputs, targets, lengths, weights)[1]
 
     def loss_and_gradients(
         self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None,
@@ -169,7 +171,9 @@ class Grid:
             inputs: As for ``predict``.
             targets: By name, in the shapes of the outputs: ids of classes, 0 and 1, or numbers.
             lengths: As for ``predict``.
-            weights: By output, what its loss counts: a number, or one for each position of its target.
+            weights: By output, what its loss counts: a number, one for each example ``[batch]``, or one for each position of its
+                target ``[batch, *axes]``.  A loss is the mean of weight × loss over all positions that count, whatever they
+                weigh.
             share: That these examples are those from the first number on, of a mini-batch of the second: masks are drawn as
                 for all of it.
 
@@ -237,7 +241,7 @@ class Grid:
         return fit(self, (inputs, targets, lengths), **options)
 
     def training_step(self, optimizer: str | Optimizer = "adam", clip: float | None = None, **options: Any) -> TrainingStep:
-        """Make a function ``step(inputs, targets, lengths=None) -> loss`` that updates every parameter once per call.
+        """Make a function ``step(inputs, targets, lengths=None, weights=None) -> loss`` that updates every parameter once a call.
 
         Args:
             optimizer: The name of one (``gridc.tables.update_rules.OPTIMIZERS``), or an ``Optimizer``.
@@ -262,7 +266,8 @@ class Grid:
         return TrainingStep(self, optimizer)
 
     def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
-        """Give each output's accuracy, from 0 to 1 (classes, binary), or R², at most 1 (features, raw), over existing positions.
+        """Give each output's accuracy, from 0 to 1 (classes, binary), or R², at most 1 (features, raw), over the
+        positions that exist and are not ignored.
 
         Raises DataError where an array does not fit."""
         from gridc.data.fitting import for_spec, from_arrays

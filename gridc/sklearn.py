@@ -161,7 +161,8 @@ class _GridEstimator(BaseEstimator):
             X, target, lengths = X[some], target[some], None if lengths is None else lengths[some]
             weights = weights[some] / weights[some].mean()
         (output,) = self.grid_.spec.outputs
-        data = Dataset(self._inputs(X), {output: target}, self._lengths(lengths), weights=weights)
+        data = Dataset(self._inputs(X), {output: target}, self._lengths(lengths),
+                       weights={} if weights is None else {output: weights})  # fmt: skip
         rule = {"learning_rate": self.learning_rate}
         named = {self.optimizer: rule} if isinstance(self.optimizer, str) else self.optimizer
         told = {"optimizer": named, "clip": self.clip, "budget": self.epochs, "seed": self._seed, "held_out": self.held_out}

@@ -65,7 +65,8 @@ TRAINING: Mapping[str, Written | str] = _alike(
     ("verbose", "give progress='none', or --progress none"),
 )  # fmt: skip
 """What a call or a ``training:`` block may be asked for, and how it is written."""
-CALL_ALONE: Mapping[str, str] = _alike(("validation_data eval_set", "write held_out=(inputs, targets)"))
+CALL_ALONE: Mapping[str, str] = _alike(("validation_data eval_set", "write held_out=(inputs, targets)"),
+                                        ("sample_weight sample_weights", "write weights={OUTPUT: ARRAY}"))  # fmt: skip
 PAGE_ALONE: Mapping[str, str] = _alike(("validation_data eval_set", "write 'data: {file: FILE, held_out: FILE}'"))
 KEYS: Mapping[str, Mapping[str, str]] = {
     "transforms": _alike(
@@ -82,7 +83,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "outputs": _alike(
         ("num_classes n_classes labels categories num_labels", "classes"),
         ("size units out_features output_size dim", "features"),
-        ("read from inputs input", "reads"), ("where cells position", "at"), ("criterion loss_fn", "loss")),
+        ("read from inputs input", "reads"), ("where cells position", "at"), ("criterion loss_fn", "loss"),
+        ("ignore_index ignore_value mask_value missing", "ignore")),
 }  # fmt: skip
 """What the keys of a page's sections are called elsewhere."""
 OPTIONS: Mapping[str, str] = _alike(

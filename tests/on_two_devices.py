@@ -12,6 +12,7 @@ import gridc
 from gridc.symbolic import backends
 
 backends.prepare()
+import test_ignored  # noqa: E402
 from strategies import case_of  # noqa: E402
 from test_backends import SPEC, example  # noqa: E402
 from test_grid import WRAPS_BACK  # noqa: E402
@@ -51,6 +52,16 @@ def test_losses_gradients_and_outputs_are_those_of_one_processor() -> None:
     found = there.predict(inputs, lengths)
     for name, array in here.predict(inputs, lengths).items():
         np.testing.assert_allclose(found[name], array, atol=WITHIN)
+
+
+def test_what_is_ignored_is_in_the_mean_of_no_device() -> None:
+    """Also where all that counts is on one of them, and where nothing does."""
+    page = test_ignored.PAGE
+    there, here = pair(page[: page.index("  pad")] + page[page.index("  size") : page.index("  last")])
+    for batch, hidden in ((4, 0.5), (3, 0.8), (1, 0.3), (2, 1.0)):
+        x, targets, lengths, weights = test_ignored.example(batch, hidden, batch)
+        some = {name: targets[name] for name in here.spec.outputs}
+        same(there, here, x, some, lengths, {name: weights[name] for name in some})
 
 
 def test_what_wraps_is_in_the_turns_of_all_devices() -> None:

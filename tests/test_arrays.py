@@ -125,7 +125,8 @@ def test_inputs_that_do_not_fit(given, sentence):
         ),
         (
             targets(degrees=spoilt((4, 6, 2), (0, 0, 0), np.nan)),
-            "target 'degrees': found nan at [0, 0, 0]; expected finite numbers",
+            "target 'degrees': found nan at [0, 0, 0]; expected finite numbers; where it stands for no target, 'ignore: nan' of "
+            "the output leaves its position out",
         ),
     ],
 )
@@ -156,7 +157,8 @@ def test_weights_that_do_not_fit():
         refused(weights={"lable": 1})
         == "there is no output 'lable' to weigh; expected label, rain, degrees — did you mean 'label'?"
     )
-    assert refused(weights={"rain": np.ones(4)}) == "weights of 'rain': found shape (4,); expected a number, or shape (4, 6)"
+    sentence = "weights of 'rain': found shape (6,); expected a number, or shape (4,) or (4, 6)"
+    assert refused(weights={"rain": np.ones(6)}) == sentence
 
 
 UNFIT = [

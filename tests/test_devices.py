@@ -24,7 +24,7 @@ def test_two_devices_have_the_numbers_of_one() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)]
     done = subprocess.run(command, env={**os.environ, **TWO}, capture_output=True, text=True, cwd=SUITE.parents[1])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 def test_several_devices_are_for_the_fused_sweep_on_jax() -> None:

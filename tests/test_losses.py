@@ -9,12 +9,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gridc
 from gridc.arrays.axes import Axes
+from gridc.language.grammar import json_schema
 from gridc.options import Option
 from gridc.tables.losses import DEFAULTS, LOSSES
 from gridc.tables.update_rules import OPTIMIZERS
@@ -283,3 +285,23 @@ def test_an_installed_package_brings_losses_and_optimizers(tmp_path: Path) -> No
         checked = run([sys.executable, "-m", "gridc", "check", "small.yaml"])
         assert sentence in checked.stderr
         assert "small.yaml:6:" in checked.stderr
+
+
+def test_an_editor_takes_names_that_may_be_registered_and_completes_those_that_come_with_gridc() -> None:
+    validator = pytest.importorskip("jsonschema").Draft7Validator(json_schema())
+
+    def wrong(loss: Any, optimizer: Any) -> list[str]:
+        page: dict[str, Any] = {
+            "name": "own", "dimensions": {"time": "T"}, "transforms": {"time": {"cell": "my_cell"}},
+            "outputs": {"y": {"reads": ["time"], "features": 1, "loss": loss}}, "training": {"data": "x", "optimizer": optimizer},
+        }  # fmt: skip
+        return [".".join(map(str, error.absolute_path)) for error in validator.iter_errors(page)]
+
+    for loss, rule in (("log-cosh", "sign"), ({"log-cosh": {"sharp": 2}}, {"sign": {"share": 0.5}}), ("huber", "adam")):
+        assert not wrong(loss, rule)
+    assert wrong({"huber": {"sharp": 2}}, "adam") == ["outputs.y.loss"]
+    for odd in ({"adam": {"beta": 0.5}}, {"sign": 3}):
+        assert wrong("two words", odd) == ["outputs.y.loss", "training"]
+    written = json_schema()["definitions"]
+    assert "huber" in written["Loss"]["properties"]
+    assert any("huber" in one.get("enum", ()) for one in written["OutputPage"]["properties"]["loss"]["anyOf"])

@@ -13,6 +13,8 @@ from gridc.arrays.conversion import Array, not_below, not_finite, not_whole
 Bound = dict[str, tuple[int, str]]
 """The sizes that symbols have in the arrays so far, and whose: ``{"T": (6, "input 'ids'")}``; ``BATCH`` stands for axis 0."""
 BATCH = ""  # which is the name of no symbol
+Ignored = int | Literal["nan"]
+"""The target of a position that does not count."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class Axes:
 
     ``axes`` are those after the batch: a size, a symbol, or None for any.  ``real`` says whether the array holds real numbers;
     where it holds ids, they are ``below`` that number.  ``names`` are the words for the axes, those of the dimensions.
+    ``ignore`` is what stands where nothing is to be learnt: an id, or ``nan`` for real numbers.
     """
 
     axes: tuple[int | str | None, ...]
     real: bool
     below: int | None = None
     names: tuple[str, ...] = field(default=(), compare=False)
+    ignore: Ignored | None = None
 
     def __str__(self) -> str:
         return f"[{', '.join(['examples', *('any' if axis is None else str(axis) for axis in self.axes)])}]"
@@ -85,16 +89,34 @@ def odd_number(array: Array, axes: Axes) -> Misfit | None:
                 return Misfit(odd.fault, (odd.at[0] + first, *odd.at[1:]))
         return None
     if axes.below is None:
-        at = not_finite(array)
+        at = not_finite(array if axes.ignore is None or array.dtype.kind != "f" else np.where(np.isnan(array), 0, array))
         return None if at is None else Misfit("infinite", at)
     at = not_whole(array)
     if at is not None:
         return Misfit("fraction", at)
-    at = not_below(array, axes.below)
+    at = not_below(array if axes.ignore is None else np.where(array == axes.ignore, 0, array), axes.below)
     return None if at is None else Misfit("range", at)
 
 
+def counted(axes: Axes, target: Array) -> Array | None:
+    """Which positions have a target that counts: ``[batch, *dimensions]`` booleans; None where nothing is ignored.
+
+    Real numbers count where none of a position's is NaN."""
+    if axes.ignore is None:
+        return None
+    return np.asarray(~np.isnan(target).any(axis=-1) if axes.real else target != axes.ignore)
+
+
 def valid(axes: Axes, target: Array, lengths: Mapping[str, Array]) -> Array | None:
+    """Which positions lie within their example and are not ignored: ``[batch, *dimensions]`` booleans; None where that is all."""
+    inside, known = within(axes, target, lengths), counted(axes, target)
+    if inside is None or known is None:
+        return known if inside is None else inside
+    both: Array = inside & known
+    return both
+
+
+def within(axes: Axes, target: Array, lengths: Mapping[str, Array]) -> Array | None:
     """Which positions lie within their example: ``[batch, *dimensions]`` booleans; None where all of them do."""
     ragged = [(d, axis) for d, axis in enumerate(axes.axes, 1) if isinstance(axis, str) and axis in lengths]
     if not ragged:
@@ -102,6 +124,6 @@ def valid(axes: Axes, target: Array, lengths: Mapping[str, Array]) -> Array | No
     shape: tuple[int, ...] = target.shape[: 1 + len(axes.axes) - axes.real]
     shown: Array = np.ones(shape, bool)
     for d, symbol in ragged:
-        within: Array = np.arange(int(shape[d])) < np.asarray(lengths[symbol])[:, None]
-        shown &= within.reshape(shape[0], *(shape[d] if e == d else 1 for e in range(1, len(shape))))
+        inside: Array = np.arange(int(shape[d])) < np.asarray(lengths[symbol])[:, None]
+        shown &= inside.reshape(shape[0], *(shape[d] if e == d else 1 for e in range(1, len(shape))))
     return shown

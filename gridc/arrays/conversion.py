@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gridc.errors import DataError, nearest
 
 Array = NDArray[Any]
-Part = Literal["inputs", "targets", "lengths"]
+Part = Literal["inputs", "targets", "lengths", "weights"]
 
 
 def as_array(what: str, value: Any) -> Array:
@@ -110,7 +110,8 @@ def named(part: Part, given: Any, known: Iterable[str]) -> Mapping[str, Any]:
     parts = cast(Mapping[Any, Any], given)
     for name in parts:
         if name not in known:
-            thing = f"symbol '{name}' to give lengths for" if part == "lengths" else f"{part[:-1]} '{name}'"
+            thing = {"lengths": f"symbol '{name}' to give lengths for", "weights": f"output '{name}' to weigh"}.get(
+                part, f"{part[:-1]} '{name}'")  # fmt: skip
             raise DataError(f"there is no {thing}; expected {', '.join(known) or 'none'}{nearest(name, known)}")
     return parts
 

@@ -30,7 +30,8 @@ class Dataset:
         signature: How inputs and outputs stood in their file, where they come from one.
         files: Each example's own file, ``[examples]``, where it has one.
         notes: Sentences about what of the file was not taken.
-        weights: What each example counts in the losses that are trained on, ``[examples]``; 1 where there are none.
+        weights: By output, what each example counts in its loss, ``[examples]``, or each position, ``[examples, *axes]``; 1 where
+            there are none.
         apart: Of windows of a series, in the order of time: how many of them share what they tell with the next.
         input_axes: What the axes of each input mean, once the data set is fitted to a spec (``for_spec``).
         target_axes: The same of each output.
@@ -48,12 +49,13 @@ class Dataset:
     signature: Signature = field(default_factory=Signature, repr=False)
     files: Array | None = field(default=None, repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
-    weights: Array | None = field(default=None, repr=False)
+    weights: Mapping[str, Array] = field(default_factory=dict[str, Array], repr=False)
     apart: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         counts: dict[str, int] = {}
-        for part, what in (("inputs", "input '{}'"), ("targets", "target '{}'"), ("lengths", "lengths of '{}'")):
+        for part, what in (("inputs", "input '{}'"), ("targets", "target '{}'"), ("lengths", "lengths of '{}'"),
+                           ("weights", "weights of '{}'")):  # fmt: skip
             given: Mapping[str, Any] = getattr(self, part)
             if any(type(value) not in (np.ndarray, np.memmap) for value in given.values()):
                 given = {name: as_array(what.format(name), value) for name, value in given.items()}
@@ -62,7 +64,7 @@ class Dataset:
                 if not array.ndim:
                     raise DataError(f"{what.format(name)}: found a single value; expected an array with an entry for each "
                                     "example")  # fmt: skip
-                counts[name] = len(array)
+                counts[name if part != "weights" else f"weights of {name}"] = len(array)
         if len(set(counts.values())) > 1:
             told = listed((f"{count} of '{name}'" for name, count in counts.items()), "and")
             raise DataError(f"The arrays hold different numbers of examples: {told}.")
@@ -73,9 +75,9 @@ class Dataset:
 
     def take(self, rows: Array | slice) -> Dataset:
         """Take the examples at these rows; from a memory-mapped file only those are read."""
-        parts = (self.inputs, self.targets, self.lengths)
-        inputs, targets, lengths = ({name: array[rows] for name, array in part.items()} for part in parts)
-        files, weights = (None if one is None else one[rows] for one in (self.files, self.weights))
+        parts = (self.inputs, self.targets, self.lengths, self.weights)
+        inputs, targets, lengths, weights = ({name: array[rows] for name, array in part.items()} for part in parts)
+        files = None if self.files is None else self.files[rows]
         return replace(self, inputs=inputs, targets=targets, lengths=lengths, files=files, weights=weights)
 
     def split(self, held_out: float, seed: int = 0) -> tuple[Dataset, Dataset | None]:
@@ -98,13 +100,15 @@ class Dataset:
         """Make the examples, or some ``rows`` of them, what a grid takes: cut to the longest of all, numbers in its type."""
         longest = {symbol: int(lengths.max()) for symbol, lengths in self.lengths.items() if len(lengths)}
 
+        def cut(array: Array, axes: Axes) -> Array:
+            ends = (slice(longest.get(axis)) if isinstance(axis, str) else slice(None) for axis in axes.axes)
+            return array[(slice(None), *ends)[: array.ndim]] if longest else array
+
         def made(what: str, array: Array, axes: Axes | None) -> Array:
             array = np.asarray(array)
             if axes is None:
                 return array
-            if longest:
-                cut = tuple(slice(longest.get(axis)) if isinstance(axis, str) else slice(None) for axis in axes.axes)
-                array = array[(slice(None), *cut)]
+            array = cut(array, axes)
             if not axes.real:  # ids from the disk may be booleans or whole numbers of a real type
                 return np.ascontiguousarray(array if array.dtype.kind in "iu" else array.astype(np.int64))
             return np.ascontiguousarray(real(what, array, dtype))
@@ -114,6 +118,7 @@ class Dataset:
             own,
             inputs={name: made(f"input '{name}'", array, self.input_axes.get(name)) for name, array in own.inputs.items()},
             targets={name: made(f"target '{name}'", array, self.target_axes.get(name)) for name, array in own.targets.items()},
+            weights={name: cut(array, self.target_axes.get(name, Axes((), False))) for name, array in own.weights.items()},
         )
 
     @cached_property
@@ -122,21 +127,22 @@ class Dataset:
         from gridc.files import hash_of
 
         rows = np.unique(np.linspace(0, max(len(self) - 1, 0), 64).astype(np.int64))
-        parts = {"inputs": self.inputs, "targets": self.targets, "lengths": self.lengths,
-                 "weights": {} if self.weights is None else {"": self.weights}}  # fmt: skip
+        parts = {"inputs": self.inputs, "targets": self.targets, "lengths": self.lengths, "weights": self.weights}
         return hash_of({f"{part} {name} {array.shape}": np.asarray(array[rows if len(self) else slice(0)])
                         for part, arrays in parts.items() for name, array in arrays.items()})  # fmt: skip
 
 
 def padded(
-    inputs: Mapping[str, Sequence[Any] | Array], targets: Mapping[str, Sequence[Any] | Array], symbol: str
-) -> Dataset:
+    inputs: Mapping[str, Sequence[Any] | Array], targets: Mapping[str, Sequence[Any] | Array], symbol: str,
+    weights: Mapping[str, Sequence[Any] | Array] | None = None,
+) -> Dataset:  # fmt: skip
     """Make a data set of sequences of different lengths, filled up with zeros behind each one's end.
 
     Args:
         inputs: By input, an array ``[examples, ...]``, or a list of one array an example, ``[length, ...]``.
         targets: By output, the same.
         symbol: The spec's name for the length.
+        weights: By output, what each position counts, the same.
 
     Returns:
         Arrays ``[examples, longest, ...]``, and the lengths under that symbol.
@@ -169,6 +175,7 @@ def padded(
 
     given = {name: filled(name, value) for name, value in inputs.items()}
     wanted = {name: filled(name, value) for name, value in targets.items()}
-    return Dataset(given, wanted, {} if lengths is None else {symbol: lengths})
+    counts = {name: filled(f"weights of {name}", value) for name, value in (weights or {}).items()}
+    return Dataset(given, wanted, {} if lengths is None else {symbol: lengths}, weights=counts)
 
 

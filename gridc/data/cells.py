@@ -58,15 +58,18 @@ def split(table: Table, value: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def numbers(table: Table, column: str, values: Sequence[Any], whole: bool, width: int) -> list[Array]:
-    """Read cells of text as the numbers in them, ``[numbers]`` for each row; DataError where one holds anything else, or not
-    ``width`` for each step."""
+def numbers(
+    table: Table, column: str, values: Sequence[Any], whole: bool, width: int, missing: bool = False
+) -> list[Array]:
+    """Read cells of text as the numbers in them, ``[numbers]`` for each row; DataError where one holds anything else (but NaN
+    where numbers may be ``missing``), or not ``width`` for each step."""
     found: list[Array] = []
     for row, value in enumerate(values):
         text = "" if value is None else str(value)
         try:
             array = np.array(split(table, text), np.float64)
-            if len(array) % width or not np.isfinite(array).all() or (whole and (array != np.floor(array)).any()):
+            held = array[~np.isnan(array)] if missing else array
+            if len(array) % width or not np.isfinite(held).all() or (whole and (held != np.floor(held)).any()):
                 raise ValueError
         except ValueError:
             what = "whole numbers with spaces between them" if whole else "finite numbers with spaces between them"
@@ -76,14 +79,15 @@ def numbers(table: Table, column: str, values: Sequence[Any], whole: bool, width
     return found
 
 
-def lists(table: Table, column: str, values: Sequence[Any]) -> list[Array]:
-    """Make one array of each row's list; DataError where one is missing, holds nothing somewhere, or is uneven."""
+def lists(table: Table, column: str, values: Sequence[Any], empty: float | str | None = None) -> list[Array]:
+    """Make one array of each row's list, with ``empty`` where it holds nothing; DataError where one is missing, is uneven, or
+    holds nothing somewhere that nothing stands for."""
     found: list[Array] = []
     for row, value in enumerate(values):
         if value is None:
             table.fail(row, column, " is empty, expected a list.")
         try:
-            array = np.asarray(value)
+            array = np.asarray(value if empty is None else _filled(value, empty))
         except ValueError:
             table.fail(row, column, ": its steps are lists of different lengths, expected as many numbers in each.")
         if array.dtype.kind == "O":
@@ -97,6 +101,15 @@ def lists(table: Table, column: str, values: Sequence[Any]) -> list[Array]:
             table.fail(row, column, f" holds {printable(array.dtype)}, expected numbers or words.")
         found.append(array)
     return found
+
+
+def _filled(value: Any, empty: float | str) -> Any:
+    """Put what stands for nothing into a list, and the lists in it."""
+    if isinstance(value, list | tuple):
+        parts: list[Any] = [*value]
+        words = any(isinstance(one, str) for one in parts)
+        return [(str(empty) if words else empty) if one is None else _filled(one, empty) for one in parts]
+    return value
 
 
 def padded(

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gridc.arrays.axes import Axes
-from gridc.arrays.conversion import not_below, not_whole, shown
+from gridc.arrays.axes import Axes, odd_number
+from gridc.arrays.conversion import shown
 from gridc.arrays.dataset import Array, Dataset
 from gridc.arrays.signature import Form, Signature
 from gridc.data import cells
@@ -78,9 +78,9 @@ class _Arrays:
             array = np.stack([self._sequences(what, name, column, each) for column in found], axis=-1)
             return array.reshape(*array.shape[: len(axes.axes)], -1)
         if axes.real:
-            array = np.stack([self.table.numbers(column) for column in found], axis=1)
+            array = np.stack([self.table.numbers(column, _nothing(axes), _advised(what, axes)) for column in found], axis=1)
         else:
-            array = self._ids(name, found, axes.below or 0)
+            array = self._ids(what, name, found, axes)
         if not axes.axes:
             return array[:, 0]
         free = sum(not isinstance(axis, int) for axis in axes.axes)
@@ -107,7 +107,7 @@ class _Arrays:
 
     # -- one word or number a cell -------------------------------------------------------------------------------------
 
-    def _ids(self, name: str, found: list[str], size: int) -> Array:
+    def _ids(self, what: str, name: str, found: list[str], axes: Axes) -> Array:
         """Read columns of ids, ``[rows, columns]``: whole numbers, or words of one vocabulary."""
         form = self.how.fixed(name)
         if form is None:
@@ -116,41 +116,49 @@ class _Arrays:
             form = "words" if words else "numbers"
         form = self.forms[name] = "numbers" if form == "numbers" else "words"
         if form == "numbers":
-            array = np.stack([self.table.whole(column, advice(name)) for column in found], axis=1)
-            self._check_range(name, array, size, lambda at: (at[0], found[at[1]]))
+            array = np.stack([self.table.whole(column, advice(name), _nothing(axes), _advised(what, axes)) for column in found],
+                             axis=1)  # fmt: skip
+            self._check_range(name, array, axes, lambda at: (at[0], found[at[1]]))
             return array
         entries: list[str] = []
         for column in found:
             for row, value in enumerate(self.table.columns[column]):
                 if isinstance(value, dict | list | tuple | bytes):
                     self.table.fail(row, column, f": {shown_cell(value)}, expected a word.")
-                if value is None or not (entry := word(value)):
-                    self.table.fail(row, column, " is empty, expected a word.")
-                entries.append(entry)
+                entry = "" if value is None else word(value)
+                if not entry and axes.ignore is None:
+                    self.table.fail(row, column, f" is empty, expected a word{_advised(what, axes)}.")
+                entries.append(entry or str(axes.ignore))
         rows = len(entries) // len(found)
 
         def fail(number: int, sentence: str) -> NoReturn:
             self.table.fail(number % rows, found[number // rows], f": {sentence}")
 
         also = (one for column in found for one in self.table.declared.get(column, ()))
-        return self._looked_up(name, found, entries, size, also, fail).reshape(len(found), rows).T
+        return self._looked_up(name, found, entries, axes, also, fail).reshape(len(found), rows).T
 
     def _looked_up(
-        self, name: str, found: list[str], entries: list[str], size: int, also: Iterable[str], fail: Any
-    ) -> Array:
+        self, name: str, found: list[str], entries: list[str], axes: Axes, also: Iterable[str],
+        fail: Callable[[int, str], NoReturn],
+    ) -> Array:  # fmt: skip
+        size, ids = axes.below or 0, np.full(len(entries), axes.ignore or 0, np.int64)
         if any(isinstance(value, bool | np.bool_) for value in self.table.columns[found[0]]) and size > 1:
             also = (*also, "False", "True")
         held = self.vocabularies.get(name)
         has = f"{self.table.path}: {named(found)} {'has' if len(found) == 1 else 'have'}"
-        self.vocabularies[name] = known((*entries, *also), held, size, has)
-        return looked_up(entries, self.vocabularies[name], fail)
+        places = [at for at, entry in enumerate(entries) if axes.ignore is None or entry != str(axes.ignore)]
+        words = [entries[at] for at in places]
+        self.vocabularies[name] = known((*words, *also), held, size, has)
+        ids[places] = looked_up(words, self.vocabularies[name], lambda at, sentence: fail(places[at], sentence))
+        return ids
 
-    def _check_range(self, name: str, array: Array, size: int, place: Callable[[tuple[int, ...]], tuple[int, str]]) -> None:
+    def _check_range(self, name: str, array: Array, axes: Axes, place: Callable[[tuple[int, ...]], tuple[int, str]]) -> None:
         """DataError where an id is not one of the spec's, with what may be meant."""
-        at = not_whole(array) or not_below(array, size)
-        if at is not None:
-            row, column = place(at)
-            self.table.fail(row, column, f": {shown(array[at])}, expected an id from 0 to {size - 1}{advice(name)}.")
+        odd = odd_number(array, axes)
+        if odd is not None:
+            row, column = place(odd.at)
+            last = (axes.below or 0) - 1
+            self.table.fail(row, column, f": {shown(array[odd.at])}, expected an id from 0 to {last}{advice(name)}.")
 
     # -- a sequence in a cell ------------------------------------------------------------------------------------------
 
@@ -176,9 +184,9 @@ class _Arrays:
         """Read sequences of real numbers."""
         rest = [axis for axis in axes.axes[1:] if isinstance(axis, int)]
         if not any(map(cells.is_sequence, values)):
-            flat = cells.numbers(self.table, column, values, False, int(np.prod(rest)) if rest else 1)
+            flat = cells.numbers(self.table, column, values, False, int(np.prod(rest)) if rest else 1, axes.ignore is not None)
             return cells.cut(self.table, column, flat, axes.axes)
-        items = cells.lists(self.table, column, values)
+        items = cells.lists(self.table, column, values, _nothing(axes))
         for row, item in enumerate(items):
             if item.dtype.kind == "U":
                 self.table.fail(row, column, f" holds the word {item.reshape(-1)[0].item()!r}, expected numbers.")
@@ -189,7 +197,7 @@ class _Arrays:
         """Read sequences of ids: numbers, words, or the symbols of a text."""
         form, size = self.how.fixed(name), axes.below or 0
         as_lists = any(map(cells.is_sequence, values))
-        items = cells.lists(self.table, column, values) if as_lists else []
+        items = cells.lists(self.table, column, values, axes.ignore) if as_lists else []
         if form is None and as_lists:
             form = "words" if any(item.dtype.kind in "Ub" for item in items) else "numbers"
         elif form is None:
@@ -202,7 +210,7 @@ class _Arrays:
             for row, item in enumerate(items):
                 if item.dtype.kind == "U":
                     self.table.fail(row, column, f" holds the word {item.reshape(-1)[0].item()!r}, expected whole numbers.")
-                self._check_range(name, item, size, partial(_place, row, column))
+                self._check_range(name, item, axes, partial(_place, row, column))
             return cells.cut(self.table, column, items, axes.axes)
         if form == "symbols":
             return cells.cut(self.table, column, self._cut(name, column, values, size), axes.axes)
@@ -214,7 +222,7 @@ class _Arrays:
             self.table.fail(rows[number], column, f" holds {sentence}")
 
         also = ("False", "True") if any(item.dtype.kind == "b" for item in items) and size > 1 else ()
-        flat = self._looked_up(name, [column], [one for text in texts for one in text], size, also, fail)
+        flat = self._looked_up(name, [column], [one for text in texts for one in text], axes, also, fail)
         parts = np.split(flat, np.cumsum([len(text) for text in texts])[:-1])
         return [part.reshape(item.shape) for part, item in zip(parts, items, strict=True)] if as_lists else list(parts)
 
@@ -231,6 +239,18 @@ class _Arrays:
         words = self.vocabularies.get(name) or vocabulary(cut, size, self.how.by, where)
         self.vocabularies[name] = words
         return [ids(one, words, f"{self.table.at(row, column)}") for row, one in enumerate(cut)]
+
+
+def _nothing(axes: Axes) -> float | None:
+    """Give the number for a cell that holds nothing; None where each has to hold something."""
+    return None if axes.ignore is None else float(axes.ignore)
+
+
+def _advised(what: str, axes: Axes) -> str:
+    """Say how a spec takes a target that is missing."""
+    if axes.ignore is not None or not what.startswith("output"):
+        return ""
+    return f"; where there is no target, 'ignore: {'nan' if axes.real else -1}' of the {what} leaves the position out"
 
 
 def _place(row: int, column: str, at: tuple[int, ...]) -> tuple[int, str]:

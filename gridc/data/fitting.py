@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,14 +12,16 @@ import numpy.typing as npt
 from gridc.arrays.axes import BATCH, Axes, Bound, Misfit, misshapen, odd_number
 from gridc.arrays.conversion import Array, Part, as_array, held, length_vector, named, ragged, real, shown
 from gridc.arrays.dataset import Dataset, padded
+from gridc.data.weights import for_positions, for_target
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.shapes import input_axes, output_axes, unreached
 from gridc.language.spec import GridSpec
 
 
 def from_arrays(
-    spec: GridSpec, inputs: Mapping[str, Any], targets: Mapping[str, Any] | None = None, lengths: Mapping[str, Any] | None = None
-) -> Dataset:
+    spec: GridSpec, inputs: Mapping[str, Any], targets: Mapping[str, Any] | None = None,
+    lengths: Mapping[str, Any] | None = None, weights: Mapping[str, Any] | None = None,
+) -> Dataset:  # fmt: skip
     """Make a data set of what a call was given: arrays, or lists, also of sequences of different lengths, which are padded.
 
     DataError where something is no mapping of the spec's names, or where lists differ in a way that it has no symbol for.
@@ -28,23 +29,26 @@ def from_arrays(
     inputs = named("inputs", inputs, spec.inputs)
     targets = named("targets", {} if targets is None else targets, spec.outputs)
     lengths = named("lengths", {} if lengths is None else lengths, spec.symbols)
+    weights = named("weights", {} if weights is None else weights, spec.outputs)
     uneven = [name for name, value in inputs.items() if ragged(value)]
     if not uneven:
-        return Dataset(inputs, targets, lengths)
+        return Dataset(inputs, targets, lengths, weights=weights)
     axis = input_axes(spec)[uneven[0]].axes[0]
     if not isinstance(axis, str):
         raise DataError(f"The sequences of input '{uneven[0]}' have different lengths, expected {axis} steps in each.")
-    filled = padded(inputs, targets, axis)
+    filled = padded(inputs, targets, axis, weights)
     return replace(filled, lengths={**filled.lengths, **lengths})
 
 
 def as_dataset(examples: Any, spec: GridSpec) -> Dataset:
-    """Take a data set as it is, or make one of a tuple of inputs, targets and maybe lengths; UsageError for anything else."""
+    """Take a data set as it is, or make one of a tuple of inputs, targets and maybe lengths and weights; UsageError for anything
+    else."""
     if isinstance(examples, Dataset):
         return examples
-    if isinstance(examples, tuple) and len(examples) in (2, 3):  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(examples, tuple) and len(examples) in (2, 3, 4):  # pyright: ignore[reportUnknownArgumentType]
         return from_arrays(spec, *examples)  # pyright: ignore[reportUnknownArgumentType]
-    raise UsageError(f"Examples are {type(examples).__name__}, expected a Dataset or a tuple of inputs, targets and lengths.")  # pyright: ignore[reportUnknownArgumentType]
+    kind = type(examples).__name__  # pyright: ignore[reportUnknownArgumentType]
+    raise UsageError(f"Examples are {kind}, expected a Dataset or a tuple of inputs, targets, lengths and weights.")
 
 
 def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
@@ -74,8 +78,9 @@ def for_spec(data: Dataset, spec: GridSpec) -> Dataset:
     longest = {symbol: int(lengths[symbol].max()) if symbol in lengths else size for symbol, (size, _) in bound.items() if symbol}
     if beyond := unreached(spec, longest):
         raise DataError(f"No example is long enough: {beyond}.")
+    weights = {name: for_target(spec, name, array, targets) for name, array in data.weights.items()}
     return replace(data, vocabularies=words, lengths=lengths, input_axes=given, target_axes=wanted, inputs=inputs,
-                   targets=targets)  # fmt: skip
+                   targets=targets, weights=weights)  # fmt: skip
 
 
 def _renamed(
@@ -103,7 +108,8 @@ def _shaped(what: str, array: Array, axes: Axes, bound: Bound, lengths: Mapping[
     misfit = misshapen(what, array, axes, bound, lengths)
     misfit = misfit or (None if seen and isinstance(array, np.memmap) else odd_number(array, axes))
     if misfit is not None:
-        raise DataError(f"The array of {what} {_of_examples(array, axes, misfit, bound)}")
+        hint = _ignorable(array, axes, misfit) if what.startswith("the target") else ""
+        raise DataError(f"The array of {what} {_of_examples(array, axes, misfit, bound)}{hint}")
     # What lies on the disk stays there; a batch of it is made ids when it is drawn.
     return array if isinstance(array, np.memmap) or axes.below is None or array.dtype.kind in "iu" else array.astype(np.int64)
 
@@ -134,6 +140,16 @@ def _counted(array: Array, axes: Axes) -> str:
     if low == 1 and array.max() == axes.below:
         return ": they count from 1 here, so subtract 1"
     return ": write 0 for -1" if axes.below == 2 and low == -1 and not (np.abs(array) != 1).any() else ""
+
+
+def _ignorable(array: Array, axes: Axes, misfit: Misfit) -> str:
+    """Say how a target that stands for none is told to a spec, where one may be meant."""
+    if axes.ignore is not None or misfit.fault not in ("infinite", "fraction", "range"):
+        return ""
+    found = array[misfit.at]
+    if axes.real:
+        return "; where it stands for no target, 'ignore: nan' of the output leaves its position out" if np.isnan(found) else ""
+    return f"; where it stands for no target, 'ignore: {shown(found)}' of the output leaves its position out" * bool(found < 0)
 
 
 # -- a call --------------------------------------------------------------------------------------------------------
@@ -199,10 +215,11 @@ def check_targets(spec: GridSpec, targets: Mapping[str, Any], call: Call, dtype:
             raise DataError(f"{what}: found an array of shape {array.shape}; expected {axes.shape(sizes)}, "
                             f"[{', '.join(axes.words)}]")  # fmt: skip
         misfit = misfit or odd_number(array, axes)
+        hint = "" if misfit is None else _ignorable(array, axes, misfit)
         if misfit is not None and kind == "binary" and misfit.fault != "type":
-            raise DataError(f"{what}: found {shown(array[misfit.at])}; expected 0 or 1")
+            raise DataError(f"{what}: found {shown(array[misfit.at])}; expected 0 or 1{hint}")
         if misfit is not None:
-            raise DataError(f"{what}: {_of_call(array, axes, misfit, {}, 'classes')}")
+            raise DataError(f"{what}: {_of_call(array, axes, misfit, {}, 'classes')}{hint}")
         result[name] = _converted(what, array, "int64" if kind == "classes" else dtype)
     return result
 
@@ -211,34 +228,11 @@ def check_weights(spec: GridSpec, weights: Mapping[str, Any], call: Call, dtype:
     """Check what each position of each output counts in the loss; 1 where nothing is said.
 
     Each array comes back as ``[batch, *axes]`` in the grid's ``dtype``.  DataError for a name that is no output, and for what is
-    neither a number nor of that shape."""
-    for name in weights:
-        if name not in spec.outputs:
-            known = ", ".join(spec.outputs)
-            raise DataError(f"there is no output '{name}' to weigh; expected {known}{nearest(name, spec.outputs)}")
-    sizes, result = call.sizes(spec), list[Array]()
-    for name, axes in output_axes(spec).items():
-        shape = axes.shape(sizes)[: 1 + len(spec.outputs[name].axes)]
-        if name not in weights:
-            result.append(_ones(shape, dtype))
-            continue
-        what = f"weights of '{name}'"
-        array = as_array(what, weights[name])
-        if array.dtype.kind not in "iubf":
-            raise DataError(f"{what}: {_of_call(array, Axes((), True), Misfit('type'), {})}")
-        if array.ndim and array.shape != shape:
-            raise DataError(f"{what}: found shape {array.shape}; expected a number, or shape {shape}")
-        if not np.isfinite(array).all():
-            raise DataError(f"{what}: found NaN or infinity; expected finite numbers")
-        result.append(np.ascontiguousarray(np.broadcast_to(real(what, array, dtype), shape)))
-    return result
-
-
-@functools.lru_cache(maxsize=8)
-def _ones(shape: tuple[int, ...], dtype: str) -> Array:
-    ones = np.ones(shape, dtype)
-    ones.flags.writeable = False
-    return ones
+    neither a number, nor one for each example, nor of that shape."""
+    weights = named("weights", weights, spec.outputs)
+    sizes, axes = call.sizes(spec), output_axes(spec)
+    shapes = {name: axes[name].shape(sizes)[: 1 + len(o.axes)] for name, o in spec.outputs.items()}
+    return [for_positions(name, weights.get(name), shape, dtype) for name, shape in shapes.items()]
 
 
 def _complete(part: Part, known: Mapping[str, Any], arrays: Any) -> None:

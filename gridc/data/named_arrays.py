@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from gridc.arrays.axes import Axes, valid
+from gridc.arrays.axes import Axes, within
 from gridc.arrays.dataset import Array, Dataset
 from gridc.arrays.signature import Form, Signature
 from gridc.data.reading import Reading
@@ -56,10 +56,12 @@ def _ids(
     """Look up the words of an array; returns their vocabulary, too."""
     unique, places = np.unique(np.asarray(array), return_inverse=True)
     words = [one.decode() if isinstance(one, bytes) else word(one) for one in unique.tolist()]
-    blank = next((i for i, one in enumerate(words) if not one), None)
+    blank = [i for i, one in enumerate(words) if not one or one == str(axes.ignore)]
     places = places.reshape(array.shape)
-    if blank is not None:
-        _only_behind_the_ends(name, places == blank, axes, lengths)
+    if blank and axes.ignore is None:
+        _only_behind_the_ends(name, np.isin(places, blank), axes, lengths)
+    for i in blank:
+        words[i] = ""
     found = known((one for one in words if one), held, axes.below or 0, f"The array of '{name}' has")
 
     def fail(number: int, sentence: str) -> NoReturn:
@@ -67,13 +69,14 @@ def _ids(
         raise DataError(f"The array of '{name}' holds {sentence} (example {example}).")
 
     ids = looked_up([one or found[0] for one in words], found, fail)
+    ids[blank] = 0 if axes.ignore is None else axes.ignore
     return found, ids[places]
 
 
 def _only_behind_the_ends(name: str, missing: Array, axes: Axes, lengths: Mapping[str, Array]) -> None:
     """DataError where a word is missing within an example."""
-    within = valid(axes, missing, lengths) if missing.ndim == 1 + len(axes.axes) else None
-    missing = missing if within is None else missing & within
+    inside = within(axes, missing, lengths) if missing.ndim == 1 + len(axes.axes) else None
+    missing = missing if inside is None else missing & inside
     if missing.any():
         raise DataError(f"The array of '{name}' has an empty word in example {int(np.argwhere(missing)[0][0])}, expected one at "
                         "every place within an example.")  # fmt: skip

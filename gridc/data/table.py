@@ -50,23 +50,28 @@ class Table:
             raise DataError(f"{self.path} has no column '{name}'{nearest(name, self.columns)}")
         return self.columns[name]
 
-    def numbers(self, name: str) -> Array:
-        """Read a column as finite real numbers, ``[rows]`` float64; DataError names the first cell that is none."""
-        array, values = self._floats(name), self.columns[name]
-        if (odd := np.flatnonzero(~np.isfinite(array))).size:
-            self.fail(odd[0], name, f": {values[odd[0]]!r}, expected a finite number.")
+    def numbers(self, name: str, empty: float | None = None, advice: str = "") -> Array:
+        """Read a column as finite real numbers, ``[rows]`` float64, an ``empty`` cell (and NaN, where that is NaN) as the number
+        for it; DataError names the first cell that is none, and ends in advice where it is empty."""
+        array, values = self._floats(name, empty, advice), self.columns[name]
+        if (odd := np.flatnonzero(~np.isfinite(array) if empty is None else np.isinf(array))).size:
+            what = advice if values[odd[0]] in MISSING or np.isnan(array[odd[0]]) else ""
+            self.fail(odd[0], name, f": {values[odd[0]]!r}, expected a finite number{what}.")
         return array
 
-    def whole(self, name: str, advice: str = "") -> Array:
-        """Read a column as whole numbers, ``[rows]`` int64; DataError names the first cell that is none, and ends in advice."""
-        array, values = self._floats(name), self.columns[name]
+    def whole(self, name: str, advice: str = "", empty: float | None = None, of_empty: str = "") -> Array:
+        """Read a column as whole numbers, ``[rows]`` int64, an ``empty`` cell as the number for it; DataError names the first
+        cell that is none, and ends in the advice for it, which is another one ``of_empty`` cells."""
+        array, values = self._floats(name, empty, of_empty), self.columns[name]
         if (odd := np.flatnonzero(~(np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) < 2**63)))).size:
-            what = "" if values[odd[0]] in MISSING else advice
+            what = of_empty if values[odd[0]] in MISSING else advice
             self.fail(odd[0], name, f": {values[odd[0]]!r}, expected a whole number{what}.")
         return array.astype(np.int64)
 
-    def _floats(self, name: str) -> Array:
+    def _floats(self, name: str, empty: float | None, advice: str) -> Array:
         values = self.column(name)
+        if empty is not None:
+            values = [empty if value in MISSING else value for value in values]
         try:
             return np.array(values, np.float64)
         except (TypeError, ValueError):
@@ -78,7 +83,8 @@ class Table:
             return np.array(list(map(float, values)), np.float64)
         found = self.columns[name][row]
         point = isinstance(found, str) and found.count(",") == 1 and is_number(found.replace(",", "."))
-        self.fail(row, name, f": {shown(found)}, expected a number{' with a point, not a comma' * point}.")
+        more = advice if found in MISSING else " with a point, not a comma" * point
+        self.fail(row, name, f": {shown(found)}, expected a number{more}.")
 
 
 def is_number(value: Any) -> bool:

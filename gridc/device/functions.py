@@ -14,10 +14,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from gridc.arrays.axes import counted
 from gridc.data.fitting import Array, Call
 from gridc.device.adjoint import backward, forward
 from gridc.device.shards import Shards
 from gridc.language.lattice import Ints
+from gridc.language.shapes import output_axes
 from gridc.language.spec import GridSpec
 from gridc.resources import Memory
 from gridc.scheduling import addresses, padded
@@ -80,8 +82,8 @@ class Prepared:
 
     plan: Plan
     indices: tuple[Any, ...]
-    shares: Sequence[Array] | None = None
-    """For each output what its mean on each device counts in that of all, where there are several."""
+    inside: Sequence[Array] | None = None
+    """For each output which positions there are, ``[devices × padded batch, …]``, where there are several devices."""
 
 
 class Plans:
@@ -130,17 +132,16 @@ class Plans:
                 indices.append(each[0] if len(each) == 1 else np.concatenate(each))
             with exact():
                 placed = tuple(self.shards.split(array) for array in indices)
-            return Prepared(plan, placed, self._shares(plan, extents))
+            return Prepared(plan, placed, self._inside(plan, extents))
 
         return self._tables.get((call.extent.tobytes(), call.lengths.tobytes()), make)
 
-    def _shares(self, plan: Plan, extents: list[Ints]) -> list[Array] | None:
-        """Give for each output the share of each device in all positions of it that there are; None for one device."""
+    def _inside(self, plan: Plan, extents: list[Ints]) -> list[Array] | None:
+        """Tell of each output which positions there are, over all devices; None for one device."""
         if len(extents) == 1:
             return None
         masks = zip(*(every_output_mask(self.spec, plan.sizes, plan.batch, own) for own in extents), strict=True)
-        counts = [np.array([mask.sum() for mask in each]) for each in masks]
-        return [count / max(1, count.sum()) for count in counts]
+        return [np.concatenate(each) for each in masks]
 
 
 class Functions:
@@ -222,9 +223,16 @@ class Functions:
         arrays = [(array, self._input_shape(plan, name, array)) for name, array in call.inputs.items()]
         arrays += [(array, self._output_shape(plan, o, array)) for o, array in zip(outputs * 2, told, strict=False)]
         filled = [self.shards.filled(array, shape) for array, shape in arrays]
-        if told and prepared.shares is not None:
-            for k, share in enumerate(prepared.shares, len(filled) - len(outputs)):
-                filled[k] = filled[k] * share.repeat(plan.batch).astype(self.dtype).reshape(-1, *[1] * (filled[k].ndim - 1))
+        if told and prepared.inside is not None:
+            # The mean on each device counts in that of all as many positions as it is over.
+            first = len(call.inputs)
+            for k, (axes, inside) in enumerate(zip(output_axes(self.spec).values(), prepared.inside, strict=True), first):
+                known = counted(axes, filled[k])
+                count = (inside if known is None else inside & known).reshape(-1, plan.batch, *inside.shape[1:])
+                count = count.sum(axis=tuple(range(1, count.ndim)))
+                share = (count / max(1, count.sum())).repeat(plan.batch).astype(self.dtype)
+                weight = filled[k + len(outputs)]
+                filled[k + len(outputs)] = weight * share.reshape(-1, *[1] * (weight.ndim - 1))
         return [self.shards.split(array) for array in filled]
 
     def cut(self, call: Call, outputs: Sequence[Any]) -> list[Any]:

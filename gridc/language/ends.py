@@ -113,7 +113,17 @@ def output(page: Page, name: str, section: OutputPage, transforms: dict[str, Tra
     width = cells * sum(transforms[tap.transform].hidden for tap in taps)
     size = {"classes": section.classes, "features": section.features, "binary": 1, "raw": width}[kind]
     loss, given = _loss(page, name, section, kind)
-    return Output(name, tuple(taps), at, kind, size or 0, loss, initialiser(section.init), given)
+    _check_ignored(page, name, section, kind)
+    return Output(name, tuple(taps), at, kind, size or 0, loss, initialiser(section.init), given, section.ignore)
+
+
+def _check_ignored(page: Page, name: str, section: OutputPage, kind: Kind) -> None:
+    """SpecError where what is ignored can be no target of this kind."""
+    whole = kind in ("classes", "binary")
+    if section.ignore is not None and whole != isinstance(section.ignore, int):
+        expected = "an integer, such as -1" if whole else "nan"
+        page.fail(("outputs", name, "ignore"), f"output '{name}': ignore is {section.ignore}, and {kind} "
+                  f"{'are' if kind != 'binary' else 'is'} told to ignore {expected}")  # fmt: skip
 
 
 def _loss(page: Page, name: str, section: OutputPage, kind: Kind) -> tuple[str, tuple[tuple[str, Any], ...]]:

@@ -6,9 +6,10 @@ A field's ``title`` says in a few words what is expected; error messages quote i
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from gridc.options import LARGEST, LARGEST_WEIGHT, Option, field
 from gridc.tables.cells import CELLS, OPTIONS
@@ -195,6 +196,11 @@ else:
     Minimised = choice("Loss", LOSSES, lambda row: row.equation)
 
 
+def _nan(value: Any) -> Any:
+    """YAML's own ``.nan`` is as good as the word."""
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
+
+
 class OutputPage(Page):
     """One array that the grid gives back."""
 
@@ -207,6 +213,10 @@ class OutputPage(Page):
     features: Size | None = Field(None, title="a positive integer", description="A linear read-out.")
     raw: Literal[True] | None = Field(None, title="true", description="The vectors themselves.")
     loss: Minimised | None = Field(None, title=either(LOSSES), description="What is minimised (default: by kind).")
+    ignore: Annotated[Integer | Literal["nan"] | None, BeforeValidator(_nan)] = Field(
+        None, title="an integer, or nan for real numbers",
+        description="The target of positions that count neither in the loss nor in the score: a number, or nan.",
+    )  # fmt: skip
     init: Init = "glorot"
 
 

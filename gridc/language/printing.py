@@ -100,7 +100,8 @@ def at_text(spec: GridSpec, at: Sequence[Selection]) -> str:
 
 def loss_text(o: Output) -> str:
     """Write a loss and what it was told: ``huber, delta 0.5``."""
-    return ", ".join([o.loss.replace("_", " "), *(f"{name.replace('_', ' ')} {value}" for name, value in o.loss_options)])
+    options = [f"{name.replace('_', ' ')} {value}" for name, value in o.loss_options]
+    return ", ".join([o.loss.replace("_", " "), *options, *([f"ignores {o.ignore}"] if o.ignore is not None else [])])
 
 
 def _input_row(spec: GridSpec, i: Input) -> tuple[str, ...]:

@@ -113,7 +113,8 @@ def output_axes(spec: GridSpec) -> dict[str, Axes]:
         below = {"classes": o.size, "binary": 2}.get(o.kind)
         last = (o.size,) if below is None else ()
         sizes = tuple(spec.dimensions[d].size for d in o.axes)
-        axes[name] = Axes((*sizes, *last), below is None, below, (*spec.names(o.axes), *map(str, last)))
+        axes[name] = Axes((*sizes, *last), below is None, below, (*spec.names(o.axes), *map(str, last)),
+                          o.ignore)  # fmt: skip
     return axes
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from gridc.arrays.axes import Ignored
 from gridc.tables.mechanisms import Cell, Options
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class Output:
     init: tuple[str, float] = ("glorot", 0.0)
     loss_options: tuple[tuple[str, int | float | str], ...] = field(default=(), repr=False)
     """Those that are not as they are by default; ``digest`` has them beside what is here."""
+    ignore: Ignored | None = field(default=None, repr=False)
+    """The target of positions that do not count: an id, or ``nan`` for real numbers; ``digest`` has it, too."""
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -229,6 +232,8 @@ class GridSpec:
             parts.append(tuple(mapping.values()))
         told = {name: o.loss_options for name, o in self.outputs.items() if o.loss_options}
         parts += [told] * bool(told)
+        ignored = {name: o.ignore for name, o in self.outputs.items() if o.ignore is not None}
+        parts += [{"ignore": ignored}] * bool(ignored)
         return repr(parts)
 
     def __hash__(self) -> int:

@@ -64,7 +64,13 @@ def every_output_mask(spec: GridSpec, sizes: tuple[int, ...], batch: int, extent
 def read_out(
     o: Output, logits: Variable, target: Variable, inside: Variable | None, weight: Variable | None, dtype: str
 ) -> tuple[Variable, Variable]:
-    """Make the output and its loss, a mean over the positions that exist."""
+    """Make the output and its loss, a mean over the positions that exist and are not ignored."""
+    shown = inside
+    known = _counted(o, target)
+    if known is not None:
+        # Nothing is made of a target that does not count, not even a NaN times 0.
+        target = pt.where(known[..., None] if target.ndim > known.ndim else known, target, pt.zeros((), target.dtype))
+        inside = known if inside is None else inside & known
     if o.kind == "binary":
         logits = logits[..., 0]
     if o.kind == "classes":
@@ -87,7 +93,17 @@ def read_out(
     each = each if weight is None else weight * each
     if inside is None:
         return output, pt.sum(each) / pt.cast(target.size if each.ndim == target.ndim else pt.prod(target.shape[:-1]), dtype)
-    wide = inside if output.ndim == inside.ndim else inside[..., None]
     count = pt.maximum(pt.sum(pt.cast(inside, dtype)), pt.ones((), dtype))
     zero = pt.zeros((), dtype)
-    return pt.where(wide, output, zero), pt.sum(pt.where(inside, each, zero)) / count
+    if shown is not None:
+        output = pt.where(shown if output.ndim == shown.ndim else shown[..., None], output, zero)
+    return output, pt.sum(pt.where(inside, each, zero)) / count
+
+
+def _counted(o: Output, target: Variable) -> Variable | None:
+    """Tell which positions have a target that counts, ``[batch, *axes]``; None where all have."""
+    if o.ignore is None:
+        return None
+    if o.ignore == "nan":
+        return pt.invert(pt.any(pt.isnan(target), axis=-1))
+    return pt.neq(target, np.asarray(o.ignore, target.dtype))

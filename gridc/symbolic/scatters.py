@@ -93,12 +93,12 @@ def _added_where_it_belongs(fgraph: Any, node: Any) -> list[Any] | bool:
     """Add rows to the other terms of a sum, rather than to zeros that are then added."""
     if type(node.op.scalar_op).__name__ != "Add":
         return False
-    kind = node.outputs[0].type
+    kind: Any = node.outputs[0].type
     own = [v for v in node.inputs if v.type == kind and _adds(v.owner) and _zeros(v.owner.inputs[0]) and _once(fgraph, v)]
     rest = [v for v in node.inputs if v not in own]
     if not own:
         return False
-    begin = reduce(add, rest) if rest else own.pop(0)
+    begin: Any = reduce(add, rest) if rest else own.pop(0)
     if begin.type != kind:  # it is to be spread over the table
         return False
     return [reduce(lambda table, one: one.owner.op(table, *one.owner.inputs[1:]), own, begin)]

@@ -1,7 +1,7 @@
 """The choice of one row of a table in a page: by name alone, or with options, ``{huber: {delta: 0.5}}``.
 
 The grammar and its JSON Schema hold the rows that come with gridc.  Those that are registered, or that installed packages bring,
-are looked up when a page names one, so that nothing is decided when the grammar is made.
+are looked up when a page names one, so that nothing is decided when the grammar is made; the schema takes any such name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from gridc.errors import listed, nearest
 from gridc.options import STRICT, Option, model
-from gridc.tables.rows import Rows
+from gridc.tables.rows import NAME, Rows
 
 
 class Block(BaseModel):
@@ -109,7 +109,6 @@ def choice(title: str, rows: Mapping[str, Any], text: Callable[[Any], str]) -> A
     own: dict[str, Any] = {_key(name): table.field(name) for name in shipped}
     made = create_model(title, __base__=Choice, __doc__=f"One {title.lower()} with its options.", **own)
     made.model_config.update(STRICT)
-    made.model_rebuild(force=True)
     _TABLES[made] = table
 
     def expanded(value: Any) -> Any:
@@ -125,7 +124,13 @@ def choice(title: str, rows: Mapping[str, Any], text: Callable[[Any], str]) -> A
         more = [name for name in given if isinstance(name, str) and name not in shipped and name in rows]
         return _widened(made, more).model_validate(given) if more else given
 
-    names = Literal[tuple(shipped)]  # type: ignore[valid-type]  # the rows of the table
+    names: Any = Literal[tuple(shipped)]  # type: ignore[valid-type]  # the rows of the table
+    if isinstance(rows, Rows):  # an editor knows nothing of those registered, and completes those that come with gridc
+        pattern = f"^{NAME.pattern}$"
+        names = names | Annotated[str, Field(pattern=pattern)]
+        options: Any = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+        made.model_config["json_schema_extra"] = {"additionalProperties": options, "propertyNames": {"pattern": pattern}}
+    made.model_rebuild(force=True)
     return Annotated[made, BeforeValidator(expanded, json_schema_input_type=names | made)]
 
 

@@ -64,7 +64,7 @@ def fit(
     seed: int = 0,
     clip: float | None = None,
     schedule: Named | None = None,
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, Any] | None = None,
     class_weights: Mapping[str, Any] | None = None,
     evaluate: Every | Mapping[str, Any] = EVALUATE,
     checkpoint: Every | Mapping[str, Any] = CHECKPOINT,
@@ -86,7 +86,8 @@ def fit(
 
     Args:
         grid: What is trained.  ``Grid.fit`` has the same options, and takes inputs, targets and lengths first.
-        train: A ``Dataset``, a tuple of inputs, targets and maybe lengths, or an iterable of such tuples, one a mini-batch.
+        train: A ``Dataset``, a tuple of inputs, targets and maybe lengths and weights, or an iterable of such tuples, one a
+            mini-batch.
         held_out: Examples that are evaluated on and never trained on, as ``train`` has them; or the share of ``train`` to hold
             out, from 0 to below 1, drawn by ``seed``.
         optimizer: A name (``adam``), a name with options (``{"adam": {"learning_rate": 0.01}}``), or an ``Optimizer``.
@@ -98,7 +99,8 @@ def fit(
         seed: Draws what is held out, and the order of the examples.
         clip: The largest global norm of the gradients.
         schedule: How the learning rate changes, by name or with options (``{"cosine_decay_schedule": {"alpha": 0.1}}``).
-        weights: By output, what its loss counts.
+        weights: By output, what its loss counts: a number; or an array of what each example of ``train`` counts in it, or each
+            position, as in ``Grid.loss_and_gradients``.
         class_weights: By output, what each class counts: a list of numbers, or ``balanced``.
         evaluate: How often to evaluate: a mapping of ``epochs``, ``samples``, ``steps`` or ``seconds``.
         checkpoint: How often to save what a resumed training needs, as ``evaluate``; with a ``folder``.
@@ -127,8 +129,9 @@ def fit(
     who = joined(ranks)
     with who.guard():
         spec = grid.spec
+        weights, train = _positions_weighed(spec, weights, train)
         told = arguments(
-            batch=batch, seed=seed, clip=clip, keep=keep, weights={} if weights is None else weights, standardize=standardize,
+            batch=batch, seed=seed, clip=clip, keep=keep, weights=weights, standardize=standardize,
             class_weights={} if class_weights is None else class_weights, shuffle=shuffle, resume=resume,
             overwrite=overwrite)  # fmt: skip
         batch, seed, clip, keep = (told[name] for name in ("batch", "seed", "clip", "keep"))
@@ -201,6 +204,32 @@ def _examples(
         train, held_out = as_dataset(train, spec).split(held_out, seed)
     source = batches(train, spec, batch, seed, shuffle)
     return source, None if held_out is None else for_spec(as_dataset(held_out, spec), spec)
+
+
+def _positions_weighed(
+    spec: GridSpec, weights: Mapping[str, Any] | None, train: Examples
+) -> tuple[Mapping[str, Any] | None, Examples]:
+    """Part the weights of whole outputs from those of examples and positions, which go with the examples."""
+    if not isinstance(weights, Mapping):
+        return ({} if weights is None else weights), train
+    own: dict[str, Any] = {name: one for name, one in weights.items() if _several(one)}
+    if not own:
+        return weights, train
+    known_outputs("weights", spec, own)
+    rest = {name: one for name, one in weights.items() if name not in own}
+    if isinstance(train, tuple) and 2 <= len(train) <= 4:
+        given: list[Any] = [*train, None, None][:4]
+        both: dict[str, Any] = {**(given[3] or {}), **own}
+        return rest, (*given[:3], both)
+    if isinstance(train, Dataset):
+        return rest, replace(train, weights={**train.weights, **own})
+    raise UsageError("'weights' has arrays, which go with examples: give each mini-batch its own, as a tuple of inputs, targets, "
+                     "lengths and weights.")  # fmt: skip
+
+
+def _several(value: Any) -> bool:
+    """Whether it is an array or a list, not one number."""
+    return isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0))
 
 
 def _keep_reading(grid: Trainable, data: Dataset | None) -> tuple[dict[str, tuple[str, ...]], Signature]:

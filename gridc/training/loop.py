@@ -91,7 +91,7 @@ class Run:
         self.meters = meters_of(self.grid.spec, self.weights.classes)
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
         self.update = updates(self.grid, self.optimizer, self.ranks)
-        weighed = bool(self.weights.classes) or (self.held_out is not None and self.held_out.weights is not None)
+        weighed = bool(self.weights.classes) or (self.held_out is not None and bool(self.held_out.weights))
         self.monitor = monitor(self.grid.spec, self.stop, self.held_out is not None, weighed)
 
     def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
@@ -226,7 +226,7 @@ class Run:
                 self._complain(state, flight.batch, done.loss, gradients)
             part = flight.part
             for name, meter in self.meters.items() if flight.counts else ():
-                meter.add(part.targets[name], done.outputs[name], part.lengths, part.weights)
+                meter.add(part.targets[name], done.outputs[name], part.lengths, part.weights.get(name))
             shown.step(self._share(state), state.samples, state.seconds, done.loss)
 
     def _complain(self, state: State, batch: Batch, loss: float, gradients: Mapping[str, Array]) -> None:

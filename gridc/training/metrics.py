@@ -1,7 +1,7 @@
 """How good predictions are: loss, accuracy and R² per output, and the confusion matrix.
 
-Positions past an example's end do not count.  Everything is summed in double precision over batches, so that the figures
-do not depend on how the examples were cut into them.
+Positions past an example's end, and those that are ignored, do not count.  Everything is summed in double precision over
+batches, so that the figures do not depend on how the examples were cut into them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gridc.arrays.axes import Axes, valid
 from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import for_spec
 from gridc.data.mini_batches import Shuffled
+from gridc.data.weights import spread
 from gridc.errors import DataError, UsageError, listed, nearest, printable
 from gridc.tables.losses import LOSSES, Prediction
 from gridc.training.ranks import ALONE, Ranks
@@ -60,12 +61,11 @@ class Meter:
     classes: Array | None = None
 
     def add(self, target: Array, prediction: Array, lengths: Mapping[str, Array], weights: Array | None = None) -> None:
-        """Count one batch: ``target`` and ``prediction`` as the grid takes and gives them; ``weights`` is what each example
-        counts in the loss."""
+        """Count one batch: ``target`` and ``prediction`` as the grid takes and gives them; ``weights`` is what each example or
+        each position counts in the loss."""
         shown = valid(self.axes, target, lengths)
         if weights is not None:
-            positions = target.shape[: target.ndim - self.axes.real]
-            weights = np.broadcast_to(weights.reshape(-1, *[1] * (len(positions) - 1)), positions).reshape(-1)
+            weights = spread(weights, target.shape[: target.ndim - self.axes.real]).reshape(-1)
         trailing = prediction.ndim - target.ndim if self.output.kind == "classes" else 0
         if self.axes.real:
             trailing = 1
@@ -173,7 +173,7 @@ def evaluate(
     own = data if ranks.size == 1 else data.take(share.rows)
     for part, predictions in _predictions(grid, own, batch) if share.counts or not share.of else ():
         for name, meter in found.items():
-            meter.add(part.targets[name], predictions[name], part.lengths, part.weights)
+            meter.add(part.targets[name], predictions[name], part.lengths, part.weights.get(name))
     gathered(found, ranks)
     return {name: meter.result() for name, meter in found.items()}
 

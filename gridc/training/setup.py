@@ -9,10 +9,11 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from gridc.arrays.axes import valid
+from gridc.arrays.axes import counted, valid
 from gridc.arrays.dataset import Array, Dataset
 from gridc.data.fitting import as_dataset, for_spec
 from gridc.data.mini_batches import Batches, Shuffled, Streamed
+from gridc.data.weights import spread
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
 from gridc.options import plain
@@ -141,15 +142,13 @@ class Weights:
     def of(self, part: Dataset, shares: Mapping[str, float] | None = None) -> dict[str, Any] | None:
         """Give what the grid takes for one batch: a number for each output, or one for each position of its target; times the
         ``shares`` of a mini-batch's positions that these are, so that ranks' losses add up to the mean over all."""
-        if self.plain and part.weights is None:
+        if self.plain and not part.weights:
             return None if shares is None else {**shares}
-        found: dict[str, Any] = {
-            name: weight * self.classes[name][part.targets[name].astype(np.int64)] if name in self.classes else weight
-            for name, weight in self.outputs.items()}  # fmt: skip
-        if part.weights is not None:
-            for name, one in found.items():
-                shape = part.targets[name].shape[: 1 + self.axes[name]]
-                found[name] = one * np.broadcast_to(part.weights.reshape(-1, *[1] * self.axes[name]), shape)
+        found: dict[str, Any] = dict(self.outputs)
+        for name, classes in self.classes.items():
+            found[name] = found[name] * classes[_classed(part, name)]
+        for name, own in part.weights.items():
+            found[name] = found[name] * spread(own, part.targets[name].shape[: 1 + self.axes[name]])
         return found if shares is None else {name: one * shares[name] for name, one in found.items()}
 
     def total(self, figures: Mapping[str, Mapping[str, float]]) -> float:
@@ -161,7 +160,7 @@ def shares(spec: GridSpec, batch: Dataset, share: Share) -> dict[str, float]:
     """Give the part of the positions that each output's loss is a mean over which lies in some examples of a mini-batch."""
     if not share.counts:
         return dict.fromkeys(spec.outputs, 0.0)
-    if not batch.lengths:  # all examples are alike
+    if not batch.lengths and all(one.ignore is None for one in spec.outputs.values()):  # all examples are alike
         return dict.fromkeys(spec.outputs, float(share.rows.stop - share.rows.start) / share.of)
     from gridc.symbolic.read_out import every_output_mask
 
@@ -173,9 +172,19 @@ def shares(spec: GridSpec, batch: Dataset, share: Share) -> dict[str, float]:
         if isinstance(dimension.size, int):
             extents[:, d] = dimension.size
     sizes = tuple(extents.max(axis=0).tolist())
-    counts = [mask.reshape(share.of, -1).sum(axis=1) for mask in every_output_mask(spec, sizes, share.of, extents)]
-    parts = [float(count[share.rows].sum()) / max(1.0, float(count.sum())) for count in counts]
-    return dict(zip(spec.outputs, parts, strict=True))
+    parts: dict[str, float] = {}
+    for name, mask in zip(spec.outputs, every_output_mask(spec, sizes, share.of, extents), strict=True):
+        known = counted(batch.target_axes[name], batch.targets[name][tuple(map(slice, mask.shape))])
+        count = (mask if known is None else mask & known).reshape(share.of, -1).sum(axis=1)
+        parts[name] = float(count[share.rows].sum()) / max(1.0, float(count.sum()))
+    return parts
+
+
+def _classed(part: Dataset, name: str) -> Array:
+    """Give the class at every position of an output's target, 0 where it is ignored."""
+    target = part.targets[name].astype(np.int64)
+    known = counted(part.target_axes[name], target)
+    return target if known is None else np.where(known, target, 0)
 
 
 def _classes(name: str, given: Any, source: Batches, spec: GridSpec) -> Array:

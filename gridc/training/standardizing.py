@@ -153,10 +153,11 @@ def coarse(data: Dataset, spec: GridSpec, dtype: str) -> str:
 
 
 def _rows_of(array: Array, axes: Axes, lengths: Mapping[str, Array]) -> Array:
-    """Lay out all vectors within their examples, ``[places, features]`` float64."""
+    """Lay out all vectors that count, ``[places, features]`` float64; one of zeros where none does."""
     shown = valid(axes, array, lengths)
     rows: Any = np.asarray(array, np.float64)
-    return rows.reshape(-1, rows.shape[-1]) if shown is None else rows[shown]
+    rows = rows.reshape(-1, rows.shape[-1]) if shown is None else rows[shown]
+    return rows if len(rows) else np.zeros((1, rows.shape[-1]))
 
 
 def _units(array: Array, axes: Axes, lengths: Mapping[str, Array]) -> Units:

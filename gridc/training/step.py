@@ -88,10 +88,13 @@ class TrainingStep:
         self._update = updates(grid, optimizer)
 
     def __call__(
-        self, inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None
-    ) -> float:
-        """Update the parameters and return the loss before; NumbersError where loss or gradients are not finite, or DataError."""
-        done = self._update.begin(inputs, targets, lengths)()
+        self, inputs: Mapping[str, Any], targets: Mapping[str, Any], lengths: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None,
+    ) -> float:  # fmt: skip
+        """Update the parameters and return the loss before; NumbersError where loss or gradients are not finite, or DataError.
+
+        ``weights`` are those of ``Grid.loss_and_gradients``."""
+        done = self._update.begin(inputs, targets, lengths, weights)()
         if not done.good:
             raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {done.loss:g} and the gradients' norm "
                                f"{done.norm:g}; a smaller learning rate or clip=1.0 may help")  # fmt: skip
