@@ -91,8 +91,9 @@ def run(
                         callbacks, tensorboard and number == 0, devices or every, ALONE)  # fmt: skip
     with (who := joined(ranks)).guard():
         there = who.first_does(chosen)
-        return _run(spec, there, resume, overwrite, backend, lowering, dtype, progress, callbacks, tensorboard, devices or 1,
-                    who)  # fmt: skip
+        with who.watched(there / checkpoint.CHECKPOINTS), who.guard():
+            return _run(spec, there, resume, overwrite, backend, lowering, dtype, progress, callbacks, tensorboard, devices or 1,
+                        who)  # fmt: skip
 
 
 def _run(

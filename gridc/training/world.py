@@ -86,6 +86,7 @@ class World(Ranks):
         self._agreed: BaseException | None = None
         self._failing = comm.Dup()  # apart, since the others may wait in the middle of something else
         self._flat = np.empty(0)
+        self._watched = False
         self.threads = self._thread_share()
 
     def __str__(self) -> str:
@@ -229,12 +230,14 @@ class World(Ranks):
 
     @contextlib.contextmanager
     def watched(self, checkpoints: Path) -> Generator[None]:
-        """Have a shell of the first rank's wait for its word that all is well, and say what is kept where none comes.
+        """Have a shell of the first rank's wait for its word that all is well, and say what is kept where none comes; one such
+        block within another changes nothing.
 
         A rank that is killed can say nothing, and an MPI kills the others at once."""
-        if not self.first or os.name != "posix":
+        if not self.first or self._watched or os.name != "posix":
             yield
             return
+        self._watched = True
         with subprocess.Popen(["/bin/sh", "-c", WATCH, "gridc", str(checkpoints)], stdin=subprocess.PIPE,
                               stdout=subprocess.DEVNULL, start_new_session=True) as watcher:  # fmt: skip
             try:
@@ -243,6 +246,8 @@ class World(Ranks):
                 if error is self._agreed:
                     watcher.communicate(b"well\n")
                 raise
+            finally:
+                self._watched = False
             watcher.communicate(b"well\n")
 
 
