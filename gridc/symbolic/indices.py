@@ -28,9 +28,12 @@ _memory = Memory()
 
 def recall(plan: Plan, spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, *extra: Any) -> Any:
     """Give ``plan(spec, sizes, batch, extents, *extra)``, from memory where these sizes and lengths came before."""
-    batch, *sizes = (int(n) for n in extent)
-    key = (plan, spec.digest, batch, tuple(sizes), lengths.tobytes(), extra)
-    return _memory.get(key, lambda: plan(spec, tuple(sizes), batch, extents(spec, sizes, lengths), *extra))
+
+    def make() -> Any:
+        batch, *sizes = extent.tolist()
+        return plan(spec, tuple(sizes), batch, extents(spec, sizes, lengths), *extra)
+
+    return _memory.get((plan, spec.digest, extent.tobytes(), lengths.tobytes(), extra), make)
 
 
 def extents(spec: GridSpec, sizes: Sequence[int], lengths: np.ndarray) -> Ints | None:

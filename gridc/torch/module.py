@@ -68,12 +68,14 @@ class GridModule(nn.Module):
         self.outputs = outputs
         self.vocabularies = {} if grid is None else dict(grid.vocabularies)
         chosen = dtype or (torch.get_default_dtype() if grid is None else getattr(torch, grid.dtype))
+        kinds = {o.kind for o in self.spec.outputs.values()}
+        self._as_found = "binary" not in kinds and (outputs == "logits" or "classes" not in kinds)
         self._functions = Functions(self.spec, lowering)
         kind = self._functions.at(chosen, False).target.dtype  # refuses what no grid computes in, and what no lowering can run
         if grid is None:
             seed = int(torch.randint(2**62, ())) if seed is None else seed
         numbers = initial(self.spec, seed or 0, kind) if grid is None else grid.parameters
-        self._places: list[tuple[nn.Module, str]] = []
+        self._numbers = Numbers()
         for name, array in numbers.items():
             self._register(name, torch.from_numpy(np.array(array, kind)))
 
@@ -85,7 +87,7 @@ class GridModule(nn.Module):
             # Not by add_module, which refuses what is an attribute of every module: a transform may be called 'forward'.
             module = module._modules.setdefault(owner, nn.Module())  # type: ignore[assignment]
         module.register_parameter(leaf, nn.Parameter(tensor))
-        self._places.append((module, leaf))
+        self._numbers.places.append((module, leaf))
 
     @torch.compiler.disable
     def forward(self, *unnamed: Tensor, lengths: Any = None, **inputs: Tensor) -> dict[str, Tensor]:
@@ -95,21 +97,21 @@ class GridModule(nn.Module):
         ``lengths`` maps a symbol to one length for each example; where the spec has one symbol they need no mapping.
         Raises DataError where something does not fit, UsageError where it is on another device."""
         inputs = self._named(unnamed, inputs)
-        numbers = [getattr(module, leaf) for module, leaf in self._places]
-        _check_places({**inputs, "the parameters": numbers[0]} if numbers else inputs)
-        if len({number.dtype for number in numbers}) > 1:
-            raise UsageError("the parameters are of several types; expected one: module.float() or module.double()")
-        functions = self._functions.at(numbers[0].dtype if numbers else torch.get_default_dtype(), self.training)
-        dtype = getattr(torch, functions.target.dtype)
-        real = {name: x if x.dtype == dtype else x.to(dtype) for name, x in inputs.items() if name in functions.real}
-        arrays = {name: _view(real.get(name, x)) for name, x in inputs.items()}
+        numbers, views, kind = self._numbers.seen()
+        dtype = kind or torch.get_default_dtype()
+        functions = self._functions.at(dtype, self.training)
+        for name, x in inputs.items():
+            _check_place(f"input '{name}'", x)
+            if x.dtype != dtype and name in functions.real:
+                inputs[name] = x.to(dtype)
+        arrays = {name: _view(x) for name, x in inputs.items()}
         call = fitting.check(self.spec, arrays, self._lengths(lengths), functions.target.dtype)
         masks = self._masks(call, functions.target.dtype) if functions.training else []
-        tensors = [*numbers, *(real[name] for name in functions.real)]
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            found: Sequence[Tensor] = _Sweep.apply(functions, call, masks, *tensors)  # type: ignore[assignment]
+        tensors = [*numbers, *[inputs[name] for name in functions.real]]
+        if torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors]):
+            found: Sequence[Tensor] = _Sweep.apply(functions, call, masks, views, *tensors)  # type: ignore[assignment]
         else:
-            found = [torch.from_numpy(array) for array in functions.logits([_view(n) for n in numbers], call, masks)]
+            found = [torch.from_numpy(array) for array in functions.logits(views, call, masks)]
         return self._read_out(found, call, lengths is not None)
 
     @property
@@ -129,13 +131,12 @@ class GridModule(nn.Module):
         return f"{self.spec.name}, outputs={self.outputs}"
 
     def _parameters_by_name(self) -> dict[str, Tensor]:
-        places = zip(parameter_shapes(self.spec), self._places, strict=True)
-        return {name: getattr(module, leaf) for name, (module, leaf) in places}
+        return dict(zip(parameter_shapes(self.spec), self._numbers.tensors(), strict=True))
 
     def _named(self, unnamed: Sequence[Tensor], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if unnamed and (len(unnamed) > 1 or len(self.spec.inputs) > 1):
             raise UsageError(f"'{self.spec.name}' has the inputs {listed(self.spec.inputs, 'and')}; give them by name")
-        given = {**dict(zip(self.spec.inputs, unnamed, strict=False)), **inputs}
+        given = {**dict(zip(self.spec.inputs, unnamed, strict=False)), **inputs} if unnamed else inputs
         return {name: x if isinstance(x, Tensor) else torch.as_tensor(x) for name, x in given.items()}
 
     def _lengths(self, lengths: Any) -> dict[str, Any] | None:
@@ -155,6 +156,8 @@ class GridModule(nn.Module):
         return [*noise.draw(self.spec, batch, sizes, generator, dtype).values()]
 
     def _read_out(self, found: Sequence[Tensor], call: Call, ended: bool) -> dict[str, Tensor]:
+        if self._as_found and not ended:
+            return dict(zip(self.spec.outputs, found, strict=True))
         result: dict[str, Tensor] = {}
         inside = recall(every_output_mask, self.spec, call.extent, call.lengths) if ended else ()
         for n, (tensor, (name, o)) in enumerate(zip(found, self.spec.outputs.items(), strict=True)):
@@ -169,17 +172,49 @@ class GridModule(nn.Module):
         return result
 
 
+class Numbers:
+    """The parameters of a module: where they stand, and views of them, kept while they lie where they lay; a copy, and what a
+    pickle holds, looks for itself."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[nn.Module, str]] = []
+        self._kept: tuple[list[Any], list[np.ndarray], torch.dtype | None] | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """Give them in the spec's order; whoever parametrises one puts another in its place."""
+        return [found if (found := module._parameters.get(leaf)) is not None else getattr(module, leaf)
+                for module, leaf in self.places]  # fmt: skip
+
+    def seen(self) -> tuple[list[Tensor], list[np.ndarray], torch.dtype | None]:
+        """Give them, the same memory as arrays, and their dtype, None where there are none; UsageError where they differ in it,
+        or lie on another device."""
+        tensors = self.tensors()
+        # An address, a shape and its being contiguous say which memory it is: while the view is kept nothing else lies there.
+        where = [(t.data_ptr(), t.shape) if t.is_contiguous() else None for t in tensors]
+        if self._kept is None or self._kept[0] != where or None in where:
+            for tensor in tensors:
+                _check_place("the parameters", tensor)
+            if len(kinds := {tensor.dtype for tensor in tensors}) > 1:
+                raise UsageError("the parameters are of several types; expected one: module.float() or module.double()")
+            self._kept = where, [_view(tensor) for tensor in tensors], next(iter(kinds), None)
+        return tensors, *self._kept[1:]
+
+    def __getstate__(self) -> Any:
+        return {"places": self.places, "_kept": None}
+
+
 class Functions:
     """The compiled functions of a module and of all its copies, by dtype and whether they train; a pickle holds what they are
     made from."""
 
     def __init__(self, spec: GridSpec, lowering: str):
         self.spec, self.lowering = spec, lowering
+        self._noisy = noise.noisy(spec)
         self._made: dict[tuple[torch.dtype, bool], Pullback] = {}
 
     def at(self, dtype: torch.dtype, training: bool) -> Pullback:
         """Give those for parameters of a dtype; UsageError where no grid computes in it."""
-        key = (dtype, training and noise.noisy(self.spec))
+        key = (dtype, training and self._noisy)
         if key not in self._made:
             name = str(dtype).removeprefix("torch.")
             if name not in DTYPES:
@@ -200,10 +235,9 @@ class _Sweep(torch.autograd.Function):
     """The sweep on PyTorch's tape: parameters and real inputs in, logits out."""
 
     @staticmethod
-    def forward(ctx: Any, functions: Pullback, call: Call, masks: list[Any], *tensors: Tensor) -> Any:
-        ctx.numbers = numbers = [_view(tensor) for tensor in tensors[: len(tensors) - len(functions.real)]]
+    def forward(ctx: Any, functions: Pullback, call: Call, masks: list[Any], numbers: list[Any], *tensors: Tensor) -> Any:
         found, ctx.kept = functions.forward(numbers, call, masks)
-        ctx.functions, ctx.call, ctx.masks = functions, call, masks
+        ctx.functions, ctx.call, ctx.masks, ctx.numbers = functions, call, masks, numbers
         ctx.save_for_backward(*tensors)
         return tuple(map(torch.from_numpy, found))
 
@@ -211,17 +245,17 @@ class _Sweep(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         tensors = ctx.saved_tensors  # raises where one was changed since, or where the way back is closed
         functions, call, masks, numbers = ctx.functions, ctx.call, ctx.masks, ctx.numbers
-        needed = ctx.needs_input_grad[3:]
+        needed = ctx.needs_input_grad[4:]
         asked = tuple(name for name, own in zip(functions.real, needed[len(numbers) :], strict=True) if own)
         # A second way back (retain_graph) finds the first one's tape used up: what it held is made again.
         kept = functions.forward(numbers, call, masks)[1] if ctx.kept is None else ctx.kept
         ctx.kept = None
         found = iter(functions.backward(numbers, call, masks, kept, [_view(slope) for slope in slopes], asked))
-        mine = (n < len(numbers) or own for n, own in enumerate(needed))
-        gradients = [torch.from_numpy(next(found)) if there else None for there in mine]
+        gradients: list[Any] = [torch.from_numpy(next(found)) for _ in numbers]
+        gradients += [torch.from_numpy(next(found)) if own else None for own in needed[len(numbers) :]]
         if torch.is_grad_enabled():  # somebody means to differentiate them in turn
             gradients = [g if g is None else _Last.apply(g, *tensors, *slopes) for g in gradients]
-        return (None, None, None, *gradients)
+        return (None, None, None, None, *gradients)
 
 
 class _Last(torch.autograd.Function):
@@ -243,8 +277,6 @@ def _view(tensor: Tensor) -> np.ndarray:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
-def _check_places(tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if tensor.device.type != "cpu":
-            what = name if name.startswith("the ") else f"input '{name}'"
-            raise UsageError(f"{what} lies on '{tensor.device}'; a grid runs on the CPU: keep the module there, give it x.cpu()")
+def _check_place(what: str, tensor: Tensor) -> None:
+    if not tensor.is_cpu:
+        raise UsageError(f"{what} lies on '{tensor.device}'; a grid runs on the CPU: keep the module there, give it x.cpu()")
