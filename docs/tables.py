@@ -11,7 +11,8 @@ from typing import Any
 import gridc
 from gridc.cli import COMMANDS
 from gridc.insight import report
-from gridc.language.grammar import CellPage, Document, InputPage, OutputPage, SchedulePage, TransformPage
+from gridc.language.document import Document
+from gridc.language.grammar import CellPage, InputPage, OutputPage, SchedulePage, TransformPage
 from gridc.options import Option
 from gridc.tables.cells import CELLS, PAGE
 from gridc.tables.learning_rates import SCHEDULES

@@ -85,7 +85,7 @@ class Predictor:
 def load(path: str | os.PathLike[str]) -> Predictor:
     """Load the grid in a model file.  Raises DataError where it is damaged, no model, or from a newer gridc."""
     model = model_file.load(path)
-    return Predictor(reader.parse(model.spec, str(path), files=False), model.parameters, model.vocabularies)
+    return Predictor(reader.parse(model.spec, str(path), files=False, training=False), model.parameters, model.vocabularies)
 
 
 @dataclass

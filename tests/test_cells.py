@@ -81,7 +81,7 @@ cells.OPTIONS += (SHARPNESS,)
 
 import gridc
 from gridc.errors import SpecError, UsageError
-from gridc.language.grammar import json_schema
+from gridc.language.document import json_schema
 
 PAGE = """
 name: toy

@@ -62,13 +62,14 @@ def test_a_page_says_it_and_a_call_comes_before_the_page() -> None:
     ("{ordre: levels}", "'schedule': unknown key 'ordre'; expected hoist, keep, order or tile — did you mean 'order'?"),
     ("{tile: {tim: 3}}", "'schedule', tile.tim: there is no dimension 'tim'; expected time or depth — did you mean 'time'?"),
     ("{tile: {time: 0}}", "'schedule', tile.time: found 0; expected a positive integer"),
-    ("{tile: 16}", "'schedule', tile: found 16; expected a mapping of dimension to a positive integer"),
+    ("{tile: 16}", "'schedule', tile: found 16; expected a mapping of dimension to a positive integer — "
+     "write tile: {time: 16}"),
     ("{hoist: [deph]}", "'schedule', hoist: there is no transform 'deph'; expected depth or time — did you mean 'depth'?"),
-    ("{hoist: depth}", "'schedule', hoist: found 'depth'; expected auto, none or a list of transforms"),
+    ("{hoist: depth}", "'schedule', hoist: found 'depth'; expected auto, none or a list of transforms — write hoist: [depth]"),
     ("{keep: 200}", "'schedule', keep: found 200; expected all, little or an amount of memory such as 200 MB"),
     ("{keep: 200 MiB}", "'schedule', keep: found '200 MiB'; expected all, little or an amount of memory such as 200 MB"),
     ("{keep: -1 MB}", "'schedule', keep: found '-1 MB'; expected all, little or an amount of memory such as 200 MB"),
-    ("levels", "'schedule': found 'levels'; expected the schedule block"),
+    ("levels", "'schedule': found 'levels'; expected the schedule block — write schedule: {order: levels}"),
 ])  # fmt: skip
 def test_what_a_page_cannot_say_is_one_sentence_at_its_place(section: str, said: str) -> None:
     with pytest.raises(gridc.SpecError) as caught:

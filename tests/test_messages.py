@@ -28,7 +28,8 @@ training:
 TRANSFORM_KEYS = ("activation, along, attends, bias, cell, direction, dropout, embeddings, forget_bias, hidden, init, peepholes, "
                   "reads, shares, start, tied or zoneout")  # fmt: skip
 CELLS = "lstm, lstm-paper, gru, dense, highway, leaky-lstm, memory, pass"
-TOP_KEYS = "cells, dimensions, inputs, name, outputs, priority, schedule, training or transforms"
+TOP_KEYS = "cells, dimensions, inputs, name, outputs, priority, schedule, sweep, training or transforms"
+AT = "a mapping of dimension to first, last, all, an index or a list of indices"
 
 # What is changed in the good spec, line:column, and the sentence.
 BROKEN = {
@@ -106,7 +107,33 @@ BROKEN = {
     "an index that no grid has": ("at: {time: last", "at: {time: 3000000000", "10:49",
         "output 'label', at.time: found 3000000000; expected a mapping of dimension to first, last, all, an index or a list of "
         "indices under 'at', up to 2,147,483,647"),
-    "a tab": ("outputs:\n", "outputs:\n\tx: 1\n", "10:1", "this is not YAML: found character '\\t' that cannot start any token"),
+    "a tab": ("outputs:\n", "outputs:\n\tx: 1\n", "10:1",
+        "this is not YAML: found a tab at the start of a line; expected spaces"),
+    "an open brace": ("time: T, depth: 2}", "time: T, depth: 2", "2:13",
+        "this is not YAML: found a '{' that is never closed; expected '}' before line 3"),
+    "an open brace behind closed ones": ("depth: last}}", "depth: last}", "10:10",
+        "this is not YAML: found a '{' that is never closed; expected '}' before line 11"),
+    "an open list": ("[time]}", "[time}", "5:39",
+        "this is not YAML: found a '[' that is never closed; expected ']' before '}'"),
+    "an open brace at the end": ("bits: 3}}", "bits: 3}", "12:9",
+        "this is not YAML: found a '{' that is never closed; expected '}' before the end"),
+    "a brace too many": ("depth: 2}", "depth: 2}}", "2:32", "this is not YAML: found a '}' that closes nothing"),
+    "an open quote": ("name: tiny", "name: 'tiny", "1:7",
+        "this is not YAML: found a quote that is never closed; expected ' where the text ends"),
+    "a missing comma": ("cell: lstm, hidden: 4}", "cell: lstm hidden: 4}", "4:28",
+        "this is not YAML: expected ',' or '}', but got ':'"),
+    "cells by one word": ("at: {time: last, depth: last}", "at: last", "10:42",
+        f"output 'label', at: found 'last'; expected {AT} — write at: {{time: last, depth: last}}"),
+    "cells by an index": ("enters: depth}", "enters: depth, at: 0}", "8:43",
+        f"input 'ids', at: found 0; expected {AT} — write at: {{time: 0, depth: 0}}"),
+    "cells by a dimension": ("at: {time: last, depth: last}", "at: depth", "10:42",
+        f"output 'label', at: found 'depth'; expected {AT} — write at: {{depth: last}}"),
+    "a word for a list": ("reads: [time]", "reads: time", "10:30",
+        "output 'label', reads: found 'time'; expected a list of TRANSFORM or TRANSFORM.memory — write reads: [time]"),
+    "a word for a block": ("priority: [depth, time]", "schedule: levels", "6:11",
+        "'schedule': found 'levels'; expected the schedule block — write schedule: {order: levels}"),
+    "a task for a block": ("training:\n  task: {parity: {bits: 3}}", "training: parity", "11:11",
+        "'training': found 'parity'; expected the training block — write training: {task: parity}"),
 }  # fmt: skip
 
 
@@ -128,6 +155,15 @@ def test_every_mistake_is_one_sentence_at_its_place(name):
         head, line, carets = str(error).split("\n")
         assert head == f"<spec>:{place}: {sentence}"
         assert line[carets.index("^") :].startswith(error.text[error.column - 1 :][:10])
+
+
+def test_a_bracket_that_is_left_open_is_told_on_its_own_line():
+    for end, bracket in enumerate(GOOD):
+        if bracket in "}]":
+            with pytest.raises(SpecError, match="that is never closed") as caught:
+                gridc.read(GOOD[:end] + GOOD[end + 1 :])
+            assert caught.value.line == GOOD.count("\n", 0, end) + 1
+            assert caught.value.text[caught.value.column - 1] in "{["
 
 
 def test_offsets_that_lead_off_the_grid_are_read_like_any_other(monkeypatch):

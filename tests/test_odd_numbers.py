@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 import gridc
 from gridc import parameters
 from gridc.errors import GridcError, SpecError, UsageError
-from gridc.language.grammar import Document
+from gridc.language.document import Document
 from gridc.language.page import parse
 from gridc.language.spec import GridSpec
 from gridc.options import Option, checked

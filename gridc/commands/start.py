@@ -88,7 +88,7 @@ def schema_text() -> str:
     """Write the schema as the file that lies in ``specs/``."""
     import json
 
-    from gridc.language.grammar import json_schema
+    from gridc.language.document import json_schema
 
     return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
 

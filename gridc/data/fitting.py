@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -219,7 +219,7 @@ def _alike(spec: GridSpec, inputs: Any, dtype: str) -> Any:
     """Give what such calls have in common; None where something is no plain array in C order."""
     if not isinstance(inputs, Mapping):
         return None
-    arrays: Mapping[Any, Any] = inputs
+    arrays = cast("Mapping[Any, Any]", inputs)
     if any(type(array) is not np.ndarray or not array.flags.c_contiguous for array in arrays.values()):
         return None
     return spec.digest, dtype, tuple([(name, array.shape, array.dtype) for name, array in arrays.items()])

@@ -1,6 +1,7 @@
 """The page of YAML as it is written: which keys there are and what shape their values have.
 
-These models hold the grammar alone and give the JSON Schema; what the keys mean together is worked out by ``reader``.
+These models hold the grammar alone, and with ``document`` give the JSON Schema; what the keys mean together is worked out by
+``reader``.
 A field's ``title`` says in a few words what is expected; error messages quote it.
 """
 
@@ -16,8 +17,6 @@ from gridc.tables.cells import CELLS, OPTIONS
 from gridc.tables.choices import Choice, choice, either
 from gridc.tables.definitions import GATES
 from gridc.tables.losses import LOSSES
-from gridc.tables.sweep_block import Sweep
-from gridc.tables.training_block import Training
 
 AMOUNT = r"^\d+(\.\d+)? ?(kB|MB|GB|TB)$"
 """How much memory: a number and a unit, of thousands."""
@@ -292,8 +291,8 @@ class SchedulePage(Page):
     )  # fmt: skip
 
 
-class Document(Page):
-    """A recurrent grid: its dimensions, transforms, priority, inputs and outputs."""
+class GridPage(Page):
+    """A page without its ``training:`` block: dimensions, transforms, priority, inputs and outputs."""
 
     name: str = Field(min_length=1, title="a name", description="What messages and files call it.")
     dimensions: dict[Name, Annotated[Size | Name, Field(title="a positive integer or a symbol")]] = Field(
@@ -317,22 +316,3 @@ class Document(Page):
     schedule: SchedulePage | None = Field(
         None, title="the schedule block", description="What is asked of the plan; never needed, always checked."
     )
-    training: Training | None = Field(None, title="the training block", description="What `gridc train` does.")
-    sweep: Sweep | None = Field(None, title="the sweep block", description="What `gridc sweep` searches.")
-
-
-def json_schema() -> dict[str, Any]:
-    """Make the JSON Schema of a spec, for editors (draft 7 vocabulary where pydantic's own default allows)."""
-    schema = Document.model_json_schema()
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "gridc spec", **_draft_7(schema)}
-
-
-def _draft_7(value: Any) -> Any:
-    """Put draft 7's ``definitions``, at home in editors' YAML servers, for the ``$defs`` of 2020-12 that pydantic writes."""
-    if isinstance(value, dict):
-        return {("definitions" if k == "$defs" else k): _draft_7(v) for k, v in value.items()}  # type: ignore[misc]
-    if isinstance(value, list):
-        return [_draft_7(v) for v in value]  # type: ignore[misc]
-    if isinstance(value, str) and value.startswith("#/$defs/"):
-        return value.replace("#/$defs/", "#/definitions/")
-    return value

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gridc.errors import listed, nearest
 from gridc.language import mistakes
-from gridc.language.grammar import Document
+from gridc.language.grammar import GridPage
 from gridc.language.mistakes import shown, thing
 from gridc.language.own_cells import Cells
 from gridc.language.page import Path_
@@ -24,7 +24,7 @@ class Page:
         if not isinstance(values, dict):
             self.fail((), f"found {shown(values)}; expected a mapping with name, dimensions and transforms")
         try:
-            self.document = Document.model_validate(values)
+            self.document = _grammar(cast("dict[str, Any]", values)).model_validate(values)
         except ValidationError as error:
             mistakes.explain(error, values, source)
         self.axes = list(self.document.dimensions)
@@ -66,3 +66,12 @@ class Page:
                 self.fail((*path, word), f"{thing(path)}: found {shown(value)}; expected each index once, and at least one")
             chosen[axis] = tuple(indices)
         return tuple(chosen)
+
+
+def _grammar(values: Mapping[str, Any]) -> type[GridPage]:
+    """Give the grammar of a page, which is that of a grid alone where it says nothing of training or of a sweep."""
+    if not {"training", "sweep"} & values.keys():
+        return GridPage
+    from gridc.language.document import Document
+
+    return Document

@@ -13,7 +13,6 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from gridc.errors import SpecError, listed, nearest
-from gridc.language.grammar import Document
 from gridc.language.page import Path_
 from gridc.language.spec import Source
 from gridc.options import LARGEST, LARGEST_WEIGHT
@@ -106,11 +105,39 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
               if one["type"] in TOO_LARGE and where == path]  # fmt: skip
     if (most := max(bounds, default=0)) in (LARGEST, LARGEST_WEIGHT):
         wanted += f", up to {most:,}" if most == LARGEST else f", up to {most:g}"
-    hint = FILES.get(path, "") or of_value(value, _choices(path)) if isinstance(value, str) else ""
+    axes = values.get("dimensions")
+    hint = _put_right(path, value, [name for name in axes if isinstance(name, str)] if isinstance(axes, dict) else [])
+    hint = hint or (FILES.get(path, "") or of_value(value, _choices(path)) if isinstance(value, str) else "")
     known = keys(path[:-1])
     if known and path[-1] not in known:  # the path of a key where other keys may stand, too: perhaps one of those is meant
         hint = hint or nearest(path[-1], known)
     fail(source, path, f"{what}: found {shown(value)}; expected {wanted}{hint}")
+
+
+def _put_right(path: Path_, value: Any, dimensions: list[str]) -> str:
+    """Say how to write a value that is right but for the list or the mapping around it; nothing where it is none."""
+    key, choices = str(path[-1]), _choices(path)
+    kinds = [kind for one in _walk(path) for kind in _models(one)]
+    if key in ("at", "tile") and (chosen := _by_dimension(key, value, dimensions or ["DIMENSION"])):
+        return f" — write {key}: {{{chosen}}}"
+    if not isinstance(value, str):
+        return ""
+    if any(get_origin(kind) is list for kind in kinds) and (value in (*choices, *dimensions) or not choices):
+        return f" — write {key}: [{value}]"
+    options = [name for kind in kinds if isinstance(kind, type) for name in fields(kind)]
+    option = next((name for name in options if value in _choices((*path, name))), None)
+    return f" — write {key}: {{{option}: {value}}}" if option else ""
+
+
+def _by_dimension(key: str, value: Any, dimensions: list[str]) -> str:
+    """Write a selection of cells, or their number in a tile, under the dimensions that it may be meant for."""
+    if key == "at" and value in dimensions:
+        return f"{value}: last"
+    one = isinstance(value, int) and not isinstance(value, bool)
+    if key == "tile":
+        return f"{dimensions[0]}: {value}" if one else ""
+    several = isinstance(value, list) and bool(value) and all(type(index) is int for index in value)
+    return ", ".join(f"{name}: {value}" for name in dimensions) if one or several or value in ("first", "last", "all") else ""
 
 
 def _specific(error: Any) -> int:
@@ -140,6 +167,8 @@ def _models(annotation: Any) -> list[Any]:
 
 def _walk(path: Path_) -> list[Any]:
     """List the types that the grammar has at a path."""
+    from gridc.language.document import Document  # where there is a mistake: making it takes a while
+
     here: list[Any] = [Document]
     for part in path:
         there: list[Any] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +52,8 @@ def register_cell(name: str, page: Mapping[str, Any]) -> None:
 
 def installed() -> dict[str, Any]:
     """Give the entry points that bring cells, by the cell's name; none of them is loaded."""
+    from importlib.metadata import entry_points  # late, since few ask for what is not gridc's
+
     return {point.name: point for point in entry_points(group=GROUP)}
 
 

@@ -16,6 +16,7 @@ import re
 from typing import Any
 
 from gridc.errors import SpecError, nearest
+from gridc.language import malformed
 from gridc.language.spec import Source
 from gridc.resources import located
 
@@ -99,8 +100,8 @@ def parse(text: str, name: str) -> tuple[Any, Source]:
         _scan(yaml, text, error)
         root: Any = yaml.compose(text)
     except MarkedYAMLError as caught:
-        problem = (caught.problem or caught.context or "it does not parse").replace("\n", " ")
-        raise error(f"this is not YAML: {problem}", caught.problem_mark or caught.context_mark) from None
+        sentence, mark = malformed.told(caught, text)
+        raise error(f"this is not YAML: {sentence}", mark) from None
     except YAMLError as caught:
         raise error(f"this is not YAML: {str(caught).splitlines()[0]}", None) from None
     return _Values(yaml.constructor, error).page(root, text, name)

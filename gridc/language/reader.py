@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from gridc.errors import listed
-from gridc.language import ends, search, shapes, transforms
+from gridc.language import ends, shapes, transforms
 from gridc.language import page as pages
 from gridc.language.directives import directives
 from gridc.language.grammar import SchedulePage
@@ -19,12 +19,17 @@ MOST_BYTES = 2**63 - 1
 """What an array's size, in bytes, is counted with."""
 
 
-def parse(text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = None, files: bool = True) -> GridSpec:
+def parse(
+    text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = None, files: bool = True, training: bool = True
+) -> GridSpec:
     """Work out what YAML text means; ``name`` is what mistakes call it by, ``cells`` are some more than the page has,
-    and the ``files`` of cells that it names are opened only where it may.
+    and the ``files`` of cells that it names are opened only where it may.  Without ``training`` its block is passed over.
 
     Raises SpecError, with line and column, for whatever the language cannot make sense of."""
     values, read = pages.parse(text, name)
+    if not training and isinstance(values, dict):
+        some = cast("dict[str, Any]", values)
+        values: Any = {key: one for key, one in some.items() if key not in ("training", "sweep")}
     page = Page(values, read, cells, files)
     document = page.document
     _distinct(page)
@@ -38,12 +43,15 @@ def parse(text: str, name: str, cells: Mapping[str, Mapping[str, Any]] | None = 
     dimensions = tuple(Dimension(name, size) for name, size in document.dimensions.items())
     source = page.cells.whole({t.cell: t.mechanism for t in made.values()})
     schedule = directives(document.schedule or SchedulePage.model_validate({}), made, page.axes, page.fail)
-    spec = GridSpec(document.name, dimensions, made, priority, inputs, outputs, document.training, schedule, source,
-                    document.sweep)  # fmt: skip
+    blocks: list[Any] = [getattr(document, block, None) for block in ("training", "sweep")]  # which a grid's page alone has not
+    spec = GridSpec(document.name, dimensions, made, priority, inputs, outputs, blocks[0], schedule, source, blocks[1])
     _bound(page, spec)
     _shared(page, spec)
     _storable(page, spec)
-    search.check(page, values)
+    if spec.sweep is not None:
+        from gridc.language import search  # late, as the grammar of a training is
+
+        search.check(page, values)
     return spec
 
 

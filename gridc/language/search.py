@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from gridc.errors import UsageError, listed, nearest
 from gridc.language import mistakes
+from gridc.language.document import Document
 from gridc.language.lookup import Page
 from gridc.language.mistakes import shown, thing
 from gridc.language.page import Path_
@@ -30,7 +31,10 @@ KEPT: Mapping[Keys, str] = {
 
 def check(page: Page, values: Mapping[str, Any]) -> None:
     """Refuse a section that searches for nothing, for what the page has no place for, or over a range that is none."""
-    sweep, block = page.document.sweep, page.document.training
+    document = page.document
+    if not isinstance(document, Document):
+        return
+    sweep, block = document.sweep, document.training
     if sweep is None:
         return
     if block is None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gridc.errors import SpecError, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -63,6 +65,8 @@ class Rows(Mapping[str, T]):
         return f"{'an' if self.what[0] in 'aeiou' else 'a'} {self.what}"
 
     def _installed(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points  # late, since few ask for what is not gridc's
+
         return {point.name: point for point in entry_points(group=self.group)}
 
     def _loaded(self, name: str, point: EntryPoint) -> T:

@@ -108,7 +108,7 @@ class GridModule(nn.Module):
         call = fitting.check(self.spec, arrays, self._lengths(lengths), functions.target.dtype)
         masks = self._masks(call, functions.target.dtype) if functions.training else []
         tensors = [*numbers, *[inputs[name] for name in functions.real]]
-        if torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors]):
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             found: Sequence[Tensor] = _Sweep.apply(functions, call, masks, views, *tensors)  # type: ignore[assignment]
         else:
             found = [torch.from_numpy(array) for array in functions.logits(views, call, masks)]
