@@ -130,6 +130,16 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert f"Matrix products by {libraries.blas()[0]}" in captured.err
 
 
+def test_on_jax_the_table_says_the_device(monkeypatch, capsys):
+    pytest.importorskip("jax")
+    monkeypatch.setattr(cases, "CASES", {"tiny": TINY[0]})
+    bench.command.main(["tiny", "--backend", "jax", "--peers", "jax", "--rounds", "1", "--seconds", "0", "--no-start"],
+                       standalone_mode=False)  # fmt: skip
+    out = capsys.readouterr().out
+    assert out.startswith("tiny, gridc on jax (1 × cpu), training\n")
+    assert "jax wavefronts" in out
+
+
 def test_what_the_processor_can_do_is_its_widest_multiply_adds():
     for dtype in ("float32", "float64"):
         width, sums = peak.registers()

@@ -42,11 +42,14 @@ def installed(peers: Iterable[str]) -> list[str]:
     return [peer for peer in peers if importlib.util.find_spec(PEERS[peer])]
 
 
-def contestants(case: Any, peers: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[Any]:
-    """All that can do a case, from the same parameters, gridc first and NumPy's products last; NumbersError where two differ."""
+def contestants(
+    case: Any, peers: Sequence[str], say: Callable[[str], None] = lambda line: None, backend: str = "auto"
+) -> list[Any]:
+    """All that can do a case, from the same parameters, gridc on a backend first and NumPy's products last; NumbersError where
+    two differ."""
     from gridc.benchmarks import cases
 
-    own = cases.gridc(case)
+    own = cases.gridc(case, backend=backend, eager=backend != "jax")
     parameters = {name: np.array(value) for name, value in case.grid(eager=False).parameters.items()}
     makers: list[Callable[[], Any]] = []
     if {"torch", "torch-compile"} & set(peers):
@@ -104,12 +107,14 @@ def take_turns(ways: dict[str, Callable[[], Any]], rounds: int, seconds: float) 
     return times
 
 
-def measure(case: Any, peers: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None]) -> Report:
+def measure(
+    case: Any, peers: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None], backend: str = "auto"
+) -> Report:
     """Measure a case's tables: training, and for a stacked LSTM forward too."""
     from gridc.benchmarks import cases
     from gridc.benchmarks.peak import Peak
 
-    found, peak, work = contestants(case, peers, say), Peak(threads()), cases.products(cases.program(case))
+    found, peak, work = contestants(case, peers, say, backend), Peak(threads()), cases.products(cases.program(case))
     kinds = {"training": ({c.name: c.step for c in found}, work.flops)}
     if case.kind == "stacked":
         kinds["forward"] = {c.name: c.forward for c in found}, work.forward_flops
@@ -135,7 +140,7 @@ _READY = """
 import sys, time
 from gridc.benchmarks.cases import CASES, RATE
 case = CASES[sys.argv[1]]
-grid = case.grid(progress=True)
+grid = case.grid(progress=True, backend=sys.argv[2])
 step = grid.training_step("sgd", learning_rate=RATE)
 print("ready", flush=True)
 x, y = case.data()
@@ -170,12 +175,13 @@ print(line("VmHWM") - before + parameters, stored_bytes(case, grid))
 """
 
 
-def ready(case: str, cache: str | None = None) -> Report:
+def ready(case: str, cache: str | None = None, backend: str = "auto") -> Report:
     """Seconds from starting Python until the first step can be made, then of that step and of one with other sizes."""
     environment = dict(os.environ) if cache is None else {**os.environ, "GRIDC_CACHE_DIR": cache}
     start = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-c", _READY, case], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        [sys.executable, "-c", _READY, case, backend], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env=environment,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -191,12 +197,19 @@ def memory(case: str) -> Report:
     return {"peak_bytes": peak, "paper_bytes": paper, "ratio": peak / paper}
 
 
-def surroundings(peers: Sequence[str]) -> Report:
+def device() -> str:
+    """Say which devices JAX computes on."""
+    jax: Any = importlib.import_module("jax")
+    kinds: list[str] = [one.device_kind for one in jax.devices()]
+    return f"{len(kinds)} × {kinds[0]}"
+
+
+def surroundings(peers: Sequence[str], backend: str = "auto") -> Report:
     """Say what was measured on."""
     packages = ("gridc", "pytensor", "numpy", "numba", *(PEERS[peer] for peer in peers))
     return {
         "machine": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(), "threads": threads(),
-        "blas": libraries.blas(),
+        "blas": libraries.blas(), "backend": backend, "device": device() if "jax" in (backend, *peers) else None,
         "packages": {name: importlib.metadata.version(name) for name in dict.fromkeys(packages)},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }  # fmt: skip
@@ -222,6 +235,7 @@ class _Freed(click.Command):
 @click.option("--untied", is_flag=True, help="The untied sizes too.")
 @click.option("--all", "everything", is_flag=True, help="Every size: untied, stacked, three-dimensional, multi-dimensional.")
 @click.option("--peers", metavar="torch,jax", help=f"Whom to compare with, of {', '.join(PEERS)}; unless given, torch and jax.")
+@click.option("--backend", default="auto", show_default=True, help="What gridc itself runs on: auto or python, c, numba or jax.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="How often the contestants take turns.")
 @click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0), help="Each one's time in a round.")
 @click.option("--start/--no-start", default=True, show_default=True, help="Measure the time to the first step, and memory.")
@@ -229,9 +243,10 @@ class _Freed(click.Command):
 @click.option("--json", "json_", metavar="FILE", type=click.Path(dir_okay=False), help="Write every figure there; - is stdout.")
 @click.option("--markdown", "table_", metavar="FILE", type=click.Path(dir_okay=False), help="Write a table for a page there.")
 @click.option("--png", metavar="FILE", type=click.Path(dir_okay=False), help="Draw the ratios.")
-def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everything: bool, peers: str | None, rounds: int,
-            seconds: float, start: bool, ranks: bool, json_: str | None, table_: str | None,
-            png: str | None) -> None:  # fmt: skip
+def command(
+    sizes: tuple[str, ...], listed_: str | None, untied: bool, everything: bool, peers: str | None, backend: str, rounds: int,
+    seconds: float, start: bool, ranks: bool, json_: str | None, table_: str | None, png: str | None,
+) -> None:
     """Measure training steps beside what the processor can do, NumPy's products and whichever peers are installed: gridc bench
     S1 S3.
 
@@ -259,17 +274,19 @@ def command(sizes: tuple[str, ...], listed_: str | None, untied: bool, everythin
     for peer in named:
         if peer not in there:
             say(f"{peer} is not installed and stays out; pip install '{PEERS[peer]}' brings it in.")
-    report: Report = {"surroundings": surroundings(there), "sizes": {}}
+    backends.backend(backend)
+    report: Report = {"surroundings": surroundings(there, backend), "sizes": {}}
     say(f"Matrix products by {'; '.join(report['surroundings']['blas'])}.")
+    on = {"auto": "", "jax": f", gridc on jax ({report['surroundings']['device']})"}.get(backend, f", gridc on {backend}")
     for name in wanted:
-        found = report["sizes"][name] = measure(CASES[name], there, rounds, seconds, say)
-        click.echo(figures.tables(name, found), err=json_ == "-")
-        if start:
+        found = report["sizes"][name] = measure(CASES[name], there, rounds, seconds, say, backend)
+        click.echo(figures.tables(f"{name}{on}", found), err=json_ == "-")
+        if start and backend != "jax":  # whose memory is not this process's alone, and is taken in large pieces
             found["memory"] = m = memory(name)
             text = "memory {:.1f} MB at the peak, {:.1f} MB on paper: × {:.2f}"
             click.echo("  " + text.format(m["peak_bytes"] / 1e6, m["paper_bytes"] / 1e6, m["ratio"]), err=json_ == "-")
     if start:
-        report["start"] = started(wanted)
+        report["start"] = started(wanted, backend)
         for name, row in report["start"].items():
             click.echo(f"{name}: ready {row['ready_s']:.2f} s after starting Python, first step {row['first_step_s']:.2f} s, "
                        f"other sizes {row['other_sizes_s']:.3f} s", err=json_ == "-")  # fmt: skip
@@ -297,13 +314,13 @@ def _on_ranks(wanted: Sequence[str], rounds: int, seconds: float, json_: str | N
     _keep({"surroundings": surroundings(()), "ranks": found}, json_)
 
 
-def started(names: Sequence[str]) -> Report:
+def started(names: Sequence[str], backend: str = "auto") -> Report:
     """Ready times: cold once, then warm for every size."""
     found: Report = {}
     with tempfile.TemporaryDirectory() as folder:
-        found[f"{names[0]} cold"] = ready(names[0], str(Path(folder)))
+        found[f"{names[0]} cold"] = ready(names[0], str(Path(folder)), backend)
     for name in names:
-        found[f"{name} warm"] = ready(name)
+        found[f"{name} warm"] = ready(name, backend=backend)
     return found
 
 
