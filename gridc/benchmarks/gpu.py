@@ -131,11 +131,13 @@ def line(found: Mapping[str, Any]) -> str:
     if "differences" in result:
         wrong = {n: d for n, d in result["differences"].items() if isinstance(d, str) or max(d.values()) > result["within"]}
         worst = max((max(d.values()) for d in result["differences"].values() if not isinstance(d, str)), default=float("nan"))
-        verdict = "all right" if not wrong else f"WRONG: {wrong}"
+        verdict = ("all right" if not wrong else f"WRONG: {wrong}") + f" on {result['devices']} devices" * (result["devices"] > 1)
         return f"{name} {verdict}; largest difference {worst:.1e} of {result['within']:.0e}"
     text = f"{name} {result['median_ms']:9.3f} ms (least {result['least_ms']:.3f})"
     if "device" in result:
         text += f", compiled step alone {result['device']['median_ms']:.3f} ms"
+    if result.get("devices", 1) > 1:
+        text += f", {result['devices']} devices"
     if "first_s" in result:
         text += f", first step {result['first_s']:.1f} s"
     if "tf32" in result:

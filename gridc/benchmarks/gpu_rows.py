@@ -75,15 +75,23 @@ ROWS = (
     *_numbers("float32"),
     *(Row(f"{case}: gridc", "fused", case) for case in ("S1", "S2", "S3", "S4", STACKED.name)),
     *_numbers("float64"),
+    Row("MD, which joins: gridc", "fused", "MD"),
+    Row("numbers, all devices", "numbers", options={"dtype": "float32", "trials": ("mixed", "wrapped"), "devices": True}),
+    Row("S1: gridc, all devices", "fused", "S1", {"devices": True}),
     *(Row(f"{case}: gridc, loops as graphs", "fused", case, flags=GRAPHS) for case in ("S1", "S4")),
     *(Row(f"{case}: gridc, 4 turns at once", "fused", case, {"unroll": 4}) for case in ("S1", "S4")),
     Row("S1: gridc, no graphs", "fused", "S1", flags=NO_GRAPHS),
     Row("S1: gridc, TF32", "fused", "S1", {"precision": "tensorfloat32"}),
     Row(f"{STACKED.name}: torch nn.LSTM", "torch", STACKED.name),
-    *(Row(f"{case}: jax by hand", "peer", case) for case in ("S1", "S2", "S3", "S4", STACKED.name)),
+    *(Row(f"{case}: jax by hand", "peer", case) for case in ("S1", "S2", "S3", "S4", STACKED.name, "MD")),
     *(Row(f"{case}: gridc plain (Scan)", "plain", case) for case in ("S1", "S4", "S3", "S2")),
 )  # fmt: skip
 """In the order of their importance: what time is left decides how many come to be measured."""
+
+
+def devices(row: Row) -> int:
+    """How many devices a row takes: all that JAX has, or one."""
+    return importlib.import_module("jax").device_count() if row.options.get("devices") else 1
 
 
 # -- one row, in a process of its own ---------------------------------------------------------------------------------
@@ -111,7 +119,7 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
     sweep.UNROLL = row.options.get("unroll")
     optimizers = importlib.import_module("gridc.training.optimizers")
     case = SIZES[row.case]
-    grid = case.grid(backend="jax", eager=False)
+    grid = case.grid(backend="jax", devices=devices(row), eager=False)
     x, y = case.data()
     run: Any = grid.updates(optimizers.optimizer("sgd", learning_rate=RATE))
 
@@ -126,7 +134,7 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
     def alone() -> dict[str, float]:
         with run.functions.ready("training step", call, told) as (plan, given):
             held = [run.parameters.arrays(), run.state.arrays()]
-            given = jax.device_put([np.float64(RATE), np.float64(1), np.True_, *given])
+            given = [*map(run.functions.shards.whole, (np.float64(RATE), np.float64(1), np.True_)), *given]
 
             def compiled() -> None:
                 after = run._steps[plan](*held, *given)
@@ -136,7 +144,7 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
             return timed(compiled)
 
     def measure() -> dict[str, Any]:
-        return {**timed(step), "first_s": first, "device": alone()}
+        return {**timed(step), "first_s": first, "device": alone(), "devices": devices(row)}
 
     return measure
 
@@ -220,7 +228,8 @@ def numbers(row: Row) -> Callable[[], dict[str, Any]]:
     for name in row.options["trials"]:
         page, (inputs, targets, lengths) = trial(name)
         try:
-            grids = [gridc.compile(page, backend=b, dtype=dtype, eager=False) for b in ("python", "jax")]
+            grids = [gridc.compile(page, backend=b, devices=n, dtype=dtype, eager=False)
+                     for b, n in (("python", 1), ("jax", devices(row)))]  # fmt: skip
             steps = [grid.training_step("sgd", learning_rate=1.0) for grid in grids]
             worst = loss = 0.0
             for _ in range(3):
@@ -235,7 +244,7 @@ def numbers(row: Row) -> Callable[[], dict[str, Any]]:
         except Exception as error:  # one grid that fails is a finding, and the others go on
             found[name] = f"{type(error).__name__}: {error}"
     # A difference of parameters has the rounding of the parameters.
-    return lambda: {"differences": found, "within": 2e-5 if dtype == "float32" else 1e-11}
+    return lambda: {"devices": devices(row), "differences": found, "within": 2e-5 if dtype == "float32" else 1e-11}
 
 
 def trial(name: str) -> tuple[str, tuple[Any, Any, Any]]:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from gridc.benchmarks.cases import IN_TORCH, RATE, Array, Case, Contestant
+from gridc.benchmarks.cases import RATE, Array, Case, Contestant
+from gridc.benchmarks.figures import IN_TORCH
 from gridc.torch import GridModule
 
 Parameters = dict[str, Any]

@@ -131,8 +131,8 @@ class Plans:
                     each = [op.plan(self.spec, plan.sizes, plan.batch, own)[k] for own in extents]
                 indices.append(each[0] if len(each) == 1 else np.concatenate(each))
             with exact():
-                placed = tuple(self.shards.split(array) for array in indices)
-            return Prepared(plan, placed, self._inside(plan, extents))
+                placed = self.shards.split(indices)
+            return Prepared(plan, tuple(placed), self._inside(plan, extents))
 
         return self._tables.get((call.extent.tobytes(), call.lengths.tobytes()), make)
 
@@ -233,7 +233,7 @@ class Functions:
                 share = (count / max(1, count.sum())).repeat(plan.batch).astype(self.dtype)
                 weight = filled[k + len(outputs)]
                 filled[k + len(outputs)] = weight * share.reshape(-1, *[1] * (weight.ndim - 1))
-        return [self.shards.split(array) for array in filled]
+        return self.shards.split(filled)
 
     def cut(self, call: Call, outputs: Sequence[Any]) -> list[Any]:
         """Give outputs of the call's own sizes."""

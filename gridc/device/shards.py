@@ -9,7 +9,9 @@ its share of all positions: then the sum of the devices' losses is the batch's, 
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,25 +55,29 @@ class Shards:
 
     def whole(self, array: Any) -> Any:
         """Put a copy of an array on every device."""
-        return self._placed(array, WHOLE)
+        return self._placed([array], WHOLE)[0]
 
-    def split(self, array: Array) -> Any:
-        """Put an array there, cut along its first axis into equally many rows for each device."""
-        return self._placed(array, SPLIT)
+    def split(self, arrays: Sequence[Array]) -> list[Any]:
+        """Put arrays there, cut along their first axis into equally many rows for each device.
 
-    def _placed(self, array: Any, how: PartitionSpec) -> Any:
+        On a processor JAX may take an array as it is: nobody may change it from now on."""
+        return self._placed(arrays, SPLIT)
+
+    def _placed(self, arrays: Sequence[Any], how: PartitionSpec) -> list[Any]:
         if self.mesh is None:
-            return jax.device_put(array)
+            return jax.device_put(list(arrays))
         sharding = NamedSharding(self.mesh, how)
         if jax.process_count() == 1:
-            return jax.device_put(array, sharding)
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+            return jax.device_put(list(arrays), sharding)
+        return [jax.make_array_from_callback(a.shape, sharding, functools.partial(operator.getitem, a)) for a in arrays]
 
     def filled(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """Give ``[devices × batch, …]`` with each device's examples and zeros behind them, for ``shape`` ``[batch, …]``."""
+        """Give ``[devices × batch, …]`` with each device's examples and zeros behind them, for ``shape`` ``[batch, …]``.
+
+        It is always a copy: whoever gave the array may fill it again while the device still reads it."""
         whole = (self.count * shape[0], *shape[1:])
         if array.shape == whole:
-            return array
+            return array.copy()
         result = np.zeros(whole, array.dtype)
         for k, part in enumerate(self.parts(len(array))):
             rows = array[part]
