@@ -191,6 +191,27 @@ def test_a_pass_that_hands_on_itself_keeps_what_enters_alone(reader: dict[str, A
     on_jax(case_of(page, {"T": 3}, batch=2, lengths={"T": [2, 3]}))
 
 
+def test_what_joins_few_cells_is_multiplied_before_the_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gridc.device.sweep import Sweep
+
+    page = {
+        "name": "ahead", "dimensions": {"time": "T", "depth": 6},
+        "transforms": {name: {"cell": "lstm", "hidden": 2, "along": name} for name in ("time", "depth")},
+        "inputs": {"x": {"features": 3, "joins": ["time", "depth"], "at": {"depth": "first"}}},
+        "outputs": {"y": {"reads": ["time", "depth"], "at": {"depth": "last"}, "classes": 2}},
+    }  # fmt: skip
+    made: list[list[Any]] = []
+    ahead = Sweep._ahead
+
+    def seen(self: Sweep, g: int) -> list[Any]:
+        made.append(ahead(self, g))
+        return made[-1]
+
+    monkeypatch.setattr(Sweep, "_ahead", seen)
+    on_jax(case_of(page, {"T": 3}, batch=2, lengths={"T": [2, 3]}))
+    assert [array.shape for array in made[0]] == [(2 * (2 * 3 + 1), 5 * 2 - 2)]
+
+
 # -- what is compiled --------------------------------------------------------------------------------------------------
 
 
