@@ -30,9 +30,9 @@ transforms:
 inputs:
   x: {features: 3, over: [time], enters: depth}
 outputs:
-  word: {classes: 3, reads: [depth], at: {depth: last}}
+  word: {classes: 3, reads: [depth], at: {depth: last}, ignore: -1}
   last: {binary: true, reads: [time, depth], at: {time: last, depth: last}}
-  size: {features: 2, reads: [depth], at: {time: [1], depth: last}}
+  size: {features: 2, reads: [depth], at: {time: [1], depth: last}, ignore: nan}
 """
 OPTIONS = {
     "optimizer": {"adam": {"learning_rate": 0.02}}, "batch": 6, "clip": 0.5, "seed": 4,
@@ -43,12 +43,15 @@ OPTIONS = {
 
 
 def data(count: int, seed: int) -> Dataset:
-    """Ragged examples, each with a weight of its own."""
+    """Ragged examples, some targets of which are ignored, with weights by example and by position."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 7, count)
     lengths[0] = 6
-    targets = {"word": rng.integers(0, 3, (count, 6)), "last": rng.integers(0, 2, count), "size": rng.normal(2, 3, (count, 1, 2))}
-    return Dataset({"x": rng.normal(size=(count, 6, 3))}, targets, {"T": lengths}, weights=rng.uniform(0.5, 2, count))
+    sizes = rng.normal(2, 3, (count, 1, 2))
+    sizes[rng.random(count) < 0.3] = np.nan
+    targets = {"word": rng.integers(-1, 3, (count, 6)), "last": rng.integers(0, 2, count), "size": sizes}
+    weights = {"word": rng.uniform(0.5, 2, (count, 6)), "last": rng.uniform(0.5, 2, count)}
+    return Dataset({"x": rng.normal(size=(count, 6, 3))}, targets, {"T": lengths}, weights=weights)
 
 
 def main() -> int:
