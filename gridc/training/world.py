@@ -222,11 +222,13 @@ class World(Ranks):
         return True
 
     def _end(self, error: BaseException) -> None:
-        if not isinstance(error, GridcError | KeyboardInterrupt | MemoryError):
+        lost = isinstance(error, self._mpi.Exception)  # another rank has died, which says more
+        if not lost and not isinstance(error, GridcError | KeyboardInterrupt | MemoryError):
             traceback.print_exception(error)
         what = "It was interrupted." if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
         print(f"gridc: Rank {self.rank} ends the training of all {self.size}: {what}", file=sys.stderr, flush=True)
         self._comm.Abort(code_of(error))
+        os._exit(code_of(error))  # an Abort may come back before the end that it has asked for
 
     @contextlib.contextmanager
     def watched(self, checkpoints: Path) -> Generator[None]:
