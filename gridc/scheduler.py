@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridc.errors import UsageError, listed, nearest
 from gridc.insight.timing import Timing
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from gridc.insight.simulation import Model, Simulation, SpeedUp
 
 
-def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedule:
+def schedule(
+    spec: GridSpec | str | os.PathLike[str], /, schedule: Mapping[str, Any] | str | None = None, **sizes: int
+) -> Schedule:
     """Make the schedule of a grid.  Nothing is compiled, and PyTensor is not imported.
 
     Args:
         spec: A ``GridSpec``, the path of a page of YAML, or its text.
+        schedule: What is asked of the plan beside the page's own ``schedule:``, in its words: ``{"order": "levels"}``.
         sizes: The size of every symbol, by its name (``T=50``): positive integers.
 
     Returns:
@@ -31,12 +35,16 @@ def schedule(spec: GridSpec | str | os.PathLike[str], /, **sizes: int) -> Schedu
 
     Raises:
         SpecError: The text means nothing, with line and column.
-        UsageError: A size is missing, belongs to no symbol, or is no positive integer.
+        UsageError: A size is missing, belongs to no symbol, or is no positive integer; the schedule cannot be.
     """
     if not isinstance(spec, GridSpec):
         from gridc.scheduling.check import read
 
         spec = read(spec)
+    if schedule is not None:
+        from gridc.scheduling.check import asked
+
+        spec = asked(spec, schedule)
     for word, size in sizes.items():
         if word not in spec.symbols:
             raise UsageError(_no_symbol(spec, word))

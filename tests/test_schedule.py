@@ -447,6 +447,23 @@ def test_what_priority_costs():
 # -- other doors -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("asked", [
+    None, "order=levels,tile.time=2,keep=1234567kB,hoist=depth", "hoist=none,order=auto", "keep=little", "keep=7kB",
+])  # fmt: skip
+def test_json_keeps_the_schedule_that_was_asked_for(asked):
+    text = two_grid().source.text + "\nschedule: {order: steps, tile: {depth: 1}}\n"
+    plan = gridc.schedule(text, schedule=asked, T=4)
+    assert gridc.Schedule.from_json(plan.to_json(steps=False)).spec.schedule == plan.spec.schedule
+    page = json.loads(plan.to_json(steps=False))
+    del page["schedule"]  # as it was written before
+    assert gridc.Schedule.from_json(json.dumps(page)).spec.schedule == gridc.read(text).schedule
+    with pytest.raises(gridc.DataError, match="unknown key 'ordr'"):
+        gridc.Schedule.from_json(json.dumps({**page, "schedule": {"ordr": "cells"}}))
+    for odd in (3, "x", [1]):
+        with pytest.raises(gridc.DataError):
+            gridc.Schedule.from_json(json.dumps({**page, "schedule": odd}))
+
+
 def test_json_there_and_back():
     plan = gridc.schedule(two_grid(priority="priority: [time, depth]"), T=4)
     text = plan.to_json()

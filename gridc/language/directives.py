@@ -65,6 +65,19 @@ def asked(spec: GridSpec, schedule: Mapping[str, Any] | str) -> GridSpec:
     return replace(spec, schedule=replace(spec.schedule, **{name: getattr(told, name) for name in values}))
 
 
+def words(spec: GridSpec) -> dict[str, Any]:
+    """Write what is asked of a spec's plan in a page's words, so that ``asked`` reads the same; nothing that is left open."""
+    own, axes = spec.schedule, [d.name for d in spec.dimensions]
+    found: dict[str, Any] = {} if own.order == "auto" else {"order": own.order}
+    if own.hoist is not None:
+        found["hoist"] = list(own.hoist) or "none"
+    if own.tile:
+        found["tile"] = {axes[d]: n for d, n in own.tile}
+    if own.keep != "all":
+        found["keep"] = own.keep if isinstance(own.keep, str) else amount(own.keep)
+    return found
+
+
 def _parsed(text: str) -> dict[str, Any]:
     """Read ``key=value,key=value`` as a mapping; a dotted key lies in a mapping of its own."""
     found: dict[str, Any] = {}
@@ -85,10 +98,10 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _bytes(amount: str) -> int:
     unit = amount[-2:]
-    return int(float(amount[:-2]) * UNITS[unit])
+    return round(float(amount[:-2]) * UNITS[unit])
 
 
 def amount(keep: int) -> str:
     """Write so many bytes as a page would: ``200 MB``."""
     unit = max((u for u in UNITS if keep >= UNITS[u]), key=UNITS.__getitem__, default="kB")
-    return f"{keep / UNITS[unit]:g} {unit}"
+    return f"{keep / UNITS[unit]:.15g} {unit}"

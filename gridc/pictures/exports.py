@@ -4,6 +4,7 @@ The JSON format, ``{"format": "gridc.schedule", "version": 1, ...}``; a reader m
 
 =================  =====================================================================================================
 ``spec``           the YAML text of the spec; with ``sizes`` it determines all the rest
+``schedule``       what is asked of its plan, at a call or on the page, in the page's words: ``{"order": "levels"}``
 ``name``           the grid's name
 ``dimensions``     list of ``{"name", "size", "symbol"}``, the symbol null where the size is fixed
 ``transforms``     list of ``{"name", "cell", "hidden", "along", "flops"}``; flops of one step for one example, forward
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -37,11 +39,12 @@ from gridc.insight import arithmetic
 from gridc.insight.report import sizes_text
 from gridc.insight.simulation import Model, simulate, speedup
 from gridc.insight.timing import Timing
+from gridc.language.directives import words
 from gridc.language.printing import read_text
-from gridc.language.spec import GridSpec
+from gridc.language.spec import Directives, GridSpec
 from gridc.pictures.cell_drawing import colours
 from gridc.scheduling import counts
-from gridc.scheduling.check import parse
+from gridc.scheduling.check import asked, parse
 from gridc.scheduling.graph import Step
 
 if TYPE_CHECKING:
@@ -91,7 +94,8 @@ def to_json(plan: Timing, *, steps: bool = True, workers: int = 8, batch: int = 
             [{"weights": b.owner, "index": b.weight, "steps": b.steps} for b in plan.batches(k)] for k in range(plan.span)
         ]
     page = {
-        "format": FORMAT, "version": VERSION, "spec": plan.spec.source.page, **figures(plan, workers, batch),
+        "format": FORMAT, "version": VERSION, "spec": plan.spec.source.page, "schedule": words(plan.spec),
+        **figures(plan, workers, batch),
         "critical_path": plan.critical_path, "wavefronts": wavefronts,
     }  # fmt: skip
     return json.dumps(page, ensure_ascii=False)
@@ -110,6 +114,8 @@ def from_json(text: str) -> tuple[GridSpec, tuple[int, ...]]:
         raise DataError(f"found version {page.get('version')!r} of the schedule format; expected {VERSION}")
     try:
         spec = parse(page["spec"])
+        if "schedule" in page:  # which says all that the page's own does; gridc did not always write it
+            spec = asked(replace(spec, schedule=Directives()), page["schedule"])
         sizes = tuple(int(d["size"]) for d in list[Any](page["dimensions"]))
         fixed = [d.size if isinstance(d.size, int) else n for d, n in zip(spec.dimensions, sizes, strict=True)]
     except GridcError as error:
