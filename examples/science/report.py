@@ -27,7 +27,7 @@ def outcome(row: Row, mine: list[dict[str, Any]]) -> str:
     if row.solved:
         short = sorted(round((1 - value) * one["held"]) for value, one in zip(values, mine, strict=True) if value < 1)
         rest = f"; {', '.join(f'{wrong:,}' for wrong in short)} of {mine[0]['held']:,} wrong else" if short else ""
-        return f"{len(values) - len(short)} of {len(values)} seeds{rest}"
+        return f"{len(values) - len(short)} of {len(values)} seed{'s' * (len(values) > 1)}{rest}"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{spread}, {len(values)} seed{'s' * (len(values) > 1)}"
 
