@@ -174,6 +174,18 @@ def test_a_schedule_changes_no_number_and_what_is_refused_is_illegal(data: st.Da
     equal_gradients(found[2], known[2], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize(("hidden", "batch"), [(3, 1), (33, 16)])
+def test_where_the_same_products_are_made_ahead_every_order_has_the_same_bits(hidden: int, batch: int) -> None:
+    page = PAGE.replace("hidden: 3", f"hidden: {hidden}").replace("{classes: 2, reads: [time], at: {time: last, depth: last}}",
+                                                                  "{raw: true, reads: [time, depth]}")  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(batch, 9, 2))
+    orders = [f"order={order}{tile}" for order in ("cells", "steps", "levels") for tile in ("", ",tile.time=2")]
+    known = gridc.compile(page, schedule="hoist=none", eager=False).predict({"x": x})["y"]
+    for asked_for in orders:
+        found = gridc.compile(page, schedule=f"{asked_for},hoist=none", eager=False).predict({"x": x})["y"]
+        np.testing.assert_array_equal(found, known, err_msg=asked_for)
+
+
 def forbidden_at(case: Case, schedule: dict[str, Any], sizes: dict[str, int]) -> bool:
     """The same in blocks of two cells at most, at sizes of five where these are free, as pages are looked at."""
     page = {**case.spec, "dimensions": dict.fromkeys(case.spec["dimensions"], 5)}
