@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gridc.arrays.signature import Signature
 from gridc.errors import DataError
 from gridc.language.spec import GridSpec
-from gridc.options import integer
+from gridc.options import MOST_THREADS, integer
 from gridc.parameters import initial
 from gridc.scheduler import Schedule
 from gridc.scheduling.check import asked, parse, read
@@ -36,6 +36,7 @@ def compile(
     cells: Mapping[str, Mapping[str, Any]] | None = None,
     schedule: Mapping[str, Any] | str | None = None,
     devices: int = 1,
+    threads: int | None = None,
 ) -> Grid:
     """Compile a spec into functions, with fresh parameters.
 
@@ -54,6 +55,8 @@ def compile(
             such as ``order=levels,keep=100MB``.
         cells: Cells of one's own, in a page's words by name, beside those of the page.
         devices: How many devices of JAX's share each batch, on the backend ``jax``; the numbers are those of one, to rounding.
+        threads: How many threads may share a call, a whole number from 1; None for as many as there are cores for this process,
+            by its affinity and its control group.  It changes no bit of what the fused lowering computes.
 
     Returns:
         A grid, which takes every batch size and every length of its symbols.
@@ -72,7 +75,8 @@ def compile(
     from gridc.symbolic.lowerings import Target
 
     spec = asked(spec, schedule, recompute)
-    target = Target.choose(spec, row, lowering, dtype, devices)
+    threads = None if threads is None else integer("threads", threads, high=MOST_THREADS)
+    target = Target.choose(spec, row, lowering, dtype, devices, threads)
     if target.left is not None:
         print(f"gridc: '{spec.name}' takes the slower, plain lowering: {target.left}", file=sys.stderr)
     grid = Grid(spec, target, initial(spec, seed, dtype), seed, progress)
@@ -80,8 +84,9 @@ def compile(
 
 
 def load(
-    path: str | os.PathLike[str], backend: str = "auto", lowering: Literal["auto", "plain", "fused"] = "auto", devices: int = 1
-) -> Grid:
+    path: str | os.PathLike[str], backend: str = "auto", lowering: Literal["auto", "plain", "fused"] = "auto", devices: int = 1,
+    threads: int | None = None,
+) -> Grid:  # fmt: skip
     """Load the grid in a model file, compiled for this machine.  Nothing in the file is run.
 
     Args:
@@ -89,6 +94,7 @@ def load(
         backend: As for ``compile``; it need not be the one that the model was trained on.
         lowering: As for ``compile``.
         devices: As for ``compile``.
+        threads: As for ``compile``.
 
     Returns:
         The grid, with its parameters in the type in which they were saved, and with its vocabularies.
@@ -103,7 +109,7 @@ def load(
     model = model_file.load(path)
     dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
     grid = compile(parse(model.spec), backend, lowering, "float64" if dtype == "float64" else "float32", eager=False,
-                   devices=devices)  # fmt: skip
+                   devices=devices, threads=threads)  # fmt: skip
     if set(model.parameters) != set(grid.parameters):
         odd = sorted(set(model.parameters) ^ set(grid.parameters))[0]
         raise DataError(f"{path}: its parameters are not those of the spec that it holds; they differ in '{odd}'")

@@ -27,6 +27,8 @@ LARGEST = 2**31 - 1
 are to hold sums and products of them."""
 MOST_WORKERS = 100_000
 """Workers that a schedule is simulated with: no machine has more cores, and each takes a line of a picture."""
+MOST_THREADS = 4096
+"""Threads that may share a call."""
 LARGEST_WEIGHT = 1e30
 """The largest number that weights and biases start from: what is drawn around it still fits float32."""
 _NAMES: Mapping[Kind, str] = {

@@ -1,8 +1,9 @@
-"""What the machine lends this process: memory, and a folder for what is compiled."""
+"""What the machine lends this process: memory, cores, and a folder for what is compiled."""
 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import tempfile
 from collections import OrderedDict
@@ -12,6 +13,8 @@ from typing import Any
 
 from gridc.locks import Lock
 
+MOST_CORES = 1 << 20
+"""More than any machine has."""
 MEMINFO = Path("/proc/meminfo")
 MEMBERSHIP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -64,6 +67,25 @@ def available_memory() -> int | None:
     return min((size for size in (_physical() if machine is None else machine, *_groups()) if size is not None), default=None)
 
 
+def threads() -> int:
+    """Count the threads that can run at once: a core for each, or fewer where a control group gives this process less time."""
+    return max(1, min(len(cores()), quota()))
+
+
+@functools.cache
+def quota() -> int:
+    """Count the cores whose time the control groups allow; asked once, since it is needed at every call."""
+    return min((math.ceil(share - 0.1) for share in _shares()), default=MOST_CORES)
+
+
+def _shares() -> Iterator[float]:
+    """Yield how many cores' time each control group around this process may take, of either version of Linux's interface."""
+    for folder, limits in _around("cpu", ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        words = " ".join(_text(folder / name) for name in limits).split()
+        if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):
+            yield int(words[0]) / int(words[1])
+
+
 def _meminfo() -> int | None:
     for line in _text(MEMINFO).splitlines():
         if line.startswith("MemAvailable:"):
@@ -80,20 +102,28 @@ def _physical() -> int | None:
 
 
 def _groups() -> Iterator[int]:
-    """Yield the bytes that each control group around this process has left, of either version of Linux's interface."""
+    """Yield the bytes that each control group around this process has left."""
+    names = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    for folder, files in _around("memory", *names):
+        limit, used = (_text(folder / name).strip() for name in files)
+        if limit.isdigit() and used.isdigit():
+            yield max(0, int(limit) - int(used) + _cached(folder))
+
+
+def _around(controller: str, new: tuple[str, ...], old: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield the folder of each control group around this process that has this controller, of either version of Linux's
+    interface, with the names of what to look at there in the ``new`` one or the ``old``."""
     for line in _text(MEMBERSHIP).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            root, names = CGROUPS, ("memory.max", "memory.current")
-        elif "memory" in controllers.split(","):
-            root, names = CGROUPS / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            root, names = CGROUPS, new
+        elif controller in controllers.split(","):
+            root, names = CGROUPS / controller, old
         else:
             continue
         folder = root / path.lstrip("/")
         while True:
-            limit, used = (_text(folder / name).strip() for name in names)
-            if limit.isdigit() and used.isdigit():
-                yield max(0, int(limit) - int(used) + _cached(folder))
+            yield folder, names
             if folder == root or root not in folder.parents:
                 break
             folder = folder.parent

@@ -17,14 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gridc
-from gridc import resources
 from gridc.benchmarks.cases import Case
-from gridc.fusion import sweep
-from gridc.scheduling import counts
-from gridc.symbolic import backends, indices
+from gridc.scheduling.threads import ALONE, BEHIND, Sharing
+from gridc.symbolic import backends
 
 backends.prepare()
 import test_grid  # noqa: E402  # hypothesis notices if PyTensor, which raises the recursion limit, comes in the middle of a test
+from sharing import WAYS, share, sharings  # noqa: E402
 from strategies import Case as Drawn  # noqa: E402
 from strategies import grids  # noqa: E402
 
@@ -38,15 +37,8 @@ NARROW = Case("narrow", "grid", (9, 3), 19, 7)
 Gradients = dict[str, np.ndarray]
 
 
-def share(patch: pytest.MonkeyPatch, lanes: int, threads: int) -> None:
-    """From now on so many lanes sweep, and so many threads make the weights' gradients."""
-    patch.setattr(indices, "_memory", resources.Memory())  # what was planned for other lanes is forgotten
-    patch.setattr(counts, "lanes", lambda spec, sizes, batch, threads: min(lanes, batch))
-    patch.setattr(sweep, "_threads", lambda spaces: threads)
-
-
 @pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+def shared(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sharing], None]:
     """``share`` until the test ends."""
     return functools.partial(share, monkeypatch)
 
@@ -72,7 +64,7 @@ def equal(found: Gradients, known: Gradients, far: float) -> None:
 
 @pytest.mark.parametrize("case", [S1, UNTIED, NARROW], ids=lambda case: case.name)
 def test_what_the_others_are_held_against_is_the_slope_of_the_loss(case: Case, shared: Any) -> None:
-    shared(1, 1)
+    shared(ALONE)
     known = gradients(case, "float64")()
     grid, (x, y), draw = drawn_grid(case, "float64"), case.data(), np.random.default_rng(2)
     for name, array in {name: np.array(array) for name, array in grid.parameters.items()}.items():
@@ -87,33 +79,33 @@ def test_what_the_others_are_held_against_is_the_slope_of_the_loss(case: Case, s
 
 @pytest.mark.parametrize("dtype", FAR)
 @pytest.mark.parametrize("case", [S1, UNTIED, NARROW], ids=lambda case: case.name)
-@pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (2, 5), (4, 8)])
-def test_every_step_is_right(case: Case, lanes: int, threads: int, dtype: str, shared: Any) -> None:
-    shared(1, 1)
+@pytest.mark.parametrize("sharing", [ALONE, BEHIND, *(Sharing(w, n) for w in WAYS for n in (2, 3, 5))], ids=str)
+def test_every_step_is_right(case: Case, sharing: Sharing, dtype: str, shared: Any) -> None:
+    shared(ALONE)
     known = gradients(case, "float64")()
-    shared(lanes, threads)
+    shared(sharing)
     step = gradients(case, dtype)
     for _ in range(REPEATS):
         equal(step(), known, FAR[dtype])
 
 
 @pytest.mark.parametrize("dtype", FAR)
-@pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_every_step_that_computes_again_is_right(lanes: int, dtype: str, shared: Any) -> None:
-    shared(1, 1)
+@pytest.mark.parametrize("sharing", [ALONE, Sharing("examples", 2), Sharing("wavefront", 3)], ids=str)
+def test_every_step_that_computes_again_is_right(sharing: Sharing, dtype: str, shared: Any) -> None:
+    shared(ALONE)
     known = gradients(S1, "float64")()
-    shared(lanes, lanes)
+    shared(sharing)
     step = gradients(S1, dtype, recompute=True)
     for _ in range(REPEATS):
         equal(step(), known, FAR[dtype])
 
 
 @pytest.mark.parametrize("dtype", FAR)
-@pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (1, 2), (2, 2)])
-def test_callers_in_several_threads_are_right(lanes: int, threads: int, dtype: str, shared: Any) -> None:
-    shared(1, 1)
+@pytest.mark.parametrize("sharing", [ALONE, BEHIND, Sharing("examples", 2), Sharing("wavefront", 2)], ids=str)
+def test_callers_in_several_threads_are_right(sharing: Sharing, dtype: str, shared: Any) -> None:
+    shared(ALONE)
     known = [gradients(case, "float64")() for case in (S1, UNTIED, S1)]
-    shared(lanes, threads)
+    shared(sharing)
     steps = [gradients(case, dtype) for case in (S1, UNTIED, S1)]
     wrong: list[AssertionError] = []
 
@@ -134,10 +126,10 @@ def test_callers_in_several_threads_are_right(lanes: int, threads: int, dtype: s
 
 @pytest.mark.parametrize("dtype", FAR)
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=max(30, test_grid.EXAMPLES // 4), print_blob=True)
-@given(drawn=grids(), lanes=st.integers(1, 3), threads=st.integers(1, 4), again=st.booleans(), seed=st.integers(0, 2**32 - 1))
-def test_random_grids_are_right(drawn: Drawn, lanes: int, threads: int, again: bool, seed: int, dtype: Any) -> None:
+@given(drawn=grids(), sharing=sharings(), again=st.booleans(), seed=st.integers(0, 2**32 - 1))
+def test_random_grids_are_right(drawn: Drawn, sharing: Sharing, again: bool, seed: int, dtype: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        share(patch, lanes, threads)
+        share(patch, sharing)
         grid = gridc.compile(drawn.text, lowering="fused", dtype=dtype, eager=False, recompute=again)
         for name, array in drawn.parameters.items():
             grid.parameters[name] = array

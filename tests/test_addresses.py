@@ -16,7 +16,7 @@ from gridc.fusion import gemm, kernels, machine, native, workspace
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.scheduling.check import read
 from gridc.scheduling.plan import plan
-from gridc.scheduling.program import CHUNK, INSTRUCTION
+from gridc.scheduling.shares import STEP
 from gridc.tables.cells import CELLS
 from gridc.tables.mechanisms import Options
 from strategies import grids
@@ -24,8 +24,7 @@ from strategies import grids
 ALLOCATES = re.compile(r"NRT_(?:MemInfo_\w*alloc\w*|Allocate\w*)|\bmalloc\b|\bcalloc\b")
 """What compiled code calls for an array of its own."""
 TABLES = np.zeros((0, 8), np.int64)
-STEPS = {"forward": (np.zeros(0, INSTRUCTION), TABLES, TABLES), "backward": (np.zeros(0, INSTRUCTION), TABLES, TABLES),
-         "weights": (TABLES.reshape(0, 0, 8),), "follow": (TABLES, np.zeros(0, CHUNK))}  # fmt: skip
+STEPS = {"forward": (np.zeros(0, STEP), TABLES, TABLES), "backward": (np.zeros(0, STEP), TABLES, TABLES), "weights": (TABLES,)}
 
 
 def built_anew(function, *arguments):
@@ -46,7 +45,8 @@ def test_an_allocation_would_be_seen():
 def test_the_machine_allocates_nothing(name):
     tables, unit = STEPS[name], np.zeros(gemm.panel_room("float32"), "float32")
     products = machine.products("float32")
-    rest = {"weights": (products[1], 0, 1), "follow": (products[1], 0)}.get(name, (*products, 0))
+    alone = {"forward": (*products, 0, 0, 0, 1, 0), "backward": (*products, 0, 0, 1, 0), "weights": (products[0], 0, 1, False)}
+    rest = alone[name]
     assert not ALLOCATES.search(built_anew(getattr(machine, name), *tables, unit, *rest))
 
 
@@ -81,34 +81,33 @@ def test_a_kernel_lives_as_long_as_its_address():
 
 
 WHERE = [native.H, native.M, native.Z, native.G, native.W, native.B, native.P, native.DH, native.DM, native.DW, native.DB,
-         native.DP, native.ROWS, native.PACKED, native.HELD, native.SCRATCH, native.ENDS]  # fmt: skip
+         native.DP, native.ROWS, native.PACKED, native.DP_ROWS, native.ENDS]  # fmt: skip
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
-@given(case=grids(), lanes=st.integers(1, 2), dtype=st.sampled_from(["float32", "float64"]))
-def test_tables_hold_all_that_their_addresses_lead_to(case, lanes, dtype):
+@given(case=grids(), dtype=st.sampled_from(["float32", "float64"]))
+def test_tables_hold_all_that_their_addresses_lead_to(case, dtype):
     spec = read(case.text)
     sizes = spec.sizes(case.sizes)
-    for lane in plan(spec, sizes, case.batch, lanes=min(lanes, case.batch)).lanes:
-        program = lane.segments[0].program
-        draw = lambda *shape: np.zeros(shape, dtype)  # noqa: E731
-        counts = [len(p.weight_ends) - 1 for p in program.transforms]
-        parameters = Parameters(
-            [draw(n, sum(program.widths(t)), p.width) if p.gates else None
-             for t, (p, n) in enumerate(zip(program.transforms, counts, strict=True))],
-            [draw(n, p.width) if p.gates and t % 2 else None
-             for t, (p, n) in enumerate(zip(program.transforms, counts, strict=True))],
-            [None] * len(counts),
-        )  # fmt: skip
-        tables = Workspace(program, dtype).tables(parameters, parameters.empty())
-        del parameters
-        spans = [(workspace.address(a), workspace.address(a) + a.nbytes) for a in tables.owners if isinstance(a, np.ndarray)]
-        pointers = {int(n) for n in tables.records[:, WHERE].ravel()} | {int(n) for n in tables.blocks[:, 2:].ravel()}
-        for t, own in enumerate(program.transforms):
-            rows = int(tables.records[t, native.ROWS])
-            pointers |= {native_word(rows, k) for k in range(len(own.memory_rows))}
-        for pointer in pointers - {0}:
-            assert any(low <= pointer <= high for low, high in spans), f"nobody holds what {pointer} leads to"
+    program = plan(spec, sizes, case.batch).sweep.segments[0].program
+    draw = lambda *shape: np.zeros(shape, dtype)  # noqa: E731
+    counts = [len(p.weight_ends) - 1 for p in program.transforms]
+    parameters = Parameters(
+        [draw(n, sum(program.widths(t)), p.width) if p.gates else None
+         for t, (p, n) in enumerate(zip(program.transforms, counts, strict=True))],
+        [draw(n, p.width) if p.gates and t % 2 else None
+         for t, (p, n) in enumerate(zip(program.transforms, counts, strict=True))],
+        [None] * len(counts),
+    )  # fmt: skip
+    tables = Workspace(program, dtype).tables(parameters, parameters.empty())
+    del parameters
+    spans = [(workspace.address(a), workspace.address(a) + a.nbytes) for a in tables.owners if isinstance(a, np.ndarray)]
+    pointers = {int(n) for n in tables.records[:, WHERE].ravel()} | {int(n) for n in tables.blocks[:, 2:].ravel()}
+    for t, own in enumerate(program.transforms):
+        rows = int(tables.records[t, native.ROWS])
+        pointers |= {native_word(rows, k) for k in range(len(own.memory_rows))}
+    for pointer in pointers - {0}:
+        assert any(low <= pointer <= high for low, high in spans), f"nobody holds what {pointer} leads to"
 
 
 @numba.njit

@@ -50,16 +50,17 @@ outputs: {y: {classes: 2, reads: [forth], at: {time: last}}}
 
 def test_a_page_says_it_and_a_call_comes_before_the_page() -> None:
     spec = gridc.read(PAGE + "schedule: {order: levels, hoist: [depth], tile: {time: 4}, keep: 200 MB}")
-    assert spec.schedule == Directives("levels", ("depth",), ((0, 4),), 200_000_000)
+    assert spec.schedule == Directives("levels", ("depth",), ((0, 4),), "auto", 200_000_000)
     assert spec.digest == gridc.read(PAGE).digest, "a schedule is no part of what a spec means"
-    assert asked(spec, "order=cells,keep=1.5GB,hoist=auto").schedule == Directives("cells", None, ((0, 4),), 1_500_000_000)
-    assert asked(spec, {"hoist": "none", "tile": {}}).schedule == Directives("levels", (), (), 200_000_000)
+    called = Directives("cells", None, ((0, 4),), "auto", 1_500_000_000)
+    assert asked(spec, "order=cells,keep=1.5GB,hoist=auto").schedule == called
+    assert asked(spec, {"hoist": "none", "tile": {}}).schedule == Directives("levels", (), (), "auto", 200_000_000)
     assert asked(spec, "hoist=depth+time,tile.depth=1").schedule.tile == ((1, 1),)
 
 
 @pytest.mark.parametrize(("section", "said"), [
     ("{order: level}", "'schedule', order: found 'level'; expected auto, cells, steps or levels — did you mean 'levels'?"),
-    ("{ordre: levels}", "'schedule': unknown key 'ordre'; expected hoist, keep, order or tile — did you mean 'order'?"),
+    ("{ordre: levels}", "'schedule': unknown key 'ordre'; expected hoist, keep, order, threads or tile — did you mean 'order'?"),
     ("{tile: {tim: 3}}", "'schedule', tile.tim: there is no dimension 'tim'; expected time or depth — did you mean 'time'?"),
     ("{tile: {time: 0}}", "'schedule', tile.time: found 0; expected a positive integer"),
     ("{tile: 16}", "'schedule', tile: found 16; expected a mapping of dimension to a positive integer — "
@@ -82,7 +83,7 @@ def test_what_a_page_cannot_say_is_one_sentence_at_its_place(section: str, said:
     ("order", "'schedule': found 'order'; expected KEY=VALUE, as in order=levels,tile.time=16,keep=100MB"),
     ("order=level", "'schedule', order: found 'level'; expected auto, cells, steps or levels — did you mean 'levels'?"),
     ("tile.tim=3", "'schedule', tile.tim: there is no dimension 'tim'; expected time or depth — did you mean 'time'?"),
-    ("speed=9", "'schedule': unknown key 'speed'; expected hoist, keep, order or tile"),
+    ("speed=9", "'schedule': unknown key 'speed'; expected hoist, keep, order, threads or tile"),
 ])  # fmt: skip
 def test_nor_can_a_call(text: str, said: str) -> None:
     with pytest.raises(gridc.UsageError) as caught:
@@ -208,12 +209,12 @@ def test_what_is_kept_fits_the_budget_in_as_few_segments_as_it_can(share: float)
     own = asked(spec, {"keep": f"{keep / 1e6:.3f} MB"})
     held = counts.call_bytes(own, sizes, batch, 4, True, True)
     assert held <= 1.05 * keep
-    made = plan(own, sizes, batch, room=counts.room(own, sizes, batch, 4, 1)).verify()
-    segments = made.lanes[0].segments
+    made = plan(own, sizes, batch, room=counts.room(own, sizes, batch, 4)).verify()
+    segments = made.sweep.segments
     assert len(segments) > 1
-    fewer = plan(own, sizes, batch, room=2 * counts.room(own, sizes, batch, 4, 1))
-    assert len(fewer.lanes[0].segments) <= len(segments)
-    assert sum(made.lanes[0].room) * 4 <= keep
+    fewer = plan(own, sizes, batch, room=2 * counts.room(own, sizes, batch, 4))
+    assert len(fewer.sweep.segments) <= len(segments)
+    assert sum(made.sweep.room) * 4 <= keep
 
 
 def test_where_nothing_fits_the_least_is_said() -> None:

@@ -9,7 +9,7 @@ GRIDC_EXAMPLES asks for two thousand of the others (``make thorough``).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,14 @@ def run_unchanged(
     schedule: Mapping[str, Any] | str | None = None,
 ) -> Results:  # fmt: skip
     """A lowering as it stands: that of prediction, or where there are masks that of a training step under them."""
+    return unchanged(case, dtype, lowering, masks, recompute, schedule)()
+
+
+def unchanged(
+    case: Case, dtype: Any, lowering: Any = "plain", masks: Mapping[str, np.ndarray] | None = None, recompute: bool = False,
+    schedule: Mapping[str, Any] | str | None = None,
+) -> Callable[[], Results]:  # fmt: skip
+    """``run_unchanged``, to be called as often as one likes."""
     s = gridc.lower(case.text, dtype=dtype, lowering=lowering, scan=UNCHANGED, lengths=pytensor.tensor.lmatrix("lengths"),
                     training=masks is not None, recompute=recompute, schedule=schedule)  # fmt: skip
     slopes = pytensor.grad(s.loss, list(s.parameters.values()), disconnected_inputs="ignore")
@@ -84,9 +92,13 @@ def run_unchanged(
     rows = np.array([lengths[symbol] for symbol in spec.symbols], np.int64).reshape(-1, case.batch).T
     values = {**case.parameters, **case.inputs, **case.targets, **(masks or {})}
     given = [np.asarray(values[name], variable.dtype) for name, variable in named.items()]
-    loss, *rest = (np.asarray(result) for result in function(*given, rows))
-    outputs = dict(zip(s.outputs, rest, strict=False))
-    return float(loss), outputs, dict(zip(s.parameters, rest[len(outputs) :], strict=True))
+
+    def call() -> Results:
+        loss, *rest = (np.array(result) for result in function(*given, rows))
+        outputs = dict(zip(s.outputs, rest, strict=False))
+        return float(loss), outputs, dict(zip(s.parameters, rest[len(outputs) :], strict=True))
+
+    return call
 
 
 def equal_to_the_oracle(case: Case, found: Results, tolerance: float) -> None:

@@ -70,5 +70,5 @@ def test_the_program_of_a_uniform_grid_grows_with_its_wavefronts_only():
 
     spec = read(TEXT.format(depth=10, hidden=4, cell="lstm", tied="all"))
     plans = [plan(spec, (time, 10), batch) for time, batch in ((20, 4), (40, 4), (40, 64))]
-    batches = [len(each.lanes[0].segments[0].program.batches) for each in plans]
+    batches = [len(each.sweep.segments[0].program.batches) for each in plans]
     assert batches == [2 * 29, 2 * 49, 2 * 49]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 import interpreter
-from gridc.fusion import blas, kernels, native, sweep, threads, tracer, workspace
+from gridc.fusion import blas, kernels, native, sweep, tracer
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.resources import cache_folder
 from gridc.scheduling import passes
@@ -102,7 +101,7 @@ def test_cell_equals_its_rule_and_adjoint_its_slope(cell, options, n, dtype):
     work.h[0][:], work.g[0][:] = h, a
     if memory:
         work.m[0][:] = m
-    sweep.forward([work], parameters)
+    sweep.forward(work, parameters)
     tolerance = 2e-6 if dtype == "float32" else 1e-13
     for got, expected in zip((work.h[0], work.m[0]), value(a, b, h, m, p), strict=True):
         if expected is not None:
@@ -112,7 +111,7 @@ def test_cell_equals_its_rule_and_adjoint_its_slope(cell, options, n, dtype):
     work.dh[0][:rows] = slope_h
     if memory:
         work.dm[0][:rows] = slope_m
-    gradients = sweep.backward([work], parameters)
+    gradients = sweep.backward(work, parameters)
     outputs = [work.g[0], gradients.b[0], work.dh[0][rows:], work.dm[0][rows:] if memory else None, gradients.p[0]]
 
     def loss(*arrays):
@@ -149,7 +148,7 @@ def test_tanh_is_as_exact_as_its_type(dtype):
     transform = TransformProgram(CELLS["dense"], Options("tanh"), 1, len(x), 1, (), (), 1, 0, (), (empty,), (), np.array([0, 1]))
     work = Workspace(made(transform, [[0, 0, 1, 0]]), dtype)
     work.g[0][0] = x
-    sweep.forward([work], Parameters([np.zeros((1, 0, len(x)), dtype)], [None], [None]))
+    sweep.forward(work, Parameters([np.zeros((1, 0, len(x)), dtype)], [None], [None]))
     rtol, atol = (0, 3e-7) if dtype == "float32" else (1e-14, 0)
     np.testing.assert_allclose(work.h[0][0], np.tanh(x), rtol=rtol, atol=atol)
 
@@ -268,11 +267,11 @@ def _run(program, parameters, h0, m0, joined, dtype, slopes):
             work.m[t][p.rows :] = m0[t]
         work.joined[t] = [joined.astype(dtype)] * len(p.joined)
         work.djoined[t] = [np.zeros_like(joined, dtype)] * len(p.joined)
-    sweep.forward([work], parameters)
+    sweep.forward(work, parameters)
     work.clear_gradients()
     for t, p in enumerate(program.transforms):
         work.dh[t][: p.rows] = slopes[t]
-    return work, sweep.backward([work], parameters)
+    return work, sweep.backward(work, parameters)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -320,44 +319,14 @@ def test_hoisting_changes_nothing():
 def test_packed_weights_change_nothing(monkeypatch):
     case = _grid(3, untied=True, hoist=True)
     slopes = [np.ones((p.rows, p.hidden)) for p in case[0].transforms]
-    monkeypatch.setattr(workspace, "ENOUGH_ROWS", 10**9)
+    monkeypatch.setattr("gridc.scheduling.program.ENOUGH_ROWS", 10**9)
     one = _run(*case, "float64", slopes)
-    workspace._known.clear()
     assert not one[0].places.holders[:, native.PACKED].any()
-    monkeypatch.setattr(workspace, "ENOUGH_ROWS", 1)
-    two = _run(*case, "float64", slopes)
-    assert two[0].places.holders[:3, native.PACKED].all()
+    monkeypatch.setattr("gridc.scheduling.program.ENOUGH_ROWS", 1)
+    two = _run(replace(case[0]), *case[1:], "float64", slopes)
+    assert ((two[0].places.holders[:, native.PACKED] > 0) | two[0].places.alone)[:3].all()
     for a, b in zip((*one[0].dh, *one[1].w[:3]), (*two[0].dh, *two[1].w[:3]), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("untied", [False, True])
-def test_a_second_thread_that_follows_changes_nothing(untied, monkeypatch):
-    monkeypatch.setattr("gridc.scheduling.program.CHUNKS", (2, 3))
-    case = _grid(5, untied=untied, hoist=True)
-    slopes = [np.ones((p.rows, p.hidden)) for p in case[0].transforms]
-    results = []
-    for count in (1, 2):
-        monkeypatch.setattr(sweep, "_threads", lambda lanes, count=count: count)
-        results.append(_run(*case, "float64", slopes)[1])
-    assert len(case[0].chunks) > 10
-    for one, two in zip(results[0].w, results[1].w, strict=True):
-        if one is not None:
-            np.testing.assert_allclose(one, two, rtol=0, atol=1e-12)
-
-
-def test_the_second_thread_ends_where_the_first_is_interrupted(monkeypatch):
-    case = _grid(5, untied=False, hoist=True)
-    slopes = [np.ones((p.rows, p.hidden)) for p in case[0].transforms]
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sweep, "_threads", lambda lanes: 2)
-    monkeypatch.setattr(sweep, "_run_backward", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        _run(*case, "float64", slopes)
-    assert threads.workers().submit(lambda: 1).result(timeout=60) == 1
 
 
 @pytest.mark.parametrize(("hoist", "untied"), [(True, True), (True, False), (False, False)])
@@ -371,58 +340,16 @@ def test_a_sweep_that_forgets_finds_the_same(hoist, untied):
             if m0[t] is not None:
                 work.m[t][p.rows :] = m0[t]
             work.joined[t] = [joined] * len(p.joined)
-        sweep.forward([work], parameters, forgets)
+        sweep.forward(work, parameters, forgets)
         found.append((*work.h, *(m for m in work.m if m is not None)))
     for kept, forgotten in zip(*found, strict=True):
         np.testing.assert_allclose(forgotten, kept, rtol=0, atol=1e-12)
 
 
-def test_two_lanes_add_their_gradients():
-    cases = [_grid(batch, untied=True, hoist=True, seed=seed) for batch, seed in ((2, 3), (3, 4))]
-    parameters = cases[0][1]
-    works = []
-    for program, _, _, _, joined in cases:
-        work = Workspace(program, "float64")
-        for t, p in enumerate(program.transforms):
-            work.joined[t] = [joined] * len(p.joined)
-        works.append(work)
-
-    def run(lanes):
-        for lane in lanes:
-            for t, p in enumerate(lane.program.transforms):
-                lane.h[t][p.rows :] = cases[works.index(lane)][2][t]
-                if lane.m[t] is not None:
-                    lane.m[t][p.rows :] = 0
-        sweep.forward(lanes, parameters)
-        for lane in lanes:
-            lane.clear_gradients()
-            for d in lane.dh:
-                d[:] = 1
-        return sweep.backward(lanes, parameters)
-
-    threads = blas.library().get_threads()
-    alone = [run([work]) for work in works]
-    together = run(works)
-    assert blas.library().get_threads() == threads
-    for first, second, both in zip(alone[0].w[:3], alone[1].w[:3], together.w[:3], strict=True):
-        np.testing.assert_allclose(first + second, both, rtol=0, atol=1e-12)
-
-    results = {}
-    runners = [
-        threading.Thread(target=lambda k=k: results.update({k: [run([works[k]]).w[0] for _ in range(20)]})) for k in range(2)
-    ]
-    for thread in runners:
-        thread.start()
-    for thread in runners:
-        thread.join()
-    for k in range(2):
-        assert all(np.array_equal(got, alone[k].w[0]) for got in results[k])
-
-
 def test_arrays_of_another_type_are_refused():
     program, parameters, *_ = _grid(1, untied=False, hoist=False)
     with pytest.raises(ValueError, match="float32"):
-        sweep.forward([Workspace(program, "float32")], parameters)
+        sweep.forward(Workspace(program, "float32"), parameters)
 
 
 # --- BLAS and the disk cache
@@ -456,7 +383,7 @@ def test_a_second_process_takes_everything_from_the_disk_cache(tmp_path):
     command = [sys.executable, "-c", PROGRAM]
     run = lambda: subprocess.check_output(command, env=environment, text=True).split()  # noqa: E731
     assert run() == ["0", "0"]
-    assert run() == ["2", "4"]
+    assert run() == ["2", "3"]
 
 
 def test_kernels_are_written_where_the_cache_may_be_and_elsewhere_when_not(tmp_path, monkeypatch):
@@ -490,7 +417,7 @@ def test_what_is_out_of_bounds_is_refused_before_it_is_run():
     with pytest.raises(ValueError, match="out of bounds"):
         _ = replace(program, transforms=(broken, *program.transforms[1:])).steps
     with pytest.raises(ValueError, match="joins an array of 7 rows of 3"):
-        sweep.forward([Workspace(program, "float64")], parameters)
+        sweep.forward(Workspace(program, "float64"), parameters)
 
 
 def test_single_precision_tanh_reaches_one() -> None:

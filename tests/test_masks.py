@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 import gridc
 from gridc import resources
 from gridc.language import noise
-from gridc.scheduling import counts, segments
+from gridc.scheduling import segments
+from gridc.scheduling.threads import Sharing
 from gridc.symbolic import indices
+from sharing import share, sharings
 from strategies import Case, case_of, grids
 from test_grid import EXAMPLES, equal_gradients, plain_shapes, run_unchanged
 
@@ -39,14 +41,13 @@ def equal_under_masks(case: Case, dtype: Any = "float64", recompute: bool = Fals
 
 @pytest.mark.usefixtures("plain_shapes")
 @settings(ROOM, max_examples=max(15, EXAMPLES // 10))
-@given(st.integers(0, 4).flatmap(lambda k: grids(memory=k == 4, noise=True)), st.integers(1, 5), st.booleans(),
+@given(st.integers(0, 4).flatmap(lambda k: grids(memory=k == 4, noise=True)), st.integers(1, 5), sharings(),
        st.sampled_from(["float64", "float64", "float32"]))
-def test_a_training_step_is_the_plain_ones(case: Case, count: int, split: bool, dtype: Any) -> None:
+def test_a_training_step_is_the_plain_ones(case: Case, count: int, sharing: Sharing, dtype: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indices, "_memory", resources.Memory())  # what was planned otherwise is forgotten
+        share(patch, sharing)
         patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
-        patch.setattr(counts, "lanes", lambda spec, sizes, batch, threads: 2 if split and batch > 1 else 1)
-        event(f"{count > 1} segments, {split} lanes")
+        event(f"{count > 1} segments, {sharing}")
         equal_under_masks(case, dtype, count > 1)
 
 

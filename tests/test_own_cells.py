@@ -102,7 +102,8 @@ def kernels_agree(words: Mapping[str, Any], n: int, dtype: str, seed: int) -> No
     work.h[0][:], work.g[0][:] = h, a
     if own.keeps_memory:
         work.m[0][:] = m
-    tables = work.tables(parameters, out)
+    row = np.zeros(work.places.row, dtype)
+    tables = work.tables(parameters, out).of_thread(work.places, row, row)
     record, run = tables.records[0].ctypes.data, as_python(kernels.source(cell, Options(), n, dtype), dtype)
     for step in steps:
         run["forward"](record, int(step["first"]), int(step["end"]), int(step["weight"]))
@@ -117,7 +118,11 @@ def kernels_agree(words: Mapping[str, Any], n: int, dtype: str, seed: int) -> No
         work.dm[0][:rows] = slopes[1]
     for step in steps[::-1]:
         run["adjoint"](record, int(step["first"]), int(step["end"]), int(step["weight"]))
-    found = [work.g[0], out.b[0], work.dh[0][rows:], work.dm[0][rows:] if own.keeps_memory else None, out.p[0]]
+    # A kernel makes what each row adds to the gradients of biases and vectors.
+    of_rows = work.slopes[work.places.states :].reshape(rows, -1)
+    added = [np.stack([each[which == w].sum(axis=0) for w in (0, 1)]) for each in (work.g[0], of_rows)]
+    found = [work.g[0], added[0], work.dh[0][rows:], work.dm[0][rows:] if own.keeps_memory else None,
+             added[1] if vectors else None]  # fmt: skip
     for k, got in enumerate(found):
         if got is None:
             continue

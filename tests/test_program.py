@@ -55,8 +55,8 @@ def any_grids() -> st.SearchStrategy[Case]:
 
 
 @settings(ROOM, max_examples=60)
-@given(any_grids(), st.sampled_from([1, 2]), st.integers(1, 9))
-def test_every_plan_of_every_order_is_sound(case: Case, lanes: int, count: int) -> None:
+@given(any_grids(), st.integers(1, 9))
+def test_every_plan_of_every_order_is_sound(case: Case, count: int) -> None:
     spec = gridc.read(case.text)
     sizes, extents = extents_of(case, spec)
     for each in order.orders(graph.build(spec, sizes, extents)):
@@ -64,22 +64,20 @@ def test_every_plan_of_every_order_is_sound(case: Case, lanes: int, count: int) 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
                 asked = check.asked(spec, None, recompute)
-                made = plan(asked, sizes, case.batch, extents, min(lanes, case.batch), chosen=each).verify()
-            event(f"{min(len(made.lanes[0].segments), 3)} segments")
-            for lane in made.lanes:
-                wraps = [s for s in lane.segments if (s.program.instructions["kind"] == WRAP).any()]
-                event("wraps" * bool(wraps) or "no wraps")
+                made = plan(asked, sizes, case.batch, extents, chosen=each).verify()
+            event(f"{min(len(made.sweep.segments), 3)} segments")
+            wraps = [s for s in made.sweep.segments if (s.program.instructions["kind"] == WRAP).any()]
+            event("wraps" * bool(wraps) or "no wraps")
 
 
 def interpreted(inputs: Inputs) -> list[np.ndarray]:
-    """What outputs read, every lane's only segment interpreted instead of run."""
+    """What outputs read, every segment interpreted instead of run."""
 
-    def forward(spaces, parameters, forgets=False):
-        for space in spaces:
-            for t, own in enumerate(space.program.transforms):
-                space.h[t][: own.rows] = np.nan
-            interpret(space.program, space.h, space.m, space.joined, parameters.w, parameters.b, parameters.p,
-                      space.dropped, space.kept, space.facts)  # fmt: skip
+    def forward(space, parameters, forgets=False, sharing=None):
+        for t, own in enumerate(space.program.transforms):
+            space.h[t][: own.rows] = np.nan
+        interpret(space.program, space.h, space.m, space.joined, parameters.w, parameters.b, parameters.p,
+                  space.dropped, space.kept, space.facts)  # fmt: skip
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "forward", forward)
@@ -87,7 +85,7 @@ def interpreted(inputs: Inputs) -> list[np.ndarray]:
 
 
 def run_forward(inputs: Inputs) -> list[np.ndarray]:
-    tape, _, packed = map(sum, zip(*inputs.rooms, strict=True))
+    tape, _, packed = inputs.rooms
     return runs.forward(inputs, np.full(tape, np.nan), np.zeros(packed))
 
 
@@ -129,7 +127,7 @@ outputs: {y: {raw: true, reads: [p]}}
 
 def small() -> tuple[Program, list[np.ndarray]]:
     spec = gridc.read(WRAPPED)
-    segment = plan(spec, spec.sizes({}), 2).verify().lanes[0].segments[0]
+    segment = plan(spec, spec.sizes({}), 2).verify().sweep.segments[0]
     return segment.program, segment.read()
 
 
@@ -204,7 +202,7 @@ def test_the_passes_are_named_in_their_order() -> None:
 def test_the_counter_counts_what_a_program_keeps(case: Case) -> None:
     spec = gridc.read(case.text)
     sizes = spec.sizes(case.sizes)
-    program = plan(spec, sizes, case.batch).lanes[0].segments[0].program
+    program = plan(spec, sizes, case.batch).sweep.segments[0].program
     kept = counts.kept(spec, sizes, case.batch)
     assert kept.tape == program.sizes[0]
     assert 0 <= program.sizes[1] - kept.slopes == program.scratch + max(p.hidden * p.dimensions for p in program.transforms)

@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 import gridc
 from gridc import resources
 from gridc.errors import ResourceError, UsageError
-from gridc.resources import Memory
-from gridc.scheduling import counts, segments
+from gridc.scheduling import segments
 from gridc.scheduling.plan import plan
+from gridc.scheduling.threads import Sharing
 from gridc.symbolic import backends
 from strategies import Case, grids
 
 backends.prepare()
 import pytensor  # noqa: E402, F401  # now: it raises the recursion limit, which hypothesis would notice in the middle of a test
+
+from sharing import share, sharings  # noqa: E402
 
 EXAMPLES = int(os.environ.get("GRIDC_EXAMPLES", "200"))
 ROOM = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -69,12 +71,11 @@ def same(one: gridc.Grid, other: gridc.Grid, *arrays: Any) -> None:
 
 
 @settings(ROOM, max_examples=max(20, EXAMPLES // 8))
-@given(st.integers(0, 4).flatmap(lambda k: grids(memory=k == 4)), st.integers(1, 9), st.booleans())
-def test_recomputing_changes_nothing(case: Case, count: int, split: bool) -> None:
+@given(st.integers(0, 4).flatmap(lambda k: grids(memory=k == 4)), st.integers(1, 9), sharings())
+def test_recomputing_changes_nothing(case: Case, count: int, sharing: Sharing) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gridc.symbolic.indices._memory", Memory())  # what was planned otherwise is forgotten
+        share(patch, sharing)
         patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
-        patch.setattr(counts, "lanes", lambda spec, sizes, batch, threads: 2 if split and batch > 1 else 1)
         same(loaded(case, False), loaded(case, True), case.inputs, case.targets, case.lengths)
 
 
@@ -92,7 +93,7 @@ def test_every_step_of_training_agrees(tied: str) -> None:
 def tape(grid: gridc.Grid, time: int) -> int:
     """Numbers that a training step's sweep really keeps, forward and backward."""
     spec = grid.spec
-    return sum(sum(lane.room) for lane in plan(spec, spec.sizes({"T": time}), 2).lanes)
+    return sum(plan(spec, spec.sizes({"T": time}), 2).sweep.room)
 
 
 def test_memory_grows_as_the_square_root() -> None:
@@ -105,7 +106,7 @@ def test_memory_grows_as_the_square_root() -> None:
 
 
 def fused_numbers(grid: gridc.Grid, time: int) -> int:
-    return sum(sum(lane.room) for lane in plan(grid.spec, grid.spec.sizes({"T": time}), 2).lanes)
+    return sum(plan(grid.spec, grid.spec.sizes({"T": time}), 2).sweep.room)
 
 
 ALLOCATES = """

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
 from gridc.benchmarks.cases import Case
 from gridc.fusion import sweep, threads
+from gridc.scheduling.threads import Sharing
+from sharing import share
 
 
 class Slow:
@@ -83,18 +86,29 @@ def test_what_one_thread_cannot_be_given_does_not_leave_the_others_running(monke
     assert slow.ended.is_set()
 
 
-def test_ctrl_c_while_the_follower_is_waited_for_is_raised_when_it_has_ended(monkeypatch):
-    case = Case("small", "grid", (5, 3), 8, 4)
+def test_ctrl_c_while_another_sweeps_is_raised_when_it_has_ended(monkeypatch):
+    """Whoever fails on the way opens the gate: nobody waits for one who does not come."""
+    case, slow = Case("small", "grid", (5, 3), 8, 4), Slow()
     grid, (x, y) = case.grid(), case.data()
-    slow, follow = Slow(), sweep._run_follow
+    share(monkeypatch, Sharing("wavefront", 3))
+    real, machine = grid.gradients({"x": x}, {"y": y}), sweep.machine.compiled()
+    interrupted = [threading.Event(), threading.Event()]
 
-    def late(*arguments):
-        slow()
-        follow(*arguments)
+    def back(*arguments):
+        thread = arguments[-3]
+        if thread == 0:
+            interrupted[0].set()
+            raise KeyboardInterrupt
+        if thread == 1:
+            assert interrupted[0].wait(60)
+            slow.let.set()
+            slow()
+        machine[1](*arguments)
 
-    monkeypatch.setattr(sweep, "_threads", lambda lanes: 2)
-    monkeypatch.setattr(sweep, "_run_follow", late)
-    interrupted_waits(monkeypatch, slow, 2)
-    with pytest.raises(KeyboardInterrupt):
-        grid.gradients({"x": x}, {"y": y})
-    assert slow.ended.is_set()
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep.machine, "compiled", lambda: (machine[0], back, machine[2]))
+        with pytest.raises(KeyboardInterrupt):
+            grid.gradients({"x": x}, {"y": y})
+        assert slow.ended.is_set()
+    for name, array in grid.gradients({"x": x}, {"y": y}).items():
+        assert np.array_equal(array, real[name])

@@ -141,7 +141,7 @@ def program(case: Case, chosen: int | None = 0) -> Program:
     spec = case.read()
     sizes = spec.sizes(dict.fromkeys(spec.symbols, case.sizes[0]))
     found = None if chosen is None else list(order.orders(build(spec, sizes)))[chosen]
-    return plan(spec, sizes, case.batch, chosen=found).lanes[0].segments[0].program
+    return plan(spec, sizes, case.batch, chosen=found).sweep.segments[0].program
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def _plan() -> Finding:
     spec = parse(TRIAL)
     for recompute in (False, True):
         plan = Schedule(asked(spec, None, recompute), spec.sizes(dict.fromkeys(spec.symbols, 9))).plan(4, 2).verify()
-        steps += sum(len(segment.program.instructions) for lane in plan.lanes for segment in lane.segments)
+        steps += sum(len(segment.program.instructions) for segment in plan.sweep.segments)
     return Finding("plans", f"{steps} instructions in order, whole and in segments")
 
 

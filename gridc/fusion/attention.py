@@ -17,7 +17,7 @@ import numpy as np
 from gridc.fusion import functions
 from gridc.fusion.functions import added
 from gridc.fusion.native import (
-    COLUMNS, DB, DH, DKEYS, DVALUES, FACTS, HIDDEN, KEYS, OPTIONS, ROWS, SCORES, SETS, SIGNATURE, VALUES, B, G, H, peek, poke,
+    COLUMNS, DH, DKEYS, DVALUES, FACTS, HIDDEN, KEYS, OPTIONS, ROWS, SCORES, SETS, SIGNATURE, VALUES, B, G, H, peek, poke,
     word,
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ def _adjoint(F, size, shares) -> Any:  # type: ignore[no-untyped-def]
     def adjoint(t, first, last, weight):  # type: ignore[no-untyped-def]
         n, facts, p, h, dh = word(t, HIDDEN), word(t, FACTS), word(t, SCORES), word(t, H), word(t, DH)
         step, entering, sets = facts * n * size, word(word(t, ROWS), 0), word(t, SETS)
-        slopes, db = p + facts * size, word(t, DB) + weight * n * size
+        slopes = p + facts * size
         for r in range(first, last):
             own, place, at = dh + r * n * size, word(entering, r) * n * size, word(sets, r) * step
             query, back = h + place, dh + place
@@ -98,9 +98,7 @@ def _adjoint(F, size, shares) -> Any:  # type: ignore[no-untyped-def]
             if word(t, COLUMNS):
                 g = word(t, G) + r * n * size
                 for j in range(n):
-                    slope = peek(F, own, j, 0)
-                    poke(F, g, j, slope, 1)
-                    poke(F, db, j, peek(F, db, j, 2) + slope, 2)
+                    poke(F, g, j, peek(F, own, j, 0), 1)
             else:
                 _add_times(F, back, F(1.0), own, n)
             shares(p, query, keys, facts, n)

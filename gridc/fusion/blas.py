@@ -56,11 +56,6 @@ def library() -> Library:
     raise RuntimeError("no BLAS was found: neither NumPy's nor SciPy's matrix product can be called by address")
 
 
-def gemm_address(dtype: Any) -> int:
-    """Give the address of the Fortran ``gemm`` of this type; its integers may be passed as pointers to 64-bit ones."""
-    return library().gemm[np.dtype(dtype).name]
-
-
 def _numpy_symbols() -> tuple[str, dict[str, int], ctypes.CDLL]:
     import numpy._core._multiarray_umath as extension
 

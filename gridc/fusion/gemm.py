@@ -22,6 +22,7 @@ from numba.core import cgutils, types
 from numba.extending import register_jitable
 
 from gridc.fusion.native import copy, intrinsic, invoke, peek, pointer, poke
+from gridc.scheduling.program import CHUNKS
 
 
 def _features() -> set[str]:
@@ -41,8 +42,6 @@ TALLEST = 8 if BYTES == 64 else 6
 """Rows of a tile: with two vectors a row, its sums leave registers for a row of the panel (32 registers, or 16)."""
 
 
-DEPTH = 256
-"""Rows of the panels that ``accumulate`` packs: one panel fits into the cache of the first level."""
 GROUP = 1 << 18
 """Bytes of the panels that are packed at a time where each is used once."""
 ALIGNMENT = 64
@@ -61,7 +60,7 @@ def room(rows: int, columns: int, dtype: Any) -> int:
 
 def panel_room(dtype: Any) -> int:
     """Count the numbers of the panel that ``accumulate`` packs, and what it takes to start at a line of the cache."""
-    return room(DEPTH, panel(dtype), dtype) + ALIGNMENT // np.dtype(dtype).itemsize
+    return room(CHUNKS[1], panel(dtype), dtype) + ALIGNMENT // np.dtype(dtype).itemsize
 
 
 @intrinsic(prefer_literal=True)
@@ -205,16 +204,20 @@ def multiply(unit, function, m, k, low, high, a, lda, packed, depth, c, ldc, bet
 
 
 @numba.njit(error_model="numpy")
-def accumulate(unit, function, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room):  # type: ignore[no-untyped-def]
-    """Set ``C[:, low:high] = A^T B[:, low:high] + beta C``, ``A`` ``rows × m``; some rows at a time, packed in ``room``."""
+def accumulate(unit, function, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room, sums):  # type: ignore[no-untyped-def]
+    """Set ``C[:, low:high] = A^T B[:, low:high] + beta C``, ``A`` ``rows × m``, no more rows than a panel in ``room`` has.
+
+    Add the rows of B up at ``sums``, an address, unless it is 0.  The order of the sums does not depend on ``m``, ``low`` and
+    ``high``."""
     size = unit.itemsize
     width = 2 * BYTES // size
-    for first in range(0, rows, DEPTH):
-        k = min(DEPTH, rows - first)
-        for start in range(low, high, width):
-            used = min(width, high - start)
-            _pack_panel(unit, b + (first * ldb + start) * size, k, ldb, used, room)
-            invoke(function, (m, k, a + first * lda * size, 1, lda, room, c + start * size, ldc, beta or first, 0, used))
+    for start in range(low, high, width):
+        used = min(width, high - start)
+        if sums:
+            _pack_and_add(unit, b + start * size, rows, ldb, used, room, sums + start * size)
+        else:
+            _pack_panel(unit, b + start * size, rows, ldb, used, room)
+        invoke(function, (m, rows, a, 1, lda, room, c + start * size, ldc, beta, 0, used))
 
 
 @numba.njit(error_model="numpy")
@@ -229,6 +232,54 @@ def _pack_panel(unit, source, rows, stride, used, to):  # type: ignore[no-untype
     for k in range(rows):
         for j in range(width):
             poke(unit, to, k * width + j, peek(unit, source, k * stride + j, 0) if j < used else zero, 1)
+
+
+@numba.njit(error_model="numpy")
+def _pack_and_add(unit, source, rows, stride, used, to, sums):  # type: ignore[no-untyped-def]
+    """``_pack_panel``, and add its rows to those at ``sums``, one after the other."""
+    size = unit.itemsize
+    width = 2 * BYTES // size
+    _pack_panel(unit, source, rows, stride, used, to)
+    for k in range(rows):
+        for j in range(used):
+            poke(unit, sums, j, peek(unit, sums, j, 0) + peek(unit, to, k * width + j, 1), 0)
+
+
+@numba.njit(error_model="numpy")
+def few(unit, m, k, low, high, a, lda, b, ldb, c, ldc, beta):  # type: ignore[no-untyped-def]
+    """Set ``C = A B[:, low:high] + beta C`` for a few rows, too few to pack B for; ``c`` is where the column ``low`` goes."""
+    size, zero, n = unit.itemsize, unit.dtype.type(0), high - low
+    for r in range(0 if beta else m):
+        for j in range(n):
+            poke(unit, c + r * ldc * size, j, zero, 0)
+    whole = k // 4 * 4
+    for i in range(0, whole, 4):
+        line = b + (i * ldb + low) * size
+        for r in range(m):
+            x, to = a + (r * lda + i) * size, c + r * ldc * size
+            x0, x1, x2, x3 = peek(unit, x, 0, 2), peek(unit, x, 1, 2), peek(unit, x, 2, 2), peek(unit, x, 3, 2)
+            for j in range(n):
+                s = peek(unit, to, j, 0) + x0 * peek(unit, line, j, 1)
+                s += x1 * peek(unit, line, ldb + j, 1)
+                s += x2 * peek(unit, line, 2 * ldb + j, 1)
+                poke(unit, to, j, s + x3 * peek(unit, line, 3 * ldb + j, 1), 0)
+    for i in range(whole, k):
+        for r in range(m):
+            x, to = peek(unit, a + (r * lda + i) * size, 0, 2), c + r * ldc * size
+            for j in range(n):
+                poke(unit, to, j, peek(unit, to, j, 0) + x * peek(unit, b + (i * ldb + low) * size, j, 1), 0)
+
+
+@numba.njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def few_back(unit, m, k, low, high, a, lda, b, ldb, c, ldc):  # type: ignore[no-untyped-def]
+    """Set ``C = A B[low:high]^T`` for a few rows; ``A`` is ``m × k``, ``c`` where the column ``low`` goes."""
+    size = unit.itemsize
+    for j in range(low, high):
+        for r in range(m):
+            s = unit.dtype.type(0)
+            for i in range(k):
+                s += peek(unit, a + r * lda * size, i, 1) * peek(unit, b + j * ldb * size, i, 2)
+            poke(unit, c + r * ldc * size, j - low, s, 0)
 
 
 @register_jitable

@@ -23,7 +23,7 @@ from gridc.errors import ResourceError
 from gridc.files import write_atomically
 from gridc.fusion import attention, functions, gemm, native, tracer
 from gridc.fusion.kept import cannot_keep, kept
-from gridc.fusion.native import DB, DH, DM, DP, HIDDEN, KEPT, KEPT_H, KEPT_M, KEPT_STEP, ROWS, SCRATCH, B, G, H, M, P
+from gridc.fusion.native import DH, DM, DP_ROWS, HIDDEN, KEPT, KEPT_H, KEPT_M, KEPT_STEP, ROWS, SCRATCH, B, G, H, M, P
 from gridc.locks import Lock
 from gridc.resources import cache_folder
 from gridc.tables.mechanisms import Cell, Options
@@ -220,7 +220,7 @@ def _forward(traced: tracer.Trace, dtype: str) -> list[str]:
 
 
 def _adjoint(traced: tracer.Trace, dtype: str) -> list[str]:
-    """Write gradients of the slots over the slots, of what entered added to ``dh`` and ``dm``, of bias and peepholes summed."""
+    """Write gradients of the slots over the slots, of what entered added to ``dh`` and ``dm``, and a row of the vectors'."""
     body, known, zero = _Body("adjoint", traced, dtype), dict[Any, str](), "F(0.0)"
     gradients, n = traced.gradients, traced.memories
     leaves = _leaves(*gradients.values())
@@ -240,8 +240,9 @@ def _adjoint(traced: tracer.Trace, dtype: str) -> list[str]:
         return writer.write(gradients[name])[0] if name in gradients else zero
 
     stores = [slot[1] % value(f"a_{k}") for k, slot in enumerate(slots)]
-    sums = [(target, value(f"{kind}_{k}")) for kind, field, count in (("a", DB, traced.gates), ("p", DP, traced.peepholes))
-            for k, target in enumerate(body.per_weight(f"d{kind}", field, count))]  # fmt: skip
+    if traced.peepholes:
+        stores += [to[1] % value(f"p_{k}") for k, to in enumerate(body.per_row("dp", DP_ROWS, traced.peepholes))]
+    sums: list[tuple[tuple[str, str], str]] = []
     if "h" in gradients:
         body.once("dh_in", f"word(t, {DH})")
         sums.append((body.stream("enter_dh", "dh_in + e0"), value("h")))

@@ -1,11 +1,14 @@
-"""The compiled code that runs a program's steps, forward and backward; the whole sweep is one call.
+"""The compiled code that runs a thread's share of a program, forward and backward; the whole sweep is one call.
 
-Everything is an address: of arrays in a transform's record (``gridc.fusion.native``), of BLAS's product, of the cells' kernels.
-So this is compiled once a type, whatever the grid.
+Everything is an address: of arrays in a transform's record (``gridc.fusion.native``), of products, of the cells' kernels.
+So this is compiled once a type, whatever the grid and however many threads share it.
+
+Threads meet at a *gate*, an array of words: the first says that nobody need wait any more, and then each thread has a line of
+the cache, on which it counts its meetings.  Whoever waits looks there, more and more slowly: it spins, lets others run, sleeps.
 
 Nothing is allocated here: Numba frees an array after its last use in the code, and knows nothing of an address that is used
-later.  What is worked in comes from Python, which holds it during the call.  ``unit`` is an array that gives the type, and room
-to work in: the adjoint's for one product, that of the weights' gradients (``gemm.panel_room``) for one panel.
+later.  What is worked in comes from Python, which holds it during the call.  ``unit`` is an array that gives the type, and a
+thread's room to work in: the adjoint's for one product, that of the weights' gradients (``gemm.panel_room``) for one panel.
 """
 
 # pyright: basic
@@ -17,33 +20,59 @@ from typing import Any
 
 import numba
 
-from gridc.fusion import blas, kernels
-from gridc.fusion.gemm import BYTES, DEPTH, accumulate, multiply, multiply_once, panel_pack, panel_product
+from gridc.fusion import kernels
+from gridc.fusion.gemm import BYTES, accumulate, few, few_back, multiply, multiply_once, panel_pack, panel_product
 from gridc.fusion.native import (
-    ADJOINT, COLUMNS, DH, DM, DW, ENDS, FORWARD, HELD, HIDDEN, INPUTS, MOVED, PACKED, SLOTS, TURNS, WEIGHTS, G, H, M, W, Z,
+    ADJOINT, CHUNK, COLUMNS, DB, DH, DM, DP, DP_ROWS, DW, ENDS, FORWARD, HIDDEN, INPUTS, MOVED, PACKED, SLOTS, TURNS, VECTORS,
+    WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
-from gridc.fusion.native import copy, gemm, give_way, invoke, keep_word, observe, peek, poke, publish, word
-from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, MASK, MASKED, SOURCE, WIDTH
-from gridc.scheduling.program import ATTEND, CELL, COPY, PRODUCT, WRAP, Array
+from gridc.fusion.native import breathe, copy, give_way, invoke, observe, peek, poke, publish, word
+from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, LINE, MASK, MASKED, SOURCE, WIDTH
+from gridc.scheduling.program import ATTEND, CELL, COPY, PRODUCT, Array
+from gridc.scheduling.shares import AWAIT, FORGETS, GRADIENTS, MEET, MULTIPLY, PACK, READ, SIGNAL
 
-
-PATIENCE = 1000
-"""Looks at the other thread's progress before giving way."""
+YIELDS, NAP = 200, 50
+"""How often a thread that waits lets others run before it sleeps, and for how many millionths of a second it then does."""
 
 
 @functools.cache
-def compiled() -> tuple[Any, Any, Any, Any]:
-    """Give ``forward``, ``backward``, ``weights`` and ``follow``, built at their first call and kept in the cache folder."""
+def compiled() -> tuple[Any, Any, Any]:
+    """Give ``forward``, ``backward`` and ``weights``, built at their first call and kept in the cache folder."""
     with kernels.cached():
         build = numba.njit(nogil=True, cache=True, error_model="numpy")
-        return build(forward), build(backward), build(weights), build(follow)
+        return build(forward), build(backward), build(weights)
 
 
 @functools.cache
-def products(dtype: str) -> tuple[int, int, int]:
-    """Give the addresses of BLAS's product, of that with one packed panel, and of what packs panels."""
+def products(dtype: str) -> tuple[int, int]:
+    """Give the addresses of the product with one packed panel, and of what packs panels."""
     with kernels.cached():
-        return blas.gemm_address(dtype), panel_product(dtype).address, panel_pack(dtype).address
+        return panel_product(dtype).address, panel_pack(dtype).address
+
+
+@numba.njit(error_model="numpy")
+def _meet(gate: int, thread: int, threads: int, patience: int, times: int) -> bool:
+    """Wait until every thread has met so many ``times``; True where nobody need wait any more."""
+    publish(gate + (1 + thread) * LINE, times)
+    for other in range(threads):
+        if _await(gate, other, patience, times):
+            return True
+    return observe(gate) != 0
+
+
+@numba.njit(error_model="numpy")
+def _await(gate: int, other: int, patience: int, times: int) -> bool:
+    """Wait until another thread has come so many ``times``; True where nobody need wait any more."""
+    looks = 0
+    while observe(gate + (1 + other) * LINE) < times:
+        looks += 1
+        if looks > patience:
+            if observe(gate):
+                return True
+            give_way(NAP if looks > patience + YIELDS else 0)
+        else:
+            breathe()
+    return False
 
 
 @numba.njit(error_model="numpy")
@@ -64,30 +93,32 @@ def _gather(unit: Array, block: Array, z: int, inputs: int, first: int, end: int
             for j in range(width):
                 poke(unit, target, j, unit.dtype.type(0), 0)
     if block[MASK]:
-        _hide(unit, block, z + (first * inputs + block[COLUMN]) * size, inputs, first, end)
+        _hide(unit, block, z + (first * inputs + block[COLUMN]) * size, inputs, first, end, 0, width)
 
 
 @numba.njit(error_model="numpy")
-def _hide(unit: Array, block: Array, at: int, lead: int, first: int, end: int) -> None:
-    """Multiply rows of one block, the first of them ``at`` this address and ``lead`` numbers apart, by their masks."""
+def _hide(unit: Array, block: Array, at: int, lead: int, first: int, end: int, low: int, high: int) -> None:
+    """Multiply the columns ``low:high`` of one block's rows, the first ``at`` this address and ``lead`` numbers apart, by their
+    masks."""
     size, width, masked = unit.itemsize, block[WIDTH], block[MASKED]
     for r in range(first, end):
         row, target = word(masked, r), at + (r - first) * lead * size
         if row >= 0:
-            for j in range(width):
-                poke(unit, target, j, peek(unit, target, j, 0) * peek(unit, block[MASK] + row * width * size, j, 1), 0)
+            mask = block[MASK] + (row * width + low) * size
+            for j in range(high - low):
+                poke(unit, target, j, peek(unit, target, j, 0) * peek(unit, mask, j, 1), 0)
 
 
 @numba.njit(error_model="numpy")
-def _scatter(unit: Array, block: Array, source: int, lead: int, first: int, end: int) -> None:
-    """Add the gradients of rows of one block, ``lead`` numbers apart, to those of what was read."""
+def _scatter(unit: Array, block: Array, source: int, lead: int, first: int, end: int, low: int, high: int) -> None:
+    """Add the gradients of the columns ``low:high`` of one block's rows, ``lead`` numbers apart, to those of what was read."""
     size, width, target, index = unit.itemsize, block[WIDTH], block[GRADIENT], block[INDEX]
     if block[MASK]:
-        _hide(unit, block, source, lead, first, end)
+        _hide(unit, block, source, lead, first, end, low, high)
     for r in range(first, end):
         row = word(index, r)
         if row >= 0:
-            _add(unit, target + row * width * size, source + (r - first) * lead * size, width)
+            _add(unit, target + (row * width + low) * size, source + (r - first) * lead * size, high - low)
 
 
 @numba.njit(error_model="numpy")
@@ -112,162 +143,232 @@ def _add_state(unit: Array, record: Array, h: int, m: int, target: int, source: 
 
 
 @numba.njit(error_model="numpy")
-def _panels(unit: Array, packer: int, record: Array, weight: int, transposed: int) -> int:
-    """Give where one of the weights, or its transposed, lies packed; pack it unless it already is."""
+def _columns(unit: Array, low: int, high: int, part: int, parts: int) -> tuple[int, int]:
+    """Give those of the columns ``low:high`` that are one ``part`` of them, cut where panels end."""
+    width = 2 * BYTES // unit.itemsize
+    start = low // width
+    count = (high + width - 1) // width - start
+    begin, stop = start + part * count // parts, start + (part + 1) * count // parts
+    return max(low, begin * width), min(high, stop * width)
+
+
+@numba.njit(error_model="numpy")
+def _panels(unit: Array, record: Array, weight: int, transposed: int) -> int:
+    """Give where one of the weights, or its transposed, lies packed."""
     rows, columns = record[INPUTS], record[COLUMNS]
     if transposed:
         rows, columns = columns, rows
     width = 2 * BYTES // unit.itemsize
-    panels = (columns + width - 1) // width
     slot = weight if record[SLOTS] > 1 else 0
-    at = record[PACKED] + slot * panels * rows * 2 * BYTES
-    if word(record[HELD], slot) != weight:
-        w = record[W] + weight * rows * columns * unit.itemsize
-        invoke(packer, (w, rows, columns, transposed, at, 0, panels))
-        keep_word(record[HELD], slot, weight)
-    return at
+    return record[PACKED] + slot * ((columns + width - 1) // width) * rows * 2 * BYTES
+
+
+@numba.njit(error_model="numpy")
+def _pack(unit: Array, packer: int, record: Array, weight: int, transposed: int, part: int, parts: int) -> None:
+    """Pack a part of one of the weights' panels."""
+    rows, columns = record[INPUTS], record[COLUMNS]
+    w = record[W] + weight * rows * columns * unit.itemsize
+    if transposed:
+        rows, columns = columns, rows
+    width = 2 * BYTES // unit.itemsize
+    panels = (columns + width - 1) // width
+    start, stop = part * panels // parts, (part + 1) * panels // parts
+    at = _panels(unit, record, weight, transposed) + start * rows * 2 * BYTES
+    invoke(packer, (w, rows, columns, transposed, at, start, stop))
+
+
+@numba.njit(error_model="numpy")
+def _product(unit: Array, panel: int, packer: int, record: Array, blocks: Array, step: Any, forgets: int) -> None:
+    """Gather what rows read, multiply it, or both."""
+    size, first, end, weight, low, high = unit.itemsize, step.first, step.end, step.weight, step.low, step.high
+    inputs, columns, beta = record[INPUTS], record[COLUMNS], step.adds
+    start = blocks[low, COLUMN]
+    width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
+    z, lead = record[Z] + (first * inputs + start) * size, inputs
+    lies = forgets and step.does != READ and high == low + 1 and blocks[low, MASK] == 0 and _neighbours(blocks[low], first, end)
+    if lies:
+        z, lead = blocks[low, SOURCE] + word(blocks[low, INDEX], first) * width * size, width
+    elif step.does & READ:
+        for b in range(low, high):
+            _gather(unit, blocks[b], record[Z], inputs, first, end)
+    left, right = _columns(unit, 0, columns, step.part, step.parts)
+    if step.does & MULTIPLY == 0 or left >= right:
+        return
+    g, w = record[G] + (first * columns + left) * size, record[W] + weight * inputs * columns * size
+    if record[PACKED] == 0:
+        few(unit, end - first, width, left, right, z, lead, w + start * columns * size, columns, g, columns, beta)
+    elif record[SLOTS] == 0:
+        multiply_once(unit, panel, packer, end - first, width, start, left, right, z, lead, w, inputs, columns, 0,
+                      g, columns, beta, record[PACKED])  # fmt: skip
+    else:
+        packed = _panels(unit, record, weight, 0) + start * 2 * BYTES
+        multiply(unit, panel, end - first, width, left, right, z, lead, packed, inputs, g, columns, beta)
 
 
 def forward(
-    steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, packer: int, forgets: int
-) -> None:
-    """Run the steps in order.
+    steps: Array, records: Array, blocks: Array, unit: Array, panel: int, packer: int, forgets: int,
+    gate: int, thread: int, threads: int, patience: int,
+) -> None:  # fmt: skip
+    """Run the steps of one thread in order.
 
     Where it ``forgets``, what lies side by side is read where it is instead of copied into ``Z``, and weights that are used one
     after the other have ``Z`` and ``G`` in one place, which stays in the cache."""
-    size = unit.itemsize
+    size, times = unit.itemsize, 0
     for number in range(steps.shape[0]):
         step = steps[number]
-        kind, first, end, weight, low, high = step.kind, step.first, step.end, step.weight, step.low, step.high
-        record, beta = records[step.transform], step.adds
-        inputs, columns = record[INPUTS], record[COLUMNS]
+        kind, first, end, weight = step.kind, step.first, step.end, step.weight
+        if kind == MEET:
+            if forgets or step.does & FORGETS == 0:
+                times += 1
+                if _meet(gate, thread, threads, patience, times):
+                    return
+            continue
+        record = records[step.transform]
+        if kind == PACK:
+            _pack(unit, packer, record, weight, 0, step.part, step.parts)
+            continue
         if forgets and record[TURNS] and kind in (PRODUCT, CELL, ATTEND):
             start = word(record[ENDS], weight)
-            record[Z] += (record[MOVED] - start) * inputs * size
-            record[G] += (record[MOVED] - start) * columns * size
+            record[Z] += (record[MOVED] - start) * record[INPUTS] * size
+            record[G] += (record[MOVED] - start) * record[COLUMNS] * size
             record[MOVED] = start
         if kind == PRODUCT:
-            start = blocks[low, COLUMN]
-            width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
-            z, lead, g = record[Z] + (first * inputs + start) * size, inputs, record[G] + first * columns * size
-            if forgets and high == low + 1 and blocks[low, MASK] == 0 and _neighbours(blocks[low], first, end):
-                z, lead = blocks[low, SOURCE] + word(blocks[low, INDEX], first) * width * size, width
-            else:
-                for b in range(low, high):
-                    _gather(unit, blocks[b], record[Z], inputs, first, end)
-            if record[PACKED] and record[SLOTS] == 0:
-                w = record[W] + weight * inputs * columns * size
-                multiply_once(unit, panel, packer, end - first, width, start, 0, columns, z, lead, w, inputs, columns, 0,
-                              g, columns, beta, record[PACKED])  # fmt: skip
-            elif record[PACKED]:
-                w = _panels(unit, packer, record, weight, 0) + start * 2 * BYTES
-                multiply(unit, panel, end - first, width, 0, columns, z, lead, w, inputs, g, columns, beta)
-            else:
-                w = record[W] + (weight * inputs + start) * columns * size
-                gemm(unit, product, 0, 0, end - first, columns, width, z, lead, w, columns, beta, g, columns)
+            _product(unit, panel, packer, record, blocks, step, forgets)
         elif kind in (CELL, ATTEND):
             invoke(record[FORWARD], (record.ctypes.data, first, end, weight))
         elif kind == COPY:
-            _gather(unit, blocks[low], record[H], record[HIDDEN], first, end)
+            _gather(unit, blocks[step.low], record[H], record[HIDDEN], first, end)
         else:
             _add_state(unit, record, H, M, step.target, step.source)
 
 
-def backward(
-    steps: Array, records: Array, blocks: Array, unit: Array, product: int, panel: int, packer: int, progress: int
-) -> None:
-    """Run the adjoint of each step, the last first; at ``progress``, an address, it says which cells are done."""
+@numba.njit(error_model="numpy")
+def _product_back(unit: Array, panel: int, packer: int, record: Array, blocks: Array, step: Any) -> None:
+    """Hand the gradients of what rows read back to where it was read."""
     size, dz = unit.itemsize, unit.ctypes.data
-    for number in range(steps.shape[0] - 1, -1, -1):
+    first, end, weight, low, high = step.first, step.end, step.weight, step.low, step.high
+    inputs, columns, start = record[INPUTS], record[COLUMNS], blocks[step.low, COLUMN]
+    while high > low and blocks[high - 1, GRADIENT] == 0:
+        high -= 1
+    if high == low:
+        return
+    width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
+    left, right = _columns(unit, start, start + width, step.part, step.parts)
+    if left >= right:
+        return
+    g, w = record[G] + first * columns * size, record[W] + weight * inputs * columns * size
+    if record[PACKED] == 0:
+        few_back(unit, end - first, columns, left, right, g, columns, w, columns, dz, right - left)
+    elif record[SLOTS] == 0:
+        multiply_once(unit, panel, packer, end - first, columns, 0, left, right, g, columns, w, columns, inputs, 1,
+                      dz, right - left, 0, record[PACKED])  # fmt: skip
+    else:
+        packed = _panels(unit, record, weight, 1)
+        multiply(unit, panel, end - first, columns, left, right, g, columns, packed, columns, dz, right - left, 0)
+    for b in range(low, high):
+        block = blocks[b]
+        begin, stop = max(left, block[COLUMN]), min(right, block[COLUMN] + block[WIDTH])
+        if block[GRADIENT] and begin < stop:
+            column = block[COLUMN]
+            _scatter(unit, block, dz + (begin - left) * size, right - left, first, end, begin - column, stop - column)
+
+
+def backward(
+    steps: Array, records: Array, blocks: Array, unit: Array, panel: int, packer: int,
+    gate: int, thread: int, threads: int, patience: int,
+) -> None:  # fmt: skip
+    """Run the adjoint of each step of one thread."""
+    size, times = unit.itemsize, 0
+    for number in range(steps.shape[0]):
         step = steps[number]
-        kind, first, end, weight, low, high = step.kind, step.first, step.end, step.weight, step.low, step.high
+        kind, first, end = step.kind, step.first, step.end
+        if kind == MEET:
+            times += 1
+            if _meet(gate, thread, threads, patience, times):
+                return
+            continue
         record = records[step.transform]
-        inputs, columns = record[INPUTS], record[COLUMNS]
         if kind in (CELL, ATTEND):
-            invoke(record[ADJOINT], (record.ctypes.data, first, end, weight))
-            publish(progress, number)
-        elif kind == WRAP:
+            invoke(record[ADJOINT], (record.ctypes.data, first, end, step.weight))
+        elif kind == PRODUCT:
+            _product_back(unit, panel, packer, record, blocks, step)
+        elif kind == PACK:
+            _pack(unit, packer, record, step.weight, 1, step.part, step.parts)
+        elif kind == SIGNAL:
+            times += 1
+            publish(gate + (1 + thread) * LINE, times)
+        elif kind == AWAIT:
+            if _await(gate, step.source, patience, step.target):
+                return
+        elif kind == GRADIENTS:
+            _gradient(unit, panel, record, step.weight, first, end, 0, record[INPUTS], 0, record[COLUMNS], step.adds)
+        elif kind == COPY:
+            block = blocks[step.low]
+            if block[GRADIENT]:
+                width = block[WIDTH]
+                _scatter(unit, block, record[DH] + first * width * size, width, first, end, 0, width)
+        else:
             _add_state(unit, record, DH, DM, step.source, step.target)
-        else:
-            source, start, width = dz, blocks[low, COLUMN], blocks[low, WIDTH]
-            if kind == COPY:
-                source = record[DH] + first * width * size
-            else:
-                while high > low and blocks[high - 1, GRADIENT] == 0:
-                    high -= 1
-                if high > low:
-                    width = blocks[high - 1, COLUMN] + blocks[high - 1, WIDTH] - start
-                    g = record[G] + first * columns * size
-                    if record[PACKED] and record[SLOTS] == 0:
-                        w = record[W] + weight * inputs * columns * size
-                        multiply_once(unit, panel, packer, end - first, columns, 0, start, start + width, g, columns, w, columns,
-                                      inputs, 1, dz, width, 0, record[PACKED])  # fmt: skip
-                    elif record[PACKED]:
-                        w = _panels(unit, packer, record, weight, 1)
-                        multiply(unit, panel, end - first, columns, start, start + width, g, columns, w, columns, dz, width, 0)
-                    else:
-                        w = record[W] + (weight * inputs + start) * columns * size
-                        gemm(unit, product, 0, 1, end - first, width, columns, g, columns, w, columns, 0, dz, width)
-            for b in range(low, high):
-                block = blocks[b]
-                if block[GRADIENT]:
-                    _scatter(unit, block, source + (block[COLUMN] - start) * size, width, first, end)
 
 
-def weights(records: Array, unit: Array, panel: int, part: int, parts: int) -> None:
-    """Add up the weights' gradients, ``part`` of so many parts of them: what rows read times their gradients, summed over lanes.
-
-    ``records[lane]`` are a lane's; where there are fewer weights than parts, a part is some of their columns."""
-    size = unit.itemsize
-    width = 2 * BYTES // size
-    room = unit.ctypes.data
-    for t in range(records.shape[1]):
-        inputs, columns, count = records[0, t, INPUTS], records[0, t, COLUMNS], records[0, t, WEIGHTS]
-        low, high = 0, columns
-        if count < parts:
-            low, high = part * columns // parts // width * width, (part + 1) * columns // parts // width * width
-            high = columns if part == parts - 1 else high
-        for weight in range(count):
-            if count >= parts and weight * parts // count != part:
-                continue
-            dw, added, most = records[0, t, DW] + weight * inputs * columns * size, 0, 0
-            for lane in range(records.shape[0]):
-                most = max(most, word(records[lane, t, ENDS], weight + 1) - word(records[lane, t, ENDS], weight))
-            # Where all rows are packed at once, a panel of the result stays in the cache until all lanes have added to it.
-            wide = width if most * records.shape[0] <= DEPTH else max(width, high - low)
-            for start in range(low, high, wide):
-                added = 0
-                for lane in range(records.shape[0]):
-                    record = records[lane, t]
-                    first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
-                    if end > first and inputs > 0:
-                        z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
-                        accumulate(unit, panel, end - first, inputs, start, min(high, start + wide), z, inputs, g, columns,
-                                   dw, columns, added, room)  # fmt: skip
-                        added = 1
-            if not added:
-                _clear(unit, dw, inputs, columns, low, high)
+@numba.njit(error_model="numpy")
+def _gradient(
+    unit: Array, panel: int, record: Array, weight: int, first: int, end: int, top: int, bottom: int, low: int, high: int,
+    adds: int,
+) -> None:  # fmt: skip
+    """Make what the rows ``first:end``, one chunk, add to a part of the gradients of a weight and its bias."""
+    size, inputs, columns = unit.itemsize, record[INPUTS], record[COLUMNS]
+    dw, sums = record[DW] + (weight * inputs + top) * columns * size, 0
+    if top == 0 and record[DB]:
+        sums = record[DB] + weight * columns * size
+        if not adds:
+            _clear(unit, sums, 1, columns, low, high)
+    if end > first:
+        accumulate(unit, panel, end - first, bottom - top, low, high, record[Z] + (first * inputs + top) * size, inputs,
+                   record[G] + first * columns * size, columns, dw, columns, adds, unit.ctypes.data, sums)  # fmt: skip
+    else:
+        _clear(unit, dw, bottom - top, columns, low, high)
 
 
-def follow(records: Array, chunks: Array, unit: Array, panel: int, progress: int) -> None:
-    """Make the weights' gradients of one lane, chunk by chunk behind ``backward``, which runs in another thread."""
-    size = unit.itemsize
-    room = unit.ctypes.data
-    for chunk in range(chunks.shape[0]):
-        weight, first, end = chunks[chunk].weight, chunks[chunk].first, chunks[chunk].end
-        step, added, record = chunks[chunk].step, chunks[chunk].adds, records[chunks[chunk].transform]
-        inputs, columns = record[INPUTS], record[COLUMNS]
-        tries = 0
-        while observe(progress) > step:
-            tries += 1
-            if tries > PATIENCE:
-                give_way()
-        z, g = record[Z] + first * inputs * size, record[G] + first * columns * size
-        dw = record[DW] + weight * inputs * columns * size
-        if end > first and inputs > 0:
-            accumulate(unit, panel, end - first, inputs, 0, columns, z, inputs, g, columns, dw, columns, added, room)
-        else:
-            _clear(unit, dw, inputs, columns, 0, columns)
+def weights(records: Array, unit: Array, panel: int, part: int, parts: int, made: int) -> None:
+    """Add up the weights' gradients, unless they are ``made``, and those of vectors, ``part`` of so many parts of them.
+
+    A part is some panels of columns of some rows of some weights; every sum goes over the chunks in one order, so that the parts
+    change nothing."""
+    width = 2 * BYTES // unit.itemsize
+    for t in range(records.shape[0]):
+        record = records[t]
+        inputs, columns, count = record[INPUTS], record[COLUMNS], record[WEIGHTS]
+        panels = (columns + width - 1) // width
+        bands = 1
+        if 0 < count * panels < 2 * parts and parts > 1:
+            bands = min((2 * parts - 1) // (count * panels) + 1, max(1, inputs // 8))
+        units = 0 if made else count * bands * panels
+        at, stop = part * units // parts, (part + 1) * units // parts
+        while at < stop:
+            weight, band, p = at // (bands * panels), at // panels % bands, at % panels
+            low, high = p * width, min(columns, min(panels, p + stop - at) * width)
+            at += (high - low + width - 1) // width
+            top, bottom = band * inputs // bands, (band + 1) * inputs // bands
+            first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)
+            chunks, size = max(1, (end - first + record[CHUNK] - 1) // record[CHUNK]), record[CHUNK]
+            for n in range(chunks - 1, -1, -1):
+                begin, stop_row = first + n * size, min(end, first + (n + 1) * size)
+                _gradient(unit, panel, record, weight, begin, stop_row, top, bottom, low, high, int(n < chunks - 1))
+        if record[VECTORS]:
+            _vectors(unit, record, part, parts)
+
+
+@numba.njit(error_model="numpy")
+def _vectors(unit: Array, record: Array, part: int, parts: int) -> None:
+    """Add up the rows of the learnt vectors' gradients, a part of their columns."""
+    size, columns = unit.itemsize, record[VECTORS]
+    low, high = _columns(unit, 0, columns, part, parts)
+    for weight in range(record[WEIGHTS]):
+        to = record[DP] + (weight * columns + low) * size
+        _clear(unit, to, 1, columns, 0, max(0, high - low))
+        for r in range(word(record[ENDS], weight), word(record[ENDS], weight + 1)):
+            _add(unit, to, record[DP_ROWS] + (r * columns + low) * size, high - low)
 
 
 @numba.njit(error_model="numpy")

@@ -9,6 +9,7 @@ so that rows vectorise without run-time checks.
 from __future__ import annotations
 
 import os
+import platform
 from typing import Any
 
 import numba
@@ -21,11 +22,12 @@ intrinsic: Any = extending.intrinsic  # typed here as what it is: compiled code 
 
 # Words of a transform's record.
 RECORD = ("hidden", "columns", "inputs", "h", "m", "z", "g", "w", "b", "p", "dh", "dm", "dw", "db", "dp", "rows",
-          "packed", "slots", "held", "forward", "adjoint", "scratch", "weights", "ends", "turns", "moved", "kept", "kept_h",
-          "kept_m", "kept_step", "facts", "keys", "values", "dkeys", "dvalues", "sets", "scores")  # fmt: skip
+          "packed", "slots", "forward", "adjoint", "scratch", "weights", "ends", "turns", "moved", "kept", "kept_h",
+          "kept_m", "kept_step", "vectors", "dp_rows", "chunk", "facts", "keys", "values", "dkeys", "dvalues", "sets",
+          "scores")  # fmt: skip
 (HIDDEN, COLUMNS, INPUTS, H, M, Z, G, W, B, P, DH, DM, DW, DB, DP, ROWS,
- PACKED, SLOTS, HELD, FORWARD, ADJOINT, SCRATCH, WEIGHTS, ENDS, TURNS, MOVED, KEPT, KEPT_H, KEPT_M,
- KEPT_STEP, FACTS, KEYS, VALUES, DKEYS, DVALUES, SETS, SCORES) = range(len(RECORD))  # fmt: skip
+ PACKED, SLOTS, FORWARD, ADJOINT, SCRATCH, WEIGHTS, ENDS, TURNS, MOVED, KEPT, KEPT_H, KEPT_M,
+ KEPT_STEP, VECTORS, DP_ROWS, CHUNK, FACTS, KEYS, VALUES, DKEYS, DVALUES, SETS, SCORES) = range(len(RECORD))  # fmt: skip
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
 _STREAMS = 64
@@ -90,17 +92,6 @@ def copy(typing, target, source, size):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def keep_word(typing, address, index, value):  # type: ignore[no-untyped-def]
-    """Write ``value`` as the 64-bit integer number ``index`` at this address."""
-
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        builder.store(arguments[2], builder.gep(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), [arguments[1]]))
-        return context.get_dummy_value()
-
-    return types.none(types.intp, types.intp, types.intp), code
-
-
-@intrinsic
 def publish(typing, address, value):  # type: ignore[no-untyped-def]
     """Write a word for another thread, which then sees all that was written before it."""
 
@@ -122,13 +113,32 @@ def observe(typing, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def give_way(typing):  # type: ignore[no-untyped-def]
-    """Let another thread run, where the system can be asked to."""
+def give_way(typing, seconds):  # type: ignore[no-untyped-def]
+    """Let another thread run, for so many millionths of a second where that is not 0, where the system can be asked to."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         if hasattr(os, "sched_yield"):
-            kind = ir.FunctionType(ir.IntType(32), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+            word = ir.IntType(32)
+            rest = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "usleep")
+            turn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, []), "sched_yield")
+            with builder.if_else(builder.icmp_signed(">", arguments[0], ir.IntType(64)(0))) as (sleep, other):
+                with sleep:
+                    builder.call(rest, [builder.trunc(arguments[0], word)])
+                with other:
+                    builder.call(turn, [])
+        return context.get_dummy_value()
+
+    return types.none(types.intp), code
+
+
+@intrinsic
+def breathe(typing):  # type: ignore[no-untyped-def]
+    """Tell the core that it only waits, where it can be told."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        if "x86" in platform.machine().lower() or platform.machine().lower() == "amd64":
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
         return context.get_dummy_value()
 
     return types.none(), code
@@ -155,32 +165,6 @@ def invoke(typing, function, arguments):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.none(types.intp, arguments), code
-
-
-@intrinsic
-def gemm(typing, like, function, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):  # type: ignore[no-untyped-def]
-    """Set ``C = op(A) op(B) + beta C`` of row-major matrices by a Fortran gemm's address; ``ta``, ``tb`` 1 where transposed."""
-
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        function, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc = arguments[1:]
-        number, byte = context.get_data_type(like.dtype), ir.IntType(8)
-        integer = ir.IntType(64)
-        letter = lambda flag: builder.select(builder.icmp_signed("==", flag, integer(0)), byte(ord("N")), byte(ord("T")))  # noqa: E731
-        reference = lambda value: builder.ptrtoint(_alloca(builder, value), integer)  # noqa: E731
-        letters, sizes = [reference(letter(flag)) for flag in (tb, ta)], [reference(size) for size in (n, m, k)]
-        factors = [reference(number(1.0)), reference(builder.sitofp(beta, number))]
-        values = [*letters, *sizes, factors[0], b, reference(ldb), a, reference(lda), factors[1], c, reference(ldc)]
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * len(values))
-        builder.call(builder.inttoptr(function, kind.as_pointer()), values)
-        return context.get_dummy_value()
-
-    return types.none(like, *[types.intp] * 13), code
-
-
-def _alloca(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    slot = cgutils.alloca_once(builder, value.type)
-    builder.store(value, slot)
-    return slot
 
 
 @numba.njit(**OPTIONS)

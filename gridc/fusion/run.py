@@ -1,12 +1,11 @@
-"""Runs the lanes of a plan, forward and back: what enters, the programs, what is handed over, what leaves.
+"""Runs a plan, forward and back: what enters, the programs, what is handed over, what leaves.
 
-Lanes of one segment each, which keep everything, meet once on the way back, where the weights' gradients are shared by all
-threads.  Otherwise each lane goes through its segments alone: forward once, and backward with each of them run again.
+A sweep of one segment keeps everything.  Otherwise it goes through its segments: forward once, and backward with each of them run
+again.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from gridc.fusion import sweep, workspace
-from gridc.fusion.threads import together
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.locks import once
 from gridc.scheduling.plan import Plan
 from gridc.scheduling.program import Array
-from gridc.scheduling.segments import Entrance, Lane, Segment, Tap
+from gridc.scheduling.segments import Entrance, Segment, Sweep, Tap
 
 Role = tuple[str, str, str]
 """What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined' | 'facts' |
@@ -39,7 +37,7 @@ def flat_weights(array: Array, letter: str) -> Array:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arrays of a sweep by their role, and the plan that says how they lie in each lane's memory."""
+    """The arrays of a sweep by their role, and the plan that says how they lie in memory."""
 
     plan: Plan
     by_role: Mapping[Role, Array]
@@ -56,31 +54,17 @@ class Inputs:
         return Parameters(each("W"), each("b"), each("p"))
 
     @once
-    def rooms(self) -> list[tuple[int, int, int]]:
-        """How many numbers each lane's tape, slopes and packed weights hold."""
-        return [(*lane.room, max(workspace.places(s.program, self.dtype).packed for s in lane.segments))
-                for lane in self.plan.lanes]  # fmt: skip
-
-    def rows(self, lane: Lane, array: Array) -> Array:
-        """Give a lane's part of an array ``[batch × places, …]``: a view."""
-        each = len(array) // self.plan.batch
-        return array[lane.examples.start * each : lane.examples.stop * each]
+    def rooms(self) -> tuple[int, int, int]:
+        """How many numbers its tape, slopes and packed weights hold."""
+        each = [workspace.places(segment.program, self.dtype) for segment in self.plan.sweep.segments]
+        return self.plan.sweep.room[0], max(where.slopes for where in each), max(where.packed for where in each)
 
 
 def forward(inputs: Inputs, tape: Array, packed: Array, forgets: bool = False) -> list[Array]:
     """Fill the tape with what ``backward`` needs, unless it ``forgets``, and give what outputs read, each ``[batch, *axes, cells
     × hidden]``, 0 where an example has no such cell."""
     taps = _taps(inputs)
-    runs = [_Run(inputs, *part) for part in _parts(inputs, tape, tape[:0], packed)]
-    if not all(run.lane.whole for run in runs):
-        together([functools.partial(run.forward, taps) for run in runs])
-        return taps
-    spaces = [run.workspace(run.lane.segments[0]) for run in runs]
-    for run, space in zip(runs, spaces, strict=True):
-        run.enter(0, space)
-    sweep.forward(spaces, inputs.parameters(), forgets)
-    for run, space in zip(runs, spaces, strict=True):
-        run.give(run.lane.segments[0], space, taps)
+    _Run(inputs, tape, tape[:0], packed).forward(taps, forgets and inputs.plan.sweep.whole)
     return taps
 
 
@@ -90,27 +74,12 @@ def backward(
     """Given the gradients of what outputs read, fill ``out`` with those of the arrays of every role; uses up the tape.
 
     The gradients of joined inputs that are not ``asked`` for are not made."""
-    whole = all(lane.whole for lane in inputs.plan.lanes)
+    whole = inputs.plan.sweep.whole
     for role, array in out.items():
         if role[1] in ("start", "shift", "joined", "facts") or (role[1] == "entry" and not whole):
             array.fill(0)
     taps = [np.ascontiguousarray(gradient) for gradient in taps]
-    runs = [_Backward(inputs, *part, taps, out, asked) for part in _parts(inputs, tape, slopes, packed)]
-    total = inputs.parameters(out)
-    if whole:
-        for run in runs:
-            run.receive(0)
-        sweep.backward([run.spaces[0] for run in runs], inputs.parameters(), total)
-        for run in runs:
-            run.leave(0)
-    else:
-        totals = [total, *(total.empty() for _ in runs[1:])]
-        together([functools.partial(run.run, each) for run, each in zip(runs, totals, strict=True)])
-        for each in totals[1:]:
-            total.add(each)
-    for run in runs:
-        for role, part in run.sums.items():
-            out[role] += part
+    _Backward(inputs, tape, slopes, packed, taps, out, asked).run(inputs.parameters(out))
 
 
 def _taps(inputs: Inputs) -> list[Array]:
@@ -119,19 +88,12 @@ def _taps(inputs: Inputs) -> list[Array]:
     taps: list[Array] = []
     hidden = [spec.transforms[tap.transform].hidden for output in spec.outputs.values() for tap in output.reads]
     for number, n in enumerate(hidden):
-        *shape, cells = inputs.plan.lanes[0].taps[number][1:]
-        filled = all(any(tap.number == number and isinstance(tap.places, slice) for tap in lane.segments[0].taps)
-                     for lane in inputs.plan.lanes if lane.whole)  # fmt: skip
-        make = np.empty if filled and all(lane.whole for lane in inputs.plan.lanes) else np.zeros
+        swept = inputs.plan.sweep
+        *shape, cells = swept.taps[number][1:]
+        filled = any(tap.number == number and isinstance(tap.places, slice) for tap in swept.segments[0].taps)
+        make = np.empty if filled and swept.whole else np.zeros
         taps.append(make((inputs.plan.batch, *shape, cells * n), inputs.dtype))
     return taps
-
-
-def _parts(inputs: Inputs, tape: Array, slopes: Array, packed: Array) -> Iterator[tuple[Lane, Array, Array, Array]]:
-    """Give every lane with its part of the tape, of the slopes and of the room for packed weights."""
-    for lane, (kept, more, room) in zip(inputs.plan.lanes, inputs.rooms, strict=True):
-        yield lane, tape[:kept], slopes[:more], packed[:room]
-        tape, slopes, packed = tape[kept:], slopes[more:], packed[room:]
 
 
 def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
@@ -141,19 +103,19 @@ def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
 
 
 class _Run:
-    """One lane: its memory, and what goes into and out of a segment's arrays."""
+    """A sweep's memory, and what goes into and out of a segment's arrays."""
 
-    def __init__(self, inputs: Inputs, lane: Lane, tape: Array, slopes: Array, packed: Array):
-        self.inputs, self.lane, self.slopes, self.packed = inputs, lane, slopes, packed
-        self.kept, self.room = _kept(lane, tape)
+    def __init__(self, inputs: Inputs, tape: Array, slopes: Array, packed: Array):
+        self.inputs, self.swept, self.slopes, self.packed = inputs, inputs.plan.sweep, slopes, packed
+        self.kept, self.room = _kept(self.swept, tape)
 
-    def forward(self, taps: Sequence[Array]) -> None:
+    def forward(self, taps: Sequence[Array], forgets: bool) -> None:
         """Run segment after segment, and keep what later ones live on."""
         parameters = self.inputs.parameters()
-        for s, segment in enumerate(self.lane.segments):
+        for s, segment in enumerate(self.swept.segments):
             space = self.workspace(segment)
             self.enter(s, space)
-            sweep.forward([space], _part(parameters, segment.weights))
+            sweep.forward(space, _part(parameters, segment.weights), forgets, self.inputs.plan.sharing)
             for hand in segment.handovers:
                 for state, later in zip((space.h, space.m), self.kept[hand.later][hand.storage], strict=True):
                     own = state[hand.storage]
@@ -162,30 +124,28 @@ class _Run:
             self.give(segment, space, taps)
 
     def workspace(self, segment: Segment) -> Workspace:
-        """Make the segment's arrays in this lane's memory, joined inputs among them."""
+        """Make the segment's arrays, joined inputs among them."""
         program = segment.program
-        tape, slopes = program.sizes
-        space = Workspace(program, self.inputs.dtype, self.room[:tape], self.slopes[:slopes], self.packed)
+        where = workspace.places(program, self.inputs.dtype)
+        space = Workspace(program, self.inputs.dtype, self.room[: where.tape], self.slopes[: where.slopes], self.packed)
         for i, j, role in self.joins():
-            space.joined[i][j] = self.inputs.rows(self.lane, self.inputs.by_role[role])
+            space.joined[i][j] = self.inputs.by_role[role]
         for i, (name, transform) in enumerate(self.inputs.plan.spec.transforms.items()):
             space.dropped[i] = self.dropped(name)
             space.facts[i] = self.facts(name, self.inputs.by_role)
             for vector, kept in zip(VECTORS, range(len(space.kept[i])), strict=False):
                 drawn = self.inputs.by_role.get((name, "zoneout", vector))
                 mean = np.full((1, transform.hidden), transform.zoneout, self.inputs.dtype)
-                space.kept[i][kept] = mean if drawn is None else self.inputs.rows(self.lane, drawn)
+                space.kept[i][kept] = mean if drawn is None else drawn
         return space
 
     def dropped(self, name: str) -> Array | None:
-        """Give a transform's dropout mask for this lane's examples, ``[rows, hidden]``; None where none was drawn."""
-        drawn = self.inputs.by_role.get((name, "dropout", ""))
-        return None if drawn is None else self.inputs.rows(self.lane, drawn)
+        """Give a transform's dropout mask, ``[rows, hidden]``; None where none was drawn."""
+        return self.inputs.by_role.get((name, "dropout", ""))
 
     def facts(self, name: str, arrays: Mapping[Role, Array]) -> list[Array]:
-        """Give this lane's part of a transform's facts, or of their gradients, each array ``[sets, facts, hidden]``."""
-        mine = [array for role, array in arrays.items() if role[:2] == (name, "facts")]
-        return [self.inputs.rows(self.lane, array.reshape(-1, *array.shape[-2:])) for array in mine]
+        """Give a transform's facts, or their gradients, each array ``[sets, facts, hidden]``."""
+        return [array.reshape(-1, *array.shape[-2:]) for role, array in arrays.items() if role[:2] == (name, "facts")]
 
     def seen(self, tap: Tap, vectors: Array) -> Array:
         """Give what is left of the vectors that an output reads, or of their gradients, behind the mask that a `pass` sees."""
@@ -206,24 +166,23 @@ class _Run:
         for state, rows in self.lives_on(s, space.h, space.m):
             state[:] = rows
         given = self.inputs.by_role
-        for entrance in self.lane.segments[s].entrances:
+        for entrance in self.swept.segments[s].entrances:
             for vector, states in zip(VECTORS, (space.h, space.m), strict=True):
                 state = states[entrance.storage]
                 if state is None:
                     continue
                 start = given.get((entrance.transform, "start", vector), 0)
                 entry = given.get((entrance.transform, "entry", vector))
-                if entrance.start >= 0:
-                    state[entrance.start] = start
+                state[entrance.start] = start
                 if entry is None:
                     state[entrance.rows] = start
                 else:
                     shift = given.get((entrance.transform, "shift", vector), 0)
-                    np.add(self.inputs.rows(self.lane, entry)[entrance.places], shift, out=state[entrance.rows])
+                    np.add(entry[entrance.places], shift, out=state[entrance.rows])
 
     def lives_on(self, s: int, hidden: list[Array], memories: list[Array | None]) -> Iterator[tuple[Array, Array]]:
         """Give the rows among a segment's arrays that come from earlier ones, and where they are kept."""
-        for own, states, kept in zip(self.lane.segments[s].program.transforms, zip(hidden, memories, strict=True), self.kept[s],
+        for own, states, kept in zip(self.swept.segments[s].program.transforms, zip(hidden, memories, strict=True), self.kept[s],
                                      strict=False):  # fmt: skip
             for state, rows in zip(states, kept, strict=True):
                 if state is not None and rows is not None:
@@ -240,8 +199,8 @@ class _Run:
                 into[tap.places] = self.seen(tap, state[tap.rows])
 
     def tapped(self, taps: Sequence[Array], tap: Tap, hidden: int) -> Array:
-        """Give one read of the outputs for this lane's examples, ``[places, hidden]``: a view."""
-        return taps[tap.number][self.lane.examples].reshape(-1, hidden)
+        """Give one read of the outputs, ``[places, hidden]``: a view."""
+        return taps[tap.number].reshape(-1, hidden)
 
 
 def _state(tap: Tap, hidden: Sequence[Array], memories: Sequence[Array | None]) -> Array:
@@ -250,13 +209,13 @@ def _state(tap: Tap, hidden: Sequence[Array], memories: Sequence[Array | None]) 
     return state
 
 
-def _kept(lane: Lane, tape: Array) -> tuple[list[States], Array]:
+def _kept(swept: Sweep, tape: Array) -> tuple[list[States], Array]:
     """Give the states on which each segment lives, none where there is one segment, and the workspace, as views of the tape."""
-    if lane.whole:
+    if swept.whole:
         return [[]], tape
     used = 0
     found: list[States] = []
-    for segment in lane.segments:
+    for segment in swept.segments:
         states: States = []
         for count, own in zip(segment.live, segment.program.transforms, strict=True):
             views: list[Array | None] = [None, None]
@@ -269,49 +228,48 @@ def _kept(lane: Lane, tape: Array) -> tuple[list[States], Array]:
 
 
 class _Backward(_Run):
-    """One lane's way back; ``sums`` are its part of the gradients of starts and shifts."""
+    """The way back, which fills ``out``."""
 
     def __init__(
-        self, inputs: Inputs, lane: Lane, tape: Array, slopes: Array, packed: Array, taps: Sequence[Array], out: Totals,
+        self, inputs: Inputs, tape: Array, slopes: Array, packed: Array, taps: Sequence[Array], out: Totals,
         asked: Callable[[str], bool],
     ):  # fmt: skip
-        super().__init__(inputs, lane, tape, slopes, packed)
+        super().__init__(inputs, tape, slopes, packed)
         self.taps, self.out, self.asked = taps, out, asked
-        self.sums: Totals = {role: np.zeros_like(array) for role, array in out.items() if role[1] in ("start", "shift")}
         self.spaces: dict[int, Workspace] = {}
 
     def run(self, total: Parameters) -> None:
-        """Go back through the segments, each run forward again first; ``total`` becomes this lane's weights' gradients."""
-        last = len(self.lane.segments) - 1
+        """Go back through the segments, each run forward again first; ``total`` becomes the weights' gradients."""
+        last = len(self.swept.segments) - 1
         parameters = self.inputs.parameters()
         # A single segment's gradients are the total; otherwise room for those of the segment that uses most weights.
-        each_uses = zip(*(segment.weights for segment in self.lane.segments), strict=True)
+        each_uses = zip(*(segment.weights for segment in self.swept.segments), strict=True)
         most = [slice(0, max(of.stop - of.start for of in weights)) for weights in each_uses]
         scratch = _part(total, most).empty() if last else total
         for array in (*total.w, *total.b, *total.p) if last else ():
             if array is not None:
                 array.fill(0)
         for s in range(last, -1, -1):
-            segment = self.lane.segments[s]
+            segment = self.swept.segments[s]
             weights = _part(parameters, segment.weights)
             if s < last:  # the last one's arrays are still as it left them
                 self.enter(s, space := self.workspace(segment))
-                sweep.forward([space], weights)
+                sweep.forward(space, weights, sharing=self.inputs.plan.sharing)
             self.receive(s)
             own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights])
-            sweep.backward([self.spaces[s]], weights, own, threads=1)
+            sweep.backward(self.spaces[s], weights, own, self.inputs.plan.sharing)
             if last:
                 _part(total, segment.weights).add(own)
             self.leave(s)
 
     def receive(self, s: int) -> None:
         """Add up the gradients of what outputs and later segments read."""
-        segment = self.lane.segments[s]
+        segment = self.swept.segments[s]
         self.spaces = {s: self.workspace(segment)}
         space = self.spaces[s]
         for i, j, role in self.joins():
             if self.asked(role[0]):
-                space.djoined[i][j] = self.inputs.rows(self.lane, self.out[role])
+                space.djoined[i][j] = self.out[role]
         for i, name in enumerate(self.inputs.plan.spec.transforms):
             space.dfacts[i] = self.facts(name, self.out)
         space.clear_gradients()
@@ -333,7 +291,7 @@ class _Backward(_Run):
         space = self.spaces[s]
         for slopes, rows in self.lives_on(s, space.dh, space.dm):
             rows[:] = slopes
-        for entrance in self.lane.segments[s].entrances:
+        for entrance in self.swept.segments[s].entrances:
             for vector, states in zip(VECTORS, (space.dh, space.dm), strict=True):
                 slopes = states[entrance.storage]
                 if slopes is not None:
@@ -343,15 +301,14 @@ class _Backward(_Run):
         start, entry, shift = ((entrance.transform, role, vector) for role in ("start", "entry", "shift"))
         entering = slopes[entrance.rows]
         if entry in self.out:
-            total = self.inputs.rows(self.lane, self.out[entry])
-            if self.lane.whole:
+            total = self.out[entry]
+            if self.swept.whole:
                 total[entrance.places] = entering
             else:
                 total[entrance.places] += entering
-        if shift in self.sums:
-            self.sums[shift] += entering.sum(axis=0)
-        if start in self.sums:
-            if entrance.start >= 0:
-                self.sums[start] += slopes[entrance.start]
+        if shift in self.out:
+            self.out[shift] += entering.sum(axis=0)
+        if start in self.out:
+            self.out[start] += slopes[entrance.start].sum(axis=0)
             if entry not in self.out:
-                self.sums[start] += entering.sum(axis=0)
+                self.out[start] += entering.sum(axis=0)

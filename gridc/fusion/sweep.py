@@ -1,95 +1,99 @@
-"""Runs a ``Program`` on arrays, forward and backward, in one lane or several; what is called from Python.
+"""Runs a ``Program`` on arrays, forward and backward, in one thread or several; what is called from Python.
 
-With two lanes the examples of a mini-batch are split in two; each lane sweeps its own half in its own thread, with
-one BLAS thread each, and they meet once, when the gradients are added.  BLAS threads that have just worked spin for
-milliseconds and would take a lane's core: whoever sweeps in several lanes should hold ``blas.single_threaded`` around all
-else that multiplies, too.
+Threads share one workspace, each with the instructions that are its own (``gridc.scheduling.shares``) and with room to work in.
+BLAS threads that have just worked spin for milliseconds and would take a core: whoever sweeps in several threads should hold
+``blas.single_threaded`` around all else that multiplies, too.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gridc.fusion import blas, gemm, kernels, machine
+from gridc.fusion import gemm, kernels, machine
 from gridc.fusion.buffers import lent
-from gridc.fusion.threads import together, wait_for, workers
-from gridc.fusion.workspace import Parameters, Tables, Workspace, address, aligned
-from gridc.scheduling.program import CHUNK, INSTRUCTION, Array, Program, TransformProgram
+from gridc.fusion.threads import Gate, meeting
+from gridc.fusion.workspace import LINE, Parameters, Workspace, aligned
+from gridc.scheduling.program import Array, Program, TransformProgram
+from gridc.scheduling.shares import STEP, Share, share
+from gridc.scheduling.threads import ALONE, Sharing
 from gridc.tables.mechanisms import Cell, Options
 
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
 
-SHARED = 10_000_000
-"""Multiply-adds of the weights' gradients from which two threads pay: 17 million take 0.35 ms in one."""
 
+def forward(space: Workspace, parameters: Parameters, forgets: bool = False, sharing: Sharing = ALONE) -> None:
+    """Fill ``h``, ``m`` and, unless it ``forgets``, what the adjoint needs (``z``, ``g``)."""
+    _check(space, parameters)
+    tables, shares = space.tables(parameters), _shares(space.program, sharing)
+    with _rooms(space, shares, back=False) as rooms:
 
-def forward(lanes: Sequence[Workspace], parameters: Parameters, forgets: bool = False) -> None:
-    """Fill ``h``, ``m`` and, unless it ``forgets``, what the adjoint needs (``z``, ``g``) of every lane."""
-    _check(lanes, parameters)
-    together([functools.partial(_run_forward, lane, parameters, forgets) for lane in lanes])
+        def run(k: int, gate: Gate) -> None:
+            own = tables.of_thread(space.places, *rooms[k][1:])
+            machine.compiled()[0](shares[k].forward, own.records, own.blocks, rooms[k][0], *machine.products(space.dtype.name),
+                                  int(forgets), *gate.of(k))  # fmt: skip
+
+        meeting(sum(len(each.forward) > 0 for each in shares) or 1, run)
 
 
 def backward(
-    lanes: Sequence[Workspace], parameters: Parameters, out: Parameters | None = None, threads: int | None = None
+    space: Workspace, parameters: Parameters, out: Parameters | None = None, sharing: Sharing = ALONE
 ) -> Parameters:
-    """Make the parameters' gradients, summed over lanes; after ``forward``, whose ``g`` it overwrites.
-
-    So many threads as are given make the weights' gradients, otherwise as many as pay.  For one lane the second follows
-    the first, whose rows it can use as soon as they are done."""
-    _check(lanes, parameters)
+    """Make the parameters' gradients, to the last bit the same however it is shared; after ``forward``, whose ``g`` it
+    overwrites."""
+    _check(space, parameters)
     found = parameters.empty() if out is None else out
-    totals = [Parameters(found.w, *(_fresh(each, k) for each in (found.b, found.p))) for k in range(len(lanes))]
-    tables = [lane.tables(parameters, total) for lane, total in zip(lanes, totals, strict=True)]
-    back = [functools.partial(_run_backward, lane, table) for lane, table in zip(lanes, tables, strict=True)]
-    threads = _threads(lanes) if threads is None else threads
-    followed = len(lanes) == 1 and threads > 1
-    count, size = 1 if followed else threads, gemm.panel_room(lanes[0].dtype)
-    with lent(count * size, lanes[0].dtype) as panels:
-        rooms = [aligned(panels[k * size : (k + 1) * size]) for k in range(count)]
-        if followed:
-            _followed(lanes[0], tables[0], back[0], rooms[0])
-            return found
-        together(back)
-        together([functools.partial(_run_weights, tables, room, k, threads) for k, room in enumerate(rooms)])
-    for total in totals[1:]:
-        for mine, theirs in zip((*found.b, *found.p), (*total.b, *total.p), strict=True):
-            if mine is not None and theirs is not None:
-                np.add(mine, theirs, out=mine)
+    tables, shares = space.tables(parameters, found), _shares(space.program, sharing)
+    with _rooms(space, shares, back=True) as rooms:
+
+        def run(k: int, gate: Gate) -> None:
+            own, room = tables.of_thread(space.places, *rooms[k][1:]), rooms[k][0]
+            panel, packer = machine.products(space.dtype.name)
+            machine.compiled()[1](shares[k].backward, own.records, own.blocks, room, panel, packer, *gate.of(k))
+            machine.compiled()[2](own.records, room, panel, k, len(shares), sharing.way == "weights")
+
+        meeting(len(shares), run)
     return found
 
 
-def _followed(lane: Workspace, tables: Tables, back: Callable[[Array], None], room: Array) -> None:
-    """Run one lane backward, and the weights' gradients behind it in another thread."""
-    progress = np.full(1, len(lane.program.steps), np.int64)
-    followers: list[Future[None]] = []
-    with blas.single_threaded():
-        try:
-            followers.append(workers().submit(_run_follow, tables, lane.program.chunks, room, progress))
-            back(progress)
-        finally:
-            progress[0] = -1  # also where it was interrupted: the other thread must not wait for ever
-            wait_for(followers)
-    followers[0].result()
+_known: WeakKeyDictionary[Program, dict[Sharing, tuple[Share, ...]]] = WeakKeyDictionary()
 
 
-def _threads(lanes: Sequence[Workspace]) -> int:
-    """Choose how many threads make the weights' gradients: those of the lanes, and two where the work outweighs their meeting."""
-    return max(len(lanes), 2 if sum(lane.places.products for lane in lanes) >= SHARED and blas.default_threads() > 1 else 1)
+def _shares(program: Program, sharing: Sharing) -> tuple[Share, ...]:
+    """Share a program, at the first call."""
+    known = _known.setdefault(program, {})
+    if sharing not in known:
+        known[sharing] = share(program, sharing)
+    return known[sharing]
 
 
-def _fresh(arrays: list[Array | None], lane: int) -> list[Array | None]:
-    """Make zeros to add to: the first lane's are the arrays themselves."""
-    if lane:
-        return [None if a is None else np.zeros_like(a) for a in arrays]
-    for array in arrays:
-        if array is not None:
-            array.fill(0)
-    return arrays
+@contextmanager
+def _rooms(space: Workspace, shares: tuple[Share, ...], back: bool) -> Generator[list[tuple[Array, Array, Array]]]:
+    """Lend every thread its room: for one product's adjoint or a panel, for weights that it packs, for a cell's row."""
+    where, dtype = space.places, space.dtype
+    line = LINE // dtype.itemsize
+    sizes = [(_products(each, dtype) if back else 0, where.once, where.row) for each in shares]
+    total = [sum(-(-size // line) * line for size in each) + line for each in sizes]
+    with lent(sum(total), dtype) as whole:
+        rooms: list[tuple[Array, Array, Array]] = []
+        for k, each in enumerate(sizes):
+            rest, parts = aligned(whole[sum(total[:k]) : sum(total[: k + 1])]), list[Array]()
+            for size in each:
+                parts.append(rest[:size])
+                rest = rest[-(-size // line) * line :]
+            rooms.append((parts[0], parts[1], parts[2]))
+        yield rooms
+
+
+def _products(own: Share, dtype: np.dtype[Any]) -> int:
+    """Count the numbers of a thread's largest adjoint of a product, or of a panel of the weights' gradients."""
+    panel = gemm.panel(dtype)
+    made = [rows * (width if parts == 1 else min(width, width // parts + 2 * panel)) for rows, width, parts in own.widest]
+    return max(gemm.panel_room(dtype), *made, 0)
 
 
 def prepare(mechanisms: Iterable[tuple[Cell, Options, int, bool]], dtype: Any) -> None:
@@ -97,60 +101,31 @@ def prepare(mechanisms: Iterable[tuple[Cell, Options, int, bool]], dtype: Any) -
     dtype = np.dtype(dtype)
     for cell, options, dimensions, zoneout in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name, zoneout)
-    empty, unit, steps = np.zeros((0, 8), np.int64), np.zeros(gemm.panel_room(dtype), dtype), np.zeros(0, INSTRUCTION)
-    ahead, back, weights, follow = machine.compiled()
-    ahead(steps, empty, empty, unit, *machine.products(dtype.name), 0)
-    back(steps, empty, empty, unit, *machine.products(dtype.name), 0)
-    weights(empty.reshape(0, 0, 8), unit, 0, 0, 1)
-    follow(empty, np.zeros(0, CHUNK), unit, 0, 0)
+    empty, unit, steps = np.zeros((0, 8), np.int64), np.zeros(gemm.panel_room(dtype), dtype), np.zeros(0, STEP)
+    ahead, back, weights = machine.compiled()
+    ahead(steps, empty, empty, unit, *machine.products(dtype.name), 0, 0, 0, 1, 0)
+    back(steps, empty, empty, unit, *machine.products(dtype.name), 0, 0, 1, 0)
+    weights(empty, unit, 0, 0, 1, False)
 
 
-@functools.cache
-def _kind(dtype: np.dtype[Any]) -> tuple[Array, int, int, int]:
-    """Give what tells compiled code the type, and where its products are."""
-    return np.empty(0, dtype), *machine.products(dtype.name)
-
-
-def _run_forward(lane: Workspace, parameters: Parameters, forgets: bool) -> None:
-    tables = lane.tables(parameters)
-    machine.compiled()[0](lane.program.steps, tables.records, tables.blocks, *_kind(lane.dtype), int(forgets))
-
-
-def _run_backward(lane: Workspace, tables: Tables, progress: Array | None = None) -> None:
-    progress = np.empty(1, np.int64) if progress is None else progress
-    steps, products = lane.program.steps, _kind(lane.dtype)[1:]
-    machine.compiled()[1](steps, tables.records, tables.blocks, lane.scratch, *products, address(progress))
-
-
-def _run_weights(tables: Sequence[Tables], room: Array, part: int, parts: int) -> None:
-    """Make one part of the weights' gradients of all lanes."""
-    records = np.stack([each.records for each in tables])
-    machine.compiled()[2](records, room, _kind(room.dtype)[2], part, parts)
-
-
-def _run_follow(tables: Tables, chunks: Array, room: Array, progress: Array) -> None:
-    machine.compiled()[3](tables.records, chunks, room, _kind(room.dtype)[2], address(progress))
-
-
-def _check(lanes: Sequence[Workspace], parameters: Parameters) -> None:
-    for lane in lanes:
-        given = (a for each in (*lane.joined, *lane.djoined, *lane.kept, lane.dropped, *lane.facts, *lane.dfacts) for a in each)
-        for array in (lane.tape, *given, *parameters.w, *parameters.b, *parameters.p):
-            if array is not None and not (array.flags.c_contiguous and array.dtype == lane.dtype):
-                raise ValueError(f"the sweep takes contiguous arrays of {lane.dtype}, not {array.dtype} of shape {array.shape}")
-        for t, own in enumerate(lane.program.transforms):
-            weights, w, b = len(own.weight_ends) - 1, parameters.w[t], parameters.b[t]
-            shape = (weights, lane.places.shapes[2][t][1], own.width)
-            if own.gates and (w is None or w.shape != shape or (b is not None and b.shape != (weights, own.width))):
-                raise ValueError(f"transform {t} takes weights of shape {shape}")
-            for array, rows, width in zip(lane.joined[t], lane.program.joined_extents[t], own.joined, strict=True):
-                if array.shape[0] < rows or array.shape[1] != width:
-                    raise ValueError(f"transform {t} joins an array of {rows} rows of {width}, not {array.shape}")
-            for array in (*lane.facts[t], *lane.dfacts[t]):
-                sets = lane.program.fact_extents[t] + (len(lane.facts[t]) == 1)
-                if array.ndim != 3 or len(array) < sets or array.shape[2] != own.hidden:
-                    raise ValueError(f"transform {t} attends to {sets} sets of facts of {own.hidden}, not {array.shape}")
-            for array, rows in ((lane.dropped[t], lane.program.dropout_extents[t]), *(
-                    (kept, lane.program.zoneout_extents[t] * (len(kept) != 1)) for kept in lane.kept[t])):  # fmt: skip
-                if array is not None and (array.shape[0] < rows or array.shape[1] != own.hidden):
-                    raise ValueError(f"transform {t} is masked by an array of {rows} rows of {own.hidden}, not {array.shape}")
+def _check(space: Workspace, parameters: Parameters) -> None:
+    given = (a for each in (*space.joined, *space.djoined, *space.kept, space.dropped, *space.facts, *space.dfacts) for a in each)
+    for array in (space.tape, *given, *parameters.w, *parameters.b, *parameters.p):
+        if array is not None and not (array.flags.c_contiguous and array.dtype == space.dtype):
+            raise ValueError(f"the sweep takes contiguous arrays of {space.dtype}, not {array.dtype} of shape {array.shape}")
+    for t, own in enumerate(space.program.transforms):
+        weights, w, b = len(own.weight_ends) - 1, parameters.w[t], parameters.b[t]
+        shape = (weights, space.places.shapes[2][t][1], own.width)
+        if own.gates and (w is None or w.shape != shape or (b is not None and b.shape != (weights, own.width))):
+            raise ValueError(f"transform {t} takes weights of shape {shape}")
+        for array, rows, width in zip(space.joined[t], space.program.joined_extents[t], own.joined, strict=True):
+            if array.shape[0] < rows or array.shape[1] != width:
+                raise ValueError(f"transform {t} joins an array of {rows} rows of {width}, not {array.shape}")
+        for array in (*space.facts[t], *space.dfacts[t]):
+            sets = space.program.fact_extents[t] + (len(space.facts[t]) == 1)
+            if array.ndim != 3 or len(array) < sets or array.shape[2] != own.hidden:
+                raise ValueError(f"transform {t} attends to {sets} sets of facts of {own.hidden}, not {array.shape}")
+        for array, rows in ((space.dropped[t], space.program.dropout_extents[t]), *(
+                (kept, space.program.zoneout_extents[t] * (len(kept) != 1)) for kept in space.kept[t])):  # fmt: skip
+            if array is not None and (array.shape[0] < rows or array.shape[1] != own.hidden):
+                raise ValueError(f"transform {t} is masked by an array of {rows} rows of {own.hidden}, not {array.shape}")

@@ -14,35 +14,38 @@ from gridc.fusion.buffers import fresh
 from gridc.locks import once
 from gridc.scheduling.program import Array, Program, Shapes, total
 
-ENOUGH_ROWS = 4  # that use one weight, from which packing it pays
+LINE = 64
+"""Bytes of a line of the cache, or more."""
 BLOCK = ("column", "width", "source", "index", "gradient", "mask", "masked")
 """Words of a block, one read or joined input of one transform."""
-HOLDERS = ("", "tape", "slopes", "packed", "held")
+HOLDERS = ("", "tape", "slopes", "packed")
 COLUMN, WIDTH, SOURCE, INDEX, GRADIENT, MASK, MASKED = range(len(BLOCK))
 
 
 @dataclass(frozen=True)
 class Places:
     """Where a program's arrays lie.  Addresses in ``records`` and ``blocks`` count in bytes from the start of what holds them:
-    ``holders`` says of each word which of the tape, the slopes, the packed weights and the words ``held`` that is (1 to 4).
+    ``holders`` says of each word which of the tape, the slopes and the packed weights that is (1 to 3).
 
     ``shapes`` are those of ``h``, ``m``, ``z`` and ``g``; ``tape``, ``slopes`` and ``packed`` sizes in numbers, ``states`` that
-    of the part of the slopes that gradients of states take, ``held`` a size in words; ``joined`` (block, transform, number),
-    ``masked`` (block, source)."""
+    of the part of the slopes that gradients of states take; ``joined`` (block, transform, number), ``masked`` (block, source)."""
 
     shapes: tuple[Shapes, Shapes, Shapes, Shapes]
     tape: int
     slopes: int
     states: int
     packed: int
-    held: int
+    once: int
+    """Numbers that each thread packs at a time of the weights that serve one product only, which ``alone`` have."""
+    row: int
+    """Numbers that a cell's adjoint works in."""
     records: Array
     blocks: Array
     holders: Array
     gated: tuple[int, ...]
     """The transforms that have weights."""
-    products: int
-    """Multiply-adds of the weights' gradients."""
+    alone: Array
+    """Of each transform, whether a thread packs its weights itself."""
     joined: tuple[tuple[int, int, int], ...]
     masked: tuple[tuple[int, int], ...]
     owners: tuple[Any, ...]
@@ -100,19 +103,28 @@ class Tables:
     blocks: Array
     owners: tuple[Any, ...]
 
+    def of_thread(self, where: Places, once: Array, row: Array) -> Tables:
+        """Give the tables of one thread, which packs weights in ``once`` and whose cells work in ``row``."""
+        records = self.records.copy()
+        records[where.alone, native.PACKED] = address(once)
+        records[:, native.SCRATCH] = address(row)
+        scores = np.empty(2 * int(records[:, native.FACTS].max(initial=0)), once.dtype)
+        records[:, native.SCORES] = address(scores)
+        return Tables(records, self.blocks, (*self.owners, once, row, scores))
 
-def _packed(program: Program, dtype: np.dtype[Any]) -> list[int]:
-    """Count per transform the numbers of its packed weights, forward or backward; 0 where too few rows use each."""
-    found: list[int] = []
+
+def _packed(program: Program, dtype: np.dtype[Any]) -> tuple[list[int], int]:
+    """Count per transform the numbers of its packed weights, forward or backward, 0 where too few rows use each; and those that
+    are packed at a time where one product alone does."""
+    found, once = [0] * len(program.transforms), 0
     for t, own in enumerate(program.transforms):
-        pays = own.gates and own.rows >= ENOUGH_ROWS * (len(own.weight_ends) - 1)
         inputs = sum(program.widths(t))
         shapes = ((inputs, own.width), (own.width, inputs))
-        if program.slots[t]:
-            found.append(program.slots[t] * max(gemm.room(*shape, dtype) for shape in shapes) if pays else 0)
-        else:
-            found.append(max(gemm.room(rows, gemm.group(rows) * gemm.panel(dtype), dtype) for rows, _ in shapes) if pays else 0)
-    return found
+        if program.packed[t] and program.slots[t]:
+            found[t] = program.slots[t] * max(gemm.room(*shape, dtype) for shape in shapes)
+        elif program.packed[t]:
+            once = max(once, *(gemm.room(rows, gemm.group(rows) * gemm.panel(dtype), dtype) for rows, _ in shapes))
+    return found, once
 
 
 def _starts(sizes: list[int]) -> list[int]:
@@ -123,9 +135,9 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
     shapes, size = program.shapes, dtype.itemsize
     count = len(program.transforms)
     flat = [rows * columns for group in shapes for rows, columns in group]
-    starts, packed = _starts(flat), _packed(program, dtype)
+    starts, (packed, once) = _starts(flat), _packed(program, dtype)
     states = starts[2 * count]
-    slots, packs = _starts(program.slots), _starts(packed)
+    packs, vectors = _starts(packed), _starts([rows * columns for rows, columns in program.vectors])
     records = np.zeros((count, len(native.RECORD)), np.int64)
     holders = np.zeros_like(records)
     addresses = Addresses()
@@ -147,9 +159,10 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
         for k, word in enumerate((native.DH, native.DM)):
             if k == 0 or own.memory:
                 put(t, "slopes", word, starts[k * count + t] * size)
-        put(t, "slopes", native.SCRATCH, (states + program.scratch) * size)
+        put(t, "slopes", native.DP_ROWS, (states + vectors[t]) * size)
+        records[t, native.CHUNK] = own.chunk
+        records[t, native.VECTORS] = program.vectors[t][1] * (own.gates > 0)
         records[t, native.SLOTS], records[t, native.TURNS] = program.slots[t], program.in_turn[t]
-        put(t, "held", native.HELD, slots[t] * 8)
         if packed[t]:
             put(t, "packed", native.PACKED, packs[t] * size)
         records[t, native.SETS] = addresses.of(own.fact_rows)
@@ -171,10 +184,11 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
             blocks.append((column, width, 0, addresses.of(index), 0, 0, 0))
             column += width
     gated = [t for t, own in enumerate(program.transforms) if own.gates]
-    products = sum(rows * inputs * columns for (rows, inputs), (_, columns) in zip(*shapes[2:], strict=True))
+    alone = np.array([packs and not slots for packs, slots in zip(program.packed, program.slots, strict=True)], bool)
+    row = max((p.hidden * p.dimensions for p in program.transforms), default=0)
     return Places(
-        shapes, *program.sizes, states, packs[-1] + gemm.ALIGNMENT // size, slots[-1], records,
-        np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), products,
+        shapes, program.sizes[0], states + vectors[-1], states, packs[-1] + gemm.ALIGNMENT // size, once, row, records,
+        np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), alone,
         tuple(joined), tuple(masked), tuple(addresses.owners),
     )  # fmt: skip
 
@@ -243,18 +257,13 @@ class Workspace:
 
     @once
     def slopes(self) -> Array:
-        """Gradients of states, zero at first, and after them ``scratch``: one vector of ``places.slopes`` numbers."""
+        """Gradients of states, zero at first, and after them rows of those of the vectors: ``places.slopes`` numbers."""
         return np.zeros(self.places.slopes, self.dtype) if self._slopes is None else self._slopes
 
     @once
     def packed(self) -> Array:
         """From a line of the cache on."""
         return aligned(fresh(self.places.packed, self.dtype) if self._packed is None else self._packed)
-
-    @property
-    def scratch(self) -> Array:
-        """Room for the adjoint of one product, and after it for a row of gradients of memories."""
-        return self.slopes[self.places.states :]
 
     def _views(self, buffer: Array, kind: int) -> list[Array]:
         shapes = self.places.shapes
@@ -306,9 +315,8 @@ class Workspace:
         """Give the program's own, with the addresses of these arrays."""
         where, addresses = self.places, Addresses()
         at = addresses.of
-        held = np.full(where.held, -1, np.int64)
         slopes = 0 if gradients is None else at(self.slopes)
-        bases = np.array([0, at(self.tape), slopes, at(self.packed), at(held)])
+        bases = np.array([0, at(self.tape), slopes, at(self.packed)])
         records = where.records + bases[where.holders]
         blocks = where.blocks.copy()
         blocks[:, SOURCE] += bases[1]
@@ -323,19 +331,17 @@ class Workspace:
                 records[t, native.KEPT_STEP] = own.hidden * self.dtype.itemsize * (len(array) > 1)
         for t, facts in enumerate(self.facts):
             if facts:
-                own, scores = records[t], np.empty(2 * facts[0].shape[1], self.dtype)
-                own[native.FACTS], own[native.SCORES] = facts[0].shape[1], at(scores)
+                own = records[t]
+                own[native.FACTS] = facts[0].shape[1]
                 own[native.KEYS], own[native.VALUES] = _keys_and_values([at(array) for array in facts], facts[0])
                 if self.dfacts[t]:
                     own[native.DKEYS], own[native.DVALUES] = _keys_and_values([at(array) for array in self.dfacts[t]], facts[0])
         rows: list[list[int]] = []
         for t in where.gated:
-            b, db = parameters.b[t], None if gradients is None else gradients.b[t]
-            if b is None:
-                own = self.program.transforms[t]
-                b, db = (np.zeros((len(own.weight_ends) - 1, own.width), self.dtype) for _ in range(2))
+            b, own = parameters.b[t], self.program.transforms[t]
+            b = np.zeros((len(own.weight_ends) - 1, own.width), self.dtype) if b is None else b
             mine = [at(parameters.w[t]), at(b), at(parameters.p[t])]
-            theirs = [0] * 3 if gradients is None else [at(gradients.w[t]), at(db), at(gradients.p[t])]
+            theirs = [0] * 3 if gradients is None else [at(gradients.w[t]), at(gradients.b[t]), at(gradients.p[t])]
             rows.append(mine + theirs)
         if rows:
             records[np.array(where.gated)[:, None], _PARAMETERS] = rows

@@ -20,12 +20,14 @@ import numpy.typing as npt
 from gridc import plain_text
 from gridc.errors import UsageError
 from gridc.fusion import blas, machine, sweep
+from gridc.fusion.workspace import LINE, aligned
 from gridc.insight.timing import Timing
 from gridc.language.spec import GridSpec
 from gridc.options import LARGEST, integer
-from gridc.scheduling import graph
+from gridc.scheduling import graph, shares
 from gridc.scheduling.plan import Plan
-from gridc.scheduling.program import CELL, COPY, INSTRUCTION, PRODUCT, WRAP, Array, Program
+from gridc.scheduling.program import CELL, COPY, PRODUCT, WRAP, Array, Program
+from gridc.scheduling.threads import ALONE
 
 Floats = npt.NDArray[np.float64]
 MOST_MEASURED = 200_000
@@ -149,7 +151,7 @@ class _Runs:
         spec = plan.spec
         made = plan.plan(batch)
         self.order = made.order.name
-        program = made.lanes[0].segments[0].program
+        program = made.sweep.segments[0].program
         self._cut(made, program, batch)
         generator = np.random.default_rng(0)
         dtype = np.dtype(np.float32)
@@ -168,7 +170,9 @@ class _Runs:
             p.append(np.zeros((count, peepholes), dtype) if peepholes else None)
         parameters = sweep.Parameters(w, [None] * len(w), p)  # type: ignore[arg-type]  # lists of arrays or None
         # The tables of addresses are the engine's own; running a sweep piece by piece is nobody's business but this module's.
-        self._tables = self._space.tables(parameters)
+        where = self._space.places
+        once, row = (np.zeros(size + LINE, dtype) for size in (where.once, where.row))
+        self._tables = self._space.tables(parameters).of_thread(where, aligned(once), row)
 
     def _cut(self, plan: Plan, program: Program, batch: int) -> None:
         """Cut the program's steps into turns, and work out what each turn does."""
@@ -178,13 +182,15 @@ class _Runs:
         pieces: list[list[int]] = []
         turns: list[int] = []
         waiting: list[int] = []
-        steps = program.steps
-        for number, step in enumerate(steps):
+        steps = shares.share(program, ALONE)[0].forward
+        begun = int(np.argmax(steps["kind"] != shares.PACK))
+        self._packs = np.ascontiguousarray(steps[:begun])
+        for number, step in enumerate(steps[begun:], begun):
             if step["kind"] == WRAP:
                 (pieces[-1] if pieces else waiting).append(number)
                 continue
             waiting.append(number)
-            if step["kind"] == PRODUCT:
+            if step["kind"] in (PRODUCT, shares.PACK):
                 continue
             t = int(step["transform"])
             turn = int(plan.order.time[t][cells[t][int(step["first"]) // batch]])
@@ -203,16 +209,18 @@ class _Runs:
         """Measure the least time of each turn over so many sweeps, the cost of asking taken off."""
         records, blocks = self._tables.records, self._tables.blocks
         run, unit, products = machine.compiled()[0], np.empty(0, np.float32), machine.products("float32")
-        empty = np.zeros(0, INSTRUCTION)
+        alone = (0, 0, 0, 1, 0)  # it keeps all, and meets nobody
+        empty = np.zeros(0, shares.STEP)
+        run(self._packs, records, blocks, unit, *products, *alone)
         times = np.zeros((rounds + 1, len(self._pieces)))
         idle: list[float] = []
         for times_of in times:
             for i, piece in enumerate(self._pieces):
                 start = time.perf_counter()
-                run(piece, records, blocks, unit, *products, 0)
+                run(piece, records, blocks, unit, *products, *alone)
                 times_of[i] = time.perf_counter() - start
             start = time.perf_counter()
-            run(empty, records, blocks, unit, *products, 0)
+            run(empty, records, blocks, unit, *products, *alone)
             idle.append(time.perf_counter() - start)
         # Other programs only ever add to a time, so the least is the nearest to the turn's own.
         return np.maximum(times[1:].min(axis=0) - min(idle), 1e-7)

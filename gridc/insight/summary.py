@@ -10,7 +10,6 @@ import numpy as np
 
 from gridc import plain_text
 from gridc.errors import UsageError, nearest
-from gridc.fusion import blas
 from gridc.insight.timing import Timing
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec
@@ -70,8 +69,8 @@ def summarise(
     extent = spec.sizes(bound)
     plan = Timing(spec, extent)
     shapes = parameter_shapes(spec)
-    item, threads = np.dtype(target.dtype).itemsize, blas.default_threads()
-    forward, training = (target.lowering.call_bytes(spec, extent, batch, item, both, spec.schedule.recompute, threads)
+    item = np.dtype(target.dtype).itemsize
+    forward, training = (target.lowering.call_bytes(spec, extent, batch, item, both, spec.schedule.recompute)
                          for both in (False, True))  # fmt: skip
     return Summary(
         spec.name, target.lowering.name, target.backend.name, target.dtype, batch,

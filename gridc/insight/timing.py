@@ -19,7 +19,7 @@ from gridc import plain_text
 from gridc.errors import ResourceError
 from gridc.language.lattice import Ints, waits, weights
 from gridc.language.spec import GridSpec, Transform
-from gridc.options import LARGEST, MOST_WORKERS, integer
+from gridc.options import LARGEST, MOST_THREADS, integer
 from gridc.resources import available_memory
 from gridc.scheduling import counts, graph, hyperplane, order
 from gridc.scheduling.graph import Step, StepGraph
@@ -249,14 +249,14 @@ class Timing:
         Raises ResourceError where the explicit graph is too large."""
         return order.freed(self.steps, order.cheapest(self.steps, batch))
 
-    def plan(self, batch: int, lanes: int = 1, itemsize: int = 4) -> Plan:
+    def plan(self, batch: int, threads: int = 1, itemsize: int = 4) -> Plan:
         """Plan what the fused sweep runs for so many examples that fill the grid, in numbers of so many bytes.
 
         Raises ResourceError where the explicit graph is too large."""
-        batch, lanes = integer("batch", batch, high=LARGEST), integer("lanes", lanes, high=MOST_WORKERS)
+        batch, threads = integer("batch", batch, high=LARGEST), integer("threads", threads, high=MOST_THREADS)
         _ = self.steps
-        room = counts.room(self.spec, self.sizes, batch, itemsize, lanes)
-        return plan(self.spec, self.sizes, batch, None, lanes, room)
+        room = counts.room(self.spec, self.sizes, batch, itemsize)
+        return plan(self.spec, self.sizes, batch, None, threads, room)
 
     def __repr__(self) -> str:
         sizes = plain_text.sizes((d.name, n) for d, n in zip(self.spec.dimensions, self.sizes, strict=True))

@@ -43,7 +43,7 @@ class Try:
 def on_paper(timing: Timing, batch: int, asked: str) -> Try:
     """Count what the schedule of a grid's page comes to for so many examples."""
     plan, spec = timing.plan(batch), timing.spec
-    programs = [segment.program for lane in plan.lanes for segment in lane.segments]
+    programs = [segment.program for segment in plan.sweep.segments]
     recompute = len(programs) > 1
     seconds = order.seconds(timing.steps, plan.order, batch)
     return Try(
@@ -55,7 +55,7 @@ def on_paper(timing: Timing, batch: int, asked: str) -> Try:
 
 def _moved(plan: Plan) -> int:
     numbers = 0
-    for program in (segment.program for lane in plan.lanes for segment in lane.segments):
+    for program in (segment.program for segment in plan.sweep.segments):
         for step in program.instructions:
             t, kind, low, high, adds = (int(step[name]) for name in ("transform", "kind", "low", "high", "adds"))
             own, rows = program.transforms[t], int(step["end"] - step["first"])

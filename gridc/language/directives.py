@@ -41,7 +41,7 @@ def directives(
         hoist = tuple(names[known((*AT, "hoist", i), word, names, "transform")] for i, word in enumerate(words))
     tile = tuple(sorted((known((*AT, "tile", word), word, dimensions, "dimension"), n) for word, n in section.tile.items()))
     keep = section.keep
-    return Directives(section.order, hoist, tile, keep if keep == "all" or keep == "little" else _bytes(keep))
+    return Directives(section.order, hoist, tile, section.threads, keep if keep == "all" or keep == "little" else _bytes(keep))
 
 
 def asked(spec: GridSpec, schedule: Mapping[str, Any] | str) -> GridSpec:

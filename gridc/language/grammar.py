@@ -285,6 +285,10 @@ class SchedulePage(Page):
         default_factory=dict, title="a mapping of dimension to a positive integer",
         description="Cells of a block along these dimensions; one block runs to its end before the next.",
     )  # fmt: skip
+    threads: Literal["auto", "examples", "wavefront"] = Field(
+        "auto", title="auto, examples or wavefront",
+        description="What threads share: the examples of a mini-batch, or the steps of every turn.",
+    )  # fmt: skip
     keep: Literal["all", "little"] | Annotated[str, Field(pattern=AMOUNT)] = Field(
         "all", title="all, little or an amount of memory such as 200 MB",
         description="What a training step keeps: every step, little, or as much as fits in so many bytes.",

@@ -165,6 +165,8 @@ class Directives:
     """The transforms whose products may be made ahead of their recurrence; None leaves it to the costs."""
     tile: tuple[tuple[int, int], ...] = ()
     """Of some dimensions, how many cells a block has along them: one block runs to its end before the next."""
+    threads: Literal["auto", "examples", "wavefront"] = "auto"
+    """What threads share: the examples of a mini-batch, or the steps of every turn."""
     keep: Literal["all", "little"] | int = "all"
     """What training keeps for the way back: every step, little, or as much as fits so many bytes."""
 

@@ -264,7 +264,8 @@ class Steps:
         entries = {entry.transform: entry for entry in group.entries}
         for name, b in zip(self.names, self.lane.boundaries, strict=True):
             if b.storage == i:
-                whole[b.first : b.start + 1] = entries[name].first + np.arange(b.count + 1)
+                whole[b.first : b.start] = entries[name].first + np.arange(b.count)
+                whole[b.start : b.start + self.batch] = entries[name].first + b.count
         return whole
 
     def _far(self, plan: Plan, i: int, whole: Ints) -> Ints:

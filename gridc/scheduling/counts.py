@@ -1,7 +1,6 @@
 """The counter: floating-point operations, numbers kept and bytes of a sweep, from its spec and sizes alone.
 
-Whoever says or decides anything about costs asks here: ``gridc schedule``, ``Grid.summary``, the check of memory before a call,
-the number of lanes.
+Whoever says or decides anything about costs asks here: ``gridc schedule``, ``Grid.summary``, the check of memory before a call.
 """
 
 from __future__ import annotations
@@ -17,10 +16,6 @@ from gridc.language.shapes import columns, parameter_shapes, units
 from gridc.language.spec import GridSpec
 from gridc.resources import Memory
 from gridc.scheduling import graph, plan
-
-TWO_LANES = 32_000_000
-"""Multiply-adds of a forward sweep from which two lanes pay, measured on two cores: 34 million gain a sixth, 4 million lose
-a half."""
 
 
 class Kept(NamedTuple):
@@ -51,11 +46,6 @@ def parameters(spec: GridSpec) -> int:
     return sum(math.prod(shape) for shape in parameter_shapes(spec).values())
 
 
-def lanes(spec: GridSpec, sizes: tuple[int, ...], batch: int, threads: int) -> int:
-    """Choose the number of lanes for the examples: two where each has enough of them and the work outweighs their meeting."""
-    return 2 if batch >= 2 and threads > 1 and multiply_adds(spec, sizes, batch) > TWO_LANES else 1
-
-
 def step_numbers(spec: GridSpec, name: str) -> tuple[int, int]:
     """Count the numbers of one step for one example: its new vectors, and what training keeps besides, which is what it read and
     its pre-activations.  What only hands on keeps nothing of its own."""
@@ -66,18 +56,19 @@ def step_numbers(spec: GridSpec, name: str) -> tuple[int, int]:
 
 
 def kept(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> Kept:
-    """Count what a whole sweep in one lane keeps: the tape to the number, as its program has it; of the slopes the states'
-    gradients, beside which there is room for the largest product's."""
+    """Count what a whole sweep keeps: the tape to the number, as its program has it; of the slopes the states' gradients, and
+    those of the vectors that rules look at, beside which there is room for the largest product's."""
     rows = math.prod(sizes) * batch
-    tape = states = 0
+    tape = states = vectors = 0
     for name, t in spec.transforms.items():
         besides = step_numbers(spec, name)[1]
         alone = len(t.along) == 1 and (t.start == "wrap" or bool(spec.entering(name)))
-        entering = (rows // sizes[t.along[0]] if alone else 0) + 1  # the start alone
+        entering = (rows // sizes[t.along[0]] if alone else 0) + batch  # the start alone
         computed = 0 if spec.relayed(t) else rows
         states += (computed + entering) * step_numbers(spec, home(spec, name))[0]
         tape += computed * besides
-    return Kept(tape + states, states)
+        vectors += computed * (len(t.peephole_names()) + len(t.vectors)) * t.hidden
+    return Kept(tape + states, states + vectors)
 
 
 def indices(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
@@ -105,7 +96,7 @@ def surface(spec: GridSpec, sizes: tuple[int, ...], batch: int) -> int:
 
 
 def call_bytes(
-    spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool, recompute: bool = False, threads: int = 1,
+    spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool, recompute: bool = False,
     limit: float = math.inf,
 ) -> int:  # fmt: skip
     """Count the bytes that a call holds at its peak, a training step or a prediction: states, what was read and pre-activations,
@@ -120,18 +111,17 @@ def call_bytes(
     index_bytes = np.dtype(np.int64).itemsize * indices(spec, sizes, batch)
     if index_bytes > limit:
         return index_bytes
-    own = lanes(spec, sizes, batch, threads)
-    key = (spec.digest, spec.schedule, sizes, batch, own, itemsize)
-    tape, slopes = _segmented.get(key, lambda: segmented(spec, sizes, batch, own, itemsize))
-    return index_bytes + itemsize * (tape + slopes * training + beside + _gradients(learnt, own, training))
+    key = (spec.digest, spec.schedule, sizes, batch, itemsize)
+    tape, slopes = _segmented.get(key, lambda: segmented(spec, sizes, batch, itemsize))
+    return index_bytes + itemsize * (tape + slopes * training + beside + _gradients(learnt, training))
 
 
-def _gradients(learnt: int, lanes: int, training: bool) -> int:
-    """Count parameters and gradients in segments: every lane adds up its own, and those of a segment apart."""
-    return (1 + training * (1 + 2 * lanes)) * learnt
+def _gradients(learnt: int, training: bool) -> int:
+    """Count parameters and gradients in segments: those of a segment are made apart, and added up."""
+    return (1 + training * 3) * learnt
 
 
-def room(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, lanes: int) -> float:
+def room(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int) -> float:
     """Give how many numbers a training step may hold of one example in segments, where the page's schedule keeps so many bytes;
     infinity where all of it may be kept."""
     keep = spec.schedule.keep
@@ -139,15 +129,15 @@ def room(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, lane
         return math.inf
     beside = 2 * surface(spec, sizes, batch) + sum(math.prod(shape) for shape in noise.shapes(spec, batch, sizes).values())
     fixed = np.dtype(np.int64).itemsize * indices(spec, sizes, batch)
-    fixed += itemsize * (beside + _gradients(parameters(spec), lanes, True))
+    fixed += itemsize * (beside + _gradients(parameters(spec), True))
     return (keep - fixed) / (itemsize * batch)
 
 
-def segmented(spec: GridSpec, sizes: tuple[int, ...], batch: int, lanes: int, itemsize: int) -> Kept:
+def segmented(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int) -> Kept:
     """Count, on one example, what a sweep in segments keeps."""
     steps = graph.build(spec, sizes)
-    own = None if spec.schedule.keep in ("all", "little") else room(spec, sizes, batch, itemsize, lanes)
-    tape, slopes = plan.single(steps, plan.frugal(steps, batch / lanes), own).room
+    own = None if spec.schedule.keep in ("all", "little") else room(spec, sizes, batch, itemsize)
+    tape, slopes = plan.single(steps, plan.frugal(steps, batch), own).room
     return Kept(batch * tape, batch * slopes)
 
 

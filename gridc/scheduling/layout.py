@@ -23,7 +23,7 @@ from gridc.scheduling.program import BATCH, Array, TransformProgram
 @dataclass(frozen=True)
 class Boundary:
     """The rows of what enters along one transform: ``[batch, *other dimensions]`` from row ``first``, absent where nothing
-    but the start does; then one row, ``start``, for the start alone."""
+    but the start does; then a row for each example, from ``start`` on, for the start alone."""
 
     transform: str
     storage: int
@@ -45,7 +45,7 @@ class Reading:
 
 
 class Layout:
-    """The rows of one lane: first those of every transform, then, with these known, what each of them reads."""
+    """The rows of a sweep: first those of every transform, then, with these known, what each of them reads."""
 
     def __init__(self, steps: graph.StepGraph, batch: int, extents: Ints | None, chosen: Order):
         self.spec, self.sizes, self.batch, self.order, self.weight = steps.spec, steps.sizes, batch, chosen, steps.weights
@@ -71,7 +71,8 @@ class Layout:
 
     def _sorted_rows(self, i: int) -> tuple[Ints, Ints]:
         cell, example = np.nonzero(self.exists)
-        by = np.lexsort((example, cell, self.order.time[i][cell], self.weight[i][cell]))
+        # One example after the other, so that a thread's examples are a stretch of every batch.
+        by = np.lexsort((cell, example, self.order.time[i][cell], self.weight[i][cell]))
         return cell[by], example[by]
 
     def _lay_boundaries(self) -> None:
@@ -83,14 +84,14 @@ class Layout:
             if len(transform.along) == 1 and (transform.start == "wrap" or self.spec.entering(name)):
                 count = self.batch * len(self.at) // self.sizes[transform.along[0]]
             self.boundaries.append(Boundary(name, home, end[home], count, end[home] + count))
-            end[home] += count + 1
+            end[home] += count + self.batch
         self.ends = end
 
     def entry_rows(self, transform: Transform, at: Ints, example: Ints) -> Ints:
         """Give the boundary rows of what enters ``transform`` at the other coordinates of ``at``."""
         boundary = self.boundaries[self.number[transform.name]]
         if not boundary.count:
-            return np.full(len(at), boundary.start)
+            return boundary.start + example
         others = [d for d in range(len(self.sizes)) if d != transform.along[0]]
         return boundary.first + flat(at, self.sizes, others, example)
 
@@ -98,7 +99,7 @@ class Layout:
         """Find the row, in the storage of ``transform``, that a read of it at these points finds."""
         found = find(transform, -1, looked, self.extents[example])
         i = self.number[transform.name]
-        rows = np.full(len(looked), self.boundaries[i].start)
+        rows = self.boundaries[i].start + np.asarray(example, np.int64)
         rows[found.entering] = self.entry_rows(transform, looked[found.entering], example[found.entering])
         inside = found.inside
         if not inside.any():
@@ -164,6 +165,7 @@ class Layout:
             mask_rows=tuple(self.masks(name, of, looked, example) for of, looked in seen),
             kept_rows=flat(at, self.sizes, lead=example) if transform.zoneout else None,
             fact_rows=self._fact_rows(transform, at, example) if transform.mechanism.attention else None,
+            example=self._examples(i),
         )  # fmt: skip
 
     def _fact_rows(self, transform: Transform, at: Ints, example: Ints) -> Ints:
@@ -172,6 +174,14 @@ class Layout:
             return np.ascontiguousarray(example)
         hops = transform.along[0]
         return example * (self.sizes[hops] + 1) + at[:, hops]
+
+    def _examples(self, i: int) -> Ints:
+        """Give the example of each row of storage ``i``, what enters among them."""
+        found = [self.rows[i][1]]
+        for boundary in self.boundaries:
+            if boundary.storage == i:
+                found += [np.repeat(np.arange(self.batch), boundary.count // self.batch), np.arange(self.batch)]
+        return np.ascontiguousarray(np.concatenate(found))
 
     def _joined(self, x: Input, at: Ints, example: Ints) -> Ints:
         """Give the row of an input's array ``[batch, *over]`` that joins at each point, -1 where none does."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -16,9 +15,11 @@ import numpy as np
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.scheduling import graph, order, segments
+from gridc.scheduling import threads as sharing
 from gridc.scheduling.layout import Layout
 from gridc.scheduling.program import KINDS, listing
-from gridc.scheduling.segments import Lane
+from gridc.scheduling.segments import Sweep
+from gridc.scheduling.threads import ALONE, Sharing
 from gridc.scheduling.verify import verify
 
 VERIFIED = os.environ.get("GRIDC_VERIFY", "0") not in ("", "0")
@@ -39,66 +40,61 @@ PASSES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep over a mini-batch: the order of its steps, and for each lane of examples one program or several segments."""
+    """A sweep over a mini-batch: the order of its steps, one program or several segments, and the threads that share them."""
 
     spec: GridSpec
     sizes: tuple[int, ...]
     batch: int
     order: order.Order
-    lanes: tuple[Lane, ...]
+    sweep: Sweep
+    sharing: Sharing = ALONE
+    """Changes nothing of what is computed, to the last bit."""
 
     def __str__(self) -> str:
         sizes = " × ".join(f"{d.name} {n}" for d, n in zip(self.spec.dimensions, self.sizes, strict=True))
         lines = [f"{self.spec.name}: {sizes}, batch {self.batch}, {self.order.name}"]
-        for lane in self.lanes:
-            tape, slopes = lane.room
-            lines.append(f"examples {lane.examples.start}:{lane.examples.stop}: {tape:,} numbers kept, {slopes:,} more backward")
-            for n, segment in enumerate(lane.segments):
-                kinds = np.bincount(segment.program.instructions["kind"], minlength=len(KINDS))
-                told = ", ".join(f"{count:,} {kind}" for count, kind in zip(kinds, KINDS, strict=True) if count)
-                handed = f", lives on {sum(segment.live):,} rows" if n else ""
-                lines.append(f"  segment {n}: {len(segment.program.instructions):,} instructions ({told}){handed}")
+        tape, slopes = self.sweep.room
+        lines.append(f"{tape:,} numbers kept, {slopes:,} more backward; {self.sharing}")
+        for n, segment in enumerate(self.sweep.segments):
+            kinds = np.bincount(segment.program.instructions["kind"], minlength=len(KINDS))
+            told = ", ".join(f"{count:,} {kind}" for count, kind in zip(kinds, KINDS, strict=True) if count)
+            handed = f", lives on {sum(segment.live):,} rows" if n else ""
+            lines.append(f"  segment {n}: {len(segment.program.instructions):,} instructions ({told}){handed}")
         return "\n".join(lines)
 
     def listing(self) -> Iterator[str]:
         """List every instruction of every program, a line each."""
         names = list(self.spec.transforms)
-        for lane in self.lanes:
-            yield f"examples {lane.examples.start}:{lane.examples.stop}, {self.order.name}"
-            for n, segment in enumerate(lane.segments):
-                if not lane.whole:
-                    yield f"segment {n}"
-                yield from listing(segment.program, names)
+        yield f"examples 0:{self.batch}, {self.order.name}"
+        for n, segment in enumerate(self.sweep.segments):
+            if not self.sweep.whole:
+                yield f"segment {n}"
+            yield from listing(segment.program, names)
 
     def verify(self) -> Plan:
         """Give the plan back if its programs are sound.  Raises ``verify.Unsound``."""
-        for lane in self.lanes:
-            for segment in lane.segments:
-                verify(segment.program, segment.read())
+        for segment in self.sweep.segments:
+            verify(segment.program, segment.read())
         return self
 
 
 def plan(
-    spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None = None, lanes: int = 1, room: float = math.inf,
+    spec: GridSpec, sizes: tuple[int, ...], batch: int, extents: Ints | None = None, threads: int = 1, room: float = math.inf,
     chosen: order.Order | None = None,
 ) -> Plan:  # fmt: skip
     """Plan a sweep, in the cheapest order that the page's schedule allows unless one is ``chosen``.
 
-    ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike.  The examples are split into so many
-    ``lanes``.  Where the schedule keeps less than all, each lane is cut into segments: for ``little``, in the order in which they
-    keep least; for a number of bytes, as few as hold no more than ``room`` numbers an example."""
+    ``extents`` is ``[batch, dimensions]``, each example's own sizes, or None: all alike.  No more than so many ``threads`` share
+    it, which changes nothing but the time.  Where the schedule keeps less than all, it is cut into segments: for ``little``, in
+    the order in which they keep least; for a number of bytes, as few as hold no more than ``room`` numbers an example."""
     steps = graph.build(spec, sizes, extents)
     keep = spec.schedule.keep
     if chosen is None:
-        chosen = (order.cheapest if keep == "all" else frugal)(steps, batch / lanes)
+        chosen = (order.cheapest if keep == "all" else frugal)(steps, batch)
     count = {"all": 1, "little": None}[keep] if isinstance(keep, str) else within(steps, chosen, room)
-    # The first lane starts first, so that an odd example is better there.
-    cuts = (-(-batch * np.arange(lanes + 1) // lanes)).tolist()
-    made: list[Lane] = []
-    for a, e in itertools.pairwise(cuts):
-        layout = Layout(steps, e - a, None if extents is None else extents[a:e], chosen)
-        made.append(segments.one(layout, slice(a, e)) if count == 1 else segments.cut(layout, slice(a, e), count))
-    found = Plan(spec, sizes, batch, chosen, tuple(made))
+    layout = Layout(steps, batch, extents, chosen)
+    made = segments.one(layout) if count == 1 else segments.cut(layout, count)
+    found = Plan(spec, sizes, batch, chosen, made, sharing.share(steps, chosen, batch, threads, spec.schedule.threads))
     return found.verify() if VERIFIED else found
 
 
@@ -116,7 +112,7 @@ def within(steps: graph.StepGraph, chosen: order.Order, room: float) -> int:
     layout = Layout(steps, 1, None, chosen)
 
     def held(count: int) -> int:
-        return sum((segments.one(layout, slice(0, 1)) if count == 1 else segments.cut(layout, slice(0, 1), count)).room)
+        return sum((segments.one(layout) if count == 1 else segments.cut(layout, count)).room)
 
     fewest, most = 1, segments.least(layout)
     if held(most) > room:
@@ -127,6 +123,6 @@ def within(steps: graph.StepGraph, chosen: order.Order, room: float) -> int:
     return most
 
 
-def single(steps: graph.StepGraph, chosen: order.Order, room: float | None = None) -> Lane:
+def single(steps: graph.StepGraph, chosen: order.Order, room: float | None = None) -> Sweep:
     """Give the segments of one example that fills the grid: those that keep little, or the fewest within so much ``room``."""
-    return segments.cut(Layout(steps, 1, None, chosen), slice(0, 1), None if room is None else within(steps, chosen, room))
+    return segments.cut(Layout(steps, 1, None, chosen), None if room is None else within(steps, chosen, room))

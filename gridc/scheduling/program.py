@@ -21,7 +21,6 @@ is read through the dropout of its source, number by number; a cell with *zoneou
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,17 +37,19 @@ MAKING = (CELL, COPY, ATTEND)
 """The kinds that make rows."""
 
 
-def _record(names: str) -> np.dtype[Any]:
+def record(names: str) -> np.dtype[Any]:
+    """Make the type of a record of words with these names."""
     return np.dtype([(name, np.int64) for name in names.split()])
 
 
-INSTRUCTION = _record("kind transform first end weight low high adds source target")
-BATCH = _record("transform first end weight")
+INSTRUCTION = record("kind transform first end weight low high adds source target")
+BATCH = record("transform first end weight")
 """Rows that a cell, attention or a copy makes at once."""
-CHUNK = _record("transform weight first end step adds")
-"""Rows whose part of their weight's gradient can be made at once, once instruction ``step`` is done on the way back."""
 CHUNKS = (64, 256)
-"""Rows of a chunk, at least and at most."""
+"""Rows of a chunk, at least and at most: those whose part of their weight's gradient is made at once.  A panel of so many rows
+fits into the cache of the first level."""
+ENOUGH_ROWS = 4
+"""That use one weight, from which packing it pays."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,24 @@ class TransformProgram:
     """``[rows]``, the row of its zoneout masks; None without zoneout."""
     fact_rows: Array | None = None
     """``[rows]``, the set of embedded facts to which it attends; None where it does not."""
+    example: Array | None = None
+    """``[rows and boundary rows]``, the example of each; None where nobody says."""
+
+    @property
+    def vectors(self) -> int:
+        """How many learnt vectors its rule looks at, peepholes among them."""
+        holes = len(self.cell.peepholes(self.dimensions)) if self.cell.peepholes and self.options.peepholes else 0
+        return holes + len(self.cell.vectors(self.dimensions))
 
     @property
     def width(self) -> int:
         """Columns of the pre-activations."""
         return self.gates * self.hidden
+
+    @property
+    def chunk(self) -> int:
+        """Rows of a chunk.  The chunks of a weight are counted from its first row, and added up from the last."""
+        return min(CHUNKS[1], max(CHUNKS[0], self.rows // 16))
 
     @property
     def blocks(self) -> int:
@@ -174,26 +188,9 @@ class Program:
         return steps["weight"][np.isin(steps["kind"], kinds) & (steps["transform"] == t)]
 
     @functools.cached_property
-    def chunks(self) -> Array:
-        """The chunks in the order in which the way back completes them."""
-        steps = self.instructions
-        found: list[tuple[int, ...]] = []
-        for t, own in enumerate(self.transforms):
-            done = np.zeros(own.rows, np.int64)
-            for step in np.flatnonzero(np.isin(steps["kind"], (CELL, ATTEND)) & (steps["transform"] == t)):
-                done[steps["first"][step] : steps["end"][step]] = step
-            size = min(CHUNKS[1], max(CHUNKS[0], own.rows // 16))
-            for weight, (low, high) in enumerate(itertools.pairwise(own.weight_ends.tolist() if own.gates else ())):
-                for first in range(low, high, size) if high > low else (low,):
-                    rows = done[first : min(first + size, high)]
-                    found.append((t, weight, first, first + len(rows), int(rows.min(initial=len(steps)))))
-        found.sort(key=lambda chunk: -chunk[4])
-        begun: set[tuple[int, ...]] = set()
-        chunks = np.zeros(len(found), CHUNK)
-        for n, chunk in enumerate(found):
-            chunks[n] = (*chunk, chunk[:2] in begun)
-            begun.add(chunk[:2])
-        return chunks
+    def packed(self) -> list[bool]:
+        """Whether each transform's weights lie packed for its products: where enough rows use each."""
+        return [p.gates > 0 and p.rows >= ENOUGH_ROWS * (len(p.weight_ends) - 1) for p in self.transforms]
 
     @functools.cached_property
     def slots(self) -> list[int]:
@@ -233,7 +230,12 @@ class Program:
         hidden, memory, *rest = self.shapes
         states = total(hidden, memory)
         room = max((p.hidden * p.dimensions for p in self.transforms), default=0)
-        return states + total(*rest), states + self.scratch + room
+        return states + total(*rest), states + total(self.vectors) + self.scratch + room
+
+    @functools.cached_property
+    def vectors(self) -> Shapes:
+        """Those of the gradients of learnt vectors, a row for each of the transform's, ``[rows, numbers]``."""
+        return [(p.rows, p.vectors * p.hidden) for p in self.transforms]
 
     @functools.cached_property
     def joined_extents(self) -> tuple[tuple[int, ...], ...]:

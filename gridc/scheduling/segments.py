@@ -30,14 +30,14 @@ FEWER = 3.0
 
 @dataclass(frozen=True)
 class Entrance:
-    """The rows of what enters along one transform that a segment reads, ``places`` among all that enters; and the row of the
-    start alone, -1 where it is not read."""
+    """The rows of what enters along one transform that a segment reads, ``places`` among all that enters; and the rows of the
+    start alone, those of the examples that read it."""
 
     transform: str
     storage: int
     rows: Rows
     places: Rows
-    start: int
+    start: Range
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,12 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Lane:
-    """The sweep over some of the examples."""
+class Sweep:
+    """What runs, one segment after the other."""
 
-    examples: Range
     segments: tuple[Segment, ...]
     taps: tuple[tuple[int, ...], ...]
-    """The shapes of what the outputs read, ``[examples, *axes, cells]``."""
+    """The shapes of what the outputs read, ``[batch, *axes, cells]``."""
 
     @property
     def whole(self) -> bool:
@@ -109,10 +108,13 @@ class Lane:
         return kept + max(tape for tape, _ in each), max(slopes for _, slopes in each)
 
 
-def one(layout: Layout, examples: Range) -> Lane:
+def one(layout: Layout) -> Sweep:
     """Make the whole sweep one segment."""
     program = hoist(wrap(assemble(layout.transforms, layout.batches, layout.wraps)))
-    entrances = [Entrance(b.transform, b.storage, slice(b.first, b.start), slice(0, b.count), b.start) for b in layout.boundaries]
+    entrances: list[Entrance] = []
+    for b in layout.boundaries:
+        start = slice(b.start, b.start + layout.batch)
+        entrances.append(Entrance(b.transform, b.storage, slice(b.first, b.start), slice(0, b.count), start))
     taps: list[Tap] = []
     for number, reading in enumerate(layout.outputs):
         flat = reading.rows.ravel()
@@ -123,20 +125,20 @@ def one(layout: Layout, examples: Range) -> Lane:
         taps.append(Tap(number, reading.storage, reading.memory, rows, everywhere, len(np.unique(rows)) == len(rows), masks))
     weights = tuple(slice(0, len(p.weight_ends) - 1) for p in program.transforms)
     segment = Segment(program, (0,) * len(program.transforms), weights, tuple(entrances), (), tuple(taps))
-    return Lane(examples, (segment,), tuple(reading.rows.shape for reading in layout.outputs))
+    return Sweep((segment,), tuple(reading.rows.shape for reading in layout.outputs))
 
 
-def cut(layout: Layout, examples: Range, count: int | None = None) -> Lane:
+def cut(layout: Layout, count: int | None = None) -> Sweep:
     """Cut the sweep into so many segments, or in as many as keep little."""
     program = wrap(assemble(layout.transforms, layout.batches, layout.wraps))
     count = number(program) if count is None else count
     owner = _owners(program, count)
     count = max((int(own.max(initial=0)) for own in owner), default=0) + 1
     if count == 1:
-        return one(layout, examples)
-    cutter = _Cutter(program, layout.boundaries, owner, layout.outputs, count)
+        return one(layout)
+    cutter = _Cutter(program, layout, owner, count)
     segments = tuple(cutter.segment(s) for s in range(count))
-    return Lane(examples, segments, tuple(reading.rows.shape for reading in layout.outputs))
+    return Sweep(segments, tuple(reading.rows.shape for reading in layout.outputs))
 
 
 def least(layout: Layout) -> int:
@@ -216,13 +218,12 @@ def _homes(owner: Ints, wrapped: Ints) -> Ints:
 
 
 class _Cutter:
-    """Makes the segments of one lane, whose rows have these owners."""
+    """Makes the segments of a sweep whose rows have these owners."""
 
-    def __init__(
-        self, program: Program, boundaries: Sequence[Boundary], owner: list[Ints], outputs: Sequence[Reading], count: int
-    ):  # fmt: skip
-        self.program, self.boundaries, self.owner, self.outputs, self.count = program, boundaries, owner, outputs, count
-        self.live = _live(program, owner, outputs)
+    def __init__(self, program: Program, layout: Layout, owner: list[Ints], count: int):
+        self.program, self.boundaries, self.owner, self.count = program, layout.boundaries, owner, count
+        self.outputs, self.batch = layout.outputs, layout.batch
+        self.live = _live(program, owner, self.outputs)
         self.place = [np.zeros(len(own), np.int64) for own in owner]  # of each row among those of its segment
         self.mine: list[list[Ints]] = []
         for u, own in enumerate(owner):
@@ -264,6 +265,7 @@ class _Cutter:
                 mask_rows=tuple(None if index is None else index[mine] for index in own.masks),
                 kept_rows=None if own.kept_rows is None else own.kept_rows[mine],
                 fact_rows=None if own.fact_rows is None else own.fact_rows[mine],
+                example=None if own.example is None else own.example[np.concatenate([mine, outside])],
             ))  # fmt: skip
         program = hoist(wrap(assemble(tuple(transforms), self._batches(s, weights), self._wraps(s))))
         entrances = tuple(entrance for boundary in self.boundaries for entrance in self._entrance(s, boundary))
@@ -289,12 +291,12 @@ class _Cutter:
 
     def _entrance(self, s: int, boundary: Boundary) -> Iterator[Entrance]:
         outside = self.lives_on(s, u := boundary.storage)
-        low, high = (int(np.searchsorted(outside, row)) for row in (boundary.first, boundary.start))
-        there = bool(high < len(outside) and outside[high] == boundary.start)
-        if high > low or there:
+        ends = (boundary.first, boundary.start, boundary.start + self.batch)
+        low, high, last = (int(np.searchsorted(outside, row)) for row in ends)
+        if last > low:
             base = len(self.mine[u][s])
             places = outside[low:high] - boundary.first
-            yield Entrance(boundary.transform, u, slice(base + low, base + high), places, base + high if there else -1)
+            yield Entrance(boundary.transform, u, slice(base + low, base + high), places, slice(base + high, base + last))
 
     def _handovers(self) -> list[list[Handover]]:
         """Make the handovers of each segment."""

@@ -56,7 +56,7 @@ class Functions:
         first = name not in self._called
         self._called.add(name)
         timed = self.timed(f"{name}, first call") if first else contextlib.nullcontext()
-        with timed, self.target.lowering.threads(self.spec, call.extent, call.lengths), np.errstate(all="ignore"):
+        with timed, self.target.lowering.threads(self.spec, call.extent, self.target.threads), np.errstate(all="ignore"):
             return [np.asarray(result) for result in function(*given)]
 
     # -- graphs -------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from gridc.symbolic.wiring import Extent, Variable, Way, Wiring
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
     spec, arrays = wiring.spec, wiring.by_role()
-    op = Sweep(spec, wiring.way.dtype, tuple(arrays))
+    op = Sweep(spec, wiring.way.dtype, tuple(arrays), threads=wiring.way.threads)
     op.scan = wiring.way.scan
     _, *taps = cast("list[Variable]", op(wiring.call.extent, wiring.call.lengths, *arrays.values(), return_list=True))
     feed = iter(taps)
@@ -54,6 +54,7 @@ class _SweepOp(Op):
     spec: GridSpec
     dtype: str
     roles: tuple[Role, ...]
+    threads: int | None
     made: dict[Any, tuple[np.ndarray, int]]
     """The arrays that it gave away last (``buffers.again``)."""
     scan: Any = None
@@ -65,7 +66,8 @@ class _SweepOp(Op):
         by_role = {role: np.ascontiguousarray(array) for role, array in zip(self.roles, arrays, strict=True)}
         for role in self.roles[self.learnt :]:  # here, since PyTensor would hold a view until the next call
             by_role[role] = by_role[role].reshape(-1, by_role[role].shape[-1])
-        return Inputs(planned(self.spec, extent, lengths, np.dtype(self.dtype).itemsize), by_role, np.dtype(self.dtype))
+        dtype = np.dtype(self.dtype)
+        return Inputs(planned(self.spec, extent, lengths, dtype.itemsize, self.threads), by_role, dtype)
 
     def tap_types(self) -> list[TensorType]:
         """List the types of what every read of every output finds."""
@@ -97,10 +99,12 @@ class Sweep(_SweepOp):
 
     Where it ``forgets``, nothing goes back over its tape, which need not hold what the adjoint reads."""
 
-    __props__ = ("spec", "dtype", "roles", "forgets")
+    __props__ = ("spec", "dtype", "roles", "forgets", "threads")
 
-    def __init__(self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], forgets: bool = False):
-        self.spec, self.dtype, self.roles, self.forgets = spec, dtype, roles, forgets
+    def __init__(
+        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], forgets: bool = False, threads: int | None = None
+    ):  # fmt: skip
+        self.spec, self.dtype, self.roles, self.forgets, self.threads = spec, dtype, roles, forgets, threads
         self.made = {}
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -111,7 +115,7 @@ class Sweep(_SweepOp):
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         """Run the plan forward."""
         given = self.inputs(inputs)
-        tape, _, packed = map(sum, zip(*given.rooms, strict=True))
+        tape, _, packed = given.rooms
         output_storage[0][0] = None  # what PyTensor still holds of the last call
         output_storage[0][0] = again(self.made, "tape", (tape,), self.dtype)
         with lent(packed, self.dtype) as room:
@@ -124,7 +128,7 @@ class Sweep(_SweepOp):
         tape, *taps = outputs
         known = zip(taps, cotangents[1:], strict=True)
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
-        adjoint = Adjoint(self.spec, self.dtype, self.roles)
+        adjoint = Adjoint(self.spec, self.dtype, self.roles, threads=self.threads)
         adjoint.scan = self.scan
         gradients = cast("list[Variable]", adjoint(*inputs, tape, *given, return_list=True))
         drawn = [DisconnectedType()() for _ in self.roles[self.learnt :]]
@@ -140,13 +144,13 @@ class Adjoint(_SweepOp):
     In place it uses up the tape; otherwise it works on a copy.  The gradients of joined inputs that are ``unasked`` for stay
     zero: each would be a product as large as the reads'."""
 
-    __props__ = ("spec", "dtype", "roles", "inplace", "unasked")
+    __props__ = ("spec", "dtype", "roles", "inplace", "unasked", "threads")
 
     def __init__(
         self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], inplace: bool = False,
-        unasked: tuple[Role, ...] = (),
+        unasked: tuple[Role, ...] = (), threads: int | None = None,
     ):  # fmt: skip
-        self.spec, self.dtype, self.roles = spec, dtype, roles
+        self.spec, self.dtype, self.roles, self.threads = spec, dtype, roles, threads
         self.made = {}
         self.inplace, self.unasked = inplace, unasked
         if inplace:
@@ -166,7 +170,7 @@ class Adjoint(_SweepOp):
         for storage, role in zip(output_storage, self.roles[: self.learnt], strict=True):
             storage[0] = None  # what PyTensor still held of the last call
             storage[0] = out[role] = again(self.made, role, given.by_role[role].shape, self.dtype)
-        _, slopes, packed = map(sum, zip(*given.rooms, strict=True))
+        _, slopes, packed = given.rooms
         with lent(slopes, self.dtype) as scratch, lent(packed, self.dtype) as room:
             run.backward(given, tape if self.inplace else tape.copy(), scratch, room, taps, out,
                          lambda name: (name, "joined", "") not in self.unasked)  # fmt: skip
@@ -195,7 +199,7 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
         return False
     made = zip(op.roles, node.outputs, strict=False)
     unasked = tuple(role for role, out in made if role[1] == "joined" and not fgraph.clients[out])
-    adjoint = Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked)
+    adjoint = Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked, threads=op.threads)
     return cast("list[Variable]", adjoint(*node.inputs, return_list=True))
 
 
@@ -204,7 +208,8 @@ def _forget(fgraph: Any, node: Any) -> list[Any] | bool:
     op = node.op
     if op.forgets or op.spec.schedule.recompute or fgraph.clients[node.outputs[0]]:
         return False
-    return cast("list[Variable]", Sweep(op.spec, op.dtype, op.roles, forgets=True)(*node.inputs, return_list=True))
+    sweep = Sweep(op.spec, op.dtype, op.roles, forgets=True, threads=op.threads)
+    return cast("list[Variable]", sweep(*node.inputs, return_list=True))
 
 
 optdb.register("gridc_forget", dfs_rewriter(_forget), INPLACE, "fast_run", position=74)

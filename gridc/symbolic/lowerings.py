@@ -39,8 +39,8 @@ class Lowering:
     """Build what a spec's sweep calls in numbers of a dtype, where there is anything."""
     call_bytes: Callable[..., int]
     """How many bytes a call holds at its peak, as ``counts.call_bytes`` counts them for the fused one."""
-    threads: Callable[[GridSpec, np.ndarray, np.ndarray], contextlib.AbstractContextManager[None]]
-    """How BLAS's threads are held during a call of this extent and these lengths."""
+    threads: Callable[[GridSpec, np.ndarray, int | None], contextlib.AbstractContextManager[None]]
+    """How BLAS's threads are held during a call of this extent, which so many threads may share."""
     device: bool = False
     """Whether ``gridc.device`` runs it: it is lowered for a ``padded.Plan``, and parameters stay on the device."""
 
@@ -70,15 +70,19 @@ def _keeps_all(spec: GridSpec) -> str | None:
     return "the plain lowering runs every step as early as it can; a schedule of one's own needs the fused lowering"
 
 
-def _held(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib.AbstractContextManager[None]:
-    return blas.single_threaded() if plans.one_blas_thread(spec, extent, lengths) else contextlib.nullcontext()
+def _one(spec: GridSpec, extent: np.ndarray, threads: int | None) -> contextlib.AbstractContextManager[None]:
+    return blas.single_threaded()  # beside threads of ours; and so that their number changes no bit
+
+
+def _held(spec: GridSpec, extent: np.ndarray, threads: int | None) -> contextlib.AbstractContextManager[None]:
+    return blas.single_threaded() if threads == 1 or plans.small(spec, extent) else contextlib.nullcontext()
 
 
 def _scanned(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool, *_: Any) -> int:
     return slots.call_bytes(spec, sizes, batch, itemsize, training)
 
 
-def _free(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray) -> contextlib.AbstractContextManager[None]:
+def _free(spec: GridSpec, extent: np.ndarray, threads: int | None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
@@ -86,7 +90,7 @@ LOWERINGS: Mapping[str, Lowering] = {
     row.name: row
     for row in (
         Lowering("fused", "one Op for the whole sweep, and one for its adjoint", fused.sweep, _no_kernel, fused.prepare,
-                 counts.call_bytes, _held),
+                 counts.call_bytes, _one),
         Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None, _scanned, _held),
     )
 }  # fmt: skip
@@ -123,9 +127,13 @@ class Target:
     """Why ``auto`` left the fast path, where it did."""
     devices: int = 1
     """How many share a batch."""
+    threads: int | None = None
+    """How many threads may share a call; None for as many as there are cores."""
 
     @staticmethod
-    def choose(spec: GridSpec, row: Backend, lowering: str, dtype: str, devices: int = 1) -> Target:
+    def choose(
+        spec: GridSpec, row: Backend, lowering: str, dtype: str, devices: int = 1, threads: int | None = None
+    ) -> Target:  # fmt: skip
         """Settle what is ``auto``, and refuse what cannot be.
 
         Raises UsageError."""
@@ -158,11 +166,11 @@ class Target:
             why = (left or "this is the plain one") if row.static else f"the backend is '{row.name}'"
             raise UsageError(f"several devices share a batch in the fused lowering on the backend 'jax', but {why}; expected "
                              "devices=1")  # fmt: skip
-        return Target(row, chosen, dtype, recompute, left, devices)
+        return Target(row, chosen, dtype, recompute, left, devices, threads)
 
     def way(self, static: Sizes | None = None) -> Way:
         """Say how a graph is made for it, for ``static`` sizes where its backend needs them."""
-        return Way(self.lowering.name, self.dtype, self.backend.scan, static)
+        return Way(self.lowering.name, self.dtype, self.backend.scan, static, threads=self.threads)
 
     def __str__(self) -> str:
         where = f", {self.devices} devices" * (self.devices > 1)

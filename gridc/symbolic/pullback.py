@@ -74,7 +74,7 @@ class Pullback:
         with self._lock:
             if what not in self._functions:
                 self._functions[what] = self._build(what)
-            with self.target.lowering.threads(self.spec, call.extent, call.lengths), np.errstate(all="ignore"):
+            with self.target.lowering.threads(self.spec, call.extent, self.target.threads), np.errstate(all="ignore"):
                 return self._functions[what](*arrays)
 
     @once

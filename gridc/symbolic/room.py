@@ -10,7 +10,6 @@ import numpy as np
 from gridc import resources
 from gridc.data.fitting import Call
 from gridc.errors import DataError, TooLarge
-from gridc.fusion import blas
 from gridc.language.directives import amount
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
@@ -48,14 +47,14 @@ class Room:
         if needed <= before:
             return
         if training and not isinstance(keep := self.spec.schedule.keep, str) and needed > keep:
-            least = count(True, blas.default_threads())
+            least = count(True)
             if least > OVER * keep:
                 raise TooLarge(f"'schedule', keep: found {amount(keep)}; a training step with {call.batch:,} examples of "
                                     f"{times(sizes)} cells holds at least {least / 1e6:,.1f} MB")  # fmt: skip
         available = resources.available_memory()
         if available is not None and needed > available + before:
             if self.target.recompute:
-                needed = count(True, blas.default_threads(), available + before)
+                needed = count(True, available + before)
             if needed > available + before:
                 raise TooLarge(self._too_large(call, sizes, training, needed, available))
         self._held[name], self._last = needed, like

@@ -237,7 +237,7 @@ class Slots:
             boundary = self.layout.boundaries[self.layout.number[name]]
             places = boundary.count if entered else 0
             rows[boundary.first : boundary.start] = count + (np.arange(places) if entered else places)
-            rows[boundary.start] = count + places
+            rows[boundary.start : boundary.start + self.layout.batch] = count + places
             count += places + 1
         return np.where(rows < 0, count, rows)
 

@@ -32,6 +32,8 @@ class Way:
     """The sizes, where a backend needs them fixed."""
     device: Plan | None = None
     """What a fused sweep on a device is compiled for, whose sizes are ``static``."""
+    threads: int | None = None
+    """How many threads may share a fused sweep here; None for as many as there are cores."""
 
 
 class Extent(NamedTuple):

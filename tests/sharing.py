@@ -1,0 +1,24 @@
+"""Ways in which threads share a sweep, for tests that must find the same whichever it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+
+from gridc import resources
+from gridc.scheduling.threads import ALONE, BEHIND, Sharing
+from gridc.symbolic import indices
+
+WAYS = ("examples", "wavefront")
+
+
+def share(patch: pytest.MonkeyPatch, sharing: Sharing) -> None:
+    """From now on every sweep is shared so."""
+    patch.setattr(indices, "_memory", resources.Memory())  # what was planned otherwise is forgotten
+    patch.setattr("gridc.scheduling.threads.share", lambda *_: sharing)
+
+
+def sharings() -> st.SearchStrategy[Sharing]:
+    """Draw one: alone, behind, or up to eight threads, more than most machines have cores."""
+    several = st.builds(Sharing, st.sampled_from(WAYS), st.sampled_from((2, 3, 8)))
+    return st.one_of(st.just(ALONE), st.just(BEHIND), several)
