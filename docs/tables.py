@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def own_cells() -> str:
             t = next(t for t in plan.spec.transforms.values() if not t.mechanism.shipped)
             made, cell = plan.freed(16), t.mechanism
             products = f"{made[t.name][0]} for {made[t.name][1]}" if t.name in made else "each after the one before"
-            written = cell.definition.written if cell.definition else {}
+            written: Mapping[str, Any] = cell.definition.written if cell.definition else {}
             formulas = "<br>".join(f"`{key}: {written[key]}`" for key in ("memory", "hidden") if key in written)
             yield (f"`{path.stem}`", formulas, f"{plan.work:,}", f"{plan.span:,}", products, cell.source)
 

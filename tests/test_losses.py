@@ -16,7 +16,7 @@ import pytest
 
 import gridc
 from gridc.arrays.axes import Axes
-from gridc.language.grammar import json_schema
+from gridc.language.document import json_schema
 from gridc.options import Option
 from gridc.tables.losses import DEFAULTS, LOSSES
 from gridc.tables.update_rules import OPTIMIZERS

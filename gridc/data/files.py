@@ -171,7 +171,13 @@ def _text(path: Path, how: Reading) -> Dataset:
     given = [name for name, one in spec.inputs.items() if one.kind == "vocabulary"]
     wanted = [name for name, one in spec.outputs.items() if one.kind == "classes"]
     if len(given) != 1 or len(spec.inputs) != 1 or len(wanted) != 1 or how.series or not how.heading:
-        return _separated(path, how)
+        try:
+            return _separated(path, how)
+        except DataError as error:
+            if how.series or not how.heading:
+                raise
+            raise DataError(f"{error} It was read as a table: as a text it suits a spec with one input of a vocabulary and one "
+                            f"output of classes, and '{spec.name}' is another.") from None  # fmt: skip
     try:
         content = symbols(path.read_bytes().decode("utf-8-sig"), how.by)
     except UnicodeDecodeError as error:
