@@ -188,6 +188,18 @@ def test_random_grids_fused(case: Case) -> None:
     equal_gradients(fused[2], plain[2], 1e-9, 1e-10)
 
 
+@settings(ROOM, max_examples=2 * MANY)
+@given(case=grids_of_own_cells().filter(has_own), seed=st.integers(0, 2**32 - 1))
+def test_random_grids_on_jax(case: Case, seed: int) -> None:
+    pytest.importorskip("jax")
+    there = gridc.compile(case.text, backend="jax", dtype="float64", eager=False)
+    for name, array in case.parameters.items():
+        there.parameters[name] = array
+    loss, gradients, outputs = there.loss_and_gradients(case.inputs, case.targets, case.lengths)
+    equal_to_the_oracle(case, (loss, outputs, gradients), TOLERANCE["float64"])
+    equal_to_differences(case, gradients, seed)
+
+
 # -- the examples, each by its paper's equations -----------------------------------------------------------------------------
 
 
