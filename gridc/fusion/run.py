@@ -97,7 +97,7 @@ def _taps(inputs: Inputs) -> list[Array]:
 
 
 def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
-    """Give those that a segment uses."""
+    """Give those that a segment uses, which are all where the sweep has one."""
     letters = (parameters.w, parameters.b, parameters.p)
     return Parameters(*([None if a is None else a[of] for a, of in zip(each, weights, strict=True)] for each in letters))
 
@@ -115,12 +115,13 @@ class _Run:
         for s, segment in enumerate(self.swept.segments):
             space = self.workspace(segment)
             self.enter(s, space)
-            sweep.forward(space, _part(parameters, segment.weights), forgets, self.inputs.plan.sharing)
+            own = parameters if self.swept.whole else _part(parameters, segment.weights)
+            sweep.forward(space, own, forgets, self.inputs.plan.sharing)
             for hand in segment.handovers:
                 for state, later in zip((space.h, space.m), self.kept[hand.later][hand.storage], strict=True):
-                    own = state[hand.storage]
-                    if own is not None and later is not None:
-                        later[hand.places] = own[hand.rows]
+                    mine = state[hand.storage]
+                    if mine is not None and later is not None:
+                        later[hand.places] = mine[hand.rows]
             self.give(segment, space, taps)
 
     def workspace(self, segment: Segment) -> Workspace:
@@ -243,7 +244,7 @@ class _Backward(_Run):
         last = len(self.swept.segments) - 1
         parameters = self.inputs.parameters()
         # A single segment's gradients are the total; otherwise room for those of the segment that uses most weights.
-        each_uses = zip(*(segment.weights for segment in self.swept.segments), strict=True)
+        each_uses = zip(*(segment.weights for segment in self.swept.segments), strict=True) if last else ()
         most = [slice(0, max(of.stop - of.start for of in weights)) for weights in each_uses]
         scratch = _part(total, most).empty() if last else total
         for array in (*total.w, *total.b, *total.p) if last else ():
@@ -251,12 +252,12 @@ class _Backward(_Run):
                 array.fill(0)
         for s in range(last, -1, -1):
             segment = self.swept.segments[s]
-            weights = _part(parameters, segment.weights)
+            weights = _part(parameters, segment.weights) if last else parameters
             if s < last:  # the last one's arrays are still as it left them
                 self.enter(s, space := self.workspace(segment))
                 sweep.forward(space, weights, sharing=self.inputs.plan.sharing)
             self.receive(s)
-            own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights])
+            own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights]) if last else total
             sweep.backward(self.spaces[s], weights, own, self.inputs.plan.sharing)
             if last:
                 _part(total, segment.weights).add(own)

@@ -7,9 +7,8 @@ BLAS threads that have just worked spin for milliseconds and would take a core: 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -29,15 +28,17 @@ __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward",
 def forward(space: Workspace, parameters: Parameters, forgets: bool = False, sharing: Sharing = ALONE) -> None:
     """Fill ``h``, ``m`` and, unless it ``forgets``, what the adjoint needs (``z``, ``g``)."""
     _check(space, parameters)
-    tables, shares = space.tables(parameters), _shares(space.program, sharing)
-    with _rooms(space, shares, back=False) as rooms:
+    crew, tables = _crew(space, sharing), space.tables(parameters)
+    with lent(crew.ahead.size, space.dtype) as whole:
+        room = aligned(whole)
 
         def run(k: int, gate: Gate) -> None:
-            own = tables.of_thread(space.places, *rooms[k][1:])
-            machine.compiled()[0](shares[k].forward, own.records, own.blocks, rooms[k][0], *machine.products(space.dtype.name),
-                                  int(forgets), *gate.of(k))  # fmt: skip
+            product, *rest = crew.ahead.of(room, k)
+            own = tables.of_thread(space.places, *rest, alone=crew.busy == 1)
+            machine.compiled()[0](crew.shares[k].forward, own.records, own.blocks, product, *crew.products, int(forgets),
+                                  *gate.of(k))  # fmt: skip
 
-        meeting(sum(len(each.forward) > 0 for each in shares) or 1, run)
+        meeting(crew.busy, run)
 
 
 def backward(
@@ -47,46 +48,71 @@ def backward(
     overwrites."""
     _check(space, parameters)
     found = parameters.empty() if out is None else out
-    tables, shares = space.tables(parameters, found), _shares(space.program, sharing)
-    with _rooms(space, shares, back=True) as rooms:
+    crew, tables = _crew(space, sharing), space.tables(parameters, found)
+    count, panel = len(crew.shares), crew.products[0]
+    with lent(crew.back.size, space.dtype) as whole:
+        room = aligned(whole)
 
         def run(k: int, gate: Gate) -> None:
-            own, room = tables.of_thread(space.places, *rooms[k][1:]), rooms[k][0]
-            panel, packer = machine.products(space.dtype.name)
-            machine.compiled()[1](shares[k].backward, own.records, own.blocks, room, panel, packer, *gate.of(k))
-            machine.compiled()[2](own.records, room, panel, k, len(shares), sharing.way == "weights")
+            product, *rest = crew.back.of(room, k)
+            own = tables.of_thread(space.places, *rest, alone=count == 1)
+            machine.compiled()[1](crew.shares[k].backward, own.records, own.blocks, product, *crew.products, *gate.of(k))
+            machine.compiled()[2](own.records, product, panel, k, count, sharing.way == "weights")
 
-        meeting(len(shares), run)
+        meeting(count, run)
     return found
 
 
-_known: WeakKeyDictionary[Program, dict[Sharing, tuple[Share, ...]]] = WeakKeyDictionary()
+class _Rooms(NamedTuple):
+    """How many numbers threads need to work in, and which are whose: for one product's adjoint or a panel, for weights that it
+    packs, for a cell's row."""
+
+    size: int
+    parts: tuple[tuple[slice, slice, slice], ...]
+
+    def of(self, room: Array, k: int) -> tuple[Array, Array, Array]:
+        """Give a thread its three."""
+        product, packs, row = self.parts[k]
+        return room[product], room[packs], room[row]
 
 
-def _shares(program: Program, sharing: Sharing) -> tuple[Share, ...]:
+class _Crew(NamedTuple):
+    """What the threads do that share a program, how many of them are ``busy`` on the way forward, the addresses of the products
+    that they call, and their rooms."""
+
+    shares: tuple[Share, ...]
+    busy: int
+    products: tuple[int, int]
+    ahead: _Rooms
+    back: _Rooms
+
+
+_known: WeakKeyDictionary[Program, dict[tuple[Sharing, np.dtype[Any]], _Crew]] = WeakKeyDictionary()
+
+
+def _crew(space: Workspace, sharing: Sharing) -> _Crew:
     """Share a program, at the first call."""
-    known = _known.setdefault(program, {})
-    if sharing not in known:
-        known[sharing] = share(program, sharing)
-    return known[sharing]
+    known = _known.setdefault(space.program, {})
+    found = known.get((sharing, space.dtype))
+    if found is None:
+        shares = share(space.program, sharing)
+        busy = sum(len(each.forward) > 0 for each in shares) or 1
+        rooms = (_rooms(space, [_products(each, space.dtype) * back for each in shares]) for back in (0, 1))
+        found = known[sharing, space.dtype] = _Crew(shares, busy, machine.products(space.dtype.name), *rooms)
+    return found
 
 
-@contextmanager
-def _rooms(space: Workspace, shares: tuple[Share, ...], back: bool) -> Generator[list[tuple[Array, Array, Array]]]:
-    """Lend every thread its room: for one product's adjoint or a panel, for weights that it packs, for a cell's row."""
-    where, dtype = space.places, space.dtype
-    line = LINE // dtype.itemsize
-    sizes = [(_products(each, dtype) if back else 0, where.once, where.row) for each in shares]
-    total = [sum(-(-size // line) * line for size in each) + line for each in sizes]
-    with lent(sum(total), dtype) as whole:
-        rooms: list[tuple[Array, Array, Array]] = []
-        for k, each in enumerate(sizes):
-            rest, parts = aligned(whole[sum(total[:k]) : sum(total[: k + 1])]), list[Array]()
-            for size in each:
-                parts.append(rest[:size])
-                rest = rest[-(-size // line) * line :]
-            rooms.append((parts[0], parts[1], parts[2]))
-        yield rooms
+def _rooms(space: Workspace, products: list[int]) -> _Rooms:
+    """Lay out what each thread works in, every part on lines of its own."""
+    line, at = LINE // space.dtype.itemsize, 0
+
+    def part(size: int) -> slice:
+        nonlocal at
+        begin, at = at, at - -size // line * line
+        return slice(begin, begin + size)
+
+    parts = tuple((part(product), part(space.places.once), part(space.places.row)) for product in products)
+    return _Rooms(at + line, parts)
 
 
 def _products(own: Share, dtype: np.dtype[Any]) -> int:

@@ -70,15 +70,19 @@ class Gate:
         self._words[0] = 1
 
 
+_ALONE = Gate(1)
+"""Of a thread that has nobody to meet, and so neither looks at it nor writes to it."""
+
+
 def meeting(count: int, run: Callable[[int, Gate], None]) -> None:
     """Run ``run(k, gate)`` in so many threads that wait for each other at the gate, the first here.
 
     Where one of them fails the others are let through, and end.  One such group runs at a time: two that each had some of the
     threads that it needs would wait for ever."""
-    gate = Gate(count)
     if count == 1:
-        run(0, gate)
+        run(0, _ALONE)
         return
+    gate = Gate(count)
 
     def guarded(k: int) -> None:
         try:

@@ -102,15 +102,21 @@ class Tables:
     records: Array
     blocks: Array
     owners: tuple[Any, ...]
+    facts: int = 0
+    """The most that a transform attends to."""
 
-    def of_thread(self, where: Places, once: Array, row: Array) -> Tables:
-        """Give the tables of one thread, which packs weights in ``once`` and whose cells work in ``row``."""
-        records = self.records.copy()
-        records[where.alone, native.PACKED] = address(once)
+    def of_thread(self, where: Places, once: Array, row: Array, alone: bool = False) -> Tables:
+        """Give the tables of one thread, which packs weights in ``once`` and whose cells work in ``row``; one that is ``alone``
+        takes these and writes into them."""
+        records, owners = self.records if alone else self.records.copy(), (*self.owners, once, row)
         records[:, native.SCRATCH] = address(row)
-        scores = np.empty(2 * int(records[:, native.FACTS].max(initial=0)), once.dtype)
-        records[:, native.SCORES] = address(scores)
-        return Tables(records, self.blocks, (*self.owners, once, row, scores))
+        if where.once:
+            records[where.alone, native.PACKED] = address(once)
+        if self.facts:
+            scores = np.empty(2 * self.facts, once.dtype)
+            records[:, native.SCORES] = address(scores)
+            owners = (*owners, scores)
+        return Tables(records, self.blocks, owners, self.facts)
 
 
 def _packed(program: Program, dtype: np.dtype[Any]) -> tuple[list[int], int]:
@@ -345,4 +351,5 @@ class Workspace:
             rows.append(mine + theirs)
         if rows:
             records[np.array(where.gated)[:, None], _PARAMETERS] = rows
-        return Tables(records, blocks, (*where.owners, *addresses.owners))
+        most = max((facts[0].shape[1] for facts in self.facts if facts), default=0)
+        return Tables(records, blocks, (*where.owners, *addresses.owners), most)
