@@ -305,7 +305,7 @@ class Grid:
         content, _ = model_file.encoded(self._content({}))
         target = self.target
         return _restored, (content, self.spec.source.path, target.backend.name, target.lowering.name, self.spec.schedule,
-                           self.seed, self.random_state, target.devices)  # fmt: skip
+                           self.seed, self.random_state, target.devices, target.threads)  # fmt: skip
 
     def to_onnx(self, path: str | os.PathLike[str], *, lengths: bool = False, **sizes: int) -> Exported:
         """Write predictions as a model of standard ONNX operators (``gridc.onnx.export``); ``sizes`` fixes symbols, ``T=50``."""
@@ -418,7 +418,7 @@ class Grid:
 
 def _restored(
     content: bytes, path: str, backend: str, lowering: str, schedule: Directives, seed: int,
-    random_state: Mapping[str, Any] | None, devices: int = 1,
+    random_state: Mapping[str, Any] | None, devices: int = 1, threads: int | None = None,
 ) -> Grid:  # fmt: skip
     """Make the grid that was pickled so."""
     from gridc import model_file
@@ -429,7 +429,7 @@ def _restored(
     backends.prepare()
     dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
     numbers = {name: model.parameters[name] for name in parameter_shapes(spec)}
-    grid = Grid(spec, Target.choose(spec, row, lowering, dtype, devices), numbers, seed)
+    grid = Grid(spec, Target.choose(spec, row, lowering, dtype, devices, threads), numbers, seed)
     grid.vocabularies.update(model.vocabularies)
     grid.signature = Signature.from_json(model.signature)
     if random_state is not None:

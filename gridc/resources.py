@@ -68,8 +68,25 @@ def available_memory() -> int | None:
 
 
 def threads() -> int:
-    """Count the threads that can run at once: a core for each, or fewer where a control group gives this process less time."""
-    return max(1, min(len(cores()), quota()))
+    """Count the threads that this process takes: as many as it was held to, else a core for each, or fewer where a control group
+    gives it less time or ``OMP_NUM_THREADS`` says so."""
+    return _held or max(1, min(len(cores()), quota(), _said(os.environ.get("OMP_NUM_THREADS", ""))))
+
+
+def hold(count: int | None) -> None:
+    """Have this process take so many threads from now on; None lets it find out again."""
+    global _held
+    _held = count
+
+
+_held: int | None = None
+
+
+@functools.cache
+def _said(words: str) -> int:
+    """Read what OpenMP's variable says, a number for each level of nesting; what is no number says nothing."""
+    first = words.partition(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) else MOST_CORES
 
 
 @functools.cache

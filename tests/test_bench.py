@@ -13,7 +13,7 @@ import pytest
 from gridc.benchmarks import cases, figures, libraries, peak
 from gridc.benchmarks.cases import CASES, Case, numpy_products, products, program
 from gridc.commands import bench
-from gridc.errors import NumbersError
+from gridc.errors import NumbersError, UsageError
 
 TINY = [
     Case("grid", "grid", (5, 3), 8, 3), Case("grid-untied", "grid", (3, 5), 8, 4, True),
@@ -103,6 +103,16 @@ def test_fused_is_plain_on_the_sizes_of_the_benchmark(case):
     x, y = case.data()
     one, other = (grid.loss_and_gradients({"x": x}, {"y": y})[:2] for grid in found)
     assert not bench.disagreement(one, other)
+
+
+def test_numbers_of_threads_stand_side_by_side(monkeypatch, capsys):
+    monkeypatch.setattr(cases, "CASES", {"tiny": TINY[0]})
+    bench.command.main(["tiny", "--threads", "1,2", "--rounds", "1", "--seconds", "0", "--json", "-"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)["threads"]["tiny"]
+    assert list(found) == ["1", "2"]
+    assert found["1"]["times"] == 1
+    with pytest.raises(UsageError, match="--threads is '1,0', expected numbers from 1 to"):
+        bench.command.main(["tiny", "--threads", "1,0"], standalone_mode=False)
 
 
 def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):

@@ -170,6 +170,15 @@ def test_the_cores_of_a_process_are_those_that_it_may_use(tmp_path: Any, monkeyp
     assert cores() == 12
     (old / "cpu.cfs_quota_us").write_text("400000\n")
     assert cores() == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    assert cores() == 2
+    resources.hold(5)
+    try:
+        assert cores() == 5, "what somebody asked for"
+    finally:
+        resources.hold(None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert cores() == 4
     monkeypatch.undo()
     resources.quota.cache_clear()
     assert 1 <= resources.threads() <= len(able)

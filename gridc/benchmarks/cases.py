@@ -105,6 +105,7 @@ def _cases() -> dict[str, Case]:
             found.append(Case(name + "-untied" * untied, "grid" if len(sizes) > 1 else "depth", sizes, hidden, batch, untied))
     found += [Case(f"{name}-stacked", "stacked", *_GRIDS[name], untied=True) for name in ("S1", "S2")]
     found += [Case("3-D", "cube", (14, 14, 4), 100, 16), Case("MD", "plane", (32, 32), 32, 8)]
+    found.append(Case("S4-wide", "grid", (64, 64), 64, 1))  # one example, and wavefronts that several cores can share
     return {case.name: case for case in found}
 
 

@@ -24,8 +24,10 @@ from typing import Any
 import click
 import numpy as np
 
+from gridc import resources
 from gridc.benchmarks import figures, libraries
 from gridc.errors import NumbersError, UsageError, nearest
+from gridc.options import MOST_THREADS
 from gridc.symbolic import backends
 
 PEERS = {
@@ -114,7 +116,7 @@ def measure(
     from gridc.benchmarks import cases
     from gridc.benchmarks.peak import Peak
 
-    found, peak, work = contestants(case, peers, say, backend), Peak(threads()), cases.products(cases.program(case))
+    found, peak, work = contestants(case, peers, say, backend), Peak(resources.threads()), cases.products(cases.program(case))
     kinds = {"training": ({c.name: c.step for c in found}, work.flops)}
     if case.kind == "stacked":
         kinds["forward"] = {c.name: c.forward for c in found}, work.forward_flops
@@ -125,13 +127,6 @@ def measure(
         taken[figures.PEAK] = [flops / peak.flops * each for each in taken[figures.PEAK]]
         tables[what] = figures.table(taken, flops)
     return tables
-
-
-def threads() -> int:
-    """Count the threads that a training step may use."""
-    from gridc.fusion import blas
-
-    return blas.default_threads()
 
 
 # -- ready to step, and memory: each in a Python of its own ---------------------------------------------------------
@@ -208,7 +203,8 @@ def surroundings(peers: Sequence[str], backend: str = "auto") -> Report:
     """Say what was measured on."""
     packages = ("gridc", "pytensor", "numpy", "numba", *(PEERS[peer] for peer in peers))
     return {
-        "machine": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(), "threads": threads(),
+        "machine": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(),
+        "threads": resources.threads(),
         "blas": libraries.blas(), "backend": backend, "device": device() if "jax" in (backend, *peers) else None,
         "packages": {name: importlib.metadata.version(name) for name in dict.fromkeys(packages)},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -240,12 +236,13 @@ class _Freed(click.Command):
 @click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0), help="Each one's time in a round.")
 @click.option("--start/--no-start", default=True, show_default=True, help="Measure the time to the first step, and memory.")
 @click.option("--ranks", is_flag=True, help="Only what a step takes on ranks of one thread each (S1, unless sizes say).")
+@click.option("--threads", "counts", metavar="1,2,4", help="Only what a step takes in so many threads (S2, unless sizes say).")
 @click.option("--json", "json_", metavar="FILE", type=click.Path(dir_okay=False), help="Write every figure there; - is stdout.")
 @click.option("--markdown", "table_", metavar="FILE", type=click.Path(dir_okay=False), help="Write a table for a page there.")
 @click.option("--png", metavar="FILE", type=click.Path(dir_okay=False), help="Draw the ratios.")
 def command(
     sizes: tuple[str, ...], listed_: str | None, untied: bool, everything: bool, peers: str | None, backend: str, rounds: int,
-    seconds: float, start: bool, ranks: bool, json_: str | None, table_: str | None, png: str | None,
+    seconds: float, start: bool, ranks: bool, counts: str | None, json_: str | None, table_: str | None, png: str | None,
 ) -> None:
     """Measure training steps beside what the processor can do, NumPy's products and whichever peers are installed: gridc bench
     S1 S3.
@@ -259,6 +256,9 @@ def command(
     named_sizes = ",".join([*sizes, listed_ or ""]).strip(",")
     if ranks:
         _on_ranks(_chosen(named_sizes or "S1", CASES, "size"), rounds, seconds, json_)
+        return
+    if counts is not None:
+        _on_threads(_chosen(named_sizes or "S2", CASES, "size"), _numbers(counts), rounds, seconds, json_)
         return
     wanted = _chosen(named_sizes, CASES, "size") if named_sizes else [
         name for name in CASES if everything or ("-" not in name and name != "MD") or (untied and name.endswith("untied"))
@@ -312,6 +312,29 @@ def _on_ranks(wanted: Sequence[str], rounds: int, seconds: float, json_: str | N
     found = ranks.measure(wanted, rounds, seconds, lambda line: click.echo(line, err=True))
     click.echo(ranks.table(found), err=json_ == "-")
     _keep({"surroundings": surroundings(()), "ranks": found}, json_)
+
+
+def _on_threads(wanted: Sequence[str], counts: Sequence[int], rounds: int, seconds: float, json_: str | None) -> None:
+    """Measure a step in every number of threads in turns, beside that of the first number."""
+    from gridc.benchmarks.cases import CASES, gridc
+
+    found: Report = {}
+    for name in wanted:
+        taken = take_turns({str(n): gridc(CASES[name], threads=n).step for n in counts}, rounds, seconds)
+        ms = {n: 1000 * statistics.median(each) for n, each in taken.items()}
+        first = next(iter(ms))
+        found[name] = {n: {"ms": each, "times": ms[first] / each} for n, each in ms.items()}
+        click.echo(f"{name}, a training step on {len(resources.cores())} cores", err=json_ == "-")
+        for n, row in found[name].items():
+            click.echo(f"  {n:>3} thread{'s' * (n != '1')}{row['ms']:>10.4g} ms   × {row['times']:.2f}", err=json_ == "-")
+    _keep({"surroundings": surroundings(()), "threads": found}, json_)
+
+
+def _numbers(text: str) -> list[int]:
+    found = text.replace(" ", ",").split(",")
+    if not all(one.isdigit() and 0 < int(one) <= MOST_THREADS for one in found):
+        raise UsageError(f"--threads is {text!r}, expected numbers from 1 to {MOST_THREADS}, such as 1,2,4.")
+    return [int(one) for one in found]
 
 
 def started(names: Sequence[str], backend: str = "auto") -> Report:

@@ -116,7 +116,7 @@ def _blas() -> Finding:
         library = blas.library()
     except RuntimeError as error:
         return Finding("BLAS", str(error), "wrong", "pip install --force-reinstall numpy scipy")
-    threads, cores = library.get_threads(), len(resources.cores())
+    threads, cores = blas.default_threads(), len(resources.cores())
     found = f"{library.origin}'s, {threads} thread{'s' * (threads != 1)} for {cores} core{'s' * (cores != 1)}"
     held = [f"{name}={os.environ[name]}" for name in THREADS if name in os.environ]
     if held:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridc.commands.output import as_json, extra_options, print_json, say, settings_of, shortened, with_schedule
+from gridc.commands.output import as_json, extra_options, print_json, say, settings_of, shortened, with_schedule, with_threads
 from gridc.errors import UsageError
 from gridc.plain_text import figure
 
@@ -35,6 +35,7 @@ DRAWN = 3_000
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--devices", type=click.IntRange(1), help="How many share each batch, on jax (default: 1, or all processes').")
 @click.option("--distributed", metavar="N/COUNT@HOST:PORT", help="Join as process N, from 0, of so many; 0 listens there.")
+@with_threads
 @with_schedule
 @click.option("--tensorboard", is_flag=True, help="Also write the figures for TensorBoard, into the folder.")
 @click.option("--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", show_default=True,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from gridc.errors import ResourceError, UsageError, nearest, printable
-from gridc.options import LARGEST
+from gridc.options import LARGEST, MOST_THREADS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +21,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 def as_json(function: F) -> F:
     """Add ``--json``."""
     return click.option("--json", "json_", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def with_threads(function: F) -> F:
+    """Add ``--threads N``, to which the process is held."""
+
+    def held(ctx: click.Context, parameter: click.Parameter, value: int | None) -> None:
+        from gridc import resources
+
+        resources.hold(value)
+
+    return click.option(
+        "--threads", type=click.IntRange(1, MOST_THREADS), expose_value=False, callback=held,
+        help="How many compute (default: one a core, or what OMP_NUM_THREADS says); the numbers are the same.",
+    )(function)  # fmt: skip
 
 
 def with_sizes(function: F) -> F:

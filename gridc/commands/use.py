@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from gridc.arrays.signature import Signature
-from gridc.commands.output import as_json, print_json, say, settings_of, shortened, sizes_of, with_schedule, with_sizes, write
+from gridc.commands.output import (
+    as_json,
+    print_json,
+    say,
+    settings_of,
+    shortened,
+    sizes_of,
+    with_schedule,
+    with_sizes,
+    with_threads,
+    write,
+)  # fmt: skip
 from gridc.errors import UsageError, listed, printable
 from gridc.options import LARGEST
 from gridc.plain_text import figure, table
@@ -83,6 +94,7 @@ def _opened(path: str) -> tuple[GridSpec, Model]:
 @click.argument("file")
 @click.option("-o", "--output", metavar="FILE", help="Write there: .csv, .json or .npz (default: CSV on stdout).")
 @_backend
+@with_threads
 @as_json
 def predict(model: str, file: str, output: str | None, backend: str, json_: bool) -> None:
     """Predict from a file with a trained model: for classes the class and every probability.
@@ -116,6 +128,7 @@ def predict(model: str, file: str, output: str | None, backend: str, json_: bool
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a task's examples.")
 @click.option("--output", "which", metavar="NAME", help="Whose confusion matrix (default: the first output of classes).")
 @_backend
+@with_threads
 @as_json
 def score(
     model: str, examples: str | None, settings: tuple[str, ...], seed: int, which: str | None, backend: str, json_: bool

@@ -95,16 +95,18 @@ class World(Ranks):
 
     def _thread_share(self) -> int:
         """Hold this process to the cores of its node divided by the ranks there."""
+        from gridc import resources
         from gridc.fusion import blas
-        from gridc.resources import cores
 
         node = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
-        own = cores()
+        own = resources.cores()
         threads = max(1, min(len(own), len(frozenset[int]().union(*node.allgather(own))) // int(node.size)))
         node.Free()
         library = blas.library()
         if library.get_threads() > threads:
             library.set_threads(threads)
+        threads = min(threads, resources.threads())
+        resources.hold(threads)
         return threads
 
     def sum(
