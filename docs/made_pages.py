@@ -73,7 +73,8 @@ class Gallery(SphinxDirective):
         text = path.read_text(encoding="utf-8")
         said = [line.lstrip("# ") for line in text.splitlines() if line.startswith("# ") and "yaml-language" not in line]
         spec = gridc.read(path)
-        plan = gridc.schedule(spec, **example(spec).binding)
+        binding: dict[str, Any] = dict(example(spec).binding)
+        plan = gridc.schedule(spec, **binding)
         for picture in ("grid", "wavefronts"):
             keep(Path(self.env.app.outdir), f"{path.stem}-{picture}", plan.to_svg(picture))
         sizes = " × ".join(f"{d.name} {n}" for d, n in zip(spec.dimensions, plan.sizes, strict=True))
@@ -106,7 +107,8 @@ class Drawing(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         picture, *sizes = self.arguments[0].split()
-        plan = gridc.schedule("\n".join(self.content), **{s: int(n) for s, n in (size.split("=") for size in sizes)})
+        given: dict[str, Any] = {s: int(n) for s, n in (size.split("=") for size in sizes)}
+        plan = gridc.schedule("\n".join(self.content), **given)
         name = f"{self.env.docname}-{plan.spec.name}-{picture}"
         keep(Path(self.env.app.outdir), name, plan.to_svg(picture))
         figure = nodes.figure("", shown(self.env.docname, name, self.options["alt"]))

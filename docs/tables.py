@@ -50,7 +50,8 @@ def own_cells() -> str:
 
     def lines() -> Iterable[tuple[str, ...]]:
         for path in sorted((ROOT / "specs" / "cells").glob("*.yaml")):
-            plan = gridc.schedule(path, **dict.fromkeys(gridc.read(path).symbols, 50))
+            sizes: dict[str, Any] = dict.fromkeys(gridc.read(path).symbols, 50)
+            plan = gridc.schedule(path, **sizes)
             t = next(t for t in plan.spec.transforms.values() if not t.mechanism.shipped)
             made, cell = plan.freed(16), t.mechanism
             products = f"{made[t.name][0]} for {made[t.name][1]}" if t.name in made else "each after the one before"

@@ -159,7 +159,7 @@ def test_small_products_keep_to_one_thread(lowering: Any) -> None:
     before = pool.get_threads()
     try:
         pool.set_threads(2)
-        with grid.target.lowering.threads(grid.spec, np.array([2, 3, 2]), np.array([[3], [3]])):
+        with grid.target.lowering.threads(grid.spec, np.array([2, 3, 2]), None):
             assert pool.get_threads() == 1
         assert pool.get_threads() in (1, 2), "a pool of one core has no second thread"
     finally:

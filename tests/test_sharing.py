@@ -61,7 +61,8 @@ def accesses(program: Program, step: Any, back: bool) -> list[tuple[str, int, np
     start = program.block_starts[t]
     found: list[tuple[str, int, np.ndarray, str]] = []
     if kind == WRAP:
-        found += [("dh" if back else "h", t, np.array([step[name]]), "w") for name in ("source", "target")]
+        found += [("dh" if back else "h", t, np.array([step[name]]), "w" if (name == "source") == back else "r")
+                  for name in ("source", "target")]  # fmt: skip
     for j in range(int(step["low"]) - start, int(step["high"]) - start) if kind in (PRODUCT, COPY) else ():
         joined = j >= len(p.sources)
         index = (p.joined_rows[j - len(p.sources)] if joined else p.read_rows[j])[rows]
@@ -126,6 +127,8 @@ def test_no_two_threads_are_in_each_others_way(case: Case, way: Any, threads: in
 # -- wherever they run ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # JAX's, of any fork
 def test_more_threads_than_cores_end_and_so_do_those_of_a_forked_child() -> None:
     case = Benchmark("small", "grid", (6, 5), 16, 3)
     grid, (x, y) = case.grid(threads=1), case.data()

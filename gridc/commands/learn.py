@@ -90,9 +90,9 @@ def _told(changes: Mapping[str, Any]) -> str:
     return " with " + ", ".join(f"{name} {value}" for name, value in changes.items()) if changes else ""
 
 
-def _sizes(done: Trained) -> dict[str, int]:
+def _sizes(done: Trained) -> dict[str, Any]:
     """Find the size of every symbol in the training data: the longest example's."""
-    found: dict[str, int] = {}
+    found: dict[str, Any] = {}
     for name, axes in done.train.input_axes.items():
         shape = done.train.inputs[name].shape[1:]
         found |= {axis: int(size) for axis, size in zip(axes.axes, shape, strict=False) if isinstance(axis, str)}

@@ -329,7 +329,7 @@ def schedule(
         say(f"Wrote {output}.")
 
 
-def _plans(specs: Sequence[str], bound: Mapping[str, int], asked: str | None) -> list[Schedule]:
+def _plans(specs: Sequence[str], bound: Mapping[str, Any], asked: str | None) -> list[Schedule]:
     """Make the schedules of one spec or several, with this ``asked`` of their plans; a size is given to those that have its
     symbol."""
     from gridc.insight.timing import MOST_STEPS, STEP_BYTES

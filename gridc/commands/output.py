@@ -119,9 +119,9 @@ def write(content: str | bytes, path: str | None, kind: str = "text") -> None:
     write_atomically(there, content)
 
 
-def sizes_of(given: Sequence[str]) -> dict[str, int]:
-    """``T=50`` as a mapping; UsageError for anything else."""
-    sizes: dict[str, int] = {}
+def sizes_of(given: Sequence[str]) -> dict[str, Any]:
+    """``T=50`` as a mapping to whole numbers; UsageError for anything else."""
+    sizes: dict[str, Any] = {}
     for word in given:
         for part in filter(None, re.split(r"[,\s]+", word)):
             name, equals, number = part.partition("=")

@@ -64,12 +64,12 @@ def _tide(hours: int = 2000) -> str:
 
     rng, hour = np.random.default_rng(0), np.arange(hours)
     tides = ((1.2, 12.4206, 0.3), (0.4, 12.0, 1.1), (0.25, 25.8193, 2.0))
-    level = 2 + sum(metres * np.cos(2 * np.pi * hour / period + phase) for metres, period, phase in tides)
+    level = 2 + np.sum([metres * np.cos(2 * np.pi * hour / period + phase) for metres, period, phase in tides], axis=0)
     surge = 0.0
     lines = ["hour,level"]
-    for t, sea in enumerate(level):
+    for t in range(hours):
         surge = 0.95 * surge + 0.03 * rng.normal()
-        lines.append(f"{t},{sea + surge:.3f}")
+        lines.append(f"{t},{level[t] + surge:.3f}")
     return "\n".join(lines) + "\n"
 
 

@@ -40,7 +40,7 @@ def _end(text: str, start: int) -> int | None:
         if token in ENDS:
             open_.append(token)
         elif token in ENDS.values():
-            wrong = ENDS[open_.pop()] != token
+            wrong = not open_ or ENDS[open_.pop()] != token
             if wrong or not open_:
                 return found.start()
     return None
