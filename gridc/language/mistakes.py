@@ -105,13 +105,18 @@ def explain(error: ValidationError, values: Any, source: Source) -> NoReturn:
               if one["type"] in TOO_LARGE and where == path]  # fmt: skip
     if (most := max(bounds, default=0)) in (LARGEST, LARGEST_WEIGHT):
         wanted += f", up to {most:,}" if most == LARGEST else f", up to {most:g}"
+    fail(source, path, f"{what}: found {shown(value)}; expected {wanted}{_hint(path, value, values) if path else ''}")
+
+
+def _hint(path: Path_, value: Any, values: Any) -> str:
+    """Say what may be meant by a value that is not as expected; nothing where nobody knows."""
     axes = values.get("dimensions")
     hint = _put_right(path, value, [name for name in axes if isinstance(name, str)] if isinstance(axes, dict) else [])
     hint = hint or (FILES.get(path, "") or of_value(value, _choices(path)) if isinstance(value, str) else "")
     known = keys(path[:-1])
     if known and path[-1] not in known:  # the path of a key where other keys may stand, too: perhaps one of those is meant
         hint = hint or nearest(path[-1], known)
-    fail(source, path, f"{what}: found {shown(value)}; expected {wanted}{hint}")
+    return hint
 
 
 def _put_right(path: Path_, value: Any, dimensions: list[str]) -> str:
