@@ -27,7 +27,7 @@ from sharing import WAYS, share, sharings  # noqa: E402
 from strategies import Case as Drawn  # noqa: E402
 from strategies import grids  # noqa: E402
 
-REPEATS = 20
+REPEATS, RANDOM = (8, 24) if test_grid.EXAMPLES <= 200 else (20, test_grid.EXAMPLES // 4)
 FAR = {"float32": 2e-5, "float64": 1e-12}
 """Of the largest gradient: the sums are long, and made in another order where threads share them."""
 S1 = Case("S1", "grid", (6, 4), 128, 32)
@@ -125,7 +125,7 @@ def test_callers_in_several_threads_are_right(sharing: Sharing, dtype: str, shar
 
 
 @pytest.mark.parametrize("dtype", FAR)
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=max(30, test_grid.EXAMPLES // 4), print_blob=True)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=RANDOM, print_blob=True)
 @given(drawn=grids(), sharing=sharings(), again=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_random_grids_are_right(drawn: Drawn, sharing: Sharing, again: bool, seed: int, dtype: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
