@@ -97,7 +97,7 @@ def _taps(inputs: Inputs) -> list[Array]:
 
 
 def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
-    """Give those that a segment uses, which are all where the sweep has one."""
+    """Give those that a segment uses."""
     letters = (parameters.w, parameters.b, parameters.p)
     return Parameters(*([None if a is None else a[of] for a, of in zip(each, weights, strict=True)] for each in letters))
 

@@ -221,12 +221,14 @@ class _Forward(_Sharing):
     """Shares the way forward."""
 
     def add(self, step: Array) -> None:
-        """Share one instruction."""
+        """Share one instruction, or its adjoint."""
         t = int(step["transform"])
         if step["kind"] == WRAP:
             self._wrap(step, t)
-            return
-        cuts, own = self.rows(step)
+        else:
+            self._add(step, t, *self.rows(step))
+
+    def _add(self, step: Array, t: int, cuts: Array, own: bool) -> None:
         self.begin(t, int(step["weight"]))
         if not own:
             self._await(step, t, self.who(cuts))
@@ -285,13 +287,7 @@ class _Backward(_Forward):
 
     transposed = 1
 
-    def add(self, step: Array) -> None:
-        """Share the adjoint of one instruction."""
-        t = int(step["transform"])
-        if step["kind"] == WRAP:
-            self._wrap(step, t)
-            return
-        cuts, own = self.rows(step)
+    def _add(self, step: Array, t: int, cuts: Array, own: bool) -> None:
         if step["kind"] == PRODUCT:
             self.begin(t, int(step["weight"]))
         if own:
