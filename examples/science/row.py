@@ -1,0 +1,55 @@
+"""What a row of the table is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gridc
+from gridc.arrays.dataset import Dataset
+
+HERE = Path(__file__).parent
+SPECS = HERE.parent.parent / "specs"
+TEST_SEED = 1_000_003
+"""Test sets of tasks are drawn from this seed, the same one for every run."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Somebody else's figure."""
+
+    what: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a spec, the changes to its training block, its seeds, and where its test set comes from.
+
+    Without ``test`` the figure is that of the strings held out, which also end the training: it says that they were learned."""
+
+    name: str
+    spec: Path
+    shows: str
+    seeds: int
+    minutes: float
+    """About how long one seed takes on one core."""
+    changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    data: Callable[[Path], Mapping[str, Any]] | None = None
+    """Writes its data under a folder and gives the changes that name them."""
+    test: Callable[[Path], Dataset] | None = None
+    """Makes the test set; what of it was trained on does not count."""
+    whole: bool = False
+    """Whether an answer is right only where every one of its symbols is."""
+    solved: bool = False
+    """Whether what counts is from how many seeds every answer is right."""
+    published: tuple[Published, ...] = ()
+
+    def score(self, grid: gridc.Grid, test: Dataset) -> float:
+        """The share of answers that are right."""
+        (name,) = grid.spec.outputs
+        right = grid.predict(test.inputs)[name].argmax(axis=-1) == test.targets[name]
+        return float((right.all(axis=1) if self.whole else right).mean())
