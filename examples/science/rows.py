@@ -20,7 +20,7 @@ ROWS = (
         {"bits": 16, "evaluate": {"samples": 5_000}}, solved=True),
     *(Row(f"parity-{bits}", SPECS / "parity.yaml", f"parity of {bits} bits: 500,000 strings, 20,000 of them held out", 3, 0.5,
           {"bits": bits, "task.samples": 500_000, "held_out": 0.04, "evaluate": {"samples": 20_000}, **HALVED}, solved=True)
-      for bits in (24, 30)),
+      for bits in (20, 24, 30)),
     *others.ROWS,
     *paper.ROWS,
 )  # fmt: skip
