@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytensor.tensor.subtensor import AdvancedIncSubtensor, AdvancedIncSubtensor1
 
+import gridc
 from gridc.symbolic import lowerings
 from gridc.symbolic.backends import backend
 from gridc.symbolic.scatters import AddRows
@@ -58,3 +60,20 @@ def test_gradients_of_look_ups_make_one_table_and_leave_what_was_given() -> None
     assert [op.inplace for op in operations(grown) if isinstance(op, AddRows)] == [False]  # what a caller gave stays
     np.testing.assert_allclose(grown(x, i)[1], x[1] + 2)
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("embeddings", ["layerwise", "adjacent"])
+def test_what_looks_up_facts_adds_by_rows(embeddings: str) -> None:
+    page = f"""
+name: facts
+dimensions: {{hops: 2}}
+transforms: {{hops: {{cell: memory, hidden: 3, attends: facts, embeddings: {embeddings}}}}}
+inputs: {{facts: {{vocabulary: 5, facts: true}}, question: {{vocabulary: 5, enters: hops}}}}
+outputs: {{place: {{classes: 2, reads: [hops], at: {{hops: last}}}}}}
+"""
+    symbols = gridc.lower(page)
+    gradients = pytensor.grad(symbols.outputs["place"][:, 0].sum(), list(symbols.parameters.values()))
+    f = pytensor.function([*symbols.inputs.values(), *symbols.parameters.values()], gradients, mode=backend("python").mode())
+    made = operations(f)
+    assert any(isinstance(op, AddRows) for op in made)
+    assert not any(isinstance(op, AdvancedIncSubtensor | AdvancedIncSubtensor1) for op in made)

@@ -238,7 +238,10 @@ def _facts(spec: GridSpec, t: Transform, variable: Variable, p: Mapping[str, Var
     def embed(w: Variable) -> Variable:
         if real:
             return variable @ (w if w.ndim == 2 else w[:, None])
-        return w[variable].sum(axis=2) if w.ndim == 2 else w[:, variable].sum(axis=3)
+        if w.ndim == 2:
+            return w[variable].sum(axis=2)
+        # Words first: what a look-up along the first axis adds in the gradient, ``scatters`` adds up quickly.
+        return w.dimshuffle(1, 0, 2)[variable].sum(axis=2).dimshuffle(2, 0, 1, 3)
 
     return {letter: embed(p[f"{t.name}.{letter}"]) for letter, weight in weights(spec, t).items() if weight.facts}
 
