@@ -9,7 +9,7 @@ from typing import Any
 
 import shakespeare
 import translation
-from row import HERE, TEST_SEED, Row
+from row import HERE, TEST_SEED, Published, Row
 
 from gridc.arrays.dataset import Dataset
 from gridc.tables import tasks
@@ -29,6 +29,7 @@ def _from(written: Callable[[Path], Path], **how: Any) -> Callable[[Path], dict[
 
 
 _TEXT = _from(lambda folder: shakespeare.written(folder)[0], text={"window": 64})
+_WIKIPEDIA = Published("the paper's, of another size and on another text (Wikipedia)", 1.47, "abstract of arXiv 1507.01526")
 
 ROWS = (
     *(Row(f"addition-{kind}", HERE / f"addition-{kind}.yaml", f"sums of three digits without a mistake: {what}", 3, 1.5,
@@ -38,7 +39,7 @@ ROWS = (
           3, 1.5, test=_drawn("memorisation", length=10, symbols=32), whole=True)
       for kind, what in KINDS),
     *(Row(f"characters-{kind}", HERE / f"characters-{kind}.yaml", f"Shakespeare by characters: {what}", 3, 3.0,
-          data=_TEXT, test=shakespeare.test, bits=True, beside=shakespeare.counts)
+          data=_TEXT, test=shakespeare.test, bits=True, beside=shakespeare.counts, published=(_WIKIPEDIA,))
       for kind, what in (("grid", "a 2-LSTM of two levels, untied"), ("stacked", "a stacked LSTM of two levels"))),
     *(Row(name, HERE / f"{name}.yaml", f"numbers in English words into German ones without a mistake: {what}", 3, 2.0,
           data=_from(translation.written), test=partial(translation.test, grid=name != "reencoder-stacked"), whole=True)
