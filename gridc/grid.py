@@ -110,6 +110,11 @@ class Grid:
         return self.target.devices
 
     @property
+    def threads(self) -> int | None:
+        """How many threads may share a call; None for as many as this process takes."""
+        return self.target.threads
+
+    @property
     def recompute(self) -> bool:
         """Whether training keeps little and runs segments twice."""
         return self.target.recompute

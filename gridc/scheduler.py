@@ -17,6 +17,8 @@ from gridc.scheduling.graph import Step
 if TYPE_CHECKING:
     import networkx as nx
 
+    from gridc.insight.measure import Measurement
+    from gridc.insight.scaling import Scaling
     from gridc.insight.simulation import Model, Simulation, SpeedUp
 
 
@@ -102,6 +104,23 @@ class Schedule(Timing):
         from gridc.insight import simulation
 
         return simulation.simulate(self, workers, model)
+
+    def measure(self, batch: int = 16, rounds: int = 9) -> Measurement:
+        """Run the forward sweep of ``batch`` examples on one thread, the least time of so many ``rounds``: predicted and measured
+        seconds of every turn.
+
+        Raises UsageError for a grid with cells that have no fused sweep."""
+        from gridc.insight import measure
+
+        return measure.measure(self, batch, rounds)
+
+    def scaling(self, threads: int, batch: int = 16) -> Scaling:
+        """Simulate and measure a training step of ``batch`` examples on 1, 2, 4, … and so many threads.
+
+        Raises UsageError for a grid that has no inputs or outputs, or cells that have no fused sweep."""
+        from gridc.insight import scaling
+
+        return scaling.scaling(self, threads, batch)
 
     # -- other doors ---------------------------------------------------------------------------------------------------
 

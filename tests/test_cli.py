@@ -289,6 +289,12 @@ def test_a_schedule_is_measured(gridc):
     assert (code, told["batch"], told["threads"]) == (0, 2, 1)
     assert sum(front["rows"] for front in told["turns"]) == 6 * 3 * 2 * 2
     assert all(front["measured"] > 0 and front["predicted"] > 0 for front in told["turns"])
+    code, out, _ = gridc("schedule", spec, "--size", "T=6", "--measure", "--threads", "3", "--batch", "2", "--json")
+    told = json.loads(out)
+    assert (code, told["batch"], [row["threads"] for row in told["threads"]]) == (0, 2, [1, 2, 3])
+    assert all(row["measured_speedup"] > 0 and row["simulated_speedup"] > 0 and row["listed"] > 0 for row in told["threads"])
+    code, _, err = gridc("schedule", spec, "--size", "T=6", "--threads", "3")
+    assert (code, "--threads is measured" in err) == (2, True)
 
 
 def test_a_schedule_of_millions_of_steps_is_printed(gridc, there):

@@ -38,7 +38,7 @@ LIGHT = [
 ]
 HEAVY = {"pytensor", "numba", "jax", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "torch", "onnx", "aeon", "mpi4py",
          "optuna"}  # fmt: skip
-DRIVES = {"insight.measure", "commands.bench"}
+DRIVES = {"insight.calibration", "insight.measure", "insight.scaling", "insight.steps", "commands.bench"}
 """Front-end modules that run the sweep itself, and are imported late for it."""
 
 

@@ -8,6 +8,7 @@ import pytest
 from gridc.errors import DataError, UsageError
 from gridc.tables.learning_rates import SCHEDULES, schedule
 from gridc.tables.update_rules import OPTIMIZERS
+from gridc.training import optimizers
 from gridc.training.optimizers import BLOCK, global_norm, optimizer
 
 SHAPES = {"large": (BLOCK + 7, 2), "W": (12, 7), "b": (7,), "one": (1,)}
@@ -201,6 +202,28 @@ def test_parameters_that_are_not_contiguous_are_updated_too():
     parameters = {"W": np.zeros((2, BLOCK)).T}
     optimizer("sgd", learning_rate=1.0).update(parameters, gradients)
     assert (parameters["W"] == -1).all()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_the_number_of_threads_changes_no_bit(monkeypatch, name):
+    monkeypatch.setattr(optimizers, "BLOCK", 1000)
+    monkeypatch.setattr(optimizers, "LARGE", 1500)
+    random = np.random.default_rng(0)
+    start = {key: random.normal(size=size).astype(np.float32) for key, size in (("w", 10_007), ("v", 8192), ("b", 3))}
+    gradients = {key: random.normal(size=array.shape).astype(np.float32) for key, array in start.items()}
+    assert [optimizers.sharers(10_007, threads) for threads in (1, 2, 5, 100)] == [1, 2, 5, 6]
+
+    def trained(threads):
+        parameters, rule = {key: array.copy() for key, array in start.items()}, optimizer(name, clip=1.0)
+        for _ in range(2):
+            rule.update(parameters, gradients, threads=threads)
+        return rule.norm, parameters | rule.state
+
+    norm, expected = trained(1)
+    for threads in (2, 3, 8):
+        again, found = trained(threads)
+        assert again == norm
+        assert all(np.array_equal(found[key], array) for key, array in expected.items())
 
 
 def test_global_norm_sees_every_number():

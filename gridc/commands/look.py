@@ -13,7 +13,7 @@ import click
 from gridc import plain_text
 from gridc.commands.output import as_json, echo, print_json, say, sizes_of, with_schedule, with_sizes, write
 from gridc.errors import GridcError, SpecError, UsageError, listed
-from gridc.options import LARGEST, MOST_WORKERS
+from gridc.options import LARGEST, MOST_THREADS, MOST_WORKERS
 
 if TYPE_CHECKING:
     from gridc.language.spec import GridSpec
@@ -268,6 +268,8 @@ def _show_pytensor(spec: GridSpec, json_: bool) -> None:
 @click.option("-b", "--batch", type=click.IntRange(1, LARGEST), default=16, show_default=True, help="Examples in a mini-batch.")
 @click.option("--path", is_flag=True, help="List the critical path step by step, and why each step waits.")
 @click.option("--measure", is_flag=True, help="Run the grid: predicted and measured time of every turn of it.")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS),
+              help="With --measure: simulated and measured training steps on 1, 2, 4, … and so many threads.")  # fmt: skip
 @with_schedule
 @click.option("--try", "tried", multiple=True, metavar="KEY=VALUE,...",
               help="Put another schedule beside the page's own; may be repeated.")  # fmt: skip
@@ -285,6 +287,7 @@ def schedule(
     batch: int,
     path: bool,
     measure: bool,
+    threads: int | None,
     asked: str | None,
     tried: tuple[str, ...],
     ranks: int | None,
@@ -305,6 +308,8 @@ def schedule(
             raise UsageError(f"{flag} is for one spec; found {len(plans)}.")
         if given and chosen not in ("table", "json"):
             raise UsageError(f"{flag} is a table, or JSON; found the format {chosen} besides.")
+    if threads is not None and (not measure or tried):
+        raise UsageError("--threads is measured, of one schedule: give --measure besides, and no --try.")
     if len(plans) > 1 and chosen not in ("table", "json"):
         raise UsageError(f"The format {chosen} shows one spec; found {len(plans)}.")
     if chosen == "png":
@@ -322,7 +327,7 @@ def schedule(
 
         write(compared(plans[0], batch, tried, measure, chosen == "json"), output)
     elif measure:
-        write(_measured(plans[0], batch, chosen == "json"), output, chosen)
+        write(_measured(plans[0], batch, threads, chosen == "json"), output, chosen)
     else:
         write(_made(plans, chosen, workers, batch, picture, path), output, chosen)
     if output not in (None, "-"):
@@ -379,10 +384,8 @@ def _made(plans: Sequence[Schedule], chosen: str, workers: int, batch: int, pict
     return makers[chosen]()
 
 
-def _measured(plan: Schedule, batch: int, as_json: bool) -> str:
-    from gridc.insight import measure
-
-    made = measure.measure(plan, batch)
+def _measured(plan: Schedule, batch: int, threads: int | None, as_json: bool) -> str:
+    made = plan.measure(batch) if threads is None else plan.scaling(threads, batch)
     return json.dumps(made.plain(), indent=2, ensure_ascii=False) if as_json else str(made)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gridc import resources
 from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.fusion import blas
 from gridc.fusion.buffers import fresh
@@ -25,8 +26,8 @@ BLOCK = 131072
 """Elements updated at a time: the block, its state and the scratch stay in the cache over all passes."""
 SMALL = 8192
 """Parameters with fewer elements are gathered into one vector, since each NumPy call costs half a microsecond."""
-LARGE = 1 << 21
-"""Elements from which two threads share the work: one does not move memory as fast as the machine can."""
+LARGE = 1 << 20
+"""Elements for each thread, at least, where several share the work: one does not move memory as fast as the machine can."""
 
 
 @dataclass
@@ -157,11 +158,13 @@ class Optimizer:
             array[...] = state[name]
 
     def update(
-        self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], *, norm: float | None = None
-    ) -> None:
+        self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], *, norm: float | None = None,
+        threads: int | None = None,
+    ) -> None:  # fmt: skip
         """One step: parameters and state are changed in place, the gradients are left as they are.
 
-        ``norm`` is the gradients' ``global_norm``, where the caller has it already.
+        ``norm`` is the gradients' ``global_norm``, where the caller has it already.  No more than so many ``threads`` share it,
+        None for as many as there are cores; their number changes no bit.
         """
         if not self.started:
             self.start(parameters)
@@ -170,25 +173,27 @@ class Optimizer:
         count = self.count
         scale = 1.0
         if self.clip is not None:
-            self.norm = global_norm(gradients) if norm is None else norm
+            self.norm = global_norm(gradients, threads) if norm is None else norm
             scale = self.clip / self.norm if self.norm >= self.clip else 1.0
         for unit in self._units:
             if unit.gathered is not None:
                 p, g = (one.take(arrays, unit.names) for one, arrays in zip(unit.gathered, (parameters, gradients), strict=True))
-                self._update(p, g, unit.slots, rate, count, scale)
+                self._update(p, g, unit.slots, rate, count, scale, threads)
                 unit.gathered[0].give_back(parameters, unit.names)
                 continue
             array = parameters[unit.names[0]]
             p = array.reshape(-1)
-            self._update(p, gradients[unit.names[0]].reshape(-1), unit.slots, rate, count, scale)
+            self._update(p, gradients[unit.names[0]].reshape(-1), unit.slots, rate, count, scale, threads)
             if not np.may_share_memory(p, array):
                 np.copyto(array, p.reshape(array.shape))  # not contiguous, so `p` was a copy
 
-    def _update(self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float) -> None:
+    def _update(
+        self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float, threads: int | None
+    ) -> None:
         def run(number: int, cut: range) -> None:
             self._update_part(p, g, slots, rate, count, scale, number, cut)
 
-        shared(run, p.size, BLOCK)
+        shared(run, p.size, threads)
 
     def _update_part(
         self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float, number: int, cut: range
@@ -242,25 +247,44 @@ def optimizer(
     return Optimizer(rule, checked(f"Optimizer '{name}'", rule.options, options), schedule=schedule, clip=clip)
 
 
-def shared(run: Callable[[int, range], None], size: int, block: int) -> None:
-    """Call ``run`` with the number of a thread and the blocks, by their first elements, that it does: all of them or halves."""
-    middle = -(-size // block) // 2 * block
-    if size < LARGE:
-        run(0, range(0, size, block))
-    else:
-        together([partial(run, 0, range(0, middle, block)), partial(run, 1, range(middle, size, block))])
+def sharers(size: int, threads: int | None) -> int:
+    """Tell how many of so many threads, None for as many as there are cores, it pays to have share so many elements."""
+    return max(1, min(resources.threads() if threads is None else threads, size // LARGE))
 
 
-def global_norm(gradients: Mapping[str, Array]) -> float:
-    """Take the root of the sum of all squared gradients; NaN or infinity where any of them is."""
+def shared(run: Callable[[int, range], None], size: int, threads: int | None) -> None:
+    """Call ``run`` with the number of a thread and the blocks, by their first elements, that it does."""
+    count, blocks = sharers(size, threads), -(-size // BLOCK)
+    ends = [k * blocks // count * BLOCK for k in range(count)] + [size]
+    together([partial(run, k, range(ends[k], ends[k + 1], BLOCK)) for k in range(count)])
+
+
+def global_norm(gradients: Mapping[str, Array], threads: int | None = None) -> float:
+    """Take the root of the sum of all squared gradients; NaN or infinity where any of them is.
+
+    No more than so many ``threads`` share it, None for as many as there are cores; their number changes no bit."""
     total = 0.0
     for g in gradients.values():
         flat = g.reshape(-1)
-        # Blocks, added in double precision: exact enough for any size.  BLAS has one thread, as their number would change
-        # the last bits.
+        # Blocks, added in double precision in their order: exact enough for any size.  BLAS has one thread, as their number would
+        # change the last bits.
         if flat.size <= SMALL:
             total += float(np.dot(flat, flat))
             continue
         with blas.single_threaded():
-            total += sum(float(np.dot(block, block)) for block in np.split(flat, range(BLOCK, flat.size, BLOCK)))
+            total += sum(_squares(flat, threads))
     return total**0.5
+
+
+def _squares(flat: Array, threads: int | None) -> list[float]:
+    """Sum the squares of every block."""
+    found = [0.0] * -(-flat.size // BLOCK)
+
+    def run(number: int, cut: range) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # of each thread its own
+            for start in cut:
+                block = flat[start : start + BLOCK]
+                found[start // BLOCK] = float(np.dot(block, block))
+
+    shared(run, flat.size, threads)
+    return found

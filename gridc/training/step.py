@@ -60,12 +60,13 @@ class Here:
         drawn = {} if share is None or getattr(self.grid, "random_state", None) is None else {"share": share}
         loss, gradients, outputs = self.grid.loss_and_gradients(inputs, targets, lengths, weights, **drawn)
         loss, gradients, told = self.ranks.sum(loss, gradients, tell)
+        threads = getattr(self.grid, "threads", None)
         with np.errstate(over="ignore", invalid="ignore"):
-            norm = global_norm(gradients)
+            norm = global_norm(gradients, threads)
         # A norm may be infinite where gradients are only very large.
         good = bool(np.isfinite(loss)) and (bool(np.isfinite(norm)) or all(np.isfinite(g).all() for g in gradients.values()))
         if good:
-            self.optimizer.update(self.grid.parameters, gradients, norm=norm)
+            self.optimizer.update(self.grid.parameters, gradients, norm=norm, threads=threads)
         done = Step(float(loss), norm, outputs, good, gradients, told)
         return lambda: done
 
