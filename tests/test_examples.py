@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -233,3 +234,36 @@ outputs: {y: {classes: 4, reads: [time], ignore: -1}}
     for text in (report.page([some], {row.name: mine}), report.markdown([some], {row.name: mine})):
         assert "2.100 ± 0.100 bits a symbol, 3 seeds; loss 1.500 held out" in text
         assert "here: counts 2.345" in text
+
+
+POOL = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+sys.path.insert(0, sys.argv[1])
+from orphans import end_with_parent
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 1000)
+        time.sleep(1000)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="whether the worker is there is read in /proc")
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(POOL, encoding="utf-8")
+    with subprocess.Popen([sys.executable, str(tmp_path / "pool.py"), str(ROOT / "examples" / "science")],
+                          stdout=subprocess.PIPE, text=True) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        parent.kill()
+        while _runs(worker):  # for ever, where nothing ends it
+            time.sleep(0.05)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process; one that ended, but that nobody waited for yet, is a zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -35,8 +35,8 @@ ROWS = (
     *(Row(f"addition-{kind}", HERE / f"addition-{kind}.yaml", f"sums of three digits without a mistake: {what}", 3, 1.5,
           test=_drawn("addition", digits=3), whole=True)
       for kind, what in KINDS),
-    *(Row(f"memorisation-{kind}", HERE / f"memorisation-{kind}.yaml", f"ten symbols of thirty-two without a mistake: {what}",
-          3, 1.5, test=_drawn("memorisation", length=10, symbols=32), whole=True)
+    *(Row(f"memorisation-{kind}", HERE / f"memorisation-{kind}.yaml", f"five symbols of sixteen without a mistake: {what}",
+          3, 1.5, test=_drawn("memorisation", length=5, symbols=16), whole=True)
       for kind, what in KINDS),
     *(Row(f"characters-{kind}", HERE / f"characters-{kind}.yaml", f"Shakespeare by characters: {what}", 3, 3.0,
           data=_TEXT, test=shakespeare.test, bits=True, beside=shakespeare.counts, published=(_WIKIPEDIA,))

@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the page of the small runs draws the curves
 
 import numpy as np
+from orphans import end_with_parent
 from report import markdown, page
 from rows import ROWS, Row
 
@@ -105,7 +106,7 @@ def main() -> int:
     jobs = [(row, seed) for row in chosen for seed in range(min(row.seeds, asked.seeds or row.seeds))]
     jobs.sort(key=lambda job: -job[0].minutes)  # the longest first, so that no worker waits for one at the end
     failed = 0
-    with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         waiting = {pool.submit(run, row.name, seed, out, asked.samples): (row, seed) for row, seed in jobs}
         for future in as_completed(waiting):
             row, seed = waiting[future]
