@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -389,7 +389,16 @@ class Grid:
                 self._room.check("gradients", call)
             return call, told
 
-        return Updates(self._on_device, self._mirror, optimizer, self._lock, check)
+        def draw(call: Call) -> tuple[list[Array], Callable[[], None]]:
+            before = self.random_state
+
+            def again() -> None:
+                if before is not None:
+                    self.random_state = before
+
+            return self._drawn(call, None), again
+
+        return Updates(self._on_device, self._mirror, optimizer, self._lock, check, draw)
 
     # -- running ------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import test_ignored  # noqa: E402
 from strategies import case_of  # noqa: E402
 from test_backends import SPEC, example  # noqa: E402
 from test_grid import WRAPS_BACK  # noqa: E402
+from test_jax import PADDED, data  # noqa: E402
 
 WITHIN = 1e-11
 
@@ -85,6 +86,14 @@ def test_a_training_goes_on_with_another_number_of_devices(tmp_path: Path) -> No
         np.testing.assert_allclose(alone.parameters[name], array, rtol=1e-7, atol=1e-9, err_msg=name)
     back = gridc.load(tmp_path / "run" / "model.grid", backend="jax", devices=2)
     assert back.score(inputs, targets, lengths) == pytest.approx(alone.score(inputs, targets, lengths))
+
+
+def test_masks_and_facts_are_shared_like_the_examples() -> None:
+    there, here = pair(PADDED)
+    inputs, targets, lengths = data(here.spec, 4, 3)
+    assert here.random_state is not None
+    there.random_state = here.random_state
+    same(there, here, inputs, targets, lengths)
 
 
 def test_more_devices_than_there_are_is_a_sentence() -> None:

@@ -3,7 +3,7 @@
 ``grids()`` draws a ``Case``: a spec, sizes for its symbols, parameters, inputs, targets and perhaps lengths.
 What is drawn is valid by construction: reads are added one by one, and one that would close a cycle is left
 out.  The oracle says which those are, what shapes the arrays have and which blocks of the weights are zero.
-``memory`` and ``noise`` add what the plain lowering alone takes.
+``memory`` adds cells that attend to facts, ``noise`` dropout and zoneout.
 
 Left out on purpose, where ``language.md`` leaves room: shared weights that are untied along different
 dimensions, or whose `gru` blocks differ, and a `gru` that alternates and reads itself by an explicit offset.

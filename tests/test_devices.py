@@ -24,14 +24,14 @@ def test_two_devices_have_the_numbers_of_one() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)]
     done = subprocess.run(command, env={**os.environ, **TWO}, capture_output=True, text=True, cwd=SUITE.parents[1])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 def test_several_devices_are_for_the_fused_sweep_on_jax() -> None:
     with pytest.raises(gridc.UsageError, match="but the backend is 'python'; expected devices=1"):
         gridc.compile(SPEC, devices=2)
-    with pytest.raises(gridc.UsageError, match="attends to facts and has no fused sweep on a device; expected devices=1"):
-        gridc.compile("specs/memory-network.yaml", backend="jax", devices=2)
+    with pytest.raises(gridc.UsageError, match="but this is the plain one; expected devices=1"):
+        gridc.compile(SPEC, backend="jax", lowering="plain", devices=2)
     with pytest.raises(gridc.UsageError, match="devices: found 0; expected a positive integer"):
         gridc.compile(SPEC, backend="jax", devices=0)
 

@@ -17,8 +17,11 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from gridc.device.sweep import Array, Sweep, Tables, product, rule, take, total, turn_of, unrolled
+from gridc.device.attention import found as among_facts
+from gridc.device.rules import rule
+from gridc.device.sweep import Array, Sweep, Tables, product, take, total, turn_of, unrolled
 from gridc.errors import UsageError
+from gridc.fusion.run import MASKS
 from gridc.scheduling.padded import Block, Plan
 from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Role
 
@@ -35,7 +38,8 @@ class Backward:
         self.given: list[Array] = []
         for tap, gradient in zip(self.plan.taps, given, strict=True):
             n = self.plan.groups[tap.group].hidden
-            self.given.append(jnp.concatenate([gradient.reshape(-1, n), jnp.zeros((1, n), sweep.dtype)]))
+            gradient = sweep.tapped(len(self.given), gradient.reshape(-1, n))
+            self.given.append(jnp.concatenate([gradient, jnp.zeros((1, n), sweep.dtype)]))
 
     def run(self) -> dict[Role, Array]:
         """Give the gradients by role."""
@@ -68,6 +72,7 @@ class Backward:
         for g in range(len(self.plan.groups)):
             self._weights(g, out)
             self._joined(g, out)
+            self._facts(g, out)
             self._entries(g, out)
         return out
 
@@ -107,15 +112,22 @@ class Backward:
             g, lambda lists: lax.dynamic_slice_in_dim(lists, group.base + first, block.size, 1), slopes[g], handed)  # fmt: skip
         shape = (block.slots, block.rows, group.hidden)
         dh, dm = (None if d is None else jnp.broadcast_to(d, (block.size, group.hidden)).reshape(shape) for d in (dh, dm))
-        dz = dh
-        if group.gates:
+        place = functools.partial(turn_of, block=block, turn=turn)
+        dz, facts = dh, sweep.facts[g]
+        if facts is not None:
+            assert dh is not None
+            slopes[g] = write(slopes[g], dh, group.slopes)
+            keys, values, count = facts.of(place(sweep.tables[f"{g}.facts"]))
+            _, pull = jax.vjp(lambda z: among_facts(z, keys, values, count), sweep.read(g, self.storage, place))
+            through = product(dh, sweep.chosen(g, phase, turn)[0], across=True) if group.gates else dh
+            dz = through + pull(dh.reshape(block.size, -1))[0].reshape(shape)
+        elif group.gates:
             w, _, p = sweep.chosen(g, phase, turn)
-            place = functools.partial(turn_of, block=block, turn=turn)
             stored = lax.dynamic_slice_in_dim(
                 self.storage[g], (group.base + first) * group.vectors, block.size * group.vectors)  # fmt: skip
             a = stored.reshape(block.slots, block.rows, group.vectors * group.hidden)[..., (1 + group.memory) * group.hidden :]
-            own = sweep.slots(block, sweep.own(g, self.storage[g], place))
-            _, pull = jax.vjp(lambda a, own, p: tuple(v for v in rule(group, a, own, p) if v is not None), a, own, p)
+            own, keeps = (sweep.slots(block, each) for each in (sweep.own(g, self.storage[g], place), sweep.keeps(g, place)))
+            _, pull = jax.vjp(lambda a, own, p: tuple(v for v in rule(group, a, own, p, keeps) if v is not None), a, own, p)
             da, taken, dp = pull((dh, dm) if group.memory else (dh,))
             made = jnp.concatenate([da, *taken], axis=-1)
             if unrolled() > 1:
@@ -132,9 +144,13 @@ class Backward:
                 joined[g] = write(joined[g], back[..., width:], 1)
             dz = back
         assert dz is not None
-        at = np.cumsum([0, *group.widths])
+        at, masks = np.cumsum([0, *group.widths]), sweep.masks(g, place)
         for c, channel in enumerate(group.channels):
-            handed[g][c] = write(handed[g][c], dz[..., at[channel[0]] : at[channel[-1] + 1]], len(channel))
+            parts = [dz[..., at[channel[0]] : at[channel[-1] + 1]]]
+            if any(j in masks for j in channel):
+                parts = [dz[..., at[j] : at[j + 1]] for j in channel]
+                parts = [v * masks[j].reshape(v.shape) if j in masks else v for j, v in zip(channel, parts, strict=True)]
+            handed[g][c] = write(handed[g][c], parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1), len(channel))
 
     # -- after the loops --------------------------------------------------------------------------------------------
 
@@ -202,6 +218,13 @@ class Backward:
                 key, part = (name, "joined", ""), summed[first : first + count]
                 out[key] = out[key] + part if key in out else part
 
+    def _facts(self, g: int, out: dict[Role, Array]) -> None:
+        """Give the gradients of the facts to which a group attends."""
+        group, sweep, facts = self.plan.groups[g], self.sweep, self.sweep.facts[g]
+        if facts is not None:
+            query = sweep.read(g, self.storage, lambda table: table)
+            out |= facts.gradients(sweep.tables[f"{g}.facts"], query, self.slopes[g][: group.rows], sweep.arrays)
+
     def _entries(self, g: int, out: dict[Role, Array]) -> None:
         """Give the gradients of what entered."""
         group, arrays = self.plan.groups[g], self.sweep.arrays
@@ -267,7 +290,8 @@ def forward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., An
 
     def back(kept: Any, gradients: Any) -> Any:
         tables, arrays, storage = kept
-        return None, backward(plan, roles, dtype)(tables, arrays, storage, gradients[1])
+        found = backward(plan, roles, dtype)(tables, arrays, storage, gradients[1])
+        return None, (*found, *map(jnp.zeros_like, arrays[len(found) :]))  # masks are drawn
 
     function = jax.custom_vjp(run)
     function.defvjp(ahead, back)
@@ -275,12 +299,14 @@ def forward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., An
 
 
 def backward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., Any]:
-    """``f(tables, arrays, storage, gradients of the taps) → gradients of the arrays``, in the order of the roles."""
+    """``f(tables, arrays, storage, gradients of the taps) → gradients of the arrays``, in the order of the roles but for masks,
+    which come last and are drawn."""
 
     def run(tables: Tables, arrays: Sequence[Array], storage: Any, given: Any) -> tuple[Array, ...]:
         sweep = Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype))
         found = Backward(sweep, storage, given).run()
-        return tuple(found[role] if role in found else jnp.zeros_like(a) for role, a in zip(roles, arrays, strict=True))
+        learnt = [role for role in roles if role[1] not in MASKS]
+        return tuple(found[role] if role in found else jnp.zeros_like(sweep.arrays[role]) for role in learnt)
 
     def refuse(*_: Any) -> Any:
         raise UsageError(NO_SECOND_DERIVATIVE)

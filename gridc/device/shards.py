@@ -9,10 +9,11 @@ its share of all positions: then the sum of the devices' losses is the batch's, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -38,6 +39,14 @@ def found(count: int) -> list[Any]:
     if count < len(devices) and jax.process_count() > 1:
         raise UsageError(f"found devices={count}; expected devices={len(devices)}, those of all {jax.process_count()} processes")
     return devices[:count]
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Products in the type of their factors, and double precision where it is asked for, whatever JAX is set to."""
+    chosen = getattr(jax.config, "jax_default_matmul_precision", None) or "highest"
+    with jax.enable_x64(True), jax.default_matmul_precision(chosen):
+        yield
 
 
 class Shards:

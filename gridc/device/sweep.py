@@ -13,11 +13,13 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from gridc.device.attention import Facts
+from gridc.device.attention import found as among_facts
+from gridc.device.rules import rule
 from gridc.scheduling.padded import Block, Group, Plan
 from gridc.symbolic.wiring import Role
 
@@ -32,31 +34,6 @@ UNROLL: int | None = None
 def unrolled() -> int:
     """One turn on a CPU, where more only takes longer to compile; a GPU is handed its work in larger pieces."""
     return UNROLL or 1
-
-
-class Names:
-    """The namespace in which a cell's rule runs on a device."""
-
-    tanh = staticmethod(jnp.tanh)
-    sigmoid = staticmethod(jax.nn.sigmoid)
-    relu = staticmethod(jax.nn.relu)
-    softplus = staticmethod(jax.nn.softplus)
-    exp, log, sqrt = staticmethod(jnp.exp), staticmethod(jnp.log), staticmethod(jnp.sqrt)
-
-    @staticmethod
-    def number(value: float, like: Array) -> Array:
-        """Give a number in the dtype of another value."""
-        return jnp.asarray(value, like.dtype)
-
-    @staticmethod
-    def mean(a: Array) -> Array:
-        """Take the mean over the units of each step, which stay as an axis of length 1."""
-        return jnp.mean(a, axis=-1, keepdims=True)
-
-    @staticmethod
-    def where(sign: str, a: Array, b: Array, x: Array, y: Array) -> Array:
-        """Give ``x`` where ``a sign b`` holds and ``y`` elsewhere."""
-        return jnp.where({">": jnp.greater, "<": jnp.less, ">=": jnp.greater_equal, "<=": jnp.less_equal}[sign](a, b), x, y)
 
 
 def take(table: Array, rows: Array) -> Array:
@@ -85,6 +62,9 @@ class Sweep:
         self.weights = [[self._stacked(g, letter) for letter in "Wbp"] for g in plan.groups]
         self.joined = [[self._joining(g, j) for j in range(len(g.joined))] for g in plan.groups]
         self.ahead = [self._ahead(g) for g in range(len(plan.groups))]
+        self.dropped = [self._dropped(group) for group in plan.groups]
+        self.kept = [self._kept(group) for group in plan.groups]
+        self.facts = [Facts.of_group(group, tables, arrays) for group in plan.groups]
 
     # -- what a loop needs ------------------------------------------------------------------------------------------
 
@@ -121,6 +101,27 @@ class Sweep:
         return [jnp.einsum("ri,sio->sro", v, w[:, i:e]).reshape(-1, w.shape[2])
                 for v, i, e in zip(joined, at, at[1:], strict=False)]  # fmt: skip
 
+    def _dropped(self, group: Group) -> Array | None:
+        """Give the dropout masks of a group's members, and then ones: ``[rows + 1, hidden]``; None where none were drawn."""
+        drawn = self._drawn(group, [name for name, *_ in self.plan.hidden_by(group)], "dropout", "")
+        return jnp.concatenate([*drawn, jnp.ones((1, group.hidden), self.dtype)]) if drawn else None
+
+    def _drawn(self, group: Group, names: Sequence[str], role: str, vector: str) -> list[Array]:
+        """Give the masks of these members, ``[rows, hidden]`` each; nothing in prediction."""
+        roles = [(name, role, vector) for name in names]
+        return [self.arrays[one].reshape(-1, group.hidden) for one in roles if one in self.arrays]
+
+    def _kept(self, group: Group) -> list[Array]:
+        """Give zoneout's masks of the hidden vectors and memories of a group's members, ``[rows, hidden]``, or one row of their
+        mean where none were drawn; nothing without zoneout."""
+        if not group.zoneout:
+            return []
+        found: list[Array] = []
+        for vector in ("hidden", "memory")[: 1 + group.memory]:
+            drawn = self._drawn(group, group.members, "zoneout", vector)
+            found.append(jnp.concatenate(drawn) if drawn else jnp.full((1, group.hidden), group.zoneout, self.dtype))
+        return found
+
     def _entries(self, group: Group) -> Array:
         """Storage with what enters and zeros everywhere else, ``[rows × vectors, hidden]``."""
         rows: list[Array] = []
@@ -156,19 +157,42 @@ class Sweep:
     def read(self, g: int, storage: Sequence[Array], place: Any, joined: bool = True) -> Array:
         """Give what steps see, ``[rows, widths]``, what is ``joined`` included; ``place`` takes their rows of a table."""
         group = self.plan.groups[g]
-        key = f"{g}.read"
+        key, masks = f"{g}.read", self.masks(g, place)
         if not group.sources:
             parts = []
         elif len(set(group.sources)) == 1:
             source = group.sources[0]
             of = self.plan.groups[source]
             found = self._looked_up(storage[source], of, key, slice(None), place, False)
-            parts = [found.reshape(found.shape[0], -1)]
+            parts = [found[:, j] for j in range(len(group.sources))] if masks else [found.reshape(found.shape[0], -1)]
         else:
             parts = [self._looked_up(storage[s], self.plan.groups[s], key, j, place, False) for j, s in enumerate(group.sources)]
+        for j, mask in masks.items():
+            parts[j] = parts[j] * mask
         every = range(len(group.joined) * joined)
         parts += [take(self.joined[g][j], place(self.tables[f"{g}.joined.{j}"])) for j in every]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+    def masks(self, g: int, place: Any) -> dict[int, Array]:
+        """Give the dropout through which steps see what they read, ``[rows, width]`` by the number of the read."""
+        group, found = self.plan.groups[g], {}
+        for column, j in enumerate(group.masked):
+            masks = self.dropped[group.sources[j]]
+            if masks is not None:
+                found[j] = take(masks, place(self.tables[f"{g}.masked"])[:, column])
+        return found
+
+    def keeps(self, g: int, place: Any) -> list[Array]:
+        """Give how much steps keep of their old hidden vector and memory, ``[rows or 1, hidden]``; nothing without zoneout."""
+        rows = self.tables.get(f"{g}.kept")
+        return [mask if len(mask) == 1 else take(mask, place(rows)) for mask in self.kept[g]]
+
+    def tapped(self, n: int, vectors: Array) -> Array:
+        """Give what is left of the vectors that read ``n`` of the outputs finds, or of their gradients, behind dropout."""
+        masks = self.dropped[self.plan.taps[n].group]
+        if masks is None or not self.plan.taps[n].masked:
+            return vectors
+        return vectors * take(masks, self.tables[f"tap.{n}.masked"].ravel())
 
     def own(self, g: int, storage: Array, place: Any) -> list[Array]:
         """Give what a step takes over along each of its own dimensions, and its own hidden vector: ``[rows, hidden]`` each."""
@@ -211,15 +235,22 @@ class Sweep:
         for n, tap in enumerate(plan.taps):
             group = plan.groups[tap.group]
             found = self._looked_up(storage[tap.group], group, f"tap.{n}", 0, lambda t: t.reshape(-1, 1), tap.memory)
-            taps.append(found.reshape(*tap.shape[:-1], -1))
+            taps.append(self.tapped(n, found).reshape(*tap.shape[:-1], -1))
         return tuple(storage), tuple(taps)
 
     def _turn(self, phase: int, block: Block, turn: Array, storage: list[Array]) -> Array:
         g, group = block.group, self.plan.groups[block.group]
         place = functools.partial(turn_of, block=block, turn=turn)
-        if group.gates:
+        facts = self.facts[g]
+        if facts is not None:
+            z = self.read(g, storage, place)
+            a = self._activations(phase, block, turn, storage, place)[0].reshape(len(z), -1) if group.gates else z
+            h = a + among_facts(z, *facts.of(place(self.tables[f"{g}.facts"])))
+            new = jnp.concatenate([h, a], axis=-1) if group.gates else h
+        elif group.gates:
             a, p = self._activations(phase, block, turn, storage, place)
-            h, m = rule(group, a, self.slots(block, self.own(g, storage[g], place)), p)
+            own, keeps = (self.slots(block, each) for each in (self.own(g, storage[g], place), self.keeps(g, place)))
+            h, m = rule(group, a, own, p, keeps)
             new = jnp.concatenate([h, a] if m is None else [h, m, a], axis=-1)
         else:
             new = self.read(g, storage, place)
@@ -244,19 +275,8 @@ class Sweep:
 
     @staticmethod
     def slots(block: Block, vectors: list[Array]) -> list[Array]:
-        """Cut vectors of a turn by its slots, ``[slots, rows, hidden]``."""
-        return [v.reshape(block.slots, block.rows, -1) for v in vectors]
-
-
-def rule(group: Group, a: Array, own: list[Array], p: Array | None) -> tuple[Array, Array | None]:
-    """Give a cell's rule over pre-activations ``[slots, rows, gates × hidden]``; peepholes are ``[slots, …]``."""
-    n = group.hidden
-    gates = [a[..., k * n : (k + 1) * n] for k in range(group.gates)]
-    holes = [] if p is None else [p[:, None, k * n : (k + 1) * n] for k in range(p.shape[-1] // n)]
-    made = group.cell.rule
-    assert made is not None
-    hidden, memories = own[-1] if group.cell.uses_hidden else None, own[: group.entering] if group.memory else []
-    return made(Names, gates, hidden, memories, holes, group.options)  # type: ignore[arg-type]
+        """Cut vectors of a turn by its slots, ``[slots, rows, hidden]``; one that stands for all stays alone."""
+        return [v.reshape(block.slots, block.rows, -1) if len(v) == block.size else v for v in vectors]
 
 
 def product(z: Array, w: Array, across: bool = False) -> Array:

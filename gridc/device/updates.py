@@ -94,15 +94,17 @@ class Mirror:
 class Updates:
     """One optimiser's updates of a grid's parameters, which lie in a ``Mirror``.
 
-    ``check`` gives the call and what is told for the arrays of ``Grid.loss_and_gradients``, ``lock`` is held meanwhile."""
+    ``check`` gives the call and what is told for the arrays of ``Grid.loss_and_gradients``; ``lock`` is held while a step begins,
+    for which ``draw`` gives its masks, and what undoes that."""
 
     ahead = True
 
     def __init__(
         self, functions: Functions, parameters: Mirror, optimizer: Optimizer, lock: contextlib.AbstractContextManager[Any],
-        check: Callable[..., tuple[Call, Sequence[np.ndarray]]],
+        check: Callable[..., tuple[Call, Sequence[np.ndarray]]], draw: Callable[[Call], tuple[Sequence[np.ndarray], Any]],
     ):  # fmt: skip
-        self.functions, self.parameters, self.optimizer, self.lock, self.check = functions, parameters, optimizer, lock, check
+        self.functions, self.parameters, self.optimizer, self.lock = functions, parameters, optimizer, lock
+        self.check, self.draw = check, draw
         self.state = Mirror(lambda: optimizer.slots, functions.shards.whole)
         optimizer.watch = self.state.come_home
         self._steps: dict[Plan, Callable[..., Any]] = {}
@@ -115,7 +117,10 @@ class Updates:
     ) -> Callable[[], Step]:  # fmt: skip
         """Hand a step to the device, and its arrays while the step before may still be running there."""
         call, told = self.check(inputs, targets, lengths, weights)
-        with self.lock, self.functions.ready("training step", call, told) as (plan, given):
+        with contextlib.ExitStack() as held:
+            held.enter_context(self.lock)
+            masks, undo = self.draw(call)
+            plan, given = held.enter_context(self.functions.ready("training step", call, [*told, *masks]))
             if not self.optimizer.started:
                 self.optimizer.start(self.parameters.look())
             if plan not in self._steps:
@@ -131,9 +136,11 @@ class Updates:
             self._good = seen[2]
             self.optimizer.counted(1)
             self._begun += 1
-        return functools.partial(self._look, call, *seen)
+        return functools.partial(self._look, call, undo, *seen)
 
-    def _look(self, call: Call, loss: Array, norm: Array, good: Array, outputs: Sequence[Array]) -> Step:
+    def _look(
+        self, call: Call, undo: Callable[[], None], loss: Array, norm: Array, good: Array, outputs: Sequence[Array]
+    ) -> Step:  # fmt: skip
         """Wait for the oldest step that nobody has looked at."""
         spec = self.functions.spec
         found = self.functions.cut(call, [np.asarray(array) for array in outputs])
@@ -144,6 +151,7 @@ class Updates:
         else:  # neither was any that was begun after it
             self.optimizer.counted(-self._begun)
             self._good, self._begun = None, 0
+            undo()  # whoever looks for what went wrong is to find it under the same masks
         return done
 
 

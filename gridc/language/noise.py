@@ -50,6 +50,13 @@ def places(t: Transform) -> tuple[int, ...]:
     return tuple(d for d in t.untied if d not in t.along)
 
 
+def hides(spec: GridSpec, reader: str, of: str) -> bool:
+    """Tell whether a transform is seen through dropout by one that reads it, straight or through a `pass` that is relayed."""
+    while spec.relayed(spec.transforms[of]):
+        reader, of = of, spec.transforms[of].reads[0].of
+    return spec.transforms[of].dropout > 0 and of != reader
+
+
 def known(spec: GridSpec) -> dict[str, tuple[int | None, ...]]:
     """Give the name of every mask and as much of its shape as the spec tells."""
     made = shapes(spec, 1, [1] * len(spec.dimensions))

@@ -1,243 +1,159 @@
 """The integer arrays of one call that tell a device's sweep which rows it reads: of any lengths, within a plan's bucket.
 
-Nothing is compiled for them.  A row that no step of the call uses reads the row of zeros and is read by nobody, so that no mask
-is needed.
+Nothing is compiled for them.  Every step of the bucket's whole grid has a row of its own, whichever of them a call has.  A row
+that no step of the call uses reads the row of zeros and is read by nobody, so that no mask is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
-from gridc.scheduling import graph, order, padded
-from gridc.scheduling.layout import Layout
-from gridc.scheduling.padded import Block, Entry, Group, Misfit, Phase, Plan, Tables
+from gridc.scheduling.layout import Reading
+from gridc.scheduling.padded import Group, Misfit, Plan, Tables
 from gridc.scheduling.program import TransformProgram
 from gridc.scheduling.readers import Readers
+from gridc.scheduling.turns import Steps
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """One group's steps, its members' one after the other: the turn of each, its weight among all of the group's, and its
-    position among those of one turn and weight; ``pairs`` are the (turn, weight) that occur, as one number each, in order."""
-
-    turn: Ints
-    weight: Ints
-    position: Ints
-    pairs: Ints
-    weights: tuple[int, ...]
-
-    @property
-    def chosen(self) -> bool:
-        """Whether slots choose their weights: unless most of those with a weight each would rest in most turns."""
-        total = sum(self.weights)
-        return len(self.pairs) > 0 and total > 2 * int(np.bincount(self.pairs // total, minlength=1).max())
-
-    def slots(self, chosen: bool) -> Ints:
-        """Give the slot of each step: that of its weight, or where they are ``chosen`` the first of its turn that is free."""
-        if not chosen:
-            return self.weight
-        total = sum(self.weights)
-        nth = np.arange(len(self.pairs)) - np.searchsorted(self.pairs // total, self.pairs // total)
-        return nth[np.searchsorted(self.pairs, self.turn * total + self.weight)]
+def planned(steps: Steps, others: Callable[[Plan], Iterable[Tables]] = lambda plan: ()) -> Plan:
+    """Make the plan that steps need, and ``others`` in the same turns that need no more room but may have more readers."""
+    plan = steps.outline()
+    for tables in (Addresses(steps, plan).tables(complete=False), *others(plan)):
+        readers = Readers(plan, tables)
+        plan = replace(plan, groups=tuple(readers.counted(g) for g in range(len(plan.groups))))
+    whole = Addresses(steps, plan).tables()
+    return replace(plan, shapes=tuple((name, table.shape) for name, table in whole.items()))
 
 
-@dataclass(frozen=True)
-class Turns:
-    """The steps of a grid, and when each of them runs."""
+class Addresses:
+    """Where the steps of a grid lie among a plan's rows, ``rows`` by transform; raises Misfit where the plan has no room."""
 
-    steps: graph.StepGraph
-    order: order.Order
+    def __init__(self, steps: Steps, plan: Plan):
+        self.steps, self.plan, self.spec, self.lane, self.names = steps, plan, steps.spec, steps.lane, steps.names
+        self.rows = self._new_rows()
+        self.whole = {i: self._storage(i) for i in steps.group_of}
 
+    @cached_property
+    def _far(self) -> dict[int, Ints]:
+        """For every row of a transform's storage on a CPU the row, of the group's, that is added to it: where it wrapped around
+        the far end's, else the row of zeros."""
+        found: dict[int, Ints] = {}
+        for i, whole in self.whole.items():
+            found[i] = far = np.full_like(whole, self._group(i).base - 1)
+            _, source, to = self.steps.wraps[self.steps.wraps[:, 0] == i].T
+            far[to] = whole[source]
+        return found
 
-def turns(spec: GridSpec, sizes: tuple[int, ...], extents: Ints | None = None) -> Turns:
-    """When every step of a grid runs; extents matter only where states wrap around."""
-    steps = graph.build(spec, sizes, extents)
-    return Turns(steps, order.earliest(steps))
-
-
-class Steps:
-    """The steps of a grid of a bucket's sizes, each example of its own extent, in turns.
-
-    The rows themselves are those of the sweep on a CPU (``Layout``); only where they lie differs."""
-
-    def __init__(self, grid: Turns, batch: int, extents: Ints | None):
-        self.spec, self.batch, self.sizes = grid.steps.spec, batch, grid.steps.sizes
-        self.lane = Layout(grid.steps, batch, extents, grid.order)
-        self.weight, self.names = self.lane.weight, self.lane.names
-        self.programs, self.readings = self.lane.transforms, self.lane.outputs
-        self.wraps = self.lane.wraps
-        self.whole = grid.order.time
-        self.times = [self.whole[i][cell] for i, (cell, _) in enumerate(self.lane.rows)]
-        self.parts = self._partition()
-        self.group_of = {i: g for g, part in enumerate(self.parts) for i in part}
-        self.turns, self.turn_at = self._turns()
-        self.placed = [self._place(part) for part in self.parts]
-
-    # -- groups and turns -------------------------------------------------------------------------------------------
-
-    def _partition(self) -> list[list[int]]:
-        """Group the transforms that keep vectors, by their shape and by that of what they read; in their order."""
-        transforms = list(self.spec.transforms.values())
-        alive = [i for i, home in enumerate(self.lane.storage) if home == i]
-        shape: dict[int, object] = {}
-        for i in alive:
-            p, t = self.programs[i], transforms[i]
-            wraps = tuple(self.spec.transforms[read.of].start == "wrap" for read in t.reads)
-            shape[i] = (p.cell, p.options, p.dimensions, p.hidden, p.gates, len(p.sources), p.joined, wraps, t.start == "wrap")
-        while True:
-            numbers = {one: k for k, one in enumerate(dict.fromkeys(shape.values()))}
-            finer: dict[int, object] = {
-                i: (numbers[shape[i]], tuple(numbers[shape[s]] for s in self.programs[i].sources)) for i in alive}  # fmt: skip
-            if len(set(finer.values())) == len(numbers):
-                break
-            shape = finer
-        parts = [[i for i in alive if numbers[shape[i]] == k] for k in range(len(numbers))]
-        # Of the whole grid, not of the cells that these examples have: all calls of a bucket have the same groups and turns.
-        return sorted(parts, key=lambda part: min(int(self.whole[i].min()) for i in part))
-
-    def _turns(self) -> tuple[int, Ints]:
-        """How many turns, and the turn of every time: a turn runs each group once, in their order."""
-        groups: dict[int, set[int]] = {}
-        for i, g in self.group_of.items():
-            for time in np.unique(self.whole[i]).tolist():
-                groups.setdefault(time, set()).add(g)
-        turn_at = np.zeros(max(groups, default=0) + 1, np.int64)
-        turn, last = -1, len(self.parts)
-        for time in sorted(groups):
-            turn += min(groups[time]) <= last
-            last = max(groups[time])
-            turn_at[time] = turn
-        return turn + 1, turn_at
-
-    def _place(self, part: list[int]) -> _Placed:
-        weights = tuple(int(self.weight[i].max(initial=0)) + 1 if self.programs[i].gates else 1 for i in part)
-        first = np.cumsum([0, *weights])
-        turn = np.concatenate([self.turn_at[self.times[i]] for i in part])
-        own = [self.weight[i][self.lane.rows[i][0]] * (self.programs[i].gates > 0) + first[k] for k, i in enumerate(part)]
-        weight, total = np.concatenate(own), int(first[-1])
-        pair = turn * total + weight
-        by = np.argsort(pair, kind="stable")
-        position = np.empty(len(by), np.int64)
-        position[by] = np.arange(len(by)) - np.searchsorted(pair[by], pair[by])
-        return _Placed(turn, weight, position, np.unique(pair), weights)
-
-    # -- what is compiled -------------------------------------------------------------------------------------------
-
-    def plan(self, others: Sequence[Steps] = ()) -> Plan:
-        """Make the plan that these steps need, and others in the same turns that need no more room but may have more readers."""
-        slots, rows = (np.zeros((self.turns, len(self.parts)), np.int64) for _ in range(2))
-        for g, p in enumerate(self.placed):
-            np.maximum.at(slots[:, g], p.turn, p.slots(True) + 1 if p.chosen else sum(p.weights))
-            np.maximum.at(rows[:, g], p.turn, p.position + 1)
-        found: list[Phase] = []
-        stored = [0] * len(self.parts)
-        for first, end in padded.phases(slots * rows, sum(len(p.turn) for p in self.placed)):
-            blocks: list[Block] = []
-            for g in np.flatnonzero(slots[first:end].max(axis=0)).tolist():
-                block = Block(g, int(slots[first:end, g].max()), int(rows[first:end, g].max()), stored[g])
-                stored[g] += (end - first) * block.size
-                blocks.append(block)
-            found.append(Phase(end - first, tuple(blocks)))
-        groups = tuple(self._group(g, stored[g]) for g in range(len(self.parts)))
-        names = [o.name for o in self.spec.outputs.values() for _ in o.reads]
-        taps = tuple(padded.Tap(name, self.group_of[found.storage], found.memory, found.rows.shape)
-                     for name, found in zip(names, self.readings, strict=True))  # fmt: skip
-        plan = Plan(self.spec, self.batch, self.sizes, groups, tuple(found), taps)
-        for steps in (self, *others):
-            readers = Readers(plan, steps.tables(plan, complete=False))
-            plan = replace(plan, groups=tuple(readers.counted(g) for g in range(len(groups))))
-        return replace(plan, shapes=tuple((name, table.shape) for name, table in self.tables(plan).items()))
-
-    def _group(self, g: int, rows: int) -> Group:
-        part, p = self.parts[g], self.programs[self.parts[g][0]]
-        entries: list[Entry] = []
-        row = 0
-        for name, b in zip(self.names, self.lane.boundaries, strict=True):
-            if self.group_of[b.storage] == g:
-                entries.append(Entry(name, row, b.count, row + b.count))
-                row += b.count + 1
-        members = tuple(self.names[i] for i in part)
-        of = {read.of for name in members for read in self.spec.transforms[name].reads} | set(members)
-        # What a `pass` hands on may have wrapped around as well.
-        found = [self.spec.transforms[name] for name in of]
-        wraps = any(t.start == "wrap" for t in self.spec.transforms.values()) and any(
-            t.start == "wrap" or self.spec.relayed(t) for t in found)  # fmt: skip
-        placed = self.placed[g]
-        most = int(np.bincount(placed.weight, minlength=1).max()) if placed.chosen else 0
-        return Group(
-            members, p.cell, p.options, p.dimensions, p.hidden, p.gates, tuple(self.group_of[s] for s in p.sources),
-            tuple(self.programs[s].hidden for s in p.sources), p.joined, placed.weights, placed.chosen, most, row + 1, rows,
-            tuple(entries), wraps,
-        )  # fmt: skip
-
-    # -- what is told at every call ---------------------------------------------------------------------------------
-
-    def tables(self, plan: Plan, complete: bool = True) -> Tables:
-        """Give the index arrays, int32, by name; Misfit where the plan has no room for these steps.
+    def tables(self, complete: bool = True) -> Tables:
+        """Give the index arrays, int32, by name.
 
         ``G.read`` ``[rows, reads]`` and ``G.own`` ``[rows, entering]`` are rows of the sources' storage, ``G.read.far`` and
         ``G.own.far`` what is added where they wrapped around; ``G.joined.J`` ``[rows]`` rows of the vectors that join;
         ``tap.N`` (and ``.far``) what outputs read; ``G.chosen.PHASE`` ``[turns, slots]`` weights and ``G.by_weight``
-        ``[weights, most]`` rows.  Where ``complete``, the lists of readers as well."""
+        ``[weights, most]`` rows.  ``G.masked`` ``[rows, masked reads]`` and ``tap.N.masked`` are rows of the sources' dropout
+        masks and then of ones, ``G.kept`` and ``G.facts`` ``[rows]`` those of zoneout's masks and sets of facts.  Where
+        ``complete``, the lists of readers as well; Misfit where the plan has no room for them."""
         out: Tables = {}
-        new = self._new_rows(plan)
-        whole = {i: self._storage(plan, i, new[i]) for i in self.group_of}
-        far = {i: self._far(plan, i, whole[i]) for i in self.group_of}
-
-        def filled(g: int, columns: dict[int, np.ndarray], nothing: int) -> np.ndarray:
-            table = np.full(plan.groups[g].rows, nothing, np.int32)
-            for i, rows in columns.items():
-                table[new[i]] = rows
-            return table
-
-        def looked_up(key: str, g: int, of: list[dict[int, tuple[int, Ints]]]) -> None:
-            """Add a table of a column for each read: for every member the storage that it looks in, and at which rows."""
-            for name, places in (("", whole), (".far", far)) if plan.groups[g].wraps else (("", whole),):
-                columns: list[np.ndarray] = []
-                for read in of:
-                    zeros = plan.groups[self.group_of[next(iter(read.values()))[0]]].base - 1
-                    columns.append(filled(g, {i: places[s][rows] for i, (s, rows) in read.items()}, zeros))
-                out[key + name] = np.stack(columns, axis=1)
-
-        for g, group in enumerate(plan.groups):
-            part = {i: self.programs[i] for i in self.parts[g]}
+        for g, group in enumerate(self.plan.groups):
+            part = {i: self.steps.programs[i] for i in self.steps.parts[g]}
             if group.sources:
-                looked_up(f"{g}.read", g, [
-                    {i: (p.sources[j], p.read_rows[j]) for i, p in part.items()} for j in range(len(group.sources))])  # fmt: skip
+                read = [{i: (p.sources[j], p.read_rows[j]) for i, p in part.items()} for j in range(len(group.sources))]
+                self._look_up(f"{g}.read", g, read, out)
             if group.entering:
-                looked_up(f"{g}.own", g, [{i: (i, p.memory_rows[d]) for i, p in part.items()} for d in range(group.entering)])
+                own = [{i: (i, p.memory_rows[d]) for i, p in part.items()} for d in range(group.entering)]
+                self._look_up(f"{g}.own", g, own, out)
             for j in range(len(group.joined)):
-                nothing = sum(count for *_, count in plan.joins(group, j))
-                out[f"{g}.joined.{j}"] = filled(g, self._joining(plan, group, part, j, nothing), nothing)
+                rows = {i: self.joining(i, j, p.joined_rows[j]) for i, p in part.items()}
+                out[f"{g}.joined.{j}"] = self._filled(g, rows, self.nothing(g, j))
+            self._mask(g, part, out)
             if group.chosen:
-                self._choose(plan, g, new, out)
-        self._tap(plan, whole, far, out)
-        if complete:
-            readers = Readers(plan, out)
-            for g in range(len(plan.groups)):
-                out |= readers.lists(g)
-        return out
+                self._choose(g, out)
+        self.tap(self.steps.readings, out)
+        return self.completed(out) if complete else out
 
-    def _joining(
-        self, plan: Plan, group: Group, part: dict[int, TransformProgram], j: int, nothing: int
-    ) -> dict[int, np.ndarray]:
-        """Give for each member of a group the rows that join as its input number ``j``, or ``nothing``'s."""
-        first = {name: row for name, row, _ in plan.joins(group, j)}
-        start = {i: first[self.spec.joined(self.names[i])[j].name] for i in part}
-        return {i: np.where(p.joined_rows[j] >= 0, start[i] + p.joined_rows[j], nothing) for i, p in part.items()}
+    def completed(self, tables: Tables, taps_only: bool = False) -> Tables:
+        """Add the lists of readers, or only those of outputs, that index arrays come to; Misfit where the plan has no room."""
+        readers = Readers(self.plan, tables)
+        for g in range(len(self.plan.groups)):
+            tables |= readers.lists(g, taps_only)
+        return tables
 
-    def _new_rows(self, plan: Plan) -> dict[int, Ints]:
+    def _group(self, i: int) -> Group:
+        """Give the group of a transform."""
+        return self.plan.groups[self.steps.group_of[i]]
+
+    def _filled(self, g: int, columns: dict[int, np.ndarray], nothing: int) -> np.ndarray:
+        table = np.full(self.plan.groups[g].rows, nothing, np.int32)
+        for i, rows in columns.items():
+            table[self.rows[i]] = rows
+        return table
+
+    def _look_up(self, key: str, g: int, of: list[dict[int, tuple[int, Ints]]], out: Tables) -> None:
+        """Add a table of a column for each read: for every member the storage that it looks in, and at which rows."""
+        for name, places in ((key, self.whole), (f"{key}.far", self._far)) if self.plan.groups[g].wraps else ((key, self.whole),):
+            columns: list[np.ndarray] = []
+            for read in of:
+                zeros = self._group(next(iter(read.values()))[0]).base - 1
+                columns.append(self._filled(g, {i: places[s][rows] for i, (s, rows) in read.items()}, zeros))
+            out[name] = np.stack(columns, axis=1)
+
+    # -- what joins and what is masked --------------------------------------------------------------------------------
+
+    def nothing(self, g: int, j: int) -> int:
+        """Give the row of zeros behind the vectors that join a group's members as their input number ``j``."""
+        return sum(count for *_, count in self.plan.joins(self.plan.groups[g], j))
+
+    def joining(self, i: int, j: int, rows: Ints) -> Ints:
+        """Give the rows, among all that join a group's members as their input number ``j``, of those of transform ``i``'s input;
+        -1 is nothing."""
+        g = self.steps.group_of[i]
+        first = {name: row for name, row, _ in self.plan.joins(self.plan.groups[g], j)}[self.spec.joined(self.names[i])[j].name]
+        return np.where(rows >= 0, first + rows, self.nothing(g, j))
+
+    def _mask(self, g: int, part: dict[int, TransformProgram], out: Tables) -> None:
+        """Add the rows of masks, and of facts."""
+        group, batch = self.plan.groups[g], self.plan.batch
+        t, p = self.spec.transforms[group.members[0]], next(iter(part.values()))
+        columns: list[np.ndarray] = []
+        for j in group.masked:
+            ones = self.masking(p.sources[j], np.full(1, -1)).item()
+            seen = {i: own.masks[j] for i, own in part.items()}
+            rows = {i: self.masking(part[i].sources[j], found) for i, found in seen.items() if found is not None}
+            columns.append(self._filled(g, rows, ones))
+        if columns:
+            out[f"{g}.masked"] = np.stack(columns, axis=1)
+        if group.zoneout:
+            each = batch * math.prod(self.plan.sizes)
+            kept = {i: k * each + own.kept_rows for k, (i, own) in enumerate(part.items()) if own.kept_rows is not None}
+            out[f"{g}.kept"] = self._filled(g, kept, 0)
+        if group.attends is not None:
+            each = batch * (self.plan.sizes[t.along[0]] + 1 if t.embeddings == "adjacent" else 1)
+            sets = {i: k * each + own.fact_rows for k, (i, own) in enumerate(part.items()) if own.fact_rows is not None}
+            out[f"{g}.facts"] = self._filled(g, sets, 0)
+
+    def masking(self, of: int, rows: Ints) -> Ints:
+        """Give the rows, among the dropout masks of a group's members, of those of transform ``of``; for -1 that of ones."""
+        every = self.plan.hidden_by(self._group(of))
+        first = {name: row for name, row, _ in every}.get(self.names[of], 0)
+        return np.where(rows < 0, sum(count for *_, count in every), first + rows)
+
+    # -- where the rows lie -------------------------------------------------------------------------------------------
+
+    def _new_rows(self) -> dict[int, Ints]:
         """For every transform the computed row of the plan's storage at which each of its steps lies."""
+        steps, plan = self.steps, self.plan
         starts = np.cumsum([0, *(phase.turns for phase in plan.phases)])
-        if self.turns > starts[-1] or len(self.parts) != len(plan.groups):
+        if steps.turns > starts[-1] or len(steps.parts) != len(plan.groups):
             raise Misfit
         new: dict[int, Ints] = {}
-        for g, (part, p) in enumerate(zip(self.parts, self.placed, strict=True)):
+        for g, (part, p) in enumerate(zip(steps.parts, steps.placed, strict=True)):
             group = plan.groups[g]
             if tuple(self.names[i] for i in part) != group.members:
                 raise Misfit
@@ -252,35 +168,27 @@ class Steps:
             if (slot >= slots).any() or (p.position >= rows).any():
                 raise Misfit
             flat = offset + ((p.turn - starts[k]) * slots + slot) * rows + p.position
-            ends = np.cumsum([len(self.times[i]) for i in part])[:-1]
+            ends = np.cumsum([len(steps.times[i]) for i in part])[:-1]
             new |= dict(zip(part, np.split(flat, ends), strict=True))
         return new
 
-    def _storage(self, plan: Plan, i: int, new: Ints) -> Ints:
+    def _storage(self, i: int) -> Ints:
         """For every row of a transform's storage on a CPU, and then for -1, the row of its group's storage."""
-        group, p = plan.groups[self.group_of[i]], self.programs[i]
+        group, p, steps = self._group(i), self.steps.programs[i], self.steps
         whole = np.full(p.rows + p.boundary + 1, group.base - 1)
-        whole[: p.rows] = group.base + new
+        whole[: p.rows] = group.base + self.rows[i]
         entries = {entry.transform: entry for entry in group.entries}
         for name, b in zip(self.names, self.lane.boundaries, strict=True):
             if b.storage == i:
                 whole[b.first : b.start] = entries[name].first + np.arange(b.count)
-                whole[b.start : b.start + self.batch] = entries[name].first + b.count
+                whole[b.start : b.start + steps.batch] = entries[name].first + b.count
         return whole
 
-    def _far(self, plan: Plan, i: int, whole: Ints) -> Ints:
-        """For every row of a transform's storage on a CPU the row, of the group's, that is added to it: where it wrapped
-        around the far end's, else the row of zeros."""
-        far = np.full_like(whole, plan.groups[self.group_of[i]].base - 1)
-        _, source, to = self.wraps[self.wraps[:, 0] == i].T
-        far[to] = whole[source]
-        return far
-
-    def _choose(self, plan: Plan, g: int, new: dict[int, Ints], out: Tables) -> None:
+    def _choose(self, g: int, out: Tables) -> None:
         """Which weights each slot uses at each turn, and which rows use each weight."""
-        group, p = plan.groups[g], self.placed[g]
+        plan, group, p = self.plan, self.plan.groups[g], self.steps.placed[g]
         total, starts = sum(group.weights), np.cumsum([0, *(phase.turns for phase in plan.phases)])
-        flat = np.concatenate([new[i] for i in self.parts[g]])
+        flat = np.concatenate([self.rows[i] for i in self.steps.parts[g]])
         for k, phase in enumerate(plan.phases):
             for block in phase.blocks:
                 if block.group == g:
@@ -295,12 +203,15 @@ class Steps:
         out[f"{g}.by_weight"] = table = np.full((total, group.most), group.rows, np.int32)
         table[p.weight[by], nth] = flat[by]
 
-    def _tap(self, plan: Plan, whole: dict[int, Ints], far: dict[int, Ints], out: Tables) -> None:
+    def tap(self, readings: Sequence[Reading], out: Tables) -> None:
         """Add what outputs read; nothing where an example has no such cell."""
-        for n, (tap, planned) in enumerate(zip(self.readings, plan.taps, strict=True)):
-            out[f"tap.{n}"] = whole[tap.storage][tap.rows].astype(np.int32)
-            if plan.groups[planned.group].wraps:
-                out[f"tap.{n}.far"] = far[tap.storage][tap.rows].astype(np.int32)
+        for n, (tap, planned) in enumerate(zip(readings, self.plan.taps, strict=True)):
+            out[f"tap.{n}"] = self.whole[tap.storage][tap.rows].astype(np.int32)
+            if self.plan.groups[planned.group].wraps:
+                out[f"tap.{n}.far"] = self._far[tap.storage][tap.rows].astype(np.int32)
+            if planned.masked:
+                masks = np.full_like(tap.rows, -1) if tap.masks is None else tap.masks
+                out[f"tap.{n}.masked"] = self.masking(tap.storage, masks).astype(np.int32)
 
 
 def own_extents(spec: GridSpec, batch: int, sizes: tuple[int, ...], lengths: Ints) -> Ints:

@@ -7,6 +7,7 @@ Examples of different lengths simply have different rows: there is no padding.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import dataclass
 
@@ -68,6 +69,12 @@ class Layout:
             self.rows.append((cell, example))
             self.row_of.append(row_of)
         self._lay_boundaries()
+
+    def shortened(self, extents: Ints) -> Layout:
+        """Give the same rows, as reads of examples find them that are smaller: ``extents`` ``[batch, dimensions]``."""
+        found = copy.copy(self)
+        found.extents = extents
+        return found
 
     def _sorted_rows(self, i: int) -> tuple[Ints, Ints]:
         cell, example = np.nonzero(self.exists)
@@ -159,7 +166,7 @@ class Layout:
             joined=tuple(x.width for x in self.spec.joined(name)), rows=len(cell), boundary=self.ends[i] - len(cell),
             read_rows=tuple(self.find(of, looked, example) for of, looked in seen),
             memory_rows=tuple(self.find(transform, p, example) for p in carried(transform, at) if looks and not relayed),
-            joined_rows=tuple(self._joined(x, at, example) for x in self.spec.joined(name)),
+            joined_rows=tuple(self.joined(x, at, example) for x in self.spec.joined(name)),
             weight_ends=np.searchsorted(self.weight[i][cell], np.arange(count + 1)),
             stretch=self.order.run[i][cell] if self.order.ahead[i] else None, early=self.order.hoisted[i] if not relayed else (),
             mask_rows=tuple(self.masks(name, of, looked, example) for of, looked in seen),
@@ -183,7 +190,7 @@ class Layout:
                 found += [np.repeat(np.arange(self.batch), boundary.count // self.batch), np.arange(self.batch)]
         return np.ascontiguousarray(np.concatenate(found))
 
-    def _joined(self, x: Input, at: Ints, example: Ints) -> Ints:
+    def joined(self, x: Input, at: Ints, example: Ints) -> Ints:
         """Give the row of an input's array ``[batch, *over]`` that joins at each point, -1 where none does."""
         return np.where(selected(x.at, at, self.extents[example]), flat(at, self.sizes, x.over, example), -1)
 

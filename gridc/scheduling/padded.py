@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from gridc.language import noise
 from gridc.language.spec import GridSpec
 from gridc.tables.mechanisms import Cell, Options
 
@@ -76,6 +77,8 @@ class Tap:
     group: int
     memory: bool
     shape: tuple[int, ...]
+    masked: bool = False
+    """Whether it may be seen through dropout."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,12 @@ class Group:
     entries: tuple[Entry, ...]
     wraps: bool
     """Whether what it reads may have wrapped around, so that every read adds a second row."""
+    masked: tuple[int, ...] = ()
+    """The reads that may be seen through dropout."""
+    zoneout: float = 0.0
+    """How much of its old state is kept, on the average."""
+    attends: str | None = None
+    """The facts to which it attends."""
     readers: tuple[tuple[int, int, int], ...] = ()
     carried: int = 0
     tapped: tuple[tuple[int, int], ...] = ()
@@ -118,12 +127,17 @@ class Group:
     @property
     def entering(self) -> int:
         """Vectors of its own that a step takes over: a memory for each dimension, or the hidden one where the rule reads it."""
-        return self.dimensions if self.memory else int(self.gates > 0 and self.cell.uses_hidden)
+        return self.dimensions if self.memory else int(self.looks)
+
+    @property
+    def looks(self) -> bool:
+        """Whether it takes over its hidden vector: the rule looks at it, or zoneout keeps parts of it."""
+        return self.attends is None and self.gates > 0 and (self.cell.uses_hidden or self.zoneout > 0)
 
     @property
     def besides(self) -> bool:
         """Whether it takes over its hidden vector beside a memory."""
-        return self.memory and self.cell.uses_hidden
+        return self.memory and self.looks
 
     @property
     def vectors(self) -> int:
@@ -132,8 +146,8 @@ class Group:
 
     @property
     def slopes(self) -> int:
-        """Vectors that the way back stores for a row: one a gate, and those of what was taken over."""
-        return self.gates + self.entering + self.besides
+        """Vectors that the way back stores for a row: one a gate, or that of what it found, and those of what was taken over."""
+        return max(self.gates, int(self.attends is not None)) + self.entering + self.besides
 
     @cached_property
     def channels(self) -> tuple[tuple[int, ...], ...]:
@@ -152,8 +166,14 @@ class Plan:
     groups: tuple[Group, ...]
     phases: tuple[Phase, ...]
     taps: tuple[Tap, ...]
+    facts: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """The inputs that are facts, and the axes of their arrays behind the batch, the number of facts in its bucket."""
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """The name and the shape of every index array, in order."""
+
+    def attending(self, facts: tuple[tuple[str, tuple[int, ...]], ...]) -> Plan:
+        """Give the same plan for these facts, whose numbers are among what a call tells."""
+        return replace(self, facts=facts, shapes=(*self.shapes, *((f"facts.{name}", (1,)) for name, _ in facts)))
 
     def joins(self, group: Group, number: int) -> list[tuple[str, int, int]]:
         """List the inputs that join a group's members as their join of this number: name, first row, and how many rows."""
@@ -163,6 +183,19 @@ class Plan:
             count = self.batch * math.prod(self.sizes[d] for d in self.spec.inputs[name].over)
             found.append((name, row, count))
             row += count
+        return found
+
+    def hidden_by(self, group: Group) -> list[tuple[str, int, int]]:
+        """List the members of a group that have dropout, with the rows of their masks among all of the group's: first, and how
+        many."""
+        found: list[tuple[str, int, int]] = []
+        row = 0
+        for name in group.members:
+            t = self.spec.transforms[name]
+            if t.dropout:
+                count = self.batch * math.prod(self.sizes[d] for d in noise.places(t))
+                found.append((name, row, count))
+                row += count
         return found
 
 

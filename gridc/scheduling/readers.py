@@ -29,14 +29,14 @@ class Readers:
                 values.append(row.ravel()[real])
         return np.concatenate(targets), np.concatenate(values)
 
-    def _lists(self, g: int) -> dict[str, tuple[Ints, Ints, int]]:
+    def _lists(self, g: int, taps_only: bool = False) -> dict[str, tuple[Ints, Ints, int]]:
         """By name: rows of the group, who reads them, and the number that stands for nobody."""
         plan, group = self.plan, self.plan.groups[g]
         alive = np.ones(group.base + group.rows, bool)
         # A start may have any number of readers, and the row of zeros has no gradient.
         alive[[*(entry.start for entry in group.entries), group.base - 1]] = False
         found: dict[str, tuple[Ints, Ints, int]] = {}
-        for r, reader in enumerate(plan.groups):
+        for r, reader in enumerate(() if taps_only else plan.groups):
             for c, channel in enumerate(reader.channels):
                 width = len(channel)
                 parts = [self._pairs(f"{r}.read", np.arange(reader.rows) * width + k, j, alive)
@@ -44,7 +44,7 @@ class Readers:
                 if parts:
                     target, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
                     found[f"{g}.readers.{r}.{c}"] = target, value, reader.rows * width
-        if group.entering:
+        if group.entering and not taps_only:
             rows = np.arange(group.rows) * group.slopes + group.gates
             parts = [self._pairs(f"{g}.own", rows + d, d, alive) for d in range(group.entering)]
             target, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -73,16 +73,17 @@ class Readers:
                 readers.append((int(kind[0]), int(kind[1]), count))
         return replace(group, readers=tuple(readers), tapped=tuple(tapped), carried=most.get(f"{g}.readers.own", 0))
 
-    def lists(self, g: int) -> Tables:
-        """``[most readers, rows]`` for each list of a group."""
+    def lists(self, g: int, taps_only: bool = False) -> Tables:
+        """``[most readers, rows]`` for each list of a group, or for those of outputs alone."""
         group = self.plan.groups[g]
         room = {f"{g}.readers.{r}.{c}": count for r, c, count in group.readers}
         room |= {f"{g}.readers.tap.{n}": count for n, count in group.tapped} | {f"{g}.readers.own": group.carried}
         out: Tables = {}
-        for name, (target, value, nobody) in self._lists(g).items():
+        for name, (target, value, nobody) in self._lists(g, taps_only).items():
             by = np.argsort(target, kind="stable")
             target, value = target[by], value[by]
-            nth = np.arange(len(target)) - np.searchsorted(target, target)
+            first = np.cumsum(np.bincount(target, minlength=1))
+            nth = np.arange(len(target)) - np.concatenate([[0], first])[target]
             if int(nth.max(initial=-1)) >= room[name]:
                 raise Misfit
             out[name] = table = np.full((room[name], group.base + group.rows), nobody, np.int32)

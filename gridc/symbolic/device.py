@@ -18,7 +18,7 @@ from pytensor.graph.op import Op
 from pytensor.tensor.type import TensorType
 
 from gridc.errors import UsageError
-from gridc.fusion.run import Role
+from gridc.fusion.run import MASKS, Role
 from gridc.scheduling.padded import Plan
 from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Variable, Wiring
 
@@ -50,6 +50,17 @@ class _DeviceOp(Op):
         named = {name: array for (name, _), array in zip(self.plan.shapes, inputs, strict=False)}
         return named, tuple(inputs[tables : tables + arrays]), tuple(inputs[tables + arrays :])
 
+    @property
+    def learnt(self) -> int:
+        """How many of the roles, the first, have a gradient: masks are drawn."""
+        return sum(role[1] not in MASKS for role in self.roles)
+
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        """Say that everything follows from the arrays that are learnt and what comes of them, nothing from indices and masks."""
+        tables = len(self.plan.shapes)
+        unknown = {*range(tables), *range(tables + self.learnt, tables + len(self.roles))}
+        return [[i not in unknown] * len(node.outputs) for i in range(len(node.inputs))]
+
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
         raise UsageError("a sweep that was lowered for a device runs on PyTensor's JAX linker alone; expected mode='JAX'")
 
@@ -67,10 +78,6 @@ class DeviceSweep(_DeviceOp):
         taps = [TensorType(self.dtype, (*tap.shape[:-1], tap.shape[-1] * plan.groups[tap.group].hidden)) for tap in plan.taps]
         return Apply(self, [pt.as_tensor_variable(v) for v in inputs], [t() for t in (*storage, *taps)])
 
-    def connection_pattern(self, node: Any) -> list[list[bool]]:
-        """Say that everything follows from the arrays, nothing from the indices."""
-        return [[i >= len(self.plan.shapes)] * len(node.outputs) for i in range(len(node.inputs))]
-
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         """Hand what was stored and the gradients of the taps to the adjoint."""
         storage = len(self.plan.groups)
@@ -78,24 +85,21 @@ class DeviceSweep(_DeviceOp):
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
         adjoint = DeviceAdjoint(self.plan, self.roles, self.dtype)
         gradients = cast("list[Variable]", adjoint(*inputs, *outputs[:storage], *given, return_list=True))
-        return [DisconnectedType()() for _ in self.plan.shapes] + gradients
+        drawn = [DisconnectedType()() for _ in self.roles[self.learnt :]]
+        return [*(DisconnectedType()() for _ in self.plan.shapes), *gradients, *drawn]
 
     def __str__(self) -> str:
         return f"DeviceSweep{{{self.plan.spec.name}}}"
 
 
 class DeviceAdjoint(_DeviceOp):
-    """``(*index arrays, *arrays, *storage, *gradients of the taps) → gradients of the arrays``: the sweep backward."""
+    """``(*index arrays, *arrays, *storage, *gradients of the taps) → gradients of the arrays`` that are learnt: the way back."""
 
     def make_node(self, *inputs: Any) -> Apply:
         """Apply to the sweep's inputs, what it stored and a gradient for each of its taps."""
         variables = [pt.as_tensor_variable(v) for v in inputs]
         tables = len(self.plan.shapes)
-        return Apply(self, variables, [v.type() for v in variables[tables : tables + len(self.roles)]])
-
-    def connection_pattern(self, node: Any) -> list[list[bool]]:
-        """Say that everything follows from the arrays, nothing from the indices."""
-        return [[i >= len(self.plan.shapes)] * len(node.outputs) for i in range(len(node.inputs))]
+        return Apply(self, variables, [v.type() for v in variables[tables : tables + self.learnt]])
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         """Refuse."""

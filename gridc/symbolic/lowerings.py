@@ -11,7 +11,6 @@ import numpy as np
 
 from gridc.errors import UsageError
 from gridc.fusion import blas
-from gridc.language import noise
 from gridc.language.spec import Directives, GridSpec
 from gridc.scheduling import counts
 from gridc.symbolic import device, fused, plain, plans, scatters, slots, ufuncs
@@ -52,16 +51,6 @@ def _no_kernel(spec: GridSpec) -> str | None:
     return None
 
 
-def _none_on_a_device(spec: GridSpec) -> str | None:
-    if noise.noisy(spec):
-        return ("dropout and zoneout have no fused sweep on a device, whose index arrays know no masks; expected "
-                "lowering='plain' or 'auto'")  # fmt: skip
-    for t in spec.transforms.values():
-        if t.mechanism.attention:
-            return f"a {t.cell} cell attends to facts and has no fused sweep on a device; expected lowering='plain' or 'auto'"
-    return _no_kernel(spec)
-
-
 def _keeps_all(spec: GridSpec) -> str | None:
     if spec.schedule == Directives():
         return None
@@ -96,7 +85,7 @@ LOWERINGS: Mapping[str, Lowering] = {
 }  # fmt: skip
 """The first that a spec and a backend can have is what ``auto`` means."""
 ON_A_DEVICE: Mapping[str, Lowering] = {
-    "fused": Lowering("fused", "loops over turns, and over turns back", device.sweep, _none_on_a_device, None, counts.call_bytes,
+    "fused": Lowering("fused", "loops over turns, and over turns back", device.sweep, _no_kernel, None, counts.call_bytes,
                       _free, device=True),
     "plain": replace(LOWERINGS["plain"], threads=_free),
 }

@@ -1,0 +1,71 @@
+"""A memory network's hop in JAX: what rows find among facts, and the gradients of the facts."""
+
+# JAX says of most of its functions neither what they take nor what they give.
+# pyright: basic
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gridc.scheduling.padded import Group
+from gridc.symbolic.wiring import Role
+
+Array = Any
+
+
+def found(query: Array, keys: Array, values: Array, count: Array) -> Array:
+    """Give ``Σ p · values`` with ``p = softmax(query · keys)`` over the first ``count`` facts: ``[rows, hidden]`` and
+    ``[rows, facts, hidden]`` → ``[rows, hidden]`` (Sukhbaatar et al. 2015)."""
+    scores = jnp.einsum("rn,rfn->rf", query, keys)
+    there = jnp.arange(keys.shape[1]) < count
+    return jnp.einsum("rf,rfn->rn", jax.nn.softmax(jnp.where(there, scores, -jnp.inf), axis=-1), values)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of a group, as its members embed them: sets of keys ``[sets, facts, hidden]``, and of values or, where there are
+    none, the keys of the next set.  The first ``count`` of each are there, and the others up to the bucket."""
+
+    members: tuple[str, ...]
+    keys: Array
+    values: Array | None
+    count: Array
+
+    @staticmethod
+    def of_group(group: Group, tables: Mapping[str, Array], arrays: Mapping[Role, Array]) -> Facts | None:
+        """Gather those of a group's members from the arrays by role; None where it does not attend."""
+        if group.attends is None:
+            return None
+
+        def sets(letter: str) -> Array | None:
+            each = [arrays[name, "facts", letter] for name in group.members if (name, "facts", letter) in arrays]
+            return jnp.concatenate([one.reshape(-1, *one.shape[-2:]) for one in each]) if each else None
+
+        both = sets("E")
+        keys = sets("A") if both is None else both
+        return Facts(group.members, keys, sets("C"), tables[f"facts.{group.attends}"])
+
+    def of(self, sets: Array) -> tuple[Array, Array, Array]:
+        """Give the keys and the values of these sets, ``[rows, facts, hidden]`` each, and how many are there."""
+        values, where = (self.keys, sets + 1) if self.values is None else (self.values, sets)
+        return self.keys.at[sets].get(mode="promise_in_bounds"), values.at[where].get(mode="promise_in_bounds"), self.count
+
+    def gradients(self, sets: Array, query: Array, slopes: Array, arrays: Mapping[Role, Array]) -> dict[Role, Array]:
+        """Give the gradients by role, where ``slopes`` ``[rows, hidden]`` are those of what each row found."""
+        keys, values, count = self.of(sets)
+        dkeys, dvalues = jax.vjp(lambda k, v: found(query, k, v, count), keys, values)[1](slopes)
+        summed = jnp.zeros_like(self.keys).at[sets].add(dkeys)
+        if self.values is None:
+            by = {"E": summed.at[sets + 1].add(dvalues)}
+        else:
+            by = {"A": summed, "C": jnp.zeros_like(self.values).at[sets].add(dvalues)}
+        out: dict[Role, Array] = {}
+        for letter, whole in by.items():
+            for name, part in zip(self.members, jnp.split(whole, len(self.members)), strict=True):
+                out[name, "facts", letter] = part.reshape(arrays[name, "facts", letter].shape)
+        return out
