@@ -222,7 +222,7 @@ outputs: {y: {classes: 4, reads: [time], ignore: -1}}
         grid.parameters[name] = np.zeros_like(array)
     grid.parameters["y.b"] = np.log(np.array([1, 2, 4, 1])).astype(np.float32)
     y = np.array([[2, 2, -1], [2, 0, 2], [2, 0, 0], [3, 2, 2]])
-    test = Dataset({"x": np.zeros((4, 3, 1), np.float32)}, {"y": y}, {"T": np.array([3, 3, 1, 3])})
+    test = Dataset({"x": np.zeros((4, 3, 1), np.float32)}, {"of another name": y}, {"T": np.array([3, 3, 1, 3])})
     row = rows.ROWS[0]
     assert replace(row, whole=True).score(grid, test) == 0.5
     assert row.score(grid, test) == pytest.approx(7 / 9)

@@ -58,8 +58,9 @@ class Row:
     def score(self, grid: gridc.Grid, test: Dataset) -> float:
         """The share of answers that are right, or the bits of a symbol."""
         (name,) = grid.spec.outputs
+        test = for_spec(test, grid.spec)  # a task names a single output as it likes
         if not self.whole:
-            figures = metrics.evaluate(grid, for_spec(test, grid.spec))[name]
+            figures = metrics.evaluate(grid, test)[name]
             return figures["loss"] / math.log(2) if self.bits else figures["accuracy"]
         found, wanted = grid.predict(test.inputs, test.lengths)[name].argmax(axis=-1), test.targets[name]
         # Behind the end of an answer 0 is what is padded with, and what is predicted.
