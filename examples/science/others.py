@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from row import HERE, Published, Row
+import series
+import stories
+from row import HERE, SPECS, TEST_SEED, Published, Row
 
 from gridc.arrays.dataset import Dataset
+from gridc.tables import tasks
 
 
 def _mnist1d(folder: Path, shuffled: bool) -> Path:
@@ -46,9 +50,75 @@ def _mnist1d_others(*values: float) -> tuple[Published, ...]:
     return tuple(Published(what, value, _README) for what, value in zip(_SHARE, values, strict=True))
 
 
+def _scans(folder: Path, part: str) -> Path:
+    """Scikit-learn's digits in patches of 2 × 2, a fifth of them apart to test on."""
+    path = folder / f"digits-{part}.npz"
+    if not path.exists():
+        train, test = tasks.make("digits", {"patch": 2}, held_out=0.2, seed=TEST_SEED)
+        for name, some in (("test", test), ("train", train)):
+            assert some is not None
+            np.savez(folder / f"digits-{name}.npz", **some.inputs, **some.targets)
+    return path
+
+
+def _scanned(folder: Path) -> Dataset:
+    with np.load(_scans(folder, "test")) as held:
+        return Dataset({"image": held["image"]}, {"digit": held["digit"]})
+
+
+def _digits_beside(folder: Path) -> dict[str, float]:
+    """The nearest neighbour, and support vectors with the gamma of scikit-learn's own example (there of scans from 0 to 16)."""
+    from sklearn.neighbors import KNeighborsClassifier  # pyright: ignore  # it has no stubs
+    from sklearn.svm import SVC  # pyright: ignore
+
+    with np.load(_scans(folder, "train")) as train:
+        x, y = train["image"].reshape(len(train["image"]), -1), train["digit"]
+    held = _scanned(folder)
+    models: dict[str, Any] = {"1-NN": KNeighborsClassifier(1), "SVM": SVC(gamma=0.001 * 16**2)}
+    return {name: float(model.fit(x, y).score(held.inputs["image"].reshape(len(held), -1), held.targets["digit"]))
+            for name, model in models.items()}  # fmt: skip
+
+
+def _diagonal(size: int) -> dict[str, Any]:
+    def test(_: Path) -> Dataset:
+        return tasks.make("random-diagonal", {"size": size, "samples": 1_000}, held_out=0.0, seed=TEST_SEED)[0]
+
+    return {"changes": {"task.size": size}, "test": test, "whole": True}
+
+
+_BABI = ("bechmarks/README.md of github.com/vinhkhuc/MemN2N-babi-python, commit 4e8e716: the Matlab code of the memory network's "
+         "authors, three hops, all twenty tasks of the original stories at once")  # fmt: skip
+_MEMN2N = tuple(Published(what, value, _BABI) for what, value in (("two facts", 0.869), ("three facts", 0.766)))
+
+
+def _stories(folder: Path) -> dict[str, Any]:
+    """Ten thousand questions, a third of them of each kind."""
+    path = folder / "stories.npz"
+    if not path.exists():
+        made = stories.stories((1, 2, 3), 10_000, 0)
+        np.savez(path, **made.inputs, **made.targets)
+    return {"data": {"file": str(path)}}
+
+
+def _told(facts: int) -> Callable[[Path], Dataset]:
+    return lambda folder: stories.stories((facts,), 1_000, TEST_SEED)
+
+
 ROWS = (
     Row("mnist1d", HERE / "mnist1d.yaml", "MNIST-1D, its own test set", 3, 1.5, **_digits(shuffled=False),
         published=_mnist1d_others(0.32, 0.68, 0.94, 0.91, 0.96)),
     Row("mnist1d-shuffled", HERE / "mnist1d.yaml", "MNIST-1D, the forty places shuffled", 3, 1.5, **_digits(shuffled=True),
         published=_mnist1d_others(0.32, 0.68, 0.56, 0.57, 0.30)),
+    *(Row(f"stories-{hops}", HERE / "stories.yaml", f"where a thing is, as two facts of a story tell: a memory network of {hops} "
+          f"hop{'s' * (hops > 1)}", 3, 0.3, page={"dimensions.hops": hops}, data=_stories, test=_told(2),
+          also={"one fact": _told(1), "three facts": _told(3)}, published=_MEMN2N if hops == 3 else ())
+      for hops in (1, 2, 3)),
+    Row("digits", SPECS / "four-corners.yaml", "digits of 8 × 8, a fifth of them to test on: a 3-LSTM from four corners", 3, 0.7,
+        {"task": None, "held_out": 0.1, "stop": {}, "schedule": {"cosine_decay_schedule": {}}, "clip": 1.0},
+        data=lambda folder: {"data": {"file": str(_scans(folder, "train"))}}, test=_scanned, beside=_digits_beside),
+    *series.ROWS,
+    *(Row(f"diagonal-{size}", SPECS / "multi-dimensional-lstm.yaml",
+          f"the random diagonal, all of {size} × {size} cells right: a two-dimensional LSTM", 3, minutes, **_diagonal(size))
+      for size, minutes in ((10, 0.2), (20, 0.7), (30, 1.5))),
+    Row("diagonal-rows-10", SPECS / "rows-lstm.yaml", "the same, 10 × 10: an LSTM along the rows", 3, 0.2, **_diagonal(10)),
 )  # fmt: skip

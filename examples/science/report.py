@@ -21,6 +21,12 @@ def _spread(values: Iterable[float], form: str) -> str:
     return middle if some[0] == some[-1] else f"{middle} ({some[0]:{form}} to {some[-1]:{form}})"
 
 
+def _mean(values: Iterable[float]) -> str:
+    """Mean and standard deviation."""
+    some = list(values)
+    return f"{statistics.mean(some):.3f}" + (f" ± {statistics.stdev(some):.3f}" if len(some) > 1 else "")
+
+
 def outcome(row: Row, mine: list[dict[str, Any]]) -> str:
     """What came of a row: from how many seeds all was right, or the mean over seeds and its spread."""
     values = [one["value"] for one in mine]
@@ -28,11 +34,11 @@ def outcome(row: Row, mine: list[dict[str, Any]]) -> str:
         short = sorted(round((1 - value) * one["held"]) for value, one in zip(values, mine, strict=True) if value < 1)
         rest = f"; {', '.join(f'{wrong:,}' for wrong in short)} of {mine[0]['held']:,} wrong else" if short else ""
         return f"{len(values) - len(short)} of {len(values)} seed{'s' * (len(values) > 1)}{rest}"
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     losses = [one["loss"] for one in mine if one.get("loss") is not None]
     loss = f"; loss {statistics.mean(losses):.3f} held out" if losses else ""
+    also = "".join(f"; {what} {_mean(one['also'][what] for one in mine)}" for what in mine[0].get("also", {}))
     unit = " bits a symbol" if row.bits else ""
-    return f"{statistics.mean(values):.3f}{spread}{unit}, {len(values)} seed{'s' * (len(values) > 1)}{loss}"
+    return f"{_mean(values)}{unit}, {len(values)} seed{'s' * (len(values) > 1)}{also}{loss}"
 
 
 def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], list[dict[str, Any]]]]:
@@ -43,7 +49,7 @@ def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], l
         if not mine:
             continue
         beside = (f"here: {what} {value:.3f}" for what, value in mine[0].get("beside", {}).items())
-        others = ", ".join([*(f"{one.what} {one.value:.2f}" for one in row.published), *beside])
+        others = ", ".join([*(f"{one.what} {one.value:.3g}" for one in row.published), *beside])
         cut = " (cut short: a trial)" * any(one["limit"] for one in mine)
         text = [f"{row.shows}{cut}; {mine[0]['parameters']:,} parameters", outcome(row, mine), others,
                 _spread((one["samples"] for one in mine), ",.0f"), _spread((one["seconds"] for one in mine), ",.0f")]  # fmt: skip
@@ -52,9 +58,12 @@ def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], l
 
 
 def sources(rows: Iterable[Row], results: Results) -> list[str]:
-    """Where the published figures were read."""
-    return [f"{name}: {source}." for name, source in
-            {(row.name, one.source): None for row in rows if row.name in results for one in row.published}]  # fmt: skip
+    """Where the published figures were read, each place with the rows that have some from there."""
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        for source in {one.source: None for one in row.published} if row.name in results else ():
+            places.setdefault(source, []).append(row.name)
+    return [f"{', '.join(names)}: {source}." for source, names in places.items()]
 
 
 def made(results: Results) -> str:

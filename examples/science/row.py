@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,16 @@ class Row:
     minutes: float
     """About how long one seed takes on one core."""
     changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    page: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Other values of the spec's keys, by their paths."""
+    tried: Callable[[Path], Sequence[Mapping[str, Any]]] | None = None
+    """Other values, of which each seed takes those that come to most on examples held out of what is trained on."""
     data: Callable[[Path], Mapping[str, Any]] | None = None
     """Writes its data under a folder and gives the changes that name them."""
     test: Callable[[Path], Dataset] | None = None
     """Makes the test set; what of it was trained on does not count."""
+    also: Mapping[str, Callable[[Path], Dataset]] = field(default_factory=dict[str, Callable[[Path], Dataset]])
+    """Other test sets, by what they ask."""
     whole: bool = False
     """Whether an answer is right only where every one of its symbols is."""
     solved: bool = False
@@ -57,11 +63,12 @@ class Row:
 
     def score(self, grid: gridc.Grid, test: Dataset) -> float:
         """The share of answers that are right, or the bits of a symbol."""
-        (name,) = grid.spec.outputs
+        ((name, output),) = grid.spec.outputs.items()
         test = for_spec(test, grid.spec)  # a task names a single output as it likes
         if not self.whole:
             figures = metrics.evaluate(grid, test)[name]
             return figures["loss"] / math.log(2) if self.bits else figures["accuracy"]
-        found, wanted = grid.predict(test.inputs, test.lengths)[name].argmax(axis=-1), test.targets[name]
+        found, wanted = grid.predict(test.inputs, test.lengths)[name], test.targets[name]
+        found = found > 0.5 if output.kind == "binary" else found.argmax(axis=-1)
         # Behind the end of an answer 0 is what is padded with, and what is predicted.
-        return float(((found == wanted) | (wanted == grid.spec.outputs[name].ignore)).all(axis=1).mean())
+        return float(((found == wanted) | (wanted == output.ignore)).reshape(len(wanted), -1).all(axis=1).mean())

@@ -12,8 +12,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: 
 
 import argparse
 import json
+import math
 import multiprocessing
 import platform
+import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,7 +32,12 @@ from rows import ROWS, Row
 import gridc
 from gridc import experiment
 from gridc.arrays.dataset import Dataset
+from gridc.language.spec import GridSpec
+from gridc.search import space
+from gridc.training.history import Record
 
+SPLITS = 2
+"""Splits of what is trained on by which values are chosen."""
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -44,7 +51,7 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
     changes: dict[str, Any] = {**row.changes, **(row.data(out) if row.data else {}), "seed": seed}
     if samples is not None:
         changes["budget"] = {"samples": samples}
-    spec = experiment.changed(gridc.read(row.spec), changes)
+    spec, spent = chosen(row, experiment.changed(space.page(gridc.read(row.spec), row.page), changes), out, folder / "tried")
     done = experiment.run(spec, folder=folder, resume=(folder / "metrics.jsonl").exists(), progress="none")
     history = done.history
     best = max(history.records, key=lambda record: record.accuracy()) if history.best is None else history.best
@@ -54,15 +61,35 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
     result = {
         "row": row.name, "seed": seed, "value": value, "held": 0 if done.held_out is None else len(done.held_out),
         "samples": history.samples, "best_at": best.samples, "loss": best.held_out_loss,
-        "seconds": history.seconds, "reason": history.reason,
+        "seconds": history.seconds + spent, "reason": history.reason,
         "parameters": sum(int(a.size) for a in done.grid.parameters.values()),
         "curve": [(record.samples, record.accuracy()) for record in history.records],
         "version": gridc.__version__, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"), "limit": samples, "beside": dict(row.beside(out)) if row.beside else {},
+        "also": {what: row.score(done.grid, unseen(test(out), done.train)) for what, test in row.also.items()},
     }  # fmt: skip
     text = json.dumps(result)
     found.write_text(text, encoding="utf-8")
     return json.loads(text)
+
+
+def chosen(row: Row, spec: GridSpec, out: Path, folder: Path) -> tuple[GridSpec, float]:
+    """The page with those of the values that are tried that come to most on held-out examples, to train on all; and the seconds
+    that this took."""
+    if not row.tried:
+        return spec, 0.0
+    tried, best, spent = row.tried(out), (-1.0, -math.inf, 0), 0.0
+    for number, values in enumerate(tried if len(tried) > 1 else ()):
+        records: list[Record] = []
+        for split in range(SPLITS):
+            page = space.page(spec, values, SPLITS * experiment.block_of(spec).seed + split)
+            there = folder / f"{number}-{split}"
+            history = experiment.run(page, folder=there, resume=(there / "metrics.jsonl").exists(), progress="none").history
+            records.append(history.records[-1])  # its length is what it will be trained for, too
+            spent += history.seconds
+        figures = [statistics.mean(one.accuracy() for one in records), -statistics.mean(one.shown_loss for one in records)]
+        best = max(best, (*figures, number), key=lambda one: one[:2])
+    return experiment.changed(space.page(spec, tried[best[2]]), {"held_out": 0.0}), spent
 
 
 def unseen(test: Dataset, train: Dataset) -> Dataset:
