@@ -79,11 +79,8 @@ def _digits_beside(folder: Path) -> dict[str, float]:
             for name, model in models.items()}  # fmt: skip
 
 
-def _diagonal(size: int) -> dict[str, Any]:
-    def test(_: Path) -> Dataset:
-        return tasks.make("random-diagonal", {"size": size, "samples": 1_000}, held_out=0.0, seed=TEST_SEED)[0]
-
-    return {"changes": {"task.size": size}, "test": test, "whole": True}
+def _diagonal(size: int) -> Callable[[Path], Dataset]:
+    return lambda folder: tasks.make("random-diagonal", {"size": size, "samples": 1_000}, held_out=0.0, seed=TEST_SEED)[0]
 
 
 _BABI = ("bechmarks/README.md of github.com/vinhkhuc/MemN2N-babi-python, commit 4e8e716: the Matlab code of the memory network's "
@@ -117,8 +114,8 @@ ROWS = (
         {"task": None, "held_out": 0.1, "stop": {}, "schedule": {"cosine_decay_schedule": {}}, "clip": 1.0},
         data=lambda folder: {"data": {"file": str(_scans(folder, "train"))}}, test=_scanned, beside=_digits_beside),
     *series.ROWS,
-    *(Row(f"diagonal-{size}", SPECS / "multi-dimensional-lstm.yaml",
-          f"the random diagonal, all of {size} × {size} cells right: a two-dimensional LSTM", 3, minutes, **_diagonal(size))
-      for size, minutes in ((10, 0.2), (20, 0.7), (30, 1.5))),
-    Row("diagonal-rows-10", SPECS / "rows-lstm.yaml", "the same, 10 × 10: an LSTM along the rows", 3, 0.2, **_diagonal(10)),
+    *(Row(name, SPECS / f"{spec}.yaml", f"the random diagonal, every cell right: {what}, trained on 10 × 10", 3, 0.1,
+          {"task.size": 10}, test=_diagonal(10), whole=True, also={f"{size} × {size}": _diagonal(size) for size in (20, 30)})
+      for name, spec, what in (("diagonal", "multi-dimensional-lstm", "a two-dimensional LSTM"),
+                               ("diagonal-rows", "rows-lstm", "an LSTM along the rows"))),
 )  # fmt: skip

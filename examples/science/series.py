@@ -142,7 +142,7 @@ def row(archive: Archive, published: Iterable[Published]) -> Row:
 
 _BAKE_OFF = ("the table of the UEA & UCR website for the archive's own parts that tslearn 0.10.0 ships (.cached_datasets/"
              "singleTrainTest.csv; 1-NN DTW is its DTW_Rn_1NN, the window chosen)")  # fmt: skip
-_AEON = "resample 0, the archive's own parts, in files that aeon 1.6.0 ships (testing/example_results_files/classification/accuracy)"
+_AEON = "resample 0, the archive's own parts, in files of aeon 1.6.0 (testing/example_results_files/classification/accuracy)"
 
 
 def _published(bake_off: tuple[float, ...], aeon: tuple[float, ...]) -> Iterator[Published]:
