@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import register_jitable
 
-from gridc.fusion.native import copy, intrinsic, invoke, peek, pointer, poke
+from gridc.fusion.native import copy, fetch, intrinsic, invoke, peek, pointer, poke
 from gridc.scheduling.program import CHUNKS
 
 
@@ -204,20 +204,40 @@ def multiply(unit, function, m, k, low, high, a, lda, packed, depth, c, ldc, bet
 
 
 @numba.njit(error_model="numpy")
-def accumulate(unit, function, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room, sums):  # type: ignore[no-untyped-def]
+def accumulate(unit, function, rows, m, low, high, a, lda, b, ldb, c, ldc, beta, room, sums, after):  # type: ignore[no-untyped-def]
     """Set ``C[:, low:high] = A^T B[:, low:high] + beta C``, ``A`` ``rows × m``, no more rows than a panel in ``room`` has.
 
     Add the rows of B up at ``sums``, an address, unless it is 0.  The order of the sums does not depend on ``m``, ``low`` and
-    ``high``."""
+    ``high``.  Unless ``after`` is 0, as many rows, ``after`` rows from these, are wanted next.  A is read by columns, where no
+    processor guesses what comes, so those rows are fetched meanwhile, some before every tile."""
     size = unit.itemsize
     width = 2 * BYTES // size
+    tall = TALLEST if after else max(1, m)
+    bands, done = (m + tall - 1) // tall, 0
+    parts = bands * ((high - low + width - 1) // width)
     for start in range(low, high, width):
         used = min(width, high - start)
         if sums:
             _pack_and_add(unit, b + start * size, rows, ldb, used, room, sums + start * size)
         else:
             _pack_panel(unit, b + start * size, rows, ldb, used, room)
-        invoke(function, (m, rows, a, 1, lda, room, c + start * size, ldc, beta, 0, used))
+        for band in range(bands):
+            if after:
+                own, other = b + (after * ldb + start) * size, a + after * lda * size
+                _fetch_rows(own, ldb * size, used * size, rows * band // bands, rows * (band + 1) // bands)
+                _fetch_rows(other, lda * size, m * size, rows * done // parts, rows * (done + 1) // parts)
+                done += 1
+            top = band * tall
+            at = c + (top * ldc + start) * size
+            invoke(function, (min(tall, m - top), rows, a + top * size, 1, lda, room, at, ldc, beta, 0, used))
+
+
+@numba.njit(error_model="numpy")
+def _fetch_rows(source, stride, width, first, end):  # type: ignore[no-untyped-def]
+    """Fetch ``width`` bytes of each of some rows that lie ``stride`` bytes apart."""
+    for r in range(first, end):
+        for byte in range(0, width, ALIGNMENT):
+            fetch(source + r * stride + byte)
 
 
 @numba.njit(error_model="numpy")

@@ -301,7 +301,7 @@ def backward(
             if _await(gate, step.source, patience, step.target):
                 return
         elif kind == GRADIENTS:
-            _gradient(unit, panel, record, step.weight, first, end, 0, record[INPUTS], 0, record[COLUMNS], step.adds)
+            _gradient(unit, panel, record, step.weight, first, end, 0, record[INPUTS], 0, record[COLUMNS], step.adds, 0)
         elif kind == COPY:
             block = blocks[step.low]
             if block[GRADIENT]:
@@ -314,9 +314,10 @@ def backward(
 @numba.njit(error_model="numpy")
 def _gradient(
     unit: Array, panel: int, record: Array, weight: int, first: int, end: int, top: int, bottom: int, low: int, high: int,
-    adds: int,
+    adds: int, after: int,
 ) -> None:  # fmt: skip
-    """Make what the rows ``first:end``, one chunk, add to a part of the gradients of a weight and its bias."""
+    """Make what the rows ``first:end``, one chunk, add to a part of the gradients of a weight and its bias; ``after`` is how far
+    from them those of the next chunk are, 0 where nobody knows."""
     size, inputs, columns = unit.itemsize, record[INPUTS], record[COLUMNS]
     dw, sums = record[DW] + (weight * inputs + top) * columns * size, 0
     if top == 0 and record[DB]:
@@ -325,7 +326,7 @@ def _gradient(
             _clear(unit, sums, 1, columns, low, high)
     if end > first:
         accumulate(unit, panel, end - first, bottom - top, low, high, record[Z] + (first * inputs + top) * size, inputs,
-                   record[G] + first * columns * size, columns, dw, columns, adds, unit.ctypes.data, sums)  # fmt: skip
+                   record[G] + first * columns * size, columns, dw, columns, adds, unit.ctypes.data, sums, after)  # fmt: skip
     else:
         _clear(unit, dw, bottom - top, columns, low, high)
 
@@ -354,7 +355,8 @@ def weights(records: Array, unit: Array, panel: int, part: int, parts: int, made
             chunks, size = max(1, (end - first + record[CHUNK] - 1) // record[CHUNK]), record[CHUNK]
             for n in range(chunks - 1, -1, -1):
                 begin, stop_row = first + n * size, min(end, first + (n + 1) * size)
-                _gradient(unit, panel, record, weight, begin, stop_row, top, bottom, low, high, int(n < chunks - 1))
+                adds, after = int(n < chunks - 1), -size * int(n > 0)
+                _gradient(unit, panel, record, weight, begin, stop_row, top, bottom, low, high, adds, after)
         if record[VECTORS]:
             _vectors(unit, record, part, parts)
 

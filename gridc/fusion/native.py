@@ -145,6 +145,21 @@ def breathe(typing):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def fetch(typing, address):  # type: ignore[no-untyped-def]
+    """Have the core fetch what lies at this address into its cache of the second level, and not wait for it."""
+
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place, word, word, word])
+        reads, second_level, data = word(0), word(2), word(1)
+        called = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(called, [builder.inttoptr(arguments[0], place), reads, second_level, data])
+        return context.get_dummy_value()
+
+    return types.none(types.intp), code
+
+
+@intrinsic
 def pointer(typing, address):  # type: ignore[no-untyped-def]
     """Give the address as ``numba.carray`` takes it."""
 
