@@ -57,7 +57,8 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
     best = max(history.records, key=lambda record: record.accuracy()) if history.best is None else history.best
     value = best.accuracy()
     if row.test is not None:
-        value = row.score(done.grid, unseen(row.test(out), done.train))
+        fresh = unseen(row.test(out), done.train)
+        value = row.score(done.grid, fresh if done.held_out is None else unseen(fresh, done.held_out))
     result = {
         "row": row.name, "seed": seed, "value": value, "held": 0 if done.held_out is None else len(done.held_out),
         "samples": history.samples, "best_at": best.samples, "loss": best.held_out_loss,
@@ -93,7 +94,7 @@ def chosen(row: Row, spec: GridSpec, out: Path, folder: Path) -> tuple[GridSpec,
 
 
 def unseen(test: Dataset, train: Dataset) -> Dataset:
-    """What of a test set has no input, of that length, that was trained on."""
+    """What of a test set has no input, of that length, that was trained on or chosen by."""
 
     def keys(data: Dataset) -> list[bytes]:
         flat = [array.reshape(len(array), -1).astype(np.float32) for array in (*data.inputs.values(), *data.lengths.values())]
