@@ -16,10 +16,12 @@ from gridc.language.spec import GridSpec
 from gridc.options import MOST_THREADS, integer
 from gridc.parameters import initial
 from gridc.scheduler import Schedule
+from gridc.scheduling import tiles
 from gridc.scheduling.check import asked, parse, read
 from gridc.symbolic import backends
 
 if TYPE_CHECKING:
+    from gridc.fusion.pipeline import Stage
     from gridc.grid import Grid
     from gridc.symbolic.lowering import Symbols
 
@@ -37,6 +39,7 @@ def compile(
     schedule: Mapping[str, Any] | str | None = None,
     devices: int = 1,
     threads: int | None = None,
+    stage: Stage | None = None,
 ) -> Grid:
     """Compile a spec into functions, with fresh parameters.
 
@@ -57,6 +60,8 @@ def compile(
         devices: How many devices of JAX's share each batch, on the backend ``jax``; the numbers are those of one, to rounding.
         threads: How many threads may share a call, a whole number from 1; None for as many as there are cores for this process,
             by its affinity and its control group.  It changes no bit of what the fused lowering computes.
+        stage: This process's place where the grid is cut for several, which all call the same methods at the same time: it has
+            its part of what is untied along the cut, and computes its part of the gradients.
 
     Returns:
         A grid, which takes every batch size and every length of its symbols.
@@ -79,7 +84,10 @@ def compile(
     target = Target.choose(spec, row, lowering, dtype, devices, threads)
     if target.left is not None:
         print(f"gridc: '{spec.name}' takes the slower, plain lowering: {target.left}", file=sys.stderr)
-    grid = Grid(spec, target, initial(spec, seed, dtype), seed, progress)
+    own = {}
+    if stage is not None:
+        target, own = target.cut(spec, stage), tiles.mine(spec, stage.cut, stage.rank)
+    grid = Grid(spec, target, initial(spec, seed, dtype, own), seed, progress)
     return grid.ready() if eager else grid
 
 

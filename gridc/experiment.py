@@ -20,6 +20,7 @@ from gridc.language.rewriting import in_training, rewritten
 from gridc.language.spec import GridSpec
 from gridc.resources import located
 from gridc.scheduling.check import parse
+from gridc.scheduling.tiles import Cut, named
 from gridc.tables import tasks
 from gridc.tables.training_block import Data, Training
 from gridc.training import checkpoint
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from gridc.grid import Grid
     from gridc.training.history import History
     from gridc.training.loop import Callback
+    from gridc.training.shards import Shards
+    from gridc.training.world import World
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def run(
     devices: int | None = None,
     distributed: str | None = None,
     ranks: Any = "auto",
+    shard: str | None = None,
+    tile: Mapping[str, int] | None = None,
 ) -> Trained:
     """Do what the spec's ``training:`` block says, with these changes to it (see ``changed``).
 
@@ -70,7 +75,10 @@ def run(
     are written there, too.  ``devices`` is ``gridc.compile``'s; ``distributed`` is how this process joins others
     (``gridc.device.processes.join``), whose devices are all taken,
     and of which the first one writes.  ``ranks`` is what ``fit`` takes; examples that only some of them can read are sent to the
-    others.  Raises what reading, compiling and ``fit`` raise.
+    others.  With ``shard``, the name of a dimension, each of them has a block of its cells instead of a part of the examples, and
+    hands vectors on after every ``tile`` (cells by the names of other dimensions; without, the one that takes least on paper);
+    the grid that comes back has this process's part of the weights, and the folder all.
+    Raises what reading, compiling and ``fit`` raise.
     """
     spec = changed(spec, changes or {})
     block = block_of(spec)
@@ -90,16 +98,18 @@ def run(
             return _run(spec, own, resume, overwrite or number > 0, backend, lowering, dtype, progress if number == 0 else "none",
                         callbacks, tensorboard and number == 0, devices or every, ALONE)  # fmt: skip
     with (who := joined(ranks)).guard():
+        if shard is not None:
+            asked_cut(spec, who, shard, tile or {})
         there = who.first_does(chosen)
         with who.watched(there / checkpoint.CHECKPOINTS), who.guard():
             return _run(spec, there, resume, overwrite, backend, lowering, dtype, progress, callbacks, tensorboard, devices or 1,
-                        who)  # fmt: skip
+                        who, shard, tile)  # fmt: skip
 
 
 def _run(
     spec: GridSpec, there: Path, resume: bool, overwrite: bool, backend: str, lowering: Literal["auto", "plain", "fused"],
     dtype: Literal["float32", "float64"], progress: Style, callbacks: Iterable[Callback], tensorboard: bool, devices: int,
-    ranks: Ranks,
+    ranks: Ranks, shard: str | None = None, tile: Mapping[str, int] | None = None,
 ) -> Trained:  # fmt: skip
     block = block_of(spec)
     if not resume and not overwrite:  # said before the data are read and anything is built
@@ -111,8 +121,12 @@ def _run(
     import gridc
     from gridc.training.fit import fit
 
+    stage = None
+    if shard is not None:
+        ranks = _sharded(spec, ranks, shard, tile or {}, train)
+        stage = ranks.stage
     board = Board(there / "tensorboard") if tensorboard and ranks.first else None
-    grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed, devices=devices)
+    grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed, devices=devices, stage=stage)
     with contextlib.nullcontext() if board is None else contextlib.closing(board):
         history = fit(
             grid, train, held_out, optimizer={block.optimizer.name: block.optimizer.options}, batch=block.batch,
@@ -123,6 +137,38 @@ def _run(
             callbacks=[*callbacks, *([] if board is None else [board])], progress=progress, ranks=ranks,
         )  # fmt: skip
     return Trained(spec, grid, history, there, train, held_out)
+
+
+def asked_cut(spec: GridSpec, ranks: Ranks, along: str, tile: Mapping[str, int]) -> Cut:
+    """Give the cut that is asked for; UsageError where there are no ranks, or no such dimensions."""
+    if ranks.size == 1:
+        raise UsageError("--shard cuts a grid for several processes; start them with: mpiexec -n 2 gridc train …")
+    return named(spec, ranks.size, along, tile)
+
+
+def _sharded(spec: GridSpec, ranks: Ranks, along: str, tile: Mapping[str, int], data: Dataset) -> Shards:
+    """Make the ranks that share the grid; UsageError where the dependences forbid it for the sizes of the largest example."""
+    from gridc.insight.network import recalled
+    from gridc.insight.sharding import shard
+    from gridc.training.shards import Shards
+
+    block, largest = block_of(spec), sizes(data)
+
+    def chosen() -> Cut:
+        whole = spec.sizes({**dict.fromkeys(spec.symbols, 1), **largest})
+        made = shard(spec, whole, ranks.size, along, tile, block.batch, recalled())
+        return Cut(made.dimension, ranks.size, tuple(made.tile.items()))
+
+    return Shards(cast("World", ranks), spec, ranks.first_does(chosen))
+
+
+def sizes(data: Dataset) -> dict[str, int]:
+    """Find the size of every symbol in examples: the longest one's."""
+    found: dict[str, int] = {}
+    for name, axes in data.input_axes.items():
+        shape = data.inputs[name].shape[1:]
+        found |= {axis: int(size) for axis, size in zip(axes.axes, shape, strict=False) if isinstance(axis, str)}
+    return found
 
 
 def block_of(spec: GridSpec) -> Training:

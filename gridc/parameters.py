@@ -17,11 +17,16 @@ from gridc.resources import available_memory
 Array = npt.NDArray[np.floating]
 
 
-def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
+def initial(
+    spec: GridSpec, seed: int, dtype: str, own: Mapping[str, tuple[slice, ...]] | None = None
+) -> dict[str, Array]:  # fmt: skip
     """Fresh parameters: weights by ``init``, a gate at a time; biases 0 but for forget gates and what a cell asks for.
 
+    Of those that ``own`` indexes only that part is kept, as soon as the whole is drawn.
+
     Raises TooLarge, before anything is drawn, where they need more memory than is left."""
-    _check_room(spec, dtype)
+    own = own or {}
+    _check_room(spec, dtype, own)
     generator = np.random.default_rng(seed)
     owners = {**spec.transforms, **spec.inputs, **spec.outputs}
     result: dict[str, Array] = {}
@@ -40,7 +45,7 @@ def initial(spec: GridSpec, seed: int, dtype: str) -> dict[str, Array]:
                 _mask(spec, thing, value)
         else:
             value = np.full(shape, drawn[rest].start if rest in drawn else 0.0)
-        result[name] = np.ascontiguousarray(value, dtype)
+        result[name] = np.array(value[own[name]], dtype) if name in own else np.ascontiguousarray(value, dtype)
     return result
 
 
@@ -51,18 +56,22 @@ def _mask(spec: GridSpec, t: Transform, value: Array) -> None:
         np.multiply(value, mask, out=value, casting="same_kind")
 
 
-def _check_room(spec: GridSpec, dtype: str) -> None:
+def _check_room(spec: GridSpec, dtype: str, own: Mapping[str, tuple[slice, ...]]) -> None:
     """TooLarge where drawing the parameters takes more memory than is left."""
     counts = {name: math.prod(shape) for name, shape in parameter_shapes(spec).items()}
+    parts = {name: np.empty((0, *shape))[(slice(None), *own.get(name, ()))] for name, shape in parameter_shapes(spec).items()}
+    held = sum(math.prod(part.shape[1:]) for part in parts.values())
+    size = np.dtype(dtype).itemsize
     owners = {**spec.transforms, **spec.inputs, **spec.outputs}
 
     def at_work(name: str) -> int:
         """Bytes besides: an orthogonal start in double precision (what is drawn, a copy of it, both factors), or a mask."""
         owner = owners[name.partition(".")[0]]
         split = isinstance(owner, Transform) and bool(owner.mechanism.sees)
-        return 8 * max(counts[name] * max(4 * (owner.init[0] == "orthogonal"), split), 2 * min(counts[name], CHUNK))
+        besides = 8 * max(counts[name] * max(4 * (owner.init[0] == "orthogonal"), split), 2 * min(counts[name], CHUNK))
+        return besides + size * counts[name] * (name in own)
 
-    needed = np.dtype(dtype).itemsize * sum(counts.values()) + max(map(at_work, counts), default=0)
+    needed = size * held + max(map(at_work, counts), default=0)
     available = available_memory()
     if available is not None and needed > available:
         largest = max(counts, key=lambda name: counts[name])

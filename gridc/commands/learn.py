@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridc.commands.output import as_json, extra_options, print_json, say, settings_of, shortened, with_schedule, with_threads
+from gridc.commands.shards import tiles
 from gridc.errors import UsageError
 from gridc.plain_text import figure
 
@@ -35,6 +36,8 @@ DRAWN = 3_000
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--devices", type=click.IntRange(1), help="How many share each batch, on jax (default: 1, or all processes').")
 @click.option("--distributed", metavar="N/COUNT@HOST:PORT", help="Join as process N, from 0, of so many; 0 listens there.")
+@click.option("--shard", metavar="DIMENSION", help="Cut the grid: each rank of an mpiexec has a block of its cells.")
+@click.option("--tile", multiple=True, metavar="DIMENSION=NUMBER", help="With --shard: hand vectors on after so many cells.")
 @with_threads
 @with_schedule
 @click.option("--tensorboard", is_flag=True, help="Also write the figures for TensorBoard, into the folder.")
@@ -45,7 +48,7 @@ DRAWN = 3_000
 def train(
     ctx: click.Context, spec: str, settings: tuple[str, ...], folder: str | None, resume: bool, overwrite: bool, seed: int | None,
     backend: str, lowering: Any, dtype: Any, devices: int | None, distributed: str | None,
-    asked: str | None, tensorboard: bool, progress: Any, json_: bool,
+    shard: str | None, tile: tuple[str, ...], asked: str | None, tensorboard: bool, progress: Any, json_: bool,
 ) -> None:  # fmt: skip
     """Do the experiment of a spec's training block.
 
@@ -57,6 +60,10 @@ def train(
         changes["seed"] = seed
     if resume and overwrite:
         raise UsageError("--resume goes on with a training and --overwrite replaces it; give one of them.")
+    if tile and shard is None:
+        raise UsageError("--tile says where a grid that is cut hands vectors on, and --shard along which dimension: give both.")
+    if shard is not None and (devices or distributed is not None):
+        raise UsageError("--shard cuts the grid for the processes of an mpiexec, without --devices and --distributed.")
     from gridc import experiment
     from gridc.scheduling import check
     from gridc.training.ranks import one_voice
@@ -66,8 +73,12 @@ def train(
     with one_voice(ranks), ranks.guard():
         read = ranks.everywhere(lambda: check.asked(experiment.changed(check.read(spec), changes), asked))
         block = experiment.block_of(read)
+        tiles_ = tiles(tile)
+        if shard is not None:
+            experiment.asked_cut(read, ranks, shard, tiles_)
         what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
         shared = f" on {ranks}" if ranks.size > 1 else ""
+        shared += f", cut along {shard}" if shard is not None else ""
         if ranks.first:
             say(f"gridc: '{read.name}' learns {what}{_told(changes)}{shared}; building its functions (longer the first time) …")
         import numpy as np
@@ -76,12 +87,12 @@ def train(
         with np.errstate(over="ignore", invalid="ignore"):
             done = experiment.run(read, folder=folder, resume=resume, overwrite=overwrite, backend=backend, lowering=lowering,
                               dtype=dtype, progress=progress, tensorboard=tensorboard, devices=devices,
-                              distributed=distributed, ranks=ranks)  # fmt: skip
+                              distributed=distributed, ranks=ranks, shard=shard, tile=tiles_)  # fmt: skip
     if not ranks.first or not done.folder.exists():  # which was one process's of several, and the first one reports
         return
     files = _files(done)
     if json_:
-        print_json({**done.history.to_json(), "seed": block.seed, "files": files, "sizes": _sizes(done)})
+        print_json({**done.history.to_json(), "seed": block.seed, "files": files, "sizes": experiment.sizes(done.train)})
         return
     click.echo(_report(done, files))
 
@@ -90,21 +101,13 @@ def _told(changes: Mapping[str, Any]) -> str:
     return " with " + ", ".join(f"{name} {value}" for name, value in changes.items()) if changes else ""
 
 
-def _sizes(done: Trained) -> dict[str, Any]:
-    """Find the size of every symbol in the training data: the longest example's."""
-    found: dict[str, Any] = {}
-    for name, axes in done.train.input_axes.items():
-        shape = done.train.inputs[name].shape[1:]
-        found |= {axis: int(size) for axis, size in zip(axes.axes, shape, strict=False) if isinstance(axis, str)}
-    return found
-
-
 def _files(done: Trained) -> dict[str, str]:
     """Draw the schedule into the folder; returns what lies there, by what it is."""
+    from gridc import experiment
     from gridc.commands.look import draw_into
     from gridc.scheduler import schedule
 
-    plan = schedule(done.spec, **_sizes(done))
+    plan = schedule(done.spec, **experiment.sizes(done.train))
     if plan.work <= DRAWN:
         draw_into(done.folder, plan)
     kinds = {"model": "model.grid", "curve": "curve.png", "figures": "metrics.jsonl", "schedule": "schedule.svg",

@@ -57,14 +57,15 @@ class Inputs:
     def rooms(self) -> tuple[int, int, int]:
         """How many numbers its tape, slopes and packed weights hold."""
         each = [workspace.places(segment.program, self.dtype) for segment in self.plan.sweep.segments]
-        return self.plan.sweep.room[0], max(where.slopes for where in each), max(where.packed for where in each)
+        slopes, packed = (max(sizes, default=0) for sizes in ([one.slopes for one in each], [one.packed for one in each]))
+        return self.plan.sweep.room[0], slopes, packed
 
 
 def forward(inputs: Inputs, tape: Array, packed: Array, forgets: bool = False) -> list[Array]:
     """Fill the tape with what ``backward`` needs, unless it ``forgets``, and give what outputs read, each ``[batch, *axes, cells
     × hidden]``, 0 where an example has no such cell."""
-    taps = _taps(inputs)
-    _Run(inputs, tape, tape[:0], packed).forward(taps, forgets and inputs.plan.sweep.whole)
+    taps = empty_taps(inputs)
+    Run(inputs, tape, tape[:0], packed).forward(taps, forgets and inputs.plan.sweep.whole)
     return taps
 
 
@@ -74,15 +75,19 @@ def backward(
     """Given the gradients of what outputs read, fill ``out`` with those of the arrays of every role; uses up the tape.
 
     The gradients of joined inputs that are not ``asked`` for are not made."""
-    whole = inputs.plan.sweep.whole
-    for role, array in out.items():
-        if role[1] in ("start", "shift", "joined", "facts") or (role[1] == "entry" and not whole):
-            array.fill(0)
+    clear(inputs, out)
     taps = [np.ascontiguousarray(gradient) for gradient in taps]
-    _Backward(inputs, tape, slopes, packed, taps, out, asked).run(inputs.parameters(out))
+    Backward(inputs, tape, slopes, packed, taps, out, asked).run(inputs.parameters(out))
 
 
-def _taps(inputs: Inputs) -> list[Array]:
+def clear(inputs: Inputs, out: Totals) -> None:
+    """Zero what is added to."""
+    for role, array in out.items():
+        if role[1] in ("start", "shift", "joined", "facts") or (role[1] == "entry" and not inputs.plan.sweep.whole):
+            array.fill(0)
+
+
+def empty_taps(inputs: Inputs) -> list[Array]:
     """Make room for what every read of every output finds."""
     spec = inputs.plan.spec
     taps: list[Array] = []
@@ -90,19 +95,19 @@ def _taps(inputs: Inputs) -> list[Array]:
     for number, n in enumerate(hidden):
         swept = inputs.plan.sweep
         *shape, cells = swept.taps[number][1:]
-        filled = any(tap.number == number and isinstance(tap.places, slice) for tap in swept.segments[0].taps)
-        make = np.empty if filled and swept.whole else np.zeros
+        filled = swept.whole and any(tap.number == number and isinstance(tap.places, slice) for tap in swept.segments[0].taps)
+        make = np.empty if filled else np.zeros
         taps.append(make((inputs.plan.batch, *shape, cells * n), inputs.dtype))
     return taps
 
 
-def _part(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
+def part_of(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
     """Give those that a segment uses."""
     letters = (parameters.w, parameters.b, parameters.p)
     return Parameters(*([None if a is None else a[of] for a, of in zip(each, weights, strict=True)] for each in letters))
 
 
-class _Run:
+class Run:
     """A sweep's memory, and what goes into and out of a segment's arrays."""
 
     def __init__(self, inputs: Inputs, tape: Array, slopes: Array, packed: Array):
@@ -113,22 +118,30 @@ class _Run:
         """Run segment after segment, and keep what later ones live on."""
         parameters = self.inputs.parameters()
         for s, segment in enumerate(self.swept.segments):
-            space = self.workspace(segment)
+            space = self.workspace(s)
             self.enter(s, space)
-            own = parameters if self.swept.whole else _part(parameters, segment.weights)
+            own = parameters if self.swept.whole else part_of(parameters, segment.weights)
             sweep.forward(space, own, forgets, self.inputs.plan.sharing)
-            for hand in segment.handovers:
-                for state, later in zip((space.h, space.m), self.kept[hand.later][hand.storage], strict=True):
-                    mine = state[hand.storage]
-                    if mine is not None and later is not None:
-                        later[hand.places] = mine[hand.rows]
+            self.hand(s, space)
             self.give(segment, space, taps)
 
-    def workspace(self, segment: Segment) -> Workspace:
+    def hand(self, s: int, space: Workspace) -> None:
+        """Keep what later segments live on."""
+        for hand in self.swept.segments[s].handovers:
+            for state, later in zip((space.h, space.m), self.kept[hand.later][hand.storage], strict=True):
+                mine = state[hand.storage]
+                if mine is not None and later is not None:
+                    later[hand.places] = mine[hand.rows]
+
+    def tape(self, s: int) -> Array:
+        """Give what a segment works in: all of them in one place."""
+        return self.room
+
+    def workspace(self, s: int) -> Workspace:
         """Make the segment's arrays, joined inputs among them."""
-        program = segment.program
+        program = self.swept.segments[s].program
         where = workspace.places(program, self.inputs.dtype)
-        space = Workspace(program, self.inputs.dtype, self.room[: where.tape], self.slopes[: where.slopes], self.packed)
+        space = Workspace(program, self.inputs.dtype, self.tape(s)[: where.tape], self.slopes[: where.slopes], self.packed)
         for i, j, role in self.joins():
             space.joined[i][j] = self.inputs.by_role[role]
         for i, (name, transform) in enumerate(self.inputs.plan.spec.transforms.items()):
@@ -228,7 +241,7 @@ def _kept(swept: Sweep, tape: Array) -> tuple[list[States], Array]:
     return found, tape[used:]
 
 
-class _Backward(_Run):
+class Backward(Run):
     """The way back, which fills ``out``."""
 
     def __init__(
@@ -246,27 +259,27 @@ class _Backward(_Run):
         # A single segment's gradients are the total; otherwise room for those of the segment that uses most weights.
         each_uses = zip(*(segment.weights for segment in self.swept.segments), strict=True) if last else ()
         most = [slice(0, max(of.stop - of.start for of in weights)) for weights in each_uses]
-        scratch = _part(total, most).empty() if last else total
+        scratch = part_of(total, most).empty() if last else total
         for array in (*total.w, *total.b, *total.p) if last else ():
             if array is not None:
                 array.fill(0)
         for s in range(last, -1, -1):
             segment = self.swept.segments[s]
-            weights = _part(parameters, segment.weights) if last else parameters
+            weights = part_of(parameters, segment.weights) if last else parameters
             if s < last:  # the last one's arrays are still as it left them
-                self.enter(s, space := self.workspace(segment))
+                self.enter(s, space := self.workspace(s))
                 sweep.forward(space, weights, sharing=self.inputs.plan.sharing)
             self.receive(s)
-            own = _part(scratch, [slice(0, of.stop - of.start) for of in segment.weights]) if last else total
+            own = part_of(scratch, [slice(0, of.stop - of.start) for of in segment.weights]) if last else total
             sweep.backward(self.spaces[s], weights, own, self.inputs.plan.sharing)
             if last:
-                _part(total, segment.weights).add(own)
+                part_of(total, segment.weights).add(own)
             self.leave(s)
 
     def receive(self, s: int) -> None:
         """Add up the gradients of what outputs and later segments read."""
         segment = self.swept.segments[s]
-        self.spaces = {s: self.workspace(segment)}
+        self.spaces = {s: self.workspace(s)}
         space = self.spaces[s]
         for i, j, role in self.joins():
             if self.asked(role[0]):

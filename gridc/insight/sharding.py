@@ -15,17 +15,16 @@ from functools import cached_property
 
 import numpy as np
 
-from gridc.errors import ResourceError, UsageError, listed, nearest
+from gridc.errors import UsageError
 from gridc.insight.network import Network
-from gridc.language.lattice import Ints, points
+from gridc.language.lattice import Ints
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import GridSpec
 from gridc.scheduling import counts, order
 from gridc.scheduling.counts import step_numbers
-from gridc.scheduling.graph import Cycle, StepGraph, build, longest_paths
+from gridc.scheduling.graph import build
+from gridc.scheduling.tiles import Tiles, axes, enough, few_enough, named
 
-MOST_STEPS = 3_000_000
-"""Steps of a grid beyond which it is not cut on paper: every dependence is looked at."""
 BACKWARD = 2.0
 """How many times a sweep's time its adjoint takes: two products for each of its own."""
 
@@ -43,90 +42,14 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class Sharding:
-    """A grid of given sizes cut along ``dimension`` for so many ranks, in tiles of so many cells of other dimensions."""
+class Sharding(Tiles):
+    """What a training step takes of a grid that is cut so."""
 
-    spec: GridSpec
-    sizes: tuple[int, ...]
-    dimension: int
-    ranks: int
-    tile: Mapping[int, int]
     batch: int = 16
     network: Network = field(default_factory=Network)
     itemsize: int = 4
 
-    # -- blocks and tiles ----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def graph(self) -> StepGraph:
-        """Every step and what it waits for."""
-        return build(self.spec, self.sizes)
-
-    @cached_property
-    def blocks(self) -> Ints:
-        """The first cell of every rank, and the end of the last one's, ``[ranks + 1]``: as even as can be."""
-        return np.arange(self.ranks + 1) * self.sizes[self.dimension] // self.ranks
-
-    @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """How many blocks or tiles there are along every dimension."""
-        found = [-(-n // self.tile.get(d, n)) for d, n in enumerate(self.sizes)]
-        found[self.dimension] = self.ranks
-        return tuple(found)
-
-    def _part(self, d: int, at: Ints) -> Ints:
-        """Give the block or tile of every coordinate."""
-        if d == self.dimension:
-            return np.searchsorted(self.blocks, at, side="right") - 1
-        return at // self.tile.get(d, self.sizes[d])
-
-    @cached_property
-    def part(self) -> Ints:
-        """The tile of every step, by the steps' numbers."""
-        at = points(self.sizes)
-        of_cell = np.ravel_multi_index([self._part(d, at[:, d]) for d in range(len(self.sizes))], self.shape)
-        return np.tile(of_cell, len(self.spec.transforms))
-
-    @cached_property
-    def rank(self) -> Ints:
-        """The rank of every tile."""
-        return np.unravel_index(np.arange(math.prod(self.shape)), self.shape)[self.dimension]
-
-    @cached_property
-    def levels(self) -> Ints:
-        """The longest path that ends at each tile, in tiles.
-
-        Raises UsageError where ranks would wait for each other both ways, or tiles for themselves: with the steps that do."""
-        before, after = self.part[self.graph.before], self.part[self.graph.after]
-        to, come = self.rank[after], self.rank[before]
-        if (to > come).any() and (to < come).any():
-            name = self.spec.dimensions[self.dimension].name
-            forth, back = int(np.argmax(to > come)), int(np.argmax(to < come))
-            raise UsageError(f"'{self.spec.name}' cannot be cut along '{name}': {self._wait(back)}, which lies on a later rank, "
-                             f"while {self._wait(forth)}: vectors would have to run both ways.")  # fmt: skip
-        apart = before != after
-        try:
-            return longest_paths(len(self.rank), *self.waits)
-        except Cycle as cycle:
-            among = apart & np.isin(before, cycle.numbers) & np.isin(after, cycle.numbers)
-            edges = np.flatnonzero(among)
-            other = edges[np.argmax(before[edges] == after[edges[0]])]
-            told = listed([f"{self.spec.dimensions[d].name}={n}" for d, n in self.tile.items()], "and")
-            raise UsageError(f"'{self.spec.name}' cannot go on in tiles of {told}: {self._wait(int(edges[0]))}, and "
-                             f"{self._wait(int(other))}: neither tile could end before the other.") from None  # fmt: skip
-
-    def _wait(self, edge: int) -> str:
-        before, after = (self.graph.step(int(step[edge])) for step in (self.graph.before, self.graph.after))
-        return f"{after} waits for {before}"
-
     # -- what crosses --------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def waits(self) -> Ints:
-        """Pairs of tiles, the first before the second, ``[2, pairs]``."""
-        before, after = self.part[self.graph.before], self.part[self.graph.after]
-        apart = before != after
-        return np.unique(np.stack([before[apart], after[apart]]), axis=1)
 
     @cached_property
     def messages(self) -> dict[tuple[int, int], int]:
@@ -222,21 +145,11 @@ class Sharding:
 
     # -- each rank -----------------------------------------------------------------------------------------------------
 
-    def _numbers(self, cells: int) -> int:
-        """Count the parameters of a rank that has so many cells: all that are tied along the dimension, of others its own."""
-        return sum(math.prod(shape) * cells // self.sizes[self.dimension] if self._untied(name) else math.prod(shape)
-                   for name, shape in parameter_shapes(self.spec).items())  # fmt: skip
-
-    def _untied(self, parameter: str) -> bool:
-        owner = self.spec.transforms.get(parameter.partition(".")[0])
-        return owner is not None and self.dimension in owner.untied
-
     @property
     def _shared(self) -> int:
-        """Count the parameters that several ranks use: those of transforms that are tied, and of inputs that join them."""
-        joins = {name for name, one in self.spec.inputs.items() if one.joins}
-        return sum(math.prod(shape) for name, shape in parameter_shapes(self.spec).items()
-                   if not self._untied(name) and name.partition(".")[0] in {*self.spec.transforms, *joins})  # fmt: skip
+        """Count the parameters whose gradients are summed: all that are not untied along the dimension."""
+        untied = axes(self.spec, self.dimension)
+        return sum(math.prod(shape) for name, shape in parameter_shapes(self.spec).items() if name not in untied)
 
     @cached_property
     def each(self) -> list[Rank]:
@@ -248,12 +161,9 @@ class Sharding:
             for rank in (int(self.rank[tile]), target):  # forward by the one, gradients by the other
                 messages[rank] += 1
                 sent[rank] += size
-        all_, peaks = counts.parameters(self.spec), dict[int, int]()
         cells = np.diff(self.blocks).tolist()
-        for count in set(cells):
-            sizes = tuple(count if d == self.dimension else n for d, n in enumerate(self.sizes))
-            whole = counts.call_bytes(self.spec, sizes, self.batch, self.itemsize, True)
-            peaks[count] = whole - 2 * self.itemsize * (all_ - self._numbers(count))
+        peaks = {count: counts.rank_bytes(self.spec, self.sizes, self.dimension, count, self.batch, self.itemsize, True)
+                 for count in set(cells)}  # fmt: skip
         return [Rank(n, spent, count, size, peaks[n]) for n, spent, count, size in zip(cells, busy, messages, sent, strict=True)]
 
 
@@ -277,20 +187,10 @@ def shard(
         UsageError: There is no such dimension, it has fewer cells, or its dependences forbid it: with the steps that do.
         ResourceError: The grid has too many steps to look at.
     """
-    own = {dimension.name: d for d, dimension in enumerate(spec.dimensions)}
-    for word in (along, *tile):
-        if word not in own:
-            raise UsageError(f"'{spec.name}' has no dimension '{word}'; expected {listed(own)}{nearest(word, own)}")
-    d = own[along]
-    if along in tile:
-        raise UsageError(f"'{along}' is cut into a block for each rank; a tile is of other dimensions.")
-    if ranks > sizes[d]:
-        raise UsageError(f"'{along}' has {sizes[d]} cells, fewer than the {ranks} ranks: each takes one at least.")
-    count = math.prod(sizes) * len(spec.transforms)
-    if count > MOST_STEPS:
-        raise ResourceError(f"Grid '{spec.name}' has {count:,} steps of these sizes, more than the {MOST_STEPS:,} whose "
-                            "dependences are looked at one by one.")  # fmt: skip
-    made = Sharding(spec, sizes, d, ranks, {own[word]: n for word, n in tile.items()}, batch, network)
+    found = named(spec, ranks, along, tile)
+    enough(along, sizes[found.dimension], ranks)
+    few_enough(spec, sizes)
+    made = Sharding(spec, sizes, found.dimension, ranks, dict(found.tile), batch, network)
     if not tile:
         made = _best(made)
     made.levels  # noqa: B018  # which refuses what cannot be

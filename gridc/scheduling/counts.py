@@ -16,6 +16,7 @@ from gridc.language.shapes import columns, parameter_shapes, units
 from gridc.language.spec import GridSpec
 from gridc.resources import Memory
 from gridc.scheduling import graph, plan
+from gridc.scheduling.tiles import axes
 
 
 class Kept(NamedTuple):
@@ -114,6 +115,22 @@ def call_bytes(
     key = (spec.digest, spec.schedule, sizes, batch, itemsize)
     tape, slopes = _segmented.get(key, lambda: segmented(spec, sizes, batch, itemsize))
     return index_bytes + itemsize * (tape + slopes * training + beside + _gradients(learnt, training))
+
+
+def rank_bytes(
+    spec: GridSpec, sizes: tuple[int, ...], dimension: int, cells: int, batch: int, itemsize: int, training: bool,
+    recompute: bool = False, limit: float = math.inf,
+) -> int:  # fmt: skip
+    """Count the bytes that a call holds at its peak on a rank that has so many ``cells`` of a dimension that is cut: its part of
+    the states and of the weights that are untied there, and all of what enters, of masks and of what outputs read."""
+    own = tuple(cells if d == dimension else n for d, n in enumerate(sizes))
+    untied = axes(spec, dimension)
+    others = sum(math.prod(shape) // sizes[dimension] for name, shape in parameter_shapes(spec).items() if name in untied)
+    found = call_bytes(spec, own, batch, itemsize, training, recompute, limit) // itemsize
+    found -= (1 + training) * others * (sizes[dimension] - cells)
+    found += (1 + training) * (surface(spec, sizes, batch) - surface(spec, own, batch))
+    masks, mine = (sum(math.prod(shape) for shape in noise.shapes(spec, batch, one).values()) for one in (sizes, own))
+    return itemsize * (found + training * (masks - mine))
 
 
 def _gradients(learnt: int, training: bool) -> int:

@@ -46,10 +46,15 @@ class Reading:
 
 
 class Layout:
-    """The rows of a sweep: first those of every transform, then, with these known, what each of them reads."""
+    """The rows of a sweep: first those of every transform, then, with these known, what each of them reads.
 
-    def __init__(self, steps: graph.StepGraph, batch: int, extents: Ints | None, chosen: Order):
-        self.spec, self.sizes, self.batch, self.order, self.weight = steps.spec, steps.sizes, batch, chosen, steps.weights
+    ``weight`` is which of its weights each transform uses at every cell, where that is not their index in the whole grid."""
+
+    def __init__(
+        self, steps: graph.StepGraph, batch: int, extents: Ints | None, chosen: Order, weight: tuple[Ints, ...] | None = None
+    ):  # fmt: skip
+        self.spec, self.sizes, self.batch, self.order = steps.spec, steps.sizes, batch, chosen
+        self.weight = steps.weights if weight is None else weight
         spec, sizes = self.spec, self.sizes
         self.at = points(sizes)
         self.names = list(spec.transforms)

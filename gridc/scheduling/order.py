@@ -46,12 +46,15 @@ class Blocks(NamedTuple):
     name: str
 
 
-def orders(graph: StepGraph) -> Iterator[Order]:
+def orders(graph: StepGraph, within: Blocks | None = None) -> Iterator[Order]:
     """Make every valid order that gridc knows for a grid: wavefronts of cells and of steps, then level by level; and within each
-    only what the page's schedule asks for."""
+    only what the page's schedule asks for, or ``within`` these blocks all of them."""
     asked = graph.spec.schedule
     work = contract(graph)
     names = list(graph.spec.transforms)
+    if within is not None:
+        yield from _orders(work, "auto", within)
+        return
     for found in _orders(work, asked.order, blocks(work, asked.tile)):
         yield found if asked.hoist is None else found.only(asked.hoist, names)
 
@@ -303,6 +306,6 @@ def freed(graph: StepGraph, order: Order) -> dict[str, tuple[int, int]]:
     return found
 
 
-def cheapest(graph: StepGraph, batch: float) -> Order:
-    """Choose the order that the cost model prefers for so many examples."""
-    return min(orders(graph), key=lambda order: seconds(graph, order, batch))
+def cheapest(graph: StepGraph, batch: float, within: Blocks | None = None) -> Order:
+    """Choose the order that the cost model prefers for so many examples, of all or of those ``within`` some blocks."""
+    return min(orders(graph, within), key=lambda order: seconds(graph, order, batch))

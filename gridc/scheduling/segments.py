@@ -9,6 +9,7 @@ back their gradients take their places.  A sweep that keeps everything is one se
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gridc.language.lattice import Ints
+from gridc.language.lattice import Ints, Mask
 from gridc.scheduling.layout import Boundary, Layout, Reading
 from gridc.scheduling.passes import assemble, hoist, wrap
 from gridc.scheduling.program import Array, Program, TransformProgram
@@ -136,8 +137,12 @@ def cut(layout: Layout, count: int | None = None) -> Sweep:
     count = max((int(own.max(initial=0)) for own in owner), default=0) + 1
     if count == 1:
         return one(layout)
-    cutter = _Cutter(program, layout, owner, count)
-    segments = tuple(cutter.segment(s) for s in range(count))
+    cutter = Cutter(program, layout, owner, count)
+    handed: list[list[Handover]] = [[] for _ in range(count)]
+    for later in range(count):
+        for s, hand in cutter.handovers(later):
+            handed[s].append(hand)
+    segments = tuple(cutter.segment(s, tuple(hands)) for s, hands in enumerate(handed))
     return Sweep(segments, tuple(reading.rows.shape for reading in layout.outputs))
 
 
@@ -193,7 +198,7 @@ def _live(program: Program, owner: list[Ints], outputs: Sequence[Reading] = ()) 
     for u, _, rows in ((reading.storage, reading.memory, reading.rows) for reading in outputs):
         flat = rows[rows >= 0]
         flat = flat[owner[u][flat] < 0]
-        found[u].append(_homes(owner[u], wrapped[u])[flat] * len(owner[u]) + flat)
+        found[u].append(homes(owner[u], wrapped[u])[flat] * len(owner[u]) + flat)
     keys = [np.unique(np.concatenate([np.zeros(0, np.int64), *each])) for each in found]
     for u, own in enumerate(owner):  # what wraps around is read together with what it is added to
         if (wrapped[u] >= 0).any():
@@ -212,13 +217,13 @@ def _wrapped(program: Program) -> list[Ints]:
     return found
 
 
-def _homes(owner: Ints, wrapped: Ints) -> Ints:
+def homes(owner: Ints, wrapped: Ints) -> Ints:
     """Give the segment in which outputs find each row of a storage: what enters is in the first, or where it wraps around."""
     return np.maximum(0, np.where(wrapped >= 0, owner[wrapped], owner))
 
 
-class _Cutter:
-    """Makes the segments of a sweep whose rows have these owners."""
+class Cutter:
+    """Makes the segments of a sweep whose rows have these owners, ``count`` segments in their order."""
 
     def __init__(self, program: Program, layout: Layout, owner: list[Ints], count: int):
         self.program, self.boundaries, self.owner, self.count = program, layout.boundaries, owner, count
@@ -227,11 +232,11 @@ class _Cutter:
         self.place = [np.zeros(len(own), np.int64) for own in owner]  # of each row among those of its segment
         self.mine: list[list[Ints]] = []
         for u, own in enumerate(owner):
-            self.mine.append([np.flatnonzero(own == s) for s in range(count)])
-            for rows in self.mine[u]:
-                self.place[u][rows] = np.arange(len(rows))
+            by = np.argsort(own, kind="stable")
+            starts = np.searchsorted(own[by], np.arange(count + 1))
+            self.mine.append([by[first:end] for first, end in itertools.pairwise(starts.tolist())])
+            self.place[u][by[starts[0] :]] = np.arange(len(by) - starts[0]) - starts[own[by[starts[0] :]]] + starts[0]
         self.wrapped = _wrapped(program)
-        self.handovers = self._handovers()
         self.of_batch = np.array([owner[t][first] for t, first, *_ in program.batches.tolist()], np.int64)
 
     def lives_on(self, s: int, u: int) -> Ints:
@@ -245,7 +250,8 @@ class _Cutter:
         outside = len(self.mine[u][s]) + np.searchsorted(self.lives_on(s, u), rows)
         return np.ascontiguousarray(np.where(self.owner[u][rows] == s, self.place[u][rows], outside))
 
-    def segment(self, s: int) -> Segment:
+    def segment(self, s: int, handovers: tuple[Handover, ...]) -> Segment:
+        """Make a segment that hands so much over."""
         transforms: list[TransformProgram] = []
         weights: list[Range] = []
         live: list[int] = []
@@ -269,7 +275,7 @@ class _Cutter:
             ))  # fmt: skip
         program = hoist(wrap(assemble(tuple(transforms), self._batches(s, weights), self._wraps(s))))
         entrances = tuple(entrance for boundary in self.boundaries for entrance in self._entrance(s, boundary))
-        return Segment(program, tuple(live), tuple(weights), entrances, tuple(self.handovers[s]), tuple(self._taps(s)))
+        return Segment(program, tuple(live), tuple(weights), entrances, handovers, tuple(self._taps(s)))
 
     def _batches(self, s: int, weights: list[Range]) -> Array:
         batches = self.program.batches[self.of_batch == s].copy()
@@ -298,22 +304,27 @@ class _Cutter:
             places = outside[low:high] - boundary.first
             yield Entrance(boundary.transform, u, slice(base + low, base + high), places, slice(base + high, base + last))
 
-    def _handovers(self) -> list[list[Handover]]:
-        """Make the handovers of each segment."""
-        found: list[list[Handover]] = [[] for _ in range(self.count)]
-        for later in range(self.count):
-            for u, place in enumerate(self.place):
-                outside = self.lives_on(later, u)
-                giver = self.owner[u][outside]
-                for s in map(int, np.unique(giver[giver >= 0])):
-                    places = np.flatnonzero(giver == s)
-                    found[s].append(Handover(u, place[outside[places]], later, places))
-        return found
+    def handovers(self, later: int) -> Iterator[tuple[int, Handover]]:
+        """Give what segment ``later`` lives on, with the segment that hands it over."""
+        for u, place in enumerate(self.place):
+            outside = self.lives_on(later, u)
+            giver = self.owner[u][outside]
+            for s in map(int, np.unique(giver[giver >= 0])):
+                places = np.flatnonzero(giver == s)
+                yield s, Handover(u, place[outside[places]], later, places)
+
+    def remembered(self, hand: Handover) -> Mask:
+        """Tell of which of these rows the later segment looks at the memory, too."""
+        u, rows = hand.storage, self.lives_on(hand.later, hand.storage)[hand.places]
+        own, mine = self.program.transforms[u], self.mine[u][hand.later]
+        if not own.memory:
+            return np.zeros(len(rows), bool)
+        return np.isin(rows, np.concatenate([index[mine] for index in own.memory_rows] + [self.wrapped[u]]))
 
     def _taps(self, s: int) -> Iterator[Tap]:
         for n, reading in enumerate(self.outputs):
             u, flat = reading.storage, reading.rows.ravel()
-            places = np.flatnonzero((flat >= 0) & (_homes(self.owner[u], self.wrapped[u])[flat] == s))
+            places = np.flatnonzero((flat >= 0) & (homes(self.owner[u], self.wrapped[u])[flat] == s))
             if len(places):
                 here = self.local(s, u, flat[places])
                 masks = None if reading.masks is None else reading.masks.ravel()[places]

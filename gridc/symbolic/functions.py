@@ -15,6 +15,7 @@ from gridc.data.fitting import Call
 from gridc.language import noise
 from gridc.language.spec import GridSpec
 from gridc.plain_text import times
+from gridc.scheduling import tiles
 from gridc.symbolic import lowering
 from gridc.symbolic.backends import SETTINGS
 from gridc.symbolic.indices import Sizes, recall
@@ -77,8 +78,12 @@ class Functions:
         if call is not None:
             inputs = {name: pt.TensorType(str(array.dtype), array.shape)(name) for name, array in call.inputs.items()}
             static, shape = Sizes(call.extent, call.lengths), call.lengths.shape
+        own: dict[str, Any] = {}
+        if self.target.stage is not None:
+            shapes = tiles.shapes(self.spec, self.target.stage.cut, self.target.stage.rank)
+            own = {name: pt.TensorType(self.target.dtype, shape)(name) for name, shape in shapes.items()}
         return lowering.lower(
-            self.spec, inputs, weighted=True, training=training, extent=pt.vector("extent", dtype="int64"),
+            self.spec, inputs, own, weighted=True, training=training, extent=pt.vector("extent", dtype="int64"),
             lengths=pt.TensorType("int64", shape)("lengths"),
             way=self.target.way(static),
         )  # fmt: skip

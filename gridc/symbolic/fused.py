@@ -21,9 +21,10 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.type import TensorType
 
-from gridc.fusion import run
+from gridc.fusion import pipeline, run
 from gridc.fusion import sweep as engine
 from gridc.fusion.buffers import again, lent
+from gridc.fusion.pipeline import Stage
 from gridc.fusion.run import MASKS, Inputs, Role
 from gridc.language.spec import GridSpec
 from gridc.symbolic import curvature
@@ -35,7 +36,7 @@ from gridc.symbolic.wiring import Extent, Variable, Way, Wiring
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
     spec, arrays = wiring.spec, wiring.by_role()
-    op = Sweep(spec, wiring.way.dtype, tuple(arrays), threads=wiring.way.threads)
+    op = Sweep(spec, wiring.way.dtype, tuple(arrays), threads=wiring.way.threads, stage=wiring.way.stage)
     op.scan = wiring.way.scan
     _, *taps = cast("list[Variable]", op(wiring.call.extent, wiring.call.lengths, *arrays.values(), return_list=True))
     feed = iter(taps)
@@ -55,6 +56,7 @@ class _SweepOp(Op):
     dtype: str
     roles: tuple[Role, ...]
     threads: int | None
+    stage: Stage | None
     made: dict[Any, tuple[np.ndarray, int]]
     """The arrays that it gave away last (``buffers.again``)."""
     scan: Any = None
@@ -67,7 +69,7 @@ class _SweepOp(Op):
         for role in self.roles[self.learnt :]:  # here, since PyTensor would hold a view until the next call
             by_role[role] = by_role[role].reshape(-1, by_role[role].shape[-1])
         dtype = np.dtype(self.dtype)
-        return Inputs(planned(self.spec, extent, lengths, dtype.itemsize, self.threads), by_role, dtype)
+        return Inputs(planned(self.spec, extent, lengths, dtype.itemsize, self.threads, self.stage), by_role, dtype)
 
     def tap_types(self) -> list[TensorType]:
         """List the types of what every read of every output finds."""
@@ -99,12 +101,13 @@ class Sweep(_SweepOp):
 
     Where it ``forgets``, nothing goes back over its tape, which need not hold what the adjoint reads."""
 
-    __props__ = ("spec", "dtype", "roles", "forgets", "threads")
+    __props__ = ("spec", "dtype", "roles", "forgets", "threads", "stage")
 
     def __init__(
-        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], forgets: bool = False, threads: int | None = None
+        self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], forgets: bool = False, threads: int | None = None,
+        stage: Stage | None = None,
     ):  # fmt: skip
-        self.spec, self.dtype, self.roles, self.forgets, self.threads = spec, dtype, roles, forgets, threads
+        self.spec, self.dtype, self.roles, self.forgets, self.threads, self.stage = spec, dtype, roles, forgets, threads, stage
         self.made = {}
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -119,7 +122,8 @@ class Sweep(_SweepOp):
         output_storage[0][0] = None  # what PyTensor still holds of the last call
         output_storage[0][0] = again(self.made, "tape", (tape,), self.dtype)
         with lent(packed, self.dtype) as room:
-            taps = run.forward(given, output_storage[0][0], room, self.forgets)
+            into = (output_storage[0][0], room, self.forgets)
+            taps = run.forward(given, *into) if self.stage is None else pipeline.forward(given, self.stage.post, *into)
         for storage, tap in zip(output_storage[1:], taps, strict=True):
             storage[0] = tap
 
@@ -128,7 +132,7 @@ class Sweep(_SweepOp):
         tape, *taps = outputs
         known = zip(taps, cotangents[1:], strict=True)
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
-        adjoint = Adjoint(self.spec, self.dtype, self.roles, threads=self.threads)
+        adjoint = Adjoint(self.spec, self.dtype, self.roles, threads=self.threads, stage=self.stage)
         adjoint.scan = self.scan
         gradients = cast("list[Variable]", adjoint(*inputs, tape, *given, return_list=True))
         drawn = [DisconnectedType()() for _ in self.roles[self.learnt :]]
@@ -144,13 +148,13 @@ class Adjoint(_SweepOp):
     In place it uses up the tape; otherwise it works on a copy.  The gradients of joined inputs that are ``unasked`` for stay
     zero: each would be a product as large as the reads'."""
 
-    __props__ = ("spec", "dtype", "roles", "inplace", "unasked", "threads")
+    __props__ = ("spec", "dtype", "roles", "inplace", "unasked", "threads", "stage")
 
     def __init__(
         self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], inplace: bool = False,
-        unasked: tuple[Role, ...] = (), threads: int | None = None,
+        unasked: tuple[Role, ...] = (), threads: int | None = None, stage: Stage | None = None,
     ):  # fmt: skip
-        self.spec, self.dtype, self.roles, self.threads = spec, dtype, roles, threads
+        self.spec, self.dtype, self.roles, self.threads, self.stage = spec, dtype, roles, threads, stage
         self.made = {}
         self.inplace, self.unasked = inplace, unasked
         if inplace:
@@ -172,8 +176,12 @@ class Adjoint(_SweepOp):
             storage[0] = out[role] = again(self.made, role, given.by_role[role].shape, self.dtype)
         _, slopes, packed = given.rooms
         with lent(slopes, self.dtype) as scratch, lent(packed, self.dtype) as room:
-            run.backward(given, tape if self.inplace else tape.copy(), scratch, room, taps, out,
-                         lambda name: (name, "joined", "") not in self.unasked)  # fmt: skip
+            into = (tape if self.inplace else tape.copy(), scratch, room, taps, out,
+                    lambda name: (name, "joined", "") not in self.unasked)  # fmt: skip
+            if self.stage is None:
+                run.backward(given, *into)
+            else:
+                pipeline.backward(given, self.stage.post, *into)
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
         """Say that the gradients follow from the arrays and from those of the taps; the tape is what the arrays made of it."""
@@ -199,7 +207,7 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
         return False
     made = zip(op.roles, node.outputs, strict=False)
     unasked = tuple(role for role, out in made if role[1] == "joined" and not fgraph.clients[out])
-    adjoint = Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked, threads=op.threads)
+    adjoint = Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked, threads=op.threads, stage=op.stage)
     return cast("list[Variable]", adjoint(*node.inputs, return_list=True))
 
 
@@ -208,7 +216,7 @@ def _forget(fgraph: Any, node: Any) -> list[Any] | bool:
     op = node.op
     if op.forgets or op.spec.schedule.recompute or fgraph.clients[node.outputs[0]]:
         return False
-    sweep = Sweep(op.spec, op.dtype, op.roles, forgets=True, threads=op.threads)
+    sweep = Sweep(op.spec, op.dtype, op.roles, forgets=True, threads=op.threads, stage=op.stage)
     return cast("list[Variable]", sweep(*node.inputs, return_list=True))
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from gridc.errors import UsageError
 from gridc.fusion import blas
+from gridc.fusion.pipeline import Stage
+from gridc.language.directives import amount
 from gridc.language.spec import Directives, GridSpec
 from gridc.scheduling import counts
 from gridc.symbolic import device, fused, plain, plans, scatters, slots, ufuncs
@@ -118,6 +120,8 @@ class Target:
     """How many share a batch."""
     threads: int | None = None
     """How many threads may share a call; None for as many as there are cores."""
+    stage: Stage | None = None
+    """This rank's part of every sweep, where the grid is cut for several."""
 
     @staticmethod
     def choose(
@@ -157,9 +161,20 @@ class Target:
                              "devices=1")  # fmt: skip
         return Target(row, chosen, dtype, recompute, left, devices, threads)
 
+    def cut(self, spec: GridSpec, stage: Stage) -> Target:
+        """Give the same for a rank's part of a grid that is cut.  Raises UsageError where that cannot be."""
+        if self.lowering.name != "fused" or self.lowering.device:
+            why = f": {self.left}" if self.left else ""
+            raise UsageError(f"'{spec.name}' is cut for several ranks by the fused lowering on processors, and this is the "
+                             f"{self.lowering.name} one on the backend '{self.backend.name}'{why}")  # fmt: skip
+        if not isinstance(spec.schedule.keep, str):
+            raise UsageError(f"'schedule', keep: a grid that is cut for several ranks keeps all or little of each tile, not "
+                             f"{amount(spec.schedule.keep)}.")  # fmt: skip
+        return replace(self, stage=stage)
+
     def way(self, static: Sizes | None = None) -> Way:
         """Say how a graph is made for it, for ``static`` sizes where its backend needs them."""
-        return Way(self.lowering.name, self.dtype, self.backend.scan, static, threads=self.threads)
+        return Way(self.lowering.name, self.dtype, self.backend.scan, static, threads=self.threads, stage=self.stage)
 
     def __str__(self) -> str:
         where = f", {self.devices} devices" * (self.devices > 1)

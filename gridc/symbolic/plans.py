@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from gridc import resources
+from gridc.fusion.pipeline import Stage
 from gridc.language.lattice import Ints
 from gridc.language.spec import Directives, GridSpec
-from gridc.scheduling import counts
+from gridc.scheduling import counts, pipeline
 from gridc.scheduling.plan import Plan, plan
 from gridc.symbolic.indices import recall
 
@@ -15,9 +16,14 @@ POOL = 100_000_000
 """Multiply-adds of a forward sweep from which BLAS may use its own threads."""
 
 
-def planned(spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, itemsize: int, threads: int | None = None) -> Plan:
+def planned(
+    spec: GridSpec, extent: np.ndarray, lengths: np.ndarray, itemsize: int, threads: int | None = None, stage: Stage | None = None
+) -> Plan:  # fmt: skip
     """Plan for sizes ``extent`` ``[batch, *dimensions]`` and ``lengths`` ``[batch, symbols]``, on so many threads or as many as
-    this process has cores, in numbers of so many bytes."""
+    this process has cores, in numbers of so many bytes; for a rank's ``stage`` of it where it is cut."""
+    if stage is not None:
+        threads = resources.threads() if threads is None else threads
+        return recall(pipeline.piece, spec, extent, lengths, stage.cut, stage.rank, threads, spec.schedule.recompute)
     return recall(_plan, spec, extent, lengths, spec.schedule, itemsize, resources.threads() if threads is None else threads)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from gridc.language.directives import amount
 from gridc.language.lattice import Ints
 from gridc.language.spec import GridSpec
 from gridc.plain_text import times
-from gridc.scheduling import graph
+from gridc.scheduling import counts, graph
+from gridc.scheduling.tiles import blocks
 from gridc.symbolic.indices import extents
 from gridc.symbolic.lowerings import Target
 
@@ -41,8 +43,7 @@ class Room:
         self._acyclic(sizes, own)
         batch = call.batch if own is None else math.ceil(own.prod(axis=1).sum() / math.prod(sizes))
         training, before = name == "gradients", self._held.get(name, 0)
-        count = functools.partial(
-            self.target.lowering.call_bytes, self.spec, sizes, batch, np.dtype(self.target.dtype).itemsize, training)
+        count = self._count(sizes, batch, training)
         needed = count()
         if needed <= before:
             return
@@ -59,6 +60,15 @@ class Room:
                 raise TooLarge(self._too_large(call, sizes, training, needed, available))
         self._held[name], self._last = needed, like
 
+    def _count(self, sizes: tuple[int, ...], batch: int, training: bool) -> Callable[..., int]:
+        """Give what counts the bytes of a call, or of a rank's part of it."""
+        itemsize, stage = np.dtype(self.target.dtype).itemsize, self.target.stage
+        if stage is None:
+            return functools.partial(self.target.lowering.call_bytes, self.spec, sizes, batch, itemsize, training)
+        first, end = blocks(sizes[stage.cut.dimension], stage.cut.ranks)[stage.rank : stage.rank + 2].tolist()
+        return functools.partial(
+            counts.rank_bytes, self.spec, sizes, stage.cut.dimension, max(1, end - first), batch, itemsize, training)
+
     def _acyclic(self, sizes: tuple[int, ...], own: Ints | None) -> None:
         if all(t.start != "wrap" for t in self.spec.transforms.values()):
             return
@@ -72,6 +82,7 @@ class Room:
         target = self.target
         able = training and target.lowering.name == "fused" and not (target.recompute or target.backend.static)
         instead = "gridc.compile(…, recompute=True) or " * able
-        what = f"{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
+        whose = "" if target.stage is None else "a rank's part of "
+        what = f"{whose}{'a training step' if training else 'a prediction'} with {call.batch:,} examples"
         return (f"{what} of {times(sizes)} cells needs {needed / 1e9:,.1f} GB of memory and "
                 f"{available / 1e9:,.1f} GB are available; {instead}a smaller batch may help")  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from gridc.fusion.pipeline import Stage
 from gridc.fusion.run import Role
 from gridc.language.spec import GridSpec
 from gridc.scheduling.padded import Plan
@@ -34,6 +35,8 @@ class Way:
     """What a fused sweep on a device is compiled for, whose sizes are ``static``."""
     threads: int | None = None
     """How many threads may share a fused sweep here; None for as many as there are cores."""
+    stage: Stage | None = None
+    """This rank's part of a fused sweep, where the grid is cut for several."""
 
 
 class Extent(NamedTuple):

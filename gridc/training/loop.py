@@ -103,7 +103,7 @@ class Run:
             if model is None:
                 shown.say(f"There is no checkpoint in {folder.path} yet: training starts from the beginning.")
             else:
-                found = model
+                found = self.ranks.part(model)
                 state = self.ranks.everywhere(
                     lambda: from_model(found, self.grid, self.optimizer, self.meters, settings))  # fmt: skip
                 self._only_the_first_counts()
@@ -207,7 +207,7 @@ class Run:
             told = look().told
         else:
             look = self.update.begin(*given)
-        flight = _Flight(batch, part, given, look, before, share.counts, told)
+        flight = _Flight(batch, part, given, look, before, share.counts and share.measured, told)
         state.step += 1
         state.samples += share.of
         size = self.batches.examples
@@ -233,6 +233,7 @@ class Run:
         """NumbersError that says where the first number went wrong."""
         odd = [f"parameter '{name}'" for name, array in self.grid.parameters.items() if not np.isfinite(array).all()]
         odd = odd or [f"the gradient of '{name}'" for name, array in gradients.items() if not np.isfinite(array).all()]
+        odd = next((each for each in self.ranks.gather(odd) if each), [])
         where = f"At step {state.step + 1:,} ({batch.where()})"
         what = f"{odd[0]} holds NaN or infinity" if odd else "no parameter or gradient is to blame"
         if self.folder and not any(one.startswith("parameter '") for one in odd):
@@ -320,11 +321,14 @@ class Run:
         gathered(self.meters, self.ranks)
         self._only_the_first_counts()
 
+        whole = self.ranks.whole(
+            to_model(self.grid, state, self.optimizer, self.meters, self.vocabularies, self.signature))  # fmt: skip
+        best = None if state.best is None else self.ranks.whole(self._model(state.best_parameters, state, state.best))
+
         def write() -> None:
-            folder.save(state.step, to_model(self.grid, state, self.optimizer, self.meters, self.vocabularies,
-                                             self.signature))  # fmt: skip
-            if state.best is not None:
-                folder.save_model(self._model(state.best_parameters, state, state.best), BEST)
+            folder.save(state.step, whole)
+            if best is not None:
+                folder.save_model(best, BEST)
 
         self.ranks.first_does(write)
 
@@ -339,7 +343,7 @@ class Run:
 
     def _own(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
         """Return the parameters for numbers in the units of the data."""
-        return dict(parameters) if self.standard is None else self.standard.folded(self.grid.spec, parameters)
+        return dict(parameters) if self.standard is None else self.standard.folded(self.grid.spec, parameters, self.ranks.mine)
 
     def _finish(self, state: State, reason: str, shown: Display) -> History:
         # Weights that have what was asked for are the ones; else the best, where something tells which they are.
@@ -354,15 +358,16 @@ class Run:
             state.records = [told_again if record is kept else record for record in state.records]
             state.best, kept = told_again if kept is state.best else state.best, told_again
         if self.folder:
-            self.ranks.first_does(partial(self._leave, self.folder, state, kept, shown))
+            model = self.ranks.whole(self._model(self.grid.parameters, state, kept))
+            self.ranks.first_does(partial(self._leave, self.folder, state, model, shown))
         load_parameters(self.grid.parameters, self._own(self.grid.parameters))
         return History(
             self.grid.spec.name, tuple(state.records), reason, state.best, self.monitor, restored, state.step, state.samples,
             state.seconds, compile_seconds(self.grid), None if self.folder is None else self.folder.path)  # fmt: skip
 
-    def _leave(self, folder: Folder, state: State, kept: Record | None, shown: Display) -> None:
+    def _leave(self, folder: Folder, state: State, model: Model, shown: Display) -> None:
         """Write the model and the curve."""
-        folder.save_model(self._model(self.grid.parameters, state, kept), MODEL)
+        folder.save_model(model, MODEL)
         try:
             folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
         except ResourceError as error:

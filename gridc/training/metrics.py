@@ -172,7 +172,7 @@ def evaluate(
     found, share = meters(grid.spec, classes), ranks.share(len(data))
     own = data if ranks.size == 1 else data.take(share.rows)
     for part, predictions in _predictions(grid, own, batch) if share.counts or not share.of else ():
-        for name, meter in found.items():
+        for name, meter in found.items() if share.measured else ():
             meter.add(part.targets[name], predictions[name], part.lengths, part.weights.get(name))
     gathered(found, ranks)
     return {name: meter.result() for name, meter in found.items()}

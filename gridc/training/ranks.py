@@ -12,19 +12,25 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from gridc.arrays.conversion import Array
 from gridc.errors import GridcError
+from gridc.model_file import Model
+from gridc.training.optimizers import global_norm
 
 T = TypeVar("T")
 
 
 class Share(NamedTuple):
     """The rows of a mini-batch ``of`` so many examples that a rank computes.  Where there are more ranks than examples, some
-    compute the first row, which ``counts`` nothing there, so that all do the same work in the same order."""
+    compute the first row, which ``counts`` nothing there, so that all do the same work in the same order; where several compute
+    the same rows, one has their outputs ``measured``."""
 
     rows: slice
     of: int
     counts: bool = True
+    measured: bool = True
 
 
 class Ranks:
@@ -49,6 +55,26 @@ class Ranks:
         """Sum up a step over the ranks: the loss, the gradients, and of what each ``tell``s, how many ask for an end; the seconds
         are the first rank's.  None where there is nobody to tell."""
         return loss, gradients, None
+
+    def norm(self, gradients: Mapping[str, Array], threads: int | None = None) -> float:
+        """Give the global norm of all gradients, once they are summed up."""
+        return global_norm(gradients, threads)
+
+    def finite(self, gradients: Mapping[str, Array]) -> bool:
+        """Tell whether all gradients are finite, once they are summed up."""
+        return all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+    def mine(self, name: str, array: Array) -> Array:
+        """Give this rank's part of a parameter, or of what has its shape."""
+        return array
+
+    def part(self, model: Model) -> Model:
+        """Give this rank's part of a model or a checkpoint that holds all."""
+        return model
+
+    def whole(self, model: Model) -> Model:
+        """Give the first rank a model of what all have; others get back their own."""
+        return model
 
     def gather(self, value: T) -> list[T]:
         """Give every rank the values of all, in their order."""

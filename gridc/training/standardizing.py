@@ -7,7 +7,7 @@ takes and gives numbers in the units of the data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -56,8 +56,10 @@ class Standard:
     def _scaled(self, what: str, array: Array, units: Units | None) -> Array:
         return array if units is None else _in(units, real(what, np.asarray(array), self.dtype))
 
-    def folded(self, spec: GridSpec, parameters: Mapping[str, Array]) -> dict[str, Array]:
-        """Make the parameters of the same function for numbers in their own units."""
+    def folded(
+        self, spec: GridSpec, parameters: Mapping[str, Array], mine: Callable[[str, Array], Array] = lambda name, array: array
+    ) -> dict[str, Array]:  # fmt: skip
+        """Make the parameters of the same function for numbers in their own units; ``mine`` gives what of a parameter is here."""
         found = {name: np.asarray(array, np.float64) for name, array in parameters.items()}
         for name, (mean, deviation) in self.inputs.items():
             one = spec.inputs[name]
@@ -70,7 +72,8 @@ class Standard:
                 weight = found[f"{transform}.W"].copy()
                 weight[..., rows, :] /= deviation[:, None]
                 found[f"{transform}.W"] = weight
-                found[f"{transform}.b"] = found[f"{transform}.b"] - _there(spec, transform, name) * (mean @ weight[..., rows, :])
+                there = mine(f"{transform}.b", _there(spec, transform, name))
+                found[f"{transform}.b"] = found[f"{transform}.b"] - there * (mean @ weight[..., rows, :])
         for name, (mean, deviation) in self.outputs.items():
             found[f"{name}.W"] = found[f"{name}.W"] * deviation
             found[f"{name}.b"] = found[f"{name}.b"] * deviation + mean

@@ -9,7 +9,7 @@ import numpy as np
 
 from gridc.arrays.conversion import Array
 from gridc.errors import NumbersError
-from gridc.training.optimizers import Optimizer, global_norm
+from gridc.training.optimizers import Optimizer
 from gridc.training.ranks import ALONE, Ranks
 from gridc.training.state import Trainable
 
@@ -62,9 +62,9 @@ class Here:
         loss, gradients, told = self.ranks.sum(loss, gradients, tell)
         threads = getattr(self.grid, "threads", None)
         with np.errstate(over="ignore", invalid="ignore"):
-            norm = global_norm(gradients, threads)
+            norm = self.ranks.norm(gradients, threads)
         # A norm may be infinite where gradients are only very large.
-        good = bool(np.isfinite(loss)) and (bool(np.isfinite(norm)) or all(np.isfinite(g).all() for g in gradients.values()))
+        good = bool(np.isfinite(loss)) and (bool(np.isfinite(norm)) or self.ranks.finite(gradients))
         if good:
             self.optimizer.update(self.grid.parameters, gradients, norm=norm, threads=threads)
         done = Step(float(loss), norm, outputs, good, gradients, told)

@@ -113,10 +113,16 @@ class World(Ranks):
         self, loss: float, gradients: dict[str, Array], tell: Callable[[], tuple[float, float]]
     ) -> tuple[float, dict[str, Array], tuple[float, float] | None]:
         """Sum up in one ``Allreduce`` of one flat vector; the gradients are views of it, until the next step."""
+        return self.summed(loss, gradients, tell, ())[:3]
+
+    def summed(
+        self, loss: float, gradients: Mapping[str, Array], tell: Callable[[], tuple[float, float]], besides: tuple[float, ...]
+    ) -> tuple[float, dict[str, Array], tuple[float, float], list[float]]:  # fmt: skip
+        """Sum up as ``sum`` does, and some numbers ``besides``."""
         dtype = next(iter(gradients.values())).dtype if gradients else np.dtype(np.float64)
         count = sum(gradient.size for gradient in gradients.values())
-        if self._flat.size != count + 4 or self._flat.dtype != dtype:
-            self._flat = np.empty(count + 4, dtype)
+        if self._flat.size != count + 4 + len(besides) or self._flat.dtype != dtype:
+            self._flat = np.empty(count + 4 + len(besides), dtype)
         flat, views, at = self._flat, dict[str, Array](), 0
         for name, gradient in gradients.items():
             views[name] = flat[at : at + gradient.size].reshape(gradient.shape)
@@ -125,10 +131,11 @@ class World(Ranks):
         asked, seconds = tell()
         seconds = seconds if self.first else 0.0
         high = float(dtype.type(seconds))  # in two parts, since a float32 alone would be coarse after a day
-        flat[count:] = loss, asked, high, seconds - high
+        with np.errstate(over="ignore"):
+            flat[count:] = loss, asked, high, seconds - high, *besides
         self._comm.Allreduce(self._mpi.IN_PLACE, flat)
-        total, asked, high, low = flat[count:].tolist()
-        return total, views, (asked, high + low)
+        total, asked, high, low, *others = flat[count:].tolist()
+        return total, views, (asked, high + low), others
 
     def gather(self, value: T) -> list[T]:
         """Give every rank the values of all, in their order."""
@@ -166,7 +173,9 @@ class World(Ranks):
 
     def begin(self, grid: Any) -> None:
         """Let all ranks begin with the first one's parameters and random numbers."""
-        for array in grid.parameters.values():
+        for name, array in grid.parameters.items():
+            if not self.everyones(name):
+                continue
             whole = np.ascontiguousarray(array)
             self._comm.Bcast(whole)
             if not np.may_share_memory(whole, array):
@@ -174,6 +183,10 @@ class World(Ranks):
         drawn = self._comm.bcast(getattr(grid, "random_state", None))
         if drawn is not None:
             grid.random_state = drawn
+
+    def everyones(self, name: str) -> bool:
+        """Tell whether all ranks have the same of a parameter."""
+        return True
 
     def agreed(self, error: BaseException) -> BaseException:
         """Note that all ranks raise this error."""
@@ -193,7 +206,7 @@ class World(Ranks):
     def same(self, arrays: Mapping[str, Array]) -> None:
         """ResourceError on all ranks where their arrays differ in a bit."""
         total = 0
-        for array in arrays.values():
+        for array in (array for name, array in arrays.items() if self.everyones(name)):
             total = zlib.crc32(np.ascontiguousarray(array).data, total)
         everybodys = self.gather(total)
         odd = [rank for rank, other in enumerate(everybodys) if other != everybodys[0]]
