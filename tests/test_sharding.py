@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
@@ -47,7 +48,7 @@ def test_a_pipeline_fills_and_drains():
     assert late.forward == pytest.approx(2 * 1.0 + made.forward), "every rank but the first is a latency later"
     slow = cut(net=Network(0.0, 4 * 3 * 4 * 4))  # a tile's boundary in a second
     assert slow.forward == pytest.approx(2 * 1.0 + made.forward)
-    assert slow.summing == 0, "weights that are untied along the dimension are one rank's own"
+    assert slow.summing == pytest.approx(2 * (2 / 3) * 4 * (2 * 3 + 3 + 3 * 2 + 2) / (4 * 3 * 4 * 4)), "of what all have"
     alone = cut(ranks=1, tile={"time": 12})
     assert alone.seconds == pytest.approx(alone.serial)
     assert alone.messages == {}
@@ -140,6 +141,16 @@ def test_on_the_command_line(tmp_path, monkeypatch):
     assert told["network"] == {"latency": 3e-6, "bandwidth": 5e9, "measured": True}
     assert told["tile"] == {"time": 8}
     assert [one["cells"] for one in told["each"]] == [3, 3]
+    trace = tmp_path / "cut.trace"
+    assert CliRunner().invoke(cli, [*words, "-o", str(trace)]).exit_code == 0
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert [e["args"]["name"] for e in events if e["name"] == "thread_name"] == ["rank 0, depth 0:3", "rank 1, depth 3:6"]
+    for track in (1, 2):
+        slices = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["ph"] == "X" and e["tid"] == track)
+        assert len(slices) == 4 + 4 + 1, "tiles forward and back, and the sum"
+        assert all(end <= start + 1e-6 for (_, end), (start, _) in itertools.pairwise(slices))
+    assert {e["args"]["bytes"] for e in events if e["ph"] == "b"} == {8 * 3 * 16 * 4}
+    assert sum(e["ph"] == "b" for e in events) == sum(e["ph"] == "f" for e in events) == 8
     (tmp_path / network.FILE).write_text('{"latency": -1, "bandwidth": 0}')
     assert not network.recalled().measured
     with pytest.raises(UsageError, match="give both"):

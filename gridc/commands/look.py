@@ -306,8 +306,10 @@ def schedule(
     for flag, given in (("--path", path), ("--measure", measure), ("--try", bool(tried)), ("--ranks", cut)):
         if given and len(plans) > 1:
             raise UsageError(f"{flag} is for one spec; found {len(plans)}.")
-        if given and chosen not in ("table", "json"):
-            raise UsageError(f"{flag} is a table, or JSON; found the format {chosen} besides.")
+        able = ("table", "json", "trace") if flag == "--ranks" else ("table", "json")
+        if given and chosen not in able:
+            named = "a table, JSON or a trace" if flag == "--ranks" else "a table, or JSON"
+            raise UsageError(f"{flag} is {named}; found the format {chosen} besides.")
     if threads is not None and (not measure or tried):
         raise UsageError("--threads is measured, of one schedule: give --measure besides, and no --try.")
     if len(plans) > 1 and chosen not in ("table", "json"):
@@ -321,7 +323,7 @@ def schedule(
     elif cut:
         from gridc.commands.shards import predicted
 
-        write(predicted(plans[0], ranks, shard, tile, batch, chosen == "json"), output)
+        write(predicted(plans[0], ranks, shard, tile, batch, chosen), output, chosen)
     elif tried:
         from gridc.commands.tries import compared
 

@@ -20,12 +20,17 @@ SHOWN = 8
 """Ranks that are shown one by one; of more, the least and the most of each figure."""
 
 
-def predicted(plan: Schedule, ranks: int | None, along: str | None, tile: Sequence[str], batch: int, as_json: bool) -> str:
-    """Write the prediction; UsageError where a part of the question is missing or the grid cannot be cut so."""
+def predicted(plan: Schedule, ranks: int | None, along: str | None, tile: Sequence[str], batch: int, chosen: str) -> str:
+    """Write the prediction as a table, JSON or a trace; UsageError where a part of the question is missing or the grid cannot be
+    cut so."""
     if ranks is None or along is None:
         raise UsageError("--ranks says for how many processes and --shard along which dimension: give both.")
     made = shard(plan.spec, plan.sizes, ranks, along, tiles(tile), batch, recalled())
-    return json.dumps(plain(made), indent=2) if as_json else text(made)
+    if chosen == "trace":
+        from gridc.pictures.exports import pipeline_trace
+
+        return pipeline_trace(made)
+    return json.dumps(plain(made), indent=2) if chosen == "json" else text(made)
 
 
 def tiles(given: Sequence[str]) -> dict[str, int]:
@@ -59,7 +64,7 @@ def text(made: Sharding) -> str:
         f"{made.spec.name}: {sizes}, a mini-batch of {made.batch}, cut along {names[made.dimension]} for {made.ranks} "
         f"rank{'s' * (made.ranks != 1)}{tile}",
         f"  a training step   {_time(made.seconds)}: forward {_time(made.forward)}, backward {_time(made.backward)}, "
-        f"sum of the gradients of tied weights {_time(made.summing)}",
+        f"sum of the gradients that several have {_time(made.summing)}",
         f"  one process       {_time(made.serial)} on one core: × {made.serial / made.seconds:.2f}",
         f"  bubble            {100 * made.bubble:.0f} % of the ranks' time",
         f"  {'rank':<6}{'cells':>8}{'busy':>11}{'messages':>10}{'sent':>11}{'peak memory':>14}",

@@ -327,12 +327,13 @@ def _gradient(
     if end > first:
         accumulate(unit, panel, end - first, bottom - top, low, high, record[Z] + (first * inputs + top) * size, inputs,
                    record[G] + first * columns * size, columns, dw, columns, adds, unit.ctypes.data, sums, after)  # fmt: skip
-    else:
+    elif not adds:
         _clear(unit, dw, bottom - top, columns, low, high)
 
 
-def weights(records: Array, unit: Array, panel: int, part: int, parts: int, made: int) -> None:
-    """Add up the weights' gradients, unless they are ``made``, and those of vectors, ``part`` of so many parts of them.
+def weights(records: Array, unit: Array, panel: int, part: int, parts: int, made: int, adds: int) -> None:
+    """Add up the weights' gradients, unless they are ``made``, and those of vectors, ``part`` of so many parts of them; where it
+    ``adds``, to what is there.
 
     A part is some panels of columns of some rows of some weights; every sum goes over the chunks in one order, so that the parts
     change nothing."""
@@ -355,20 +356,21 @@ def weights(records: Array, unit: Array, panel: int, part: int, parts: int, made
             chunks, size = max(1, (end - first + record[CHUNK] - 1) // record[CHUNK]), record[CHUNK]
             for n in range(chunks - 1, -1, -1):
                 begin, stop_row = first + n * size, min(end, first + (n + 1) * size)
-                adds, after = int(n < chunks - 1), -size * int(n > 0)
-                _gradient(unit, panel, record, weight, begin, stop_row, top, bottom, low, high, adds, after)
+                goes_on, after = int(adds or n < chunks - 1), -size * int(n > 0)
+                _gradient(unit, panel, record, weight, begin, stop_row, top, bottom, low, high, goes_on, after)
         if record[VECTORS]:
-            _vectors(unit, record, part, parts)
+            _vectors(unit, record, part, parts, adds)
 
 
 @numba.njit(error_model="numpy")
-def _vectors(unit: Array, record: Array, part: int, parts: int) -> None:
+def _vectors(unit: Array, record: Array, part: int, parts: int, adds: int) -> None:
     """Add up the rows of the learnt vectors' gradients, a part of their columns."""
     size, columns = unit.itemsize, record[VECTORS]
     low, high = _columns(unit, 0, columns, part, parts)
     for weight in range(record[WEIGHTS]):
         to = record[DP] + (weight * columns + low) * size
-        _clear(unit, to, 1, columns, 0, max(0, high - low))
+        if not adds:
+            _clear(unit, to, 1, columns, 0, max(0, high - low))
         for r in range(word(record[ENDS], weight), word(record[ENDS], weight + 1)):
             _add(unit, to, record[DP_ROWS] + (r * columns + low) * size, high - low)
 

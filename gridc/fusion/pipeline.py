@@ -156,10 +156,7 @@ class _Backward(run.Backward, _Tiles):
                 self.enter(s, space := self.workspace(s))
                 sweep.forward(space, weights, sharing=sharing)
             self.receive(s)
-            own = part_of(total, segment.weights)
-            made = own.empty()
-            sweep.backward(self.spaces[s], weights, made, sharing)
-            own.add(made)
+            sweep.backward(self.spaces[s], weights, part_of(total, segment.weights), sharing, adds=True)
             self.leave(s)
 
     def receive(self, s: int) -> None:

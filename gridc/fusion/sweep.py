@@ -42,10 +42,10 @@ def forward(space: Workspace, parameters: Parameters, forgets: bool = False, sha
 
 
 def backward(
-    space: Workspace, parameters: Parameters, out: Parameters | None = None, sharing: Sharing = ALONE
+    space: Workspace, parameters: Parameters, out: Parameters | None = None, sharing: Sharing = ALONE, adds: bool = False
 ) -> Parameters:
     """Make the parameters' gradients, to the last bit the same however it is shared; after ``forward``, whose ``g`` it
-    overwrites."""
+    overwrites.  Where it ``adds``, those that are ``out`` are added to; not where threads share the weights."""
     _check(space, parameters)
     found = parameters.empty() if out is None else out
     crew, tables = _crew(space, sharing), space.tables(parameters, found)
@@ -57,7 +57,7 @@ def backward(
             product, *rest = crew.back.of(room, k)
             own = tables.of_thread(space.places, *rest, alone=count == 1)
             machine.compiled()[1](crew.shares[k].backward, own.records, own.blocks, product, *crew.products, *gate.of(k))
-            machine.compiled()[2](own.records, product, panel, k, count, sharing.way == "weights")
+            machine.compiled()[2](own.records, product, panel, k, count, sharing.way == "weights", adds)
 
         meeting(count, run)
     return found
@@ -131,7 +131,7 @@ def prepare(mechanisms: Iterable[tuple[Cell, Options, int, bool]], dtype: Any) -
     ahead, back, weights = machine.compiled()
     ahead(steps, empty, empty, unit, *machine.products(dtype.name), 0, 0, 0, 1, 0)
     back(steps, empty, empty, unit, *machine.products(dtype.name), 0, 0, 1, 0)
-    weights(empty, unit, 0, 0, 1, False)
+    weights(empty, unit, 0, 0, 1, False, False)
 
 
 def _check(space: Workspace, parameters: Parameters) -> None:

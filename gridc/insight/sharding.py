@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,13 @@ class Rank:
     messages: int
     sent: int
     peak: int
+
+
+class Run(NamedTuple):
+    """When a tile runs, in seconds."""
+
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -96,15 +104,21 @@ class Sharding(Tiles):
     @cached_property
     def forward(self) -> float:
         """The seconds until every rank's sweep is done."""
-        return self._swept(self.waits[0], self.waits[1], self.levels, 1.0)
+        return max((run.end for run in self.runs[0]), default=0.0)
 
     @cached_property
     def backward(self) -> float:
         """The seconds of the way back, which begins when the loss is known."""
-        most = int(self.levels.max(initial=0))
-        return self._swept(self.waits[1], self.waits[0], most - self.levels, BACKWARD)
+        return max((run.end for run in self.runs[1]), default=0.0)
 
-    def _swept(self, before: Ints, after: Ints, levels: Ints, times: float) -> float:
+    @cached_property
+    def runs(self) -> tuple[list[Run], list[Run]]:
+        """When every tile runs forward, and on the way back from when that begins."""
+        most = int(self.levels.max(initial=0))
+        before, after = self.waits
+        return self._swept(before, after, self.levels, 1.0), self._swept(after, before, most - self.levels, BACKWARD)
+
+    def _swept(self, before: Ints, after: Ints, levels: Ints, times: float) -> list[Run]:
         """Let every rank do its tiles in the order of their levels, each as soon as what it waits for is there."""
         sources: list[int] = before.tolist()
         targets: list[int] = after.tolist()
@@ -113,19 +127,27 @@ class Sharding(Tiles):
         needs: dict[int, list[int]] = {tile: [] for tile in turns}
         for source, target in zip(sources, targets, strict=True):
             needs[target].append(source)
-        free, ends = [0.0] * self.ranks, [0.0] * len(turns)
+        free, found = [0.0] * self.ranks, [Run(0.0, 0.0)] * len(turns)
         for tile in turns:
             ready = free[rank[tile]]
             for other in needs[tile]:
                 # On the way back the gradients of what a message held, between the same two.
                 size = self.messages.get((other, rank[tile]), self.messages.get((tile, rank[other]), 0))
-                ready = max(ready, ends[other] + (self.network.seconds(size) if rank[other] != rank[tile] else 0.0))
-            ends[tile] = free[rank[tile]] = ready + times * self.tile_seconds[tile]
-        return max(ends, default=0.0)
+                ready = max(ready, found[other].end + (self.network.seconds(size) if rank[other] != rank[tile] else 0.0))
+            free[rank[tile]] = ready + times * self.tile_seconds[tile]
+            found[tile] = Run(ready, free[rank[tile]])
+        return found
+
+    def cells(self, tile: int) -> str:
+        """Write which cells of the dimensions that are cut into tiles a tile has, ``time 0:16``."""
+        place = np.unravel_index(tile, self.shape)
+        told = [f"{self.spec.dimensions[d].name} {int(place[d]) * n}:{min(self.sizes[d], (int(place[d]) + 1) * n)}"
+                for d, n in self.tile.items()]  # fmt: skip
+        return ", ".join(told) or "all"
 
     @cached_property
     def summing(self) -> float:
-        """The seconds of the all-reduce of the gradients that several ranks have: those of weights tied along the dimension."""
+        """The seconds of the all-reduce of gradients: of all but the weights that are untied along the dimension."""
         return self.network.sum_seconds(self.itemsize * self._shared, self.ranks)
 
     @property

@@ -37,6 +37,7 @@ import numpy as np
 from gridc.errors import DataError, GridcError, UsageError
 from gridc.insight import arithmetic
 from gridc.insight.report import sizes_text
+from gridc.insight.sharding import Sharding
 from gridc.insight.simulation import Model, simulate, speedup
 from gridc.insight.timing import Timing
 from gridc.language.directives import words
@@ -205,3 +206,45 @@ def to_trace(plan: Timing, workers: int = 4, model: Model | None = None) -> str:
              "args": {"transform": step.transform, "cell": list(step.cell), "wavefront": int(levels[run.step])}}
         )  # fmt: skip
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"speedup": simulation.speedup}})
+
+
+def pipeline_trace(made: Sharding) -> str:
+    """Write a predicted training step of a grid that is cut as Chrome trace events.
+
+    Each rank has a track of its tiles, forward and back; messages with their bytes lie between two of them, and arrows lead to
+    the tiles that wait for them."""
+    named = made.spec.dimensions[made.dimension].name
+    events: list[dict[str, Any]] = [{"ph": "M", "pid": 1, "name": "process_name",
+                                     "args": {"name": f"{made.spec.name}, cut along {named}, predicted"}}]  # fmt: skip
+    for rank in range(made.ranks):
+        what = f"rank {rank}, {named} {made.blocks[rank]}:{made.blocks[rank + 1]}"
+        events.append({"ph": "M", "pid": 1, "tid": rank + 1, "name": "thread_name", "args": {"name": what}})
+        events.append({"ph": "M", "pid": 1, "tid": rank + 1, "name": "thread_sort_index", "args": {"sort_index": rank}})
+    rank_of: list[int] = made.rank.tolist()
+
+    def at(seconds: float) -> float:
+        return round(seconds * 1e6, 3)
+
+    def add(rank: int, name: str, category: str, start: float, end: float, told: dict[str, Any]) -> None:
+        events.append({"ph": "X", "pid": 1, "tid": rank + 1, "name": name, "cat": category, "ts": at(start),
+                       "dur": round(at(end) - at(start), 3), "args": told})  # fmt: skip
+
+    for runs, began, way in ((made.runs[0], 0.0, "forward"), (made.runs[1], made.forward, "back")):
+        for tile, (start, end) in enumerate(runs):
+            told = {"tile": tile, "level": int(made.levels[tile])}
+            add(rank_of[tile], made.cells(tile), way, began + start, began + end, told)
+        for (tile, to), size in made.messages.items():
+            readers = [after for before, after in made.waits.T.tolist() if before == tile and rank_of[after] == to]
+            first = min(readers, key=lambda reader: made.runs[0][reader].end)  # the last of them on the way back
+            source, target = (tile, first) if way == "forward" else (first, tile)
+            sent, told = began + runs[source].end, {"bytes": size}
+            both = {"pid": 1, "cat": "message", "id": len(events)}
+            name = f"rank {rank_of[source]} to rank {rank_of[target]}"
+            events.append({"ph": "b", "name": name, "ts": at(sent), "args": told, **both})
+            events.append({"ph": "e", "name": name, "ts": at(sent + made.network.seconds(size)), **both})
+            arrow = {**both, "cat": "wait", "name": name}
+            events.append({"ph": "s", "tid": rank_of[source] + 1, "ts": round(at(sent) - 0.001, 3), **arrow})
+            events.append({"ph": "f", "bp": "e", "tid": rank_of[target] + 1, "ts": at(began + runs[target].start), **arrow})
+    for rank in range(made.ranks) if made.summing else ():
+        add(rank, "sum of gradients", "sum", made.forward + made.backward, made.seconds, {})
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"seconds": made.seconds}})

@@ -110,6 +110,7 @@ def piece(
     cutter = Cutter(program, layout, owner, len(turns))
     made = _piece(cutter, layout, tiles.rank[tiles.turns][turns], rank, again)
     shared = sharing.share(steps, chosen, batch, threads, spec.schedule.threads)
+    shared = sharing.ALONE if shared.way == "weights" else shared  # a second thread begins with a weight's gradient anew
     found = Plan(spec, sizes, batch, chosen, made, shared)
     return found.verify() if VERIFIED else found
 

@@ -1,0 +1,266 @@
+"""A grid cut along a dimension, each block computed by a rank: equal to one process, on paper, in threads and in processes."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import gridc
+from gridc.cli import cli
+from gridc.errors import UsageError
+from gridc.fusion.pipeline import Stage
+from gridc.insight.sharding import shard
+from gridc.model_file import load
+from gridc.scheduling import pipeline, tiles
+from gridc.scheduling.check import parse, read
+from gridc.scheduling.tiles import Cut, Tiles, named
+from gridc.training.checkpoint import BEST, MODEL, Folder
+from strategies import Case, grids
+from test_grid import EXAMPLES
+from test_ranks import ENVIRONMENT, HERE, LAUNCHER, ended
+
+PAGE = """
+name: cut
+dimensions: {time: T, depth: 3}
+transforms:
+  time: {cell: lstm, hidden: 5, tied: [time], zoneout: 0.1}
+  depth: {cell: gru, hidden: 4, dropout: 0.2}
+inputs:
+  x: {features: 3, over: [time], enters: depth}
+  also: {features: 2, over: [time], joins: [time]}
+outputs:
+  word: {classes: 3, reads: [depth], at: {depth: last}, ignore: -1}
+  last: {binary: true, reads: [time, depth], at: {time: last, depth: last}}
+  each: {features: 1, reads: [time.memory], at: {time: last, depth: all}}
+training:
+  data: {file: examples.npz, lengths: {T: n}}
+  optimizer: {adam: {learning_rate: 0.02}}
+  batch: 6
+  clip: 0.5
+  standardize: true
+  held_out: 0.25
+  budget: {steps: 36}
+  evaluate: {steps: 9}
+  checkpoint: {steps: 10}
+"""
+
+
+class Office:
+    """Stands in for an MPI between threads of one process: mail boxes, and what all have to say."""
+
+    def __init__(self, ranks: int):
+        self.boxes: dict[tuple[int, ...], queue.Queue[Any]] = {}
+        self.said: dict[int, Any] = {}
+        self.lock, self.meeting, self.sizes = threading.Lock(), threading.Barrier(ranks), Counter[tuple[int, ...]]()
+
+    def box(self, *key: int) -> queue.Queue[Any]:
+        with self.lock:
+            return self.boxes.setdefault(key, queue.Queue())
+
+
+class Clerk:
+    """A rank's ``Post`` there."""
+
+    def __init__(self, office: Office, rank: int):
+        self.office, self.rank = office, rank
+
+    def send(self, to: int, number: int, numbers: np.ndarray) -> None:
+        self.office.sizes[self.rank, to, number] = numbers.nbytes
+        self.office.box(self.rank, to, number).put(numbers.copy())
+
+    def receive(self, source: int, number: int, numbers: np.ndarray) -> None:
+        numbers[:] = self.office.box(source, self.rank, number).get(timeout=60)
+
+    def sent(self) -> None:
+        pass
+
+    def share(self, numbers: np.ndarray, giver: int | None) -> None:
+        self.office.said[self.rank] = numbers.copy()
+        self.office.meeting.wait(60)
+        said = [self.office.said[rank] for rank in range(self.office.meeting.parties)]
+        numbers[...] = sum(said) if giver is None else said[giver]
+        self.office.meeting.wait(60)
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What each gives in a thread of its own."""
+    found: list[Any] = [None] * len(calls)
+    wrong: list[BaseException] = []
+
+    def run(k: int) -> None:
+        try:
+            found[k] = calls[k]()
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if wrong:
+        raise wrong[0]
+    return found
+
+
+def agrees(whole: Any, cut: Cut, *call: Any) -> Office:
+    """Loss, outputs and gradients of ranks in threads are those of one grid, and predictions."""
+    spec, office = whole.spec, Office(cut.ranks)
+    parts = [tiles.mine(spec, cut, rank) for rank in range(cut.ranks)]
+    ranks = [gridc.compile(spec, dtype="float64", eager=False, threads=1, stage=Stage(cut, rank, Clerk(office, rank)))
+             for rank in range(cut.ranks)]  # fmt: skip
+    for grid, part in zip(ranks, parts, strict=True):
+        for name, array in whole.parameters.items():
+            grid.parameters[name] = array[part.get(name, ...)]
+        if (drawn := whole.random_state) is not None:
+            grid.random_state = drawn
+    loss, gradients, outputs = whole.loss_and_gradients(*call)
+    found = at_once([lambda grid=grid: grid.loss_and_gradients(*call) for grid in ranks])
+    for theirs, _, made in found:
+        assert theirs == pytest.approx(loss, rel=1e-12, abs=1e-13)
+        for name, array in outputs.items():
+            np.testing.assert_allclose(made[name], array, rtol=0, atol=1e-12, err_msg=name)
+    for name, array in gradients.items():
+        each = [one[1][name] for one in found]
+        if name.partition(".")[0] in spec.outputs:  # all make the whole of a read-out's
+            each = each[-1:]
+        elif name in parts[0]:
+            each = [np.concatenate(each, axis=len(parts[0][name]) - 1)]
+        np.testing.assert_allclose(sum(each), array, rtol=0, atol=1e-11, err_msg=name)
+    return office
+
+
+def legal(spec: Any, sizes: tuple[int, ...]) -> list[Cut]:
+    """Every way to cut a grid for two or three ranks, in one tile or in tiles of one other dimension."""
+    found: list[Cut] = []
+    axes = [d for d, n in enumerate(sizes) if n > 1]
+    for d in axes:
+        each = [(), *(((other, n),) for other in axes if other != d for n in range(1, sizes[other]))]
+        for ranks, tile in [(ranks, tile) for ranks in range(2, min(3, sizes[d]) + 1) for tile in each]:
+            try:
+                _ = Tiles(spec, sizes, d, ranks, dict(tile)).levels
+                found.append(named(spec, ranks, spec.dimensions[d].name, {spec.dimensions[k].name: n for k, n in tile}))
+            except UsageError:
+                continue
+    return found
+
+
+@settings(deadline=None, max_examples=8 if EXAMPLES <= 200 else EXAMPLES // 10, suppress_health_check=list(HealthCheck))
+@given(grids(memory=True, noise=True), st.sampled_from(["all", "little"]), st.data())
+def test_random_grids_that_are_cut_are_those_that_are_not(case: Case, keep: str, data: st.DataObject) -> None:
+    whole = gridc.compile(case.text, dtype="float64", eager=False, schedule={"keep": keep}, threads=1)
+    cuts = legal(whole.spec, whole.spec.sizes(case.sizes))
+    assume(cuts and whole.lowering == "fused")
+    agrees(whole, data.draw(st.sampled_from(cuts)), case.inputs, case.targets, case.lengths)
+
+
+def test_what_is_sent_is_what_was_predicted() -> None:
+    """A message a tile and neighbour, of the bytes that a prediction says, forward and back; tied weights, joined inputs and
+    ragged lengths, whose messages are smaller."""
+    spec, rng, steps = parse(PAGE), np.random.default_rng(0), 7
+    inputs = {"x": rng.normal(size=(4, steps, 3)), "also": rng.normal(size=(4, steps, 2))}
+    targets = {"word": rng.integers(-1, 3, (4, steps)), "last": rng.integers(0, 2, 4), "each": rng.normal(size=(4, 3, 1))}
+    whole = gridc.compile(spec, dtype="float64", eager=False, threads=1)
+    for along, ranks, tile in (("depth", 3, {"time": 3}), ("time", 2, {"depth": 1}), ("time", 3, {})):
+        cut = named(spec, ranks, along, tile)
+        sizes = agrees(whole, cut, inputs, targets).sizes
+        made = shard(spec, (steps, 3), ranks, along, tile or {"depth": 3}, batch=4)
+        predicted = Counter(2 * size for (tile_, to), size in made.messages.items())  # of four bytes, where these have eight
+        for forth in (True, False):
+            assert Counter(size for (source, to, _), size in sizes.items() if (source < to) == forth) == predicted
+        shorter = agrees(whole, cut, inputs, targets, {"T": np.array([7, 2, 5, 1])}).sizes
+        assert sum(shorter.values()) < sum(sizes.values())
+
+
+def trained(folder: Path, ranks: int, *words: str, code: int = 0, launcher: tuple[str, ...] = ("-m", "gridc")) -> str:
+    """What a training says on stderr, as the command line starts it."""
+    start = [str(LAUNCHER), "-n", str(ranks)] if ranks > 1 else []
+    command = [*start, sys.executable, *launcher, "train", str(folder.parent / "cut.yaml"), "--folder", str(folder), "--dtype",
+               "float64", "--progress", "none", *words]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    return ended(process, code)[1]
+
+
+def test_processes_that_cut_a_grid_train_as_one_does(tmp_path: Path) -> None:
+    """Two ranks, one of which is killed, and then three that go on from its checkpoint, cut otherwise, come to what one process
+    comes to: ragged lengths, masks, clipping, figures on held-out examples, weights of each rank's own and of all."""
+    pytest.importorskip("mpi4py", reason="ranks need mpi4py: pip install 'gridc[mpi]'")
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(1, 8, 20)
+    lengths[0] = 7
+    np.savez(tmp_path / "examples.npz", x=rng.normal(2, 3, (20, 7, 3)), also=rng.normal(-1, 2, (20, 7, 2)), n=lengths,
+             word=rng.integers(-1, 3, (20, 7)), last=rng.integers(0, 2, 20), each=rng.normal(5, 2, (20, 3, 1)))  # fmt: skip
+    (tmp_path / "cut.yaml").write_text(PAGE)
+    alone, cut = tmp_path / "alone", tmp_path / "pieces"
+    trained(alone, 1)
+    told = trained(cut, 2, "--shard", "depth", "--tile", "time=2", code=9, launcher=(str(HERE / "one_rank_dies.py"), "1", "22"))
+    last = Folder(cut).checkpoints()[0]
+    assert last.name == "step-000000000020.grid"
+    assert f"The last good checkpoint is {last}: the same command with --resume goes on" in told
+    trained(cut, 3, "--shard", "depth", "--resume")
+    for name in (MODEL, BEST):
+        one, other = load(alone / name), load(cut / name)
+        assert one.parameters.keys() == other.parameters.keys()
+        for key, array in one.parameters.items():
+            np.testing.assert_allclose(other.parameters[key], array, rtol=0, atol=1e-11, err_msg=key)
+        for where in ("outputs", "held_out"):
+            for key, figures in one.record["record"][where].items():
+                assert other.record["record"][where][key] == pytest.approx(figures, rel=1e-9)
+    kept = load(Folder(cut).checkpoints()[0])
+    for key, array in load(Folder(alone).checkpoints()[0]).arrays.items():
+        np.testing.assert_allclose(kept.arrays[key], array, rtol=0, atol=1e-11, err_msg=key)
+
+
+def test_what_cannot_be_cut_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "cut.yaml"
+    page.write_text(PAGE)
+
+    def refusal(*words: str) -> str:
+        done = CliRunner().invoke(cli, ["train", str(page), *words])
+        assert isinstance(done.exception, UsageError)
+        return str(done.exception)
+
+    assert refusal("--tile", "time=2") == (
+        "--tile says where a grid that is cut hands vectors on, and --shard along which dimension: give both.")  # fmt: skip
+    assert "start them with: mpiexec -n 2 gridc train" in refusal("--shard", "depth")
+    assert "without --devices and --distributed" in refusal("--shard", "depth", "--devices", "2")
+    spec, post = read(str(page)), Clerk(Office(2), 0)
+    with pytest.raises(UsageError, match="'cut' has no dimension 'dept'; expected time or depth"):
+        named(spec, 2, "dept", {})
+    stage = Stage(named(spec, 2, "depth", {}), 0, post)
+    with pytest.raises(UsageError, match="'cut' is cut for several ranks by the fused lowering on processors, and this is"):
+        gridc.compile(spec, lowering="plain", eager=False, stage=stage)
+    with pytest.raises(UsageError, match="keeps all or little of each tile, not 1 MB"):
+        gridc.compile(spec, schedule="keep=1MB", eager=False, stage=stage)
+    back = parse(PAGE.replace("hidden: 5, tied: [time], zoneout: 0.1", "hidden: 5, direction: backward"))
+    assert pipeline.piece(back, (6, 3), 2, None, named(back, 2, "depth", {"time": 2}), 0).sweep.segments
+    shares = parse("""
+name: two
+dimensions: {rows: 3, cols: 3}
+transforms:
+  a: {cell: lstm, hidden: 4, along: rows, tied: [rows], reads: [a, b]}
+  b: {cell: lstm, hidden: 4, along: cols, tied: [cols], shares: a, reads: [b, a]}
+priority: [[a, b]]
+inputs:
+  x: {features: 2, enters: a}
+outputs:
+  y: {binary: true, reads: [a], at: {rows: last, cols: last}}
+""")
+    with pytest.raises(UsageError, match="along 'rows': 'b' shares the weights of 'a', and they are untied along different"):
+        named(shares, 2, "rows", {})
+    both = parse(PAGE.replace("  depth: {cell: gru", "  back: {cell: lstm, hidden: 5, along: time, direction: backward}\n"
+                              "  depth: {cell: gru"))  # fmt: skip
+    with pytest.raises(UsageError, match=r"'cut' cannot be cut along 'time': .* waits for .*vectors would have to run both ways"):
+        pipeline.piece(both, (6, 3), 2, None, named(both, 2, "time", {}), 0)
