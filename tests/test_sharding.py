@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -40,9 +41,11 @@ def cut(spec=SPEC, sizes=(12, 6), ranks=3, along="depth", tile=None, net=FREE, b
 def test_a_pipeline_fills_and_drains():
     """With equal tiles that cost ``c``, and messages that cost nothing, ranks + tiles - 1 turns."""
     made = cut()
-    (seconds,) = set(made.tile_seconds)
-    assert made.forward == pytest.approx((3 + 3 - 1) * seconds)
-    assert made.backward == pytest.approx(BACKWARD * made.forward)
+    ((forth, back),) = set(made.tile_seconds)
+    assert made.forward == pytest.approx((3 + 3 - 1) * forth)
+    assert made.backward == pytest.approx((3 + 3 - 1) * back)
+    assert forth < back == pytest.approx(BACKWARD * forth), "what is done with weights, too"
+    assert cut(net=replace(FREE, pace=2.0)).seconds == pytest.approx(2 * made.seconds)
     assert made.bubble == pytest.approx(1 - 3 / 5)
     late = cut(net=Network(1.0, math.inf))
     assert late.forward == pytest.approx(2 * 1.0 + made.forward), "every rank but the first is a latency later"
@@ -138,7 +141,7 @@ def test_on_the_command_line(tmp_path, monkeypatch):
     assert "2 µs and 10 GB/s, assumed (gridc doctor --mpi measures)" in done.output
     network.keep(3e-6, 5e9)
     told = json.loads(CliRunner().invoke(cli, [*words, "--json"]).output)
-    assert told["network"] == {"latency": 3e-6, "bandwidth": 5e9, "measured": True}
+    assert told["network"] == {"latency": 3e-6, "bandwidth": 5e9, "measured": True, "pace": 1.0}
     assert told["tile"] == {"time": 8}
     assert [one["cells"] for one in told["each"]] == [3, 3]
     trace = tmp_path / "cut.trace"
@@ -168,3 +171,4 @@ def test_messages_are_measured_between_two_processes(tmp_path, monkeypatch):
     assert found == network.recalled()
     assert 0 < found.latency < 10
     assert found.bandwidth > 0
+    assert found.pace > 0

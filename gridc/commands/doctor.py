@@ -223,6 +223,7 @@ def _messages() -> Finding:
 
     found = messages.measure()
     told = f"{1e6 * found.latency:.3g} µs and {found.bandwidth / 1e9:.3g} GB/s between two processes"
+    told += f", which compute at {found.pace:.2f} times the cost model's seconds"
     return Finding("messages", f"{told}; gridc schedule --ranks goes by it")
 
 

@@ -107,7 +107,8 @@ def _files(done: Trained) -> dict[str, str]:
     from gridc.commands.look import draw_into
     from gridc.scheduler import schedule
 
-    plan = schedule(done.spec, **experiment.sizes(done.train))
+    sizes: dict[str, Any] = experiment.sizes(done.train)
+    plan = schedule(done.spec, **sizes)
     if plan.work <= DRAWN:
         draw_into(done.folder, plan)
     kinds = {"model": "model.grid", "curve": "curve.png", "figures": "metrics.jsonl", "schedule": "schedule.svg",

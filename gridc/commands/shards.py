@@ -78,8 +78,8 @@ def text(made: Sharding) -> str:
               f"{_megabytes(one.peak):>14}" for word, one in rows]  # fmt: skip
     network = made.network
     source = "as gridc doctor --mpi measured here" if network.measured else "assumed (gridc doctor --mpi measures)"
-    lines.append(f"  messages: {1e6 * network.latency:.2g} µs and {network.bandwidth / 1e9:.3g} GB/s, {source}; products as one "
-                 "core of gridc's cost model")  # fmt: skip
+    lines.append(f"  messages: {1e6 * network.latency:.2g} µs and {network.bandwidth / 1e9:.3g} GB/s, {source}; products at "
+                 f"{network.pace:.3g} times the seconds of gridc's cost model of one core")  # fmt: skip
     return "\n".join(lines)
 
 

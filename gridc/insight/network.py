@@ -1,4 +1,5 @@
-"""What messages between processes cost: measured by ``gridc doctor --mpi`` and kept in the cache folder, or assumed."""
+"""What messages between processes cost, and how fast cores are that all work: measured by ``gridc doctor --mpi`` and kept in the
+cache folder, or assumed."""
 
 from __future__ import annotations
 
@@ -15,11 +16,14 @@ FILE = "network.json"
 
 @dataclass(frozen=True)
 class Network:
-    """Seconds until a message is there, and how many bytes of it a second; ``measured`` or the defaults, of a good cluster."""
+    """Seconds until a message is there, and how many bytes of it a second; ``measured`` or the defaults, of a good cluster.
+
+    ``pace`` is how many times the cost model's seconds a sweep and its adjoint take on a core, its neighbour busy, too."""
 
     latency: float = 2e-6
     bandwidth: float = 10e9
     measured: bool = False
+    pace: float = 1.0
 
     def seconds(self, size: float) -> float:
         """Give the seconds that a message of so many bytes takes."""
@@ -37,14 +41,15 @@ def recalled() -> Network:
     """Give what was measured on this machine last, or the defaults."""
     try:
         held: Any = json.loads((cache_folder() / FILE).read_text(encoding="utf-8"))
-        latency, bandwidth = float(held["latency"]), float(held["bandwidth"])
+        latency, bandwidth, pace = float(held["latency"]), float(held["bandwidth"]), float(held.get("pace", 1.0))
     except (OSError, ValueError, KeyError, TypeError):
         return Network()
-    good = all(math.isfinite(one) and one > 0 for one in (latency, bandwidth))
-    return Network(latency, bandwidth, measured=True) if good else Network()
+    good = all(math.isfinite(one) and one > 0 for one in (latency, bandwidth, pace))
+    return Network(latency, bandwidth, True, pace) if good else Network()
 
 
-def keep(latency: float, bandwidth: float) -> Network:
+def keep(latency: float, bandwidth: float, pace: float = 1.0) -> Network:
     """Remember what was measured."""
-    write_atomically(cache_folder() / FILE, json.dumps({"latency": latency, "bandwidth": bandwidth}) + "\n")
-    return Network(latency, bandwidth, measured=True)
+    held = {"latency": latency, "bandwidth": bandwidth, "pace": pace}
+    write_atomically(cache_folder() / FILE, json.dumps(held) + "\n")
+    return Network(latency, bandwidth, True, pace)

@@ -28,6 +28,8 @@ from gridc.scheduling.tiles import Tiles, axes, enough, few_enough, named
 
 BACKWARD = 2.0
 """How many times a sweep's time its adjoint takes: two products for each of its own."""
+MOVED = 15e9
+"""Bytes a second that one core copies from memory to memory."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,19 @@ class Sharding(Tiles):
     # -- time ----------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def tile_seconds(self) -> list[float]:
-        """The seconds of every tile's sweep, on one core."""
+    def weights_seconds(self) -> list[float]:
+        """The seconds, of every rank, in which it reads and writes its transforms' weights once: each tile packs them, forward
+        and back, and adds to their gradients."""
+        untied, part = axes(self.spec, self.dimension), np.diff(self.blocks) / self.sizes[self.dimension]
+        total = np.zeros(self.ranks)
+        for name, shape in parameter_shapes(self.spec).items():
+            if name.partition(".")[0] in self.spec.transforms:
+                total += math.prod(shape) * (part if name in untied else 1.0)
+        return (2 * self.itemsize * total / MOVED).tolist()
+
+    @cached_property
+    def tile_seconds(self) -> list[tuple[float, float]]:
+        """The seconds of every tile's sweep, on one core, and of its adjoint."""
         spec = replace(self.spec, schedule=replace(self.spec.schedule, tile=(), order="auto", hoist=None))
         known: dict[tuple[int, ...], float] = {}
 
@@ -93,12 +106,14 @@ class Sharding(Tiles):
                 known[sizes] = order.seconds(graph, order.cheapest(graph, self.batch), self.batch)
             return known[sizes]
 
-        found: list[float] = []
+        found: list[tuple[float, float]] = []
         for place in np.ndindex(self.shape):
             cut = [self.tile.get(d, n) for d, n in enumerate(self.sizes)]
             sizes = [min(n, size - at * n) for at, n, size in zip(place, cut, self.sizes, strict=True)]
             sizes[self.dimension] = int(self.blocks[place[self.dimension] + 1] - self.blocks[place[self.dimension]])
-            found.append(taken(tuple(sizes)))
+            products, weights = taken(tuple(sizes)), self.weights_seconds[place[self.dimension]]
+            pace = self.network.pace
+            found.append((pace * (products + weights), pace * (BACKWARD * products + 2 * weights)))
         return found
 
     @cached_property
@@ -116,9 +131,9 @@ class Sharding(Tiles):
         """When every tile runs forward, and on the way back from when that begins."""
         most = int(self.levels.max(initial=0))
         before, after = self.waits
-        return self._swept(before, after, self.levels, 1.0), self._swept(after, before, most - self.levels, BACKWARD)
+        return self._swept(before, after, self.levels, 0), self._swept(after, before, most - self.levels, 1)
 
-    def _swept(self, before: Ints, after: Ints, levels: Ints, times: float) -> list[Run]:
+    def _swept(self, before: Ints, after: Ints, levels: Ints, way: int) -> list[Run]:
         """Let every rank do its tiles in the order of their levels, each as soon as what it waits for is there."""
         sources: list[int] = before.tolist()
         targets: list[int] = after.tolist()
@@ -134,7 +149,7 @@ class Sharding(Tiles):
                 # On the way back the gradients of what a message held, between the same two.
                 size = self.messages.get((other, rank[tile]), self.messages.get((tile, rank[other]), 0))
                 ready = max(ready, found[other].end + (self.network.seconds(size) if rank[other] != rank[tile] else 0.0))
-            free[rank[tile]] = ready + times * self.tile_seconds[tile]
+            free[rank[tile]] = ready + self.tile_seconds[tile][way]
             found[tile] = Run(ready, free[rank[tile]])
         return found
 
@@ -158,7 +173,8 @@ class Sharding(Tiles):
     @cached_property
     def serial(self) -> float:
         """The seconds of one process on one core, that the whole grid fits into or not."""
-        return (1 + BACKWARD) * order.seconds(self.graph, order.cheapest(self.graph, self.batch), self.batch)
+        taken = order.seconds(self.graph, order.cheapest(self.graph, self.batch), self.batch)
+        return self.network.pace * ((1 + BACKWARD) * taken + 3 * replace(self, ranks=1).weights_seconds[0])
 
     @property
     def bubble(self) -> float:
@@ -178,7 +194,7 @@ class Sharding(Tiles):
         """What every rank does."""
         busy, messages, sent = [0.0] * self.ranks, [0] * self.ranks, [0] * self.ranks
         for tile, rank in enumerate(self.rank.tolist()):
-            busy[rank] += (1 + BACKWARD) * self.tile_seconds[tile]
+            busy[rank] += sum(self.tile_seconds[tile])
         for (tile, target), size in self.messages.items():
             for rank in (int(self.rank[tile]), target):  # forward by the one, gradients by the other
                 messages[rank] += 1

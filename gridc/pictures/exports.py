@@ -221,6 +221,7 @@ def pipeline_trace(made: Sharding) -> str:
         events.append({"ph": "M", "pid": 1, "tid": rank + 1, "name": "thread_name", "args": {"name": what}})
         events.append({"ph": "M", "pid": 1, "tid": rank + 1, "name": "thread_sort_index", "args": {"sort_index": rank}})
     rank_of: list[int] = made.rank.tolist()
+    pairs: list[tuple[int, int]] = made.waits.T.tolist()
 
     def at(seconds: float) -> float:
         return round(seconds * 1e6, 3)
@@ -234,7 +235,7 @@ def pipeline_trace(made: Sharding) -> str:
             told = {"tile": tile, "level": int(made.levels[tile])}
             add(rank_of[tile], made.cells(tile), way, began + start, began + end, told)
         for (tile, to), size in made.messages.items():
-            readers = [after for before, after in made.waits.T.tolist() if before == tile and rank_of[after] == to]
+            readers: list[int] = [after for before, after in pairs if before == tile and rank_of[after] == to]
             first = min(readers, key=lambda reader: made.runs[0][reader].end)  # the last of them on the way back
             source, target = (tile, first) if way == "forward" else (first, tile)
             sent, told = began + runs[source].end, {"bytes": size}

@@ -233,7 +233,7 @@ class Run:
         """NumbersError that says where the first number went wrong."""
         odd = [f"parameter '{name}'" for name, array in self.grid.parameters.items() if not np.isfinite(array).all()]
         odd = odd or [f"the gradient of '{name}'" for name, array in gradients.items() if not np.isfinite(array).all()]
-        odd = next((each for each in self.ranks.gather(odd) if each), [])
+        odd = next((each for each in self.ranks.gather(odd) if each), odd)
         where = f"At step {state.step + 1:,} ({batch.where()})"
         what = f"{odd[0]} holds NaN or infinity" if odd else "no parameter or gradient is to blame"
         if self.folder and not any(one.startswith("parameter '") for one in odd):
