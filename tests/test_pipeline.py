@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import gridc
+from gridc import experiment
 from gridc.cli import cli
 from gridc.errors import UsageError
 from gridc.fusion.pipeline import Stage
@@ -26,7 +27,8 @@ from gridc.model_file import load
 from gridc.scheduling import pipeline, tiles
 from gridc.scheduling.check import parse, read
 from gridc.scheduling.tiles import Cut, Tiles, named
-from gridc.training.checkpoint import BEST, MODEL, Folder
+from gridc.training.checkpoint import BEST, CHECKPOINTS, MODEL, Folder
+from gridc.training.ranks import Ranks
 from strategies import Case, grids
 from test_grid import EXAMPLES
 from test_ranks import ENVIRONMENT, HERE, LAUNCHER, ended
@@ -121,31 +123,37 @@ def near(found: np.ndarray, expected: np.ndarray, tolerance: float, name: str) -
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * most, err_msg=name)
 
 
-def agrees(whole: Any, cut: Cut, *call: Any) -> Office:
-    """Loss, outputs and gradients of ranks in threads are those of one grid, and predictions."""
-    spec, office = whole.spec, Office(cut.ranks)
-    parts = [tiles.mine(spec, cut, rank) for rank in range(cut.ranks)]
-    ranks = [gridc.compile(spec, dtype="float64", eager=False, threads=1, stage=Stage(cut, rank, Clerk(office, rank)))
-             for rank in range(cut.ranks)]  # fmt: skip
-    for grid, part in zip(ranks, parts, strict=True):
-        for name, array in whole.parameters.items():
-            grid.parameters[name] = array[part.get(name, ...)]
-        if (drawn := whole.random_state) is not None:
-            grid.random_state = drawn
-    loss, gradients, outputs = whole.loss_and_gradients(*call)
-    found = at_once([lambda grid=grid: grid.loss_and_gradients(*call) for grid in ranks])
-    for theirs, _, made in found:
-        assert theirs == pytest.approx(loss, rel=1e-12, abs=1e-13)
-        for name, array in outputs.items():
-            near(made[name], array, 1e-12, name)
-    for name, array in gradients.items():
-        each = [one[1][name] for one in found]
-        if name.partition(".")[0] in spec.outputs:  # all make the whole of a read-out's
-            each = each[-1:]
-        elif name in parts[0]:
-            each = [np.concatenate(each, axis=len(parts[0][name]) - 1)]
-        near(sum(each), array, 1e-11, name)
-    return office
+class Cutting:
+    """A grid, and the same cut for ranks that are threads."""
+
+    def __init__(self, whole: Any, cut: Cut):
+        self.whole, self.office = whole, Office(cut.ranks)
+        self.parts = [tiles.mine(whole.spec, cut, rank) for rank in range(cut.ranks)]
+        self.ranks = [gridc.compile(whole.spec, dtype="float64", eager=False, threads=1,
+                                    stage=Stage(cut, rank, Clerk(self.office, rank))) for rank in range(cut.ranks)]  # fmt: skip
+        for grid, part in zip(self.ranks, self.parts, strict=True):
+            for name, array in whole.parameters.items():
+                grid.parameters[name] = array[part.get(name, ...)]
+
+    def agrees(self, *call: Any) -> Counter[tuple[int, ...]]:
+        """Loss, outputs and gradients are those of the one grid; gives the bytes of every message."""
+        self.office.sizes.clear()
+        for grid in self.ranks if self.whole.random_state is not None else ():
+            grid.random_state = self.whole.random_state
+        loss, gradients, outputs = self.whole.loss_and_gradients(*call)
+        found = at_once([lambda grid=grid: grid.loss_and_gradients(*call) for grid in self.ranks])
+        for theirs, _, made in found:
+            assert theirs == pytest.approx(loss, rel=1e-12, abs=1e-13)
+            for name, array in outputs.items():
+                near(made[name], array, 1e-12, name)
+        for name, array in gradients.items():
+            each = [one[1][name] for one in found]
+            if name.partition(".")[0] in self.whole.spec.outputs:  # all make the whole of a read-out's
+                each = each[-1:]
+            elif name in self.parts[0]:
+                each = [np.concatenate(each, axis=len(self.parts[0][name]) - 1)]
+            near(sum(each), array, 1e-11, name)
+        return Counter(self.office.sizes)
 
 
 def legal(spec: Any, sizes: tuple[int, ...]) -> list[Cut]:
@@ -163,13 +171,13 @@ def legal(spec: Any, sizes: tuple[int, ...]) -> list[Cut]:
     return found
 
 
-@settings(deadline=None, max_examples=8 if EXAMPLES <= 200 else EXAMPLES // 10, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=4 if EXAMPLES <= 200 else EXAMPLES // 10, suppress_health_check=list(HealthCheck))
 @given(grids(memory=True, noise=True), st.sampled_from(["all", "little"]), st.data())
 def test_random_grids_that_are_cut_are_those_that_are_not(case: Case, keep: str, data: st.DataObject) -> None:
     whole = gridc.compile(case.text, dtype="float64", eager=False, schedule={"keep": keep}, threads=1)
     cuts = legal(whole.spec, whole.spec.sizes(case.sizes))
     assume(cuts and whole.lowering == "fused")
-    agrees(whole, data.draw(st.sampled_from(cuts)), case.inputs, case.targets, case.lengths)
+    Cutting(whole, data.draw(st.sampled_from(cuts))).agrees(case.inputs, case.targets, case.lengths)
 
 
 def test_what_is_sent_is_what_was_predicted() -> None:
@@ -179,15 +187,30 @@ def test_what_is_sent_is_what_was_predicted() -> None:
     inputs = {"x": rng.normal(size=(4, steps, 3)), "also": rng.normal(size=(4, steps, 2))}
     targets = {"word": rng.integers(-1, 3, (4, steps)), "last": rng.integers(0, 2, 4), "each": rng.normal(size=(4, 3, 1))}
     whole = gridc.compile(spec, dtype="float64", eager=False, threads=1)
-    for along, ranks, tile in (("depth", 3, {"time": 3}), ("time", 2, {"depth": 1}), ("time", 3, {})):
-        cut = named(spec, ranks, along, tile)
-        sizes = agrees(whole, cut, inputs, targets).sizes
-        made = shard(spec, (steps, 3), ranks, along, tile or {"depth": 3}, batch=4)
-        predicted = Counter(2 * size for (tile_, to), size in made.messages.items())  # of four bytes, where these have eight
+    for along, ranks, tile in (("depth", 3, {"time": 3}), ("time", 2, {"depth": 1})):
+        cutting = Cutting(whole, named(spec, ranks, along, tile))
+        sizes = cutting.agrees(inputs, targets)
+        made = shard(spec, (steps, 3), ranks, along, tile, batch=4)
+        predicted = Counter(2 * size for size in made.messages.values())  # of four bytes, where these have eight
         for forth in (True, False):
             assert Counter(size for (source, to, _), size in sizes.items() if (source < to) == forth) == predicted
-        shorter = agrees(whole, cut, inputs, targets, {"T": np.array([7, 2, 5, 1])}).sizes
+        shorter = cutting.agrees(inputs, targets, {"T": np.array([7, 2, 5, 1])})
         assert sum(shorter.values()) < sum(sizes.values())
+
+
+class Two(Ranks):
+    """One of two ranks, alone."""
+
+    size = 2
+
+
+def examples(folder: Path) -> None:
+    """Write ragged ones, some of whose targets are ignored."""
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(1, 8, 20)
+    lengths[0] = 7
+    np.savez(folder / "examples.npz", x=rng.normal(2, 3, (20, 7, 3)), also=rng.normal(-1, 2, (20, 7, 2)), n=lengths,
+             word=rng.integers(-1, 3, (20, 7)), last=rng.integers(0, 2, 20), each=rng.normal(5, 2, (20, 3, 1)))  # fmt: skip
 
 
 def trained(folder: Path, ranks: int, *words: str, code: int = 0, launcher: tuple[str, ...] = ("-m", "gridc")) -> str:
@@ -203,11 +226,7 @@ def test_processes_that_cut_a_grid_train_as_one_does(tmp_path: Path) -> None:
     """Two ranks, one of which is killed, and then three that go on from its checkpoint, cut otherwise, come to what one process
     comes to: ragged lengths, masks, clipping, figures on held-out examples, weights of each rank's own and of all."""
     pytest.importorskip("mpi4py", reason="ranks need mpi4py: pip install 'gridc[mpi]'")
-    rng = np.random.default_rng(2)
-    lengths = rng.integers(1, 8, 20)
-    lengths[0] = 7
-    np.savez(tmp_path / "examples.npz", x=rng.normal(2, 3, (20, 7, 3)), also=rng.normal(-1, 2, (20, 7, 2)), n=lengths,
-             word=rng.integers(-1, 3, (20, 7)), last=rng.integers(0, 2, 20), each=rng.normal(5, 2, (20, 3, 1)))  # fmt: skip
+    examples(tmp_path)
     (tmp_path / "cut.yaml").write_text(PAGE)
     alone, cut = tmp_path / "alone", tmp_path / "pieces"
     trained(alone, 1)
@@ -216,7 +235,7 @@ def test_processes_that_cut_a_grid_train_as_one_does(tmp_path: Path) -> None:
     assert last.name == "step-000000000020.grid"
     assert f"The last good checkpoint is {last}: the same command with --resume goes on" in told
     trained(cut, 3, "--shard", "depth", "--resume")
-    for name in (MODEL, BEST):
+    for name in (MODEL, f"{CHECKPOINTS}/{BEST}"):
         one, other = load(alone / name), load(cut / name)
         assert one.parameters.keys() == other.parameters.keys()
         for key, array in one.parameters.items():
@@ -229,7 +248,7 @@ def test_processes_that_cut_a_grid_train_as_one_does(tmp_path: Path) -> None:
         np.testing.assert_allclose(kept.arrays[key], array, rtol=0, atol=1e-11, err_msg=key)
 
 
-def test_what_cannot_be_cut_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "cut.yaml"
     page.write_text(PAGE)
 
@@ -266,7 +285,15 @@ outputs:
 """)
     with pytest.raises(UsageError, match="along 'rows': 'b' shares the weights of 'a', and they are untied along different"):
         named(shares, 2, "rows", {})
-    both = parse(PAGE.replace("  depth: {cell: gru", "  back: {cell: lstm, hidden: 5, along: time, direction: backward}\n"
-                              "  depth: {cell: gru"))  # fmt: skip
-    with pytest.raises(UsageError, match=r"'cut' cannot be cut along 'time': .* waits for .*vectors would have to run both ways"):
+    both = parse(PAGE.replace("zoneout: 0.1}", "reads: [time, depth]}\n  back: {cell: lstm, hidden: 2, along: time, "
+                              "direction: backward, reads: [back, depth]}")
+                 .replace("dropout: 0.2}", "reads: [time, back, depth]}\npriority: [[time, back], depth]"), str(page))  # fmt: skip
+    examples(tmp_path)
+    words = r"'cut' cannot be cut along 'time': .* waits for .*vectors would have to run both ways"
+    with pytest.raises(UsageError, match=words):
         pipeline.piece(both, (6, 3), 2, None, named(both, 2, "time", {}), 0)
+    with pytest.raises(UsageError, match=words):
+        experiment.run(both, shard="time", ranks=Two(), folder=tmp_path / "run")
+    with pytest.raises(UsageError, match="'cut' cannot go on in tiles of time=2: .* waits for .*neither tile could end before"):
+        experiment.run(both, shard="depth", tile={"time": 2}, ranks=Two(), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "before anything is built"

@@ -85,13 +85,15 @@ class Sharding(Tiles):
 
     @cached_property
     def weights_seconds(self) -> list[float]:
-        """The seconds, of every rank, in which it reads and writes its transforms' weights once: each tile packs them, forward
+        """The seconds, of every rank, in which it reads and writes a tile's weights once: each tile packs them, forward
         and back, and adds to their gradients."""
         untied, part = axes(self.spec, self.dimension), np.diff(self.blocks) / self.sizes[self.dimension]
         total = np.zeros(self.ranks)
         for name, shape in parameter_shapes(self.spec).items():
-            if name.partition(".")[0] in self.spec.transforms:
-                total += math.prod(shape) * (part if name in untied else 1.0)
+            t = self.spec.transforms.get(name.partition(".")[0])
+            if t is not None:  # a tile uses only the weights of its own cells
+                used = math.prod(self.tile.get(d, self.sizes[d]) / self.sizes[d] for d in t.untied if d != self.dimension)
+                total += math.prod(shape) * used * (part if name in untied else 1.0)
         return (2 * self.itemsize * total / MOVED).tolist()
 
     @cached_property
@@ -174,7 +176,7 @@ class Sharding(Tiles):
     def serial(self) -> float:
         """The seconds of one process on one core, that the whole grid fits into or not."""
         taken = order.seconds(self.graph, order.cheapest(self.graph, self.batch), self.batch)
-        return self.network.pace * ((1 + BACKWARD) * taken + 3 * replace(self, ranks=1).weights_seconds[0])
+        return self.network.pace * ((1 + BACKWARD) * taken + 3 * replace(self, ranks=1, tile={}).weights_seconds[0])
 
     @property
     def bubble(self) -> float:
