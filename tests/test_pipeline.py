@@ -285,15 +285,17 @@ outputs:
 """)
     with pytest.raises(UsageError, match="along 'rows': 'b' shares the weights of 'a', and they are untied along different"):
         named(shares, 2, "rows", {})
-    both = parse(PAGE.replace("zoneout: 0.1}", "reads: [time, depth]}\n  back: {cell: lstm, hidden: 2, along: time, "
-                              "direction: backward, reads: [back, depth]}")
-                 .replace("dropout: 0.2}", "reads: [time, back, depth]}\npriority: [[time, back], depth]"), str(page))  # fmt: skip
+    both = parse(
+        PAGE.replace("zoneout: 0.1}", "reads: [time, depth]}\n  back: {cell: lstm, hidden: 2, along: time, direction: backward, "
+                     "reads: [back, depth]}")
+        .replace("dropout: 0.2}", "reads: [time, back, depth]}\npriority: [[time, back], depth]"), str(page),
+    )  # fmt: skip
     examples(tmp_path)
     words = r"'cut' cannot be cut along 'time': .* waits for .*vectors would have to run both ways"
     with pytest.raises(UsageError, match=words):
         pipeline.piece(both, (6, 3), 2, None, named(both, 2, "time", {}), 0)
     with pytest.raises(UsageError, match=words):
         experiment.run(both, shard="time", ranks=Two(), folder=tmp_path / "run")
-    with pytest.raises(UsageError, match="'cut' cannot go on in tiles of time=2: .* waits for .*neither tile could end before"):
+    with pytest.raises(UsageError, match=r"'cut' cannot go on in tiles of time=2: .* waits for .*neither tile could end before"):
         experiment.run(both, shard="depth", tile={"time": 2}, ranks=Two(), folder=tmp_path / "run")
     assert not (tmp_path / "run").exists(), "before anything is built"
