@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "examples" / "science")]
 
 import others  # noqa: E402
+import report  # noqa: E402
 import rows  # noqa: E402
 import run as science  # noqa: E402
 import series  # noqa: E402
@@ -121,6 +122,19 @@ def test_series_are_read_from_the_wheels_that_hold_them(tmp_path: Path, monkeypa
         assert len(test) == 30
         assert (test.inputs["x"][0, test.lengths["T"][0] :] == 0).all()
         assert json.loads((out / row.name / "0" / "result.json").read_text(encoding="utf-8")) == found
+
+
+def test_the_table_tells_what_other_test_sets_come_to_and_each_source_once() -> None:
+    some = [row for row in rows.ROWS if row.name in ("stories-3", "ucr-CBF", "ucr-GunPoint")]
+    mine = [{"value": 0.8 + seed / 10, "also": {"three facts": 0.5 + seed / 10}, "parameters": 7, "samples": 5, "seconds": 2.0,
+             "held": 0, "limit": None, "curve": [], "version": "1", "machine": "m", "date": "d"}
+            for seed in range(3)]  # fmt: skip
+    found = {row.name: mine for row in some}
+    for text in (report.page(some, found), report.markdown(some, found)):
+        assert "0.900 ± 0.100, 3 seeds; three facts 0.600 ± 0.100" in text
+        assert text.count("aeon 1.6.0") == 1
+        assert "ucr-CBF, ucr-GunPoint: resample 0" in text
+        assert "InceptionTime 0.999" in text
 
 
 def test_every_published_figure_says_where_it_was_read() -> None:

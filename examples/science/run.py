@@ -32,6 +32,7 @@ from rows import ROWS, Row
 import gridc
 from gridc import experiment
 from gridc.arrays.dataset import Dataset
+from gridc.experiment import Trained
 from gridc.language.spec import GridSpec
 from gridc.search import space
 from gridc.training.history import Record
@@ -57,8 +58,7 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
     best = max(history.records, key=lambda record: record.accuracy()) if history.best is None else history.best
     value = best.accuracy()
     if row.test is not None:
-        fresh = unseen(row.test(out), done.train)
-        value = row.score(done.grid, fresh if done.held_out is None else unseen(fresh, done.held_out))
+        value = row.score(done.grid, new(row.test(out), done))
     result = {
         "row": row.name, "seed": seed, "value": value, "held": 0 if done.held_out is None else len(done.held_out),
         "samples": history.samples, "best_at": best.samples, "loss": best.held_out_loss,
@@ -67,7 +67,7 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
         "curve": [(record.samples, record.accuracy()) for record in history.records],
         "version": gridc.__version__, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"), "limit": samples, "beside": dict(row.beside(out)) if row.beside else {},
-        "also": {what: row.score(done.grid, unseen(test(out), done.train)) for what, test in row.also.items()},
+        "also": {what: row.score(done.grid, new(test(out), done)) for what, test in row.also.items()},
     }  # fmt: skip
     text = json.dumps(result)
     found.write_text(text, encoding="utf-8")
@@ -91,6 +91,12 @@ def chosen(row: Row, spec: GridSpec, out: Path, folder: Path) -> tuple[GridSpec,
         figures = [statistics.mean(one.accuracy() for one in records), -statistics.mean(one.shown_loss for one in records)]
         best = max(best, (*figures, number), key=lambda one: one[:2])
     return experiment.changed(space.page(spec, tried[best[2]]), {"held_out": 0.0}), spent
+
+
+def new(test: Dataset, done: Trained) -> Dataset:
+    """What of a test set was neither trained on nor held out to choose by."""
+    some = unseen(test, done.train)
+    return some if done.held_out is None else unseen(some, done.held_out)
 
 
 def unseen(test: Dataset, train: Dataset) -> Dataset:
