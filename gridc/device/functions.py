@@ -154,7 +154,7 @@ class Functions:
                 share = (count / max(1, count.sum())).repeat(plan.batch).astype(self.dtype)
                 weight = filled[k + len(outputs)]
                 filled[k + len(outputs)] = weight * share.reshape(-1, *[1] * (weight.ndim - 1))
-        return self.shards.split(filled)
+        return self.shards.handed(filled)
 
     def cut(self, call: Call, outputs: Sequence[Any]) -> list[Any]:
         """Give outputs of the call's own sizes."""

@@ -56,6 +56,11 @@ class Shards:
         self.count = count
         self.mesh = Mesh(np.array(found(count)), (AXIS,)) if count > 1 else None
 
+    @property
+    def platform(self) -> str:
+        """The kind of its devices: ``cpu``, ``gpu`` or ``tpu``."""
+        return str(jax.devices()[0].platform)
+
     def parts(self, batch: int) -> list[slice]:
         """Give the examples of each device: equally many, or one more in the first of them."""
         each = [batch // self.count + (k < batch % self.count) for k in range(self.count)]
@@ -65,6 +70,10 @@ class Shards:
     def whole(self, array: Any) -> Any:
         """Put a copy of an array on every device."""
         return self._placed([array], WHOLE)[0]
+
+    def handed(self, arrays: Sequence[Array]) -> list[Any]:
+        """Give arrays of one call as ``split`` lays them; on one device as they are, since what is compiled takes them there."""
+        return list(arrays) if self.mesh is None else self.split(arrays)
 
     def split(self, arrays: Sequence[Array]) -> list[Any]:
         """Put arrays there, cut along their first axis into equally many rows for each device.

@@ -22,9 +22,12 @@ from gridc.scheduling.readers import Readers
 from gridc.scheduling.turns import Steps
 
 
-def planned(steps: Steps, others: Callable[[Plan], Iterable[Tables]] = lambda plan: ()) -> Plan:
-    """Make the plan that steps need, and ``others`` in the same turns that need no more room but may have more readers."""
-    plan = steps.outline()
+def planned(
+    steps: Steps, worth: float = math.inf, others: Callable[[Plan], Iterable[Tables]] = lambda plan: ()
+) -> Plan:  # fmt: skip
+    """Make the plan that steps need, and ``others`` in the same turns that need no more room but may have more readers; ``worth``
+    is how many multiply-adds a phase of its own must save."""
+    plan = steps.outline(worth)
     for tables in (Addresses(steps, plan).tables(complete=False), *others(plan)):
         readers = Readers(plan, tables)
         plan = replace(plan, groups=tuple(readers.counted(g) for g in range(len(plan.groups))))

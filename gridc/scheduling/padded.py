@@ -20,8 +20,9 @@ from gridc.tables.mechanisms import Cell, Options
 
 Tables = dict[str, np.ndarray]
 """Index arrays by name."""
-WORTH = 0.5
-"""How many rows a cut between phases must save for each that is computed; every phase is compiled on its own."""
+WORTH, LEAST, MOST = 0.5, 0.02, 3
+"""Which part of all that is computed a cut between phases must save, for every phase is compiled on its own: the first, or the
+second where that is many multiply-adds, too, for at most so many phases: both ends, and what is between them."""
 
 
 class Misfit(Exception):
@@ -29,10 +30,10 @@ class Misfit(Exception):
 
 
 def bucket(count: int) -> int:
-    """Give the size that stands for this one: itself up to 16, then eight steps an octave, so at most an eighth more."""
-    if count <= 8:
+    """Give the size that stands for this one: itself up to 32, then sixteen steps an octave, so at most a sixteenth more."""
+    if count <= 16:
         return count
-    step = 1 << (count.bit_length() - 4)
+    step = 1 << (count.bit_length() - 5)
     return -(-count // step) * step
 
 
@@ -205,24 +206,26 @@ def rounded(spec: GridSpec, batch: int, sizes: tuple[int, ...]) -> tuple[int, tu
     return bucket(batch), tuple(bucket(n) if isinstance(dimension.size, str) else n for dimension, n in pairs)
 
 
-def phases(needed: np.ndarray, computed: int) -> list[tuple[int, int]]:
-    """Give the first turn and the end of every phase, where a turn needs ``needed[turn, group]`` rows.
+def phases(needed: np.ndarray, computed: int, worth: float = math.inf) -> list[tuple[int, int]]:
+    """Give the first turn and the end of every phase, where a turn needs ``needed[turn, group]`` rows, or their multiply-adds.
 
-    Neighbours are joined, the least costly first, until every cut saves enough beside the ``computed`` rows."""
+    Neighbours are joined, the least costly first, until every cut saves enough beside all that is ``computed``: the half, or as
+    much as is ``worth`` a program of its own."""
     if not len(needed):
         return []
     cuts = [0, *(np.flatnonzero((needed[1:] != needed[:-1]).any(axis=1)) + 1).tolist(), len(needed)]
     most = [needed[a:e].max(axis=0) for a, e in itertools.pairwise(cuts)]
 
     def added(i: int) -> int:
-        """Rows stored for nothing if phases i and i + 1 were one."""
+        """Count what is computed for nothing if phases i and i + 1 are one."""
         first, second = cuts[i + 1] - cuts[i], cuts[i + 2] - cuts[i + 1]
         together = np.maximum(most[i], most[i + 1]).sum()
         return int((first + second) * together - first * most[i].sum() - second * most[i + 1].sum())
 
     while len(most) > 1:
         least = min(range(len(most) - 1), key=added)
-        if added(least) > WORTH * computed:
+        saved = added(least)
+        if saved > WORTH * computed or (len(most) <= MOST and saved > max(LEAST * computed, worth)):
             break
         most[least : least + 2] = [np.maximum(most[least], most[least + 1])]
         del cuts[least + 1]

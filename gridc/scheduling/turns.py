@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from gridc.language.spec import GridSpec
 from gridc.scheduling import graph, order, padded
 from gridc.scheduling.layout import Layout
 from gridc.scheduling.padded import Block, Entry, Group, Phase, Plan
+from gridc.scheduling.program import TransformProgram
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,18 @@ class Steps:
 
     # -- what is compiled -------------------------------------------------------------------------------------------
 
-    def outline(self) -> Plan:
-        """Make the plan that these steps need, but for their readers and the shapes of the index arrays."""
+    def outline(self, worth: float = math.inf) -> Plan:
+        """Make the plan that these steps need, but for their readers and the shapes of the index arrays; ``worth`` is how many
+        multiply-adds a phase of its own must save."""
         slots, rows = (np.zeros((self.turns, len(self.parts)), np.int64) for _ in range(2))
         for g, p in enumerate(self.placed):
             np.maximum.at(slots[:, g], p.turn, p.slots(True) + 1 if p.chosen else sum(p.weights))
             np.maximum.at(rows[:, g], p.turn, p.position + 1)
+        work = [max(1, self._width(self.programs[part[0]])) for part in self.parts]
+        computed = sum(len(p.turn) * each for p, each in zip(self.placed, work, strict=True))
         found: list[Phase] = []
         stored = [0] * len(self.parts)
-        for first, end in padded.phases(slots * rows, sum(len(p.turn) for p in self.placed)):
+        for first, end in padded.phases(slots * rows * work, computed, worth):
             blocks: list[Block] = []
             for g in np.flatnonzero(slots[first:end].max(axis=0)).tolist():
                 block = Block(g, int(slots[first:end, g].max()), int(rows[first:end, g].max()), stored[g])
@@ -144,6 +149,10 @@ class Steps:
             padded.Tap(name, self.group_of[found.storage], found.memory, found.rows.shape, noise.hides(self.spec, of, of))
             for (name, of), found in zip(read, self.readings, strict=True))  # fmt: skip
         return Plan(self.spec, self.batch, self.sizes, groups, tuple(found), taps)
+
+    def _width(self, p: TransformProgram) -> int:
+        """Count the multiply-adds of one row."""
+        return p.width * (sum(self.programs[s].hidden for s in p.sources) + sum(p.joined))
 
     def _group(self, g: int, rows: int) -> Group:
         part, p = self.parts[g], self.programs[self.parts[g][0]]
