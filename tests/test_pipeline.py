@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import random
 import subprocess
 import sys
 import threading
@@ -222,6 +223,21 @@ def trained(folder: Path, ranks: int, *words: str, code: int = 0, launcher: tupl
     return ended(process, code)[1]
 
 
+def same_trainings(alone: Path, cut: Path) -> None:
+    """Models, their figures and the last checkpoints are the same but for rounding."""
+    for name in (MODEL, f"{CHECKPOINTS}/{BEST}"):
+        one, other = load(alone / name), load(cut / name)
+        assert one.parameters.keys() == other.parameters.keys()
+        for key, array in one.parameters.items():
+            np.testing.assert_allclose(other.parameters[key], array, rtol=0, atol=1e-11, err_msg=key)
+        for where in ("outputs", "held_out"):
+            for key, figures in one.record["record"][where].items():
+                assert other.record["record"][where][key] == pytest.approx(figures, rel=1e-9)
+    kept = load(Folder(cut).checkpoints()[0])
+    for key, array in load(Folder(alone).checkpoints()[0]).arrays.items():
+        np.testing.assert_allclose(kept.arrays[key], array, rtol=0, atol=1e-11, err_msg=key)
+
+
 def test_processes_that_cut_a_grid_train_as_one_does(tmp_path: Path) -> None:
     """Two ranks, one of which is killed, and then three that go on from its checkpoint, cut otherwise, come to what one process
     comes to: ragged lengths, masks, clipping, figures on held-out examples, weights of each rank's own and of all."""
@@ -235,17 +251,31 @@ def test_processes_that_cut_a_grid_train_as_one_does(tmp_path: Path) -> None:
     assert last.name == "step-000000000020.grid"
     assert f"The last good checkpoint is {last}: the same command with --resume goes on" in told
     trained(cut, 3, "--shard", "depth", "--resume")
-    for name in (MODEL, f"{CHECKPOINTS}/{BEST}"):
-        one, other = load(alone / name), load(cut / name)
-        assert one.parameters.keys() == other.parameters.keys()
-        for key, array in one.parameters.items():
-            np.testing.assert_allclose(other.parameters[key], array, rtol=0, atol=1e-11, err_msg=key)
-        for where in ("outputs", "held_out"):
-            for key, figures in one.record["record"][where].items():
-                assert other.record["record"][where][key] == pytest.approx(figures, rel=1e-9)
-    kept = load(Folder(cut).checkpoints()[0])
-    for key, array in load(Folder(alone).checkpoints()[0]).arrays.items():
-        np.testing.assert_allclose(kept.arrays[key], array, rtol=0, atol=1e-11, err_msg=key)
+    same_trainings(alone, cut)
+
+
+@pytest.mark.thorough
+def test_ranks_killed_at_random_steps_go_on(tmp_path: Path) -> None:
+    """Killed again and again, each time on as many ranks and cut as is drawn, a training comes to what an unbroken one does."""
+    pytest.importorskip("mpi4py", reason="ranks need mpi4py: pip install 'gridc[mpi]'")
+    examples(tmp_path)
+    (tmp_path / "cut.yaml").write_text(PAGE)
+    alone, cut = tmp_path / "alone", tmp_path / "pieces"
+    trained(alone, 1)
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng, resume = random.Random(seed), list[str]()
+    for _ in range(8):
+        ranks, along = rng.choice([(2, "depth"), (3, "depth"), (2, "time"), (3, "time")])
+        dies = (str(HERE / "one_rank_dies.py"), str(rng.randrange(ranks)), str(rng.randrange(12)))
+        told = trained(cut, ranks, "--shard", along, *resume, code=9, launcher=dies)
+        kept = Folder(cut).checkpoints()
+        assert (f"The last good checkpoint is {kept[0]}" if kept else "before the first checkpoint") in told
+        resume = ["--resume"]
+        if kept and kept[0].name > "step-000000000020.grid":  # which leaves too few steps to be killed at
+            break
+    trained(cut, 3, "--shard", "time", "--resume")
+    same_trainings(alone, cut)
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:

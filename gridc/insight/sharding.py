@@ -113,7 +113,7 @@ class Sharding(Tiles):
             cut = [self.tile.get(d, n) for d, n in enumerate(self.sizes)]
             sizes = [min(n, size - at * n) for at, n, size in zip(place, cut, self.sizes, strict=True)]
             sizes[self.dimension] = int(self.blocks[place[self.dimension] + 1] - self.blocks[place[self.dimension]])
-            products, weights = taken(tuple(sizes)), self.weights_seconds[place[self.dimension]]
+            products, weights = taken(tuple(sizes)), self.weights_seconds[int(place[self.dimension])]
             pace = self.network.pace
             found.append((pace * (products + weights), pace * (BACKWARD * products + 2 * weights)))
         return found
