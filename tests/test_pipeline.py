@@ -127,10 +127,10 @@ def near(found: np.ndarray, expected: np.ndarray, tolerance: float, name: str) -
 class Cutting:
     """A grid, and the same cut for ranks that are threads."""
 
-    def __init__(self, whole: Any, cut: Cut):
+    def __init__(self, whole: Any, cut: Cut, threads: int = 1):
         self.whole, self.office = whole, Office(cut.ranks)
         self.parts = [tiles.mine(whole.spec, cut, rank) for rank in range(cut.ranks)]
-        self.ranks = [gridc.compile(whole.spec, dtype="float64", eager=False, threads=1,
+        self.ranks = [gridc.compile(whole.spec, dtype="float64", eager=False, threads=threads,
                                     stage=Stage(cut, rank, Clerk(self.office, rank))) for rank in range(cut.ranks)]  # fmt: skip
         for grid, part in zip(self.ranks, self.parts, strict=True):
             for name, array in whole.parameters.items():
@@ -173,12 +173,12 @@ def legal(spec: Any, sizes: tuple[int, ...]) -> list[Cut]:
 
 
 @settings(deadline=None, max_examples=4 if EXAMPLES <= 200 else EXAMPLES // 10, suppress_health_check=list(HealthCheck))
-@given(grids(memory=True, noise=True), st.sampled_from(["all", "little"]), st.data())
-def test_random_grids_that_are_cut_are_those_that_are_not(case: Case, keep: str, data: st.DataObject) -> None:
+@given(grids(memory=True, noise=True), st.sampled_from(["all", "little"]), st.integers(1, 2), st.data())
+def test_random_grids_that_are_cut_are_those_that_are_not(case: Case, keep: str, threads: int, data: st.DataObject) -> None:
     whole = gridc.compile(case.text, dtype="float64", eager=False, schedule={"keep": keep}, threads=1)
     cuts = legal(whole.spec, whole.spec.sizes(case.sizes))
     assume(cuts and whole.lowering == "fused")
-    Cutting(whole, data.draw(st.sampled_from(cuts))).agrees(case.inputs, case.targets, case.lengths)
+    Cutting(whole, data.draw(st.sampled_from(cuts)), threads).agrees(case.inputs, case.targets, case.lengths)
 
 
 def test_what_is_sent_is_what_was_predicted() -> None:
