@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from gridc import resources
+from gridc.fusion import pace
 from gridc.scheduling.threads import ALONE, BEHIND, Sharing
 from gridc.symbolic import indices
 
@@ -16,6 +17,7 @@ def share(patch: pytest.MonkeyPatch, sharing: Sharing) -> None:
     """From now on every sweep is shared so."""
     patch.setattr(indices, "_memory", resources.Memory())  # what was planned otherwise is forgotten
     patch.setattr("gridc.scheduling.threads.share", lambda *_: sharing)
+    patch.setattr(pace, "switches", lambda: 0)  # however busy the machine is
 
 
 def sharings() -> st.SearchStrategy[Sharing]:

@@ -7,7 +7,7 @@ BLAS threads that have just worked spin for milliseconds and would take a core: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from gridc.fusion import gemm, kernels, machine
 from gridc.fusion.buffers import lent
+from gridc.fusion.pace import Pace
 from gridc.fusion.threads import Gate, meeting
 from gridc.fusion.workspace import LINE, Parameters, Workspace, aligned
 from gridc.scheduling.program import Array, Program, TransformProgram
@@ -28,6 +29,10 @@ __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward",
 def forward(space: Workspace, parameters: Parameters, forgets: bool = False, sharing: Sharing = ALONE) -> None:
     """Fill ``h``, ``m`` and, unless it ``forgets``, what the adjoint needs (``z``, ``g``)."""
     _check(space, parameters)
+    _paced(space, sharing, 0, lambda own: _forward(space, parameters, forgets, own))
+
+
+def _forward(space: Workspace, parameters: Parameters, forgets: bool, sharing: Sharing) -> None:
     crew, tables = _crew(space, sharing), space.tables(parameters)
     with lent(crew.ahead.size, space.dtype) as whole:
         room = aligned(whole)
@@ -48,6 +53,11 @@ def backward(
     overwrites.  Where it ``adds``, those that are ``out`` are added to; not where threads share the weights."""
     _check(space, parameters)
     found = parameters.empty() if out is None else out
+    _paced(space, sharing, 1, lambda own: _backward(space, parameters, found, own))
+    return found
+
+
+def _backward(space: Workspace, parameters: Parameters, found: Parameters, sharing: Sharing) -> None:
     crew, tables = _crew(space, sharing), space.tables(parameters, found)
     count, panel = len(crew.shares), crew.products[0]
     with lent(crew.back.size, space.dtype) as whole:
@@ -60,7 +70,16 @@ def backward(
             machine.compiled()[2](own.records, product, panel, k, count, sharing.way == "weights", adds)
 
         meeting(count, run)
-    return found
+
+
+def _paced(space: Workspace, sharing: Sharing, way: int, run: Callable[[Sharing], None]) -> None:
+    """Run forward (0) or back (1) as it is to be shared, or alone where threads only keep each other waiting."""
+    if sharing.threads == 1:
+        run(sharing)
+        return
+    paces = _paces.setdefault(space.program, {})
+    pace = paces.setdefault((sharing, way), Pace())
+    pace(lambda shared: run(sharing if shared else ALONE))
 
 
 class _Rooms(NamedTuple):
@@ -87,6 +106,7 @@ class _Crew(NamedTuple):
     back: _Rooms
 
 
+_paces: WeakKeyDictionary[Program, dict[tuple[Sharing, int], Pace]] = WeakKeyDictionary()
 _known: WeakKeyDictionary[Program, dict[tuple[Sharing, np.dtype[Any]], _Crew]] = WeakKeyDictionary()
 
 
