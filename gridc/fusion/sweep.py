@@ -53,11 +53,11 @@ def backward(
     overwrites.  Where it ``adds``, those that are ``out`` are added to; not where threads share the weights."""
     _check(space, parameters)
     found = parameters.empty() if out is None else out
-    _paced(space, sharing, 1, lambda own: _backward(space, parameters, found, own))
+    _paced(space, sharing, 1, lambda own: _backward(space, parameters, found, own, adds))
     return found
 
 
-def _backward(space: Workspace, parameters: Parameters, found: Parameters, sharing: Sharing) -> None:
+def _backward(space: Workspace, parameters: Parameters, found: Parameters, sharing: Sharing, adds: bool) -> None:
     crew, tables = _crew(space, sharing), space.tables(parameters, found)
     count, panel = len(crew.shares), crew.products[0]
     with lent(crew.back.size, space.dtype) as whole:
