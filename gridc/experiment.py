@@ -125,6 +125,7 @@ def _run(
     if shard is not None:
         ranks = _sharded(spec, ranks, shard, tile or {}, train)
         stage = ranks.stage
+        train = replace(train, notes=(f"{ranks}.", *train.notes))
     board = Board(there / "tensorboard") if tensorboard and ranks.first else None
     grid = gridc.compile(spec, backend=backend, lowering=lowering, dtype=dtype, seed=block.seed, devices=devices, stage=stage)
     with contextlib.nullcontext() if board is None else contextlib.closing(board):

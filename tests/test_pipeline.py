@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -250,7 +251,8 @@ def test_processes_that_cut_a_grid_train_as_one_does(tmp_path: Path) -> None:
     last = Folder(cut).checkpoints()[0]
     assert last.name == "step-000000000020.grid"
     assert f"The last good checkpoint is {last}: the same command with --resume goes on" in told
-    trained(cut, 3, "--shard", "depth", "--resume")
+    told = trained(cut, 3, "--shard", "depth", "--resume", "--progress", "lines")
+    assert re.search(r"3 ranks of 1 thread each, cut along depth in tiles of time \d+\.", told)
     same_trainings(alone, cut)
 
 

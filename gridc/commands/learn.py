@@ -78,7 +78,6 @@ def train(
             experiment.asked_cut(read, ranks, shard, tiles_)
         what = block.task.name if block.task is not None else block.data.file if block.data is not None else "data"
         shared = f" on {ranks}" if ranks.size > 1 else ""
-        shared += f", cut along {shard}" if shard is not None else ""
         if ranks.first:
             say(f"gridc: '{read.name}' learns {what}{_told(changes)}{shared}; building its functions (longer the first time) …")
         import numpy as np
