@@ -99,8 +99,14 @@ def test_tables_hold_all_that_their_addresses_lead_to(case, dtype):
          for t, (p, n) in enumerate(zip(program.transforms, counts, strict=True))],
         [None] * len(counts),
     )  # fmt: skip
-    tables = Workspace(program, dtype).tables(parameters, parameters.empty())
-    del parameters
+    one, other = ((Workspace(program, dtype), parameters.empty()) for _ in range(2))
+    _, same, tables = (work.tables(parameters, gradients) for work, gradients in (one, one, other))
+    other[0].places.last.clear()  # of what lay where when tables were made last
+    for found, (work, gradients) in ((same, one), (tables, other)):
+        anew = work.tables(parameters, gradients)
+        assert (found.records == anew.records).all()
+        assert (found.blocks == anew.blocks).all()
+    del parameters, one, other, work, gradients, anew, same
     spans = [(workspace.address(a), workspace.address(a) + a.nbytes) for a in tables.owners if isinstance(a, np.ndarray)]
     pointers = {int(n) for n in tables.records[:, WHERE].ravel()} | {int(n) for n in tables.blocks[:, 2:].ravel()}
     for t, own in enumerate(program.transforms):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -50,6 +51,11 @@ class Places:
     masked: tuple[tuple[int, int], ...]
     owners: tuple[Any, ...]
     """What the addresses in ``records`` and ``blocks`` lead to."""
+    last: dict[bool, tuple[Hashable, Array, Array]] = field(default_factory=dict[bool, tuple[Hashable, Array, Array]])
+    """Where the arrays of the last tables lay, with gradients or without, and their records and blocks: numbers, which hold
+    nothing."""
+    no_bias: dict[int, Array] = field(default_factory=dict[int, Array])
+    """Zeros for the gated transforms that have none."""
 
 
 _known: WeakKeyDictionary[Program, dict[np.dtype[Any], Places]] = WeakKeyDictionary()
@@ -317,10 +323,45 @@ class Workspace:
         """Zero ``dh`` and ``dm``."""
         self.slopes[: self.places.states] = 0
 
+    def _given(self, parameters: Parameters, gradients: Parameters | None) -> list[Array | None]:
+        """List all arrays that are not the program's own, in one order."""
+        where, back = self.places, gradients is not None
+        found: list[Array | None] = [self.tape, self.packed, self.slopes if back else None]
+        for _, t, j in where.joined:
+            found += (self.joined[t][j], self.djoined[t][j])
+        found += [self.dropped[u] for _, u in where.masked]
+        for each in (*self.kept, *self.facts, *self.dfacts):
+            found += each
+        for t in where.gated:
+            found += (parameters.w[t], self._bias(parameters, t), parameters.p[t])
+            if gradients is not None:
+                found += (gradients.w[t], gradients.b[t], gradients.p[t])
+        return found
+
+    def _bias(self, parameters: Parameters, t: int) -> Array:
+        given, own, known = parameters.b[t], self.program.transforms[t], self.places.no_bias
+        if given is None and t not in known:
+            known[t] = np.zeros((len(own.weight_ends) - 1, own.width), self.dtype)
+        return known[t] if given is None else given
+
     def tables(self, parameters: Parameters, gradients: Parameters | None = None) -> Tables:
-        """Give the program's own, with the addresses of these arrays."""
-        where, addresses = self.places, Addresses()
-        at = addresses.of
+        """Give the program's own, with the addresses of these arrays: those of the last call where these lie where its lay."""
+        where, given = self.places, self._given(parameters, gradients)
+        found = list(map(address, given))
+        shapes = [array.shape for each in (*self.facts, *self.kept) for array in each]
+        key, back = (*found, *shapes), gradients is not None
+        last = where.last.get(back)
+        if last is None or last[0] != key:
+            at = {id(array): place for array, place in zip(given, found, strict=True)}
+            last = where.last[back] = (key, *self._filled(parameters, gradients, lambda array: at[id(array)]))
+        most = max((facts[0].shape[1] for facts in self.facts if facts), default=0)
+        return Tables(last[1].copy(), last[2], (*where.owners, *given), most)
+
+    def _filled(
+        self, parameters: Parameters, gradients: Parameters | None, at: Callable[[Array | None], int]
+    ) -> tuple[Array, Array]:
+        """Make records and blocks."""
+        where = self.places
         slopes = 0 if gradients is None else at(self.slopes)
         bases = np.array([0, at(self.tape), slopes, at(self.packed)])
         records = where.records + bases[where.holders]
@@ -344,12 +385,9 @@ class Workspace:
                     own[native.DKEYS], own[native.DVALUES] = _keys_and_values([at(array) for array in self.dfacts[t]], facts[0])
         rows: list[list[int]] = []
         for t in where.gated:
-            b, own = parameters.b[t], self.program.transforms[t]
-            b = np.zeros((len(own.weight_ends) - 1, own.width), self.dtype) if b is None else b
-            mine = [at(parameters.w[t]), at(b), at(parameters.p[t])]
+            mine = [at(parameters.w[t]), at(self._bias(parameters, t)), at(parameters.p[t])]
             theirs = [0] * 3 if gradients is None else [at(gradients.w[t]), at(gradients.b[t]), at(gradients.p[t])]
             rows.append(mine + theirs)
         if rows:
             records[np.array(where.gated)[:, None], _PARAMETERS] = rows
-        most = max((facts[0].shape[1] for facts in self.facts if facts), default=0)
-        return Tables(records, blocks, (*where.owners, *addresses.owners), most)
+        return records, blocks
