@@ -49,6 +49,19 @@ transforms:
 inputs: {x: {features: 3, joins: [depth], at: {depth: first}}}
 outputs: {y: {classes: 3, reads: [depth], at: {time: last, depth: last}}}
 """
+MASKED = """
+name: masked
+dimensions: {time: T, depth: 2}
+transforms:
+  time: {cell: lstm, hidden: 6, dropout: 0.3, zoneout: 0.2, tied: [time]}
+  depth: {cell: pass, reads: [time]}
+  hops: {cell: memory, hidden: 6, along: depth, attends: story, start: learned, dropout: 0.2}
+priority: [time, depth]
+inputs:
+  x: {features: 3, joins: [time], at: {depth: first}}
+  story: {vocabulary: 5, facts: true}
+outputs: {y: {classes: 3, reads: [time, depth, hops], at: {time: last, depth: last}}}
+"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Row:
     flags: str = ""
 
 
-TRIALS = (("grid", "cube"), ("grid, untied", "plane"), ("mixed", "stacked"), ("wrapped", "depth, untied"))
+TRIALS = (("grid", "cube"), ("grid, untied", "plane"), ("mixed", "stacked", "masked"), ("wrapped", "depth, untied"))
 """Small grids, some to a row."""
 GRAPHS = "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONDITIONAL,WHILE"
 """Whole loops as one CUDA graph each, where XLA can."""
@@ -75,8 +88,10 @@ ROWS = (
     *_numbers("float32"),
     *(Row(f"{case}: gridc", "fused", case) for case in ("S1", "S2", "S3", "S4", STACKED.name)),
     *_numbers("float64"),
+    Row("S1 with masks: gridc", "fused", "S1", {"masks": "dropout: 0.2, zoneout: 0.1"}),
     Row("MD, which joins: gridc", "fused", "MD"),
-    Row("numbers, all devices", "numbers", options={"dtype": "float32", "trials": ("mixed", "wrapped"), "devices": True}),
+    Row("numbers, all devices", "numbers",
+        options={"dtype": "float32", "trials": ("mixed", "wrapped", "masked"), "devices": True}),
     Row("S1: gridc, all devices", "fused", "S1", {"devices": True}),
     *(Row(f"{case}: gridc, loops as graphs", "fused", case, flags=GRAPHS) for case in ("S1", "S4")),
     *(Row(f"{case}: gridc, 4 turns at once", "fused", case, {"unroll": 4}) for case in ("S1", "S4")),
@@ -119,7 +134,10 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
     sweep.UNROLL = row.options.get("unroll")
     optimizers = importlib.import_module("gridc.training.optimizers")
     case = SIZES[row.case]
-    grid = case.grid(backend="jax", devices=devices(row), eager=False)
+    page = case.spec
+    if "masks" in row.options:
+        page = page.replace("cell: lstm", f"cell: lstm, {row.options['masks']}")
+    grid = importlib.import_module("gridc").compile(page, backend="jax", devices=devices(row), eager=False)
     x, y = case.data()
     run: Any = grid.updates(optimizers.optimizer("sgd", learning_rate=RATE))
 
@@ -132,8 +150,10 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
     call, told = run.check({"x": x}, {"y": y})
 
     def alone() -> dict[str, float]:
-        with run.functions.ready("training step", call, told) as (plan, given):
+        masks, _ = run.draw(call)
+        with run.functions.ready("training step", call, [*told, *masks]) as (plan, given):
             held = [run.parameters.arrays(), run.state.arrays()]
+            given = run.functions.shards.split(given)
             given = [*map(run.functions.shards.whole, (np.float64(RATE), np.float64(1), np.True_)), *given]
 
             def compiled() -> None:
@@ -256,6 +276,9 @@ def trial(name: str) -> tuple[str, tuple[Any, Any, Any]]:
         return MIXED, (inputs, targets, {"T": [7, 3, 1, 5]})
     if name == "wrapped":
         return WRAPPED, ({"x": random.normal(size=(3, 6, 3))}, {"y": random.integers(0, 3, 3)}, {"T": [6, 2, 4]})
+    if name == "masked":
+        inputs = {"x": random.normal(size=(4, 6, 3)), "story": random.integers(0, 5, (4, 5, 2))}
+        return MASKED, (inputs, {"y": random.integers(0, 3, 4)}, {"T": [6, 2, 4, 1]})
     case = next(case for case in SMALL if case.name == name)
     x, y = case.data()
     return case.spec, ({"x": x}, {"y": y}, None)
