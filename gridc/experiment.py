@@ -58,7 +58,7 @@ def run(
     overwrite: bool = False,
     backend: str = "auto",
     lowering: Literal["auto", "plain", "fused"] = "auto",
-    dtype: Literal["float32", "float64"] = "float32",
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32",
     progress: Style = "auto",
     callbacks: Iterable[Callback] = (),
     tensorboard: bool = False,
@@ -108,8 +108,8 @@ def run(
 
 def _run(
     spec: GridSpec, there: Path, resume: bool, overwrite: bool, backend: str, lowering: Literal["auto", "plain", "fused"],
-    dtype: Literal["float32", "float64"], progress: Style, callbacks: Iterable[Callback], tensorboard: bool, devices: int,
-    ranks: Ranks, shard: str | None = None, tile: Mapping[str, int] | None = None,
+    dtype: Literal["float32", "float64", "bfloat16"], progress: Style, callbacks: Iterable[Callback], tensorboard: bool,
+    devices: int, ranks: Ranks, shard: str | None = None, tile: Mapping[str, int] | None = None,
 ) -> Trained:  # fmt: skip
     block = block_of(spec)
     if not resume and not overwrite:  # said before the data are read and anything is built

@@ -87,7 +87,7 @@ class Grid:
             _ = self._on_device  # so that it is said at once where there are fewer
         if target.lowering.prepare is not None:
             with self._timed("kernels"):
-                target.lowering.prepare(spec, target.dtype)
+                target.lowering.prepare(spec, target.dtype, target.products)
 
     @property
     def backend(self) -> Backend:
@@ -103,6 +103,11 @@ class Grid:
     def dtype(self) -> str:
         """Of every number: ``float32`` or ``float64``."""
         return self.target.dtype
+
+    @property
+    def products(self) -> str:
+        """Of the operands of the sweep's products: ``dtype``, or ``bfloat16``."""
+        return self.target.asked
 
     @property
     def devices(self) -> int:
@@ -301,7 +306,7 @@ class Grid:
         from gridc.model_file import Model
 
         return Model(dict(self.parameters), self.spec.source.page, self.spec.digest, record, self.vocabularies,
-                     signature=self.signature.to_json())  # fmt: skip
+                     signature=self.signature.to_json(), products=self.target.products)  # fmt: skip
 
     def __reduce__(self) -> Any:
         """Pickle and copy a grid as its model file says it, so that a copy shares nothing: its functions are built again."""
@@ -409,7 +414,7 @@ class Grid:
         Sizes follow from the inputs' shapes, and every example fills the grid."""
         # A sweep on a device is lowered for the sizes of a call, which nobody knows here.
         chosen = "plain" if self.target.lowering.device else self.lowering
-        way = Way(chosen, self.dtype, self.backend.scan)
+        way = Way(chosen, self.dtype, self.target.products, self.backend.scan)
         return lowering.lower(self.spec, parameters=self._shared, way=way)
 
     def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:
@@ -441,9 +446,8 @@ def _restored(
     model = model_file.decoded(content, "The pickled grid")
     spec, row = replace(parse(model.spec, path), schedule=schedule), backends.backend(backend)
     backends.prepare()
-    dtype = str(next(iter(model.parameters.values())).dtype) if model.parameters else "float32"
     numbers = {name: model.parameters[name] for name in parameter_shapes(spec)}
-    grid = Grid(spec, Target.choose(spec, row, lowering, dtype, devices, threads), numbers, seed)
+    grid = Grid(spec, Target.choose(spec, row, lowering, model.dtype, devices, threads), numbers, seed)
     grid.vocabularies.update(model.vocabularies)
     grid.signature = Signature.from_json(model.signature)
     if random_state is not None:

@@ -14,8 +14,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gridc.errors import DataError, printable
@@ -36,7 +37,7 @@ class Model:
     ``kind`` is ``model`` or ``checkpoint``; ``arrays`` are what a checkpoint keeps besides the parameters, by name;
     ``record`` is the training's (optimiser, seed, samples seen, accuracy); ``vocabularies`` maps an input or output to
     what its ids stand for, ``signature`` says which columns of a file they take, and how (``Signature.to_json``);
-    ``sha256`` is the hash that was verified.
+    ``sha256`` is the hash that was verified; ``products`` is ``bfloat16`` where the sweep takes operands in that, else nothing.
     """
 
     parameters: Mapping[str, Array]
@@ -50,6 +51,13 @@ class Model:
     format: int = FORMAT
     sha256: str = ""
     signature: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    products: str = ""
+
+    @property
+    def dtype(self) -> Literal["float32", "float64", "bfloat16"]:
+        """What ``gridc.compile`` takes for such a grid."""
+        wide = any(array.dtype == np.float64 for array in self.parameters.values())
+        return "float64" if wide else "bfloat16" if self.products else "float32"
 
 
 def save(path: str | os.PathLike[str], model: Model) -> str:
@@ -73,7 +81,7 @@ def encoded(model: Model) -> tuple[bytes, str]:
         "record": model.record,
         "vocabularies": {name: list(words) for name, words in model.vocabularies.items()},
         "signature": dict(model.signature),
-    }
+    } | ({"products": model.products} if model.products else {})
     digest = sha256_of(_canonical(manifest), tensors)
     from safetensors.numpy import save as written
 
@@ -111,7 +119,8 @@ def decoded(raw: bytes, path: str) -> Model:
         parameters=_named(tensors, "parameters/"), arrays=_named(tensors, "arrays/"), spec=manifest["spec"],
         digest=manifest["digest"], record=manifest["record"], kind=manifest["kind"], gridc_version=manifest["gridc"],
         vocabularies={name: tuple(words) for name, words in manifest["vocabularies"].items()},
-        signature=manifest.get("signature", {}), format=manifest["format"], sha256=digest)  # fmt: skip
+        signature=manifest.get("signature", {}), products=manifest.get("products", ""), format=manifest["format"],
+        sha256=digest)  # fmt: skip
 
 
 def _check(path: str, manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
@@ -141,9 +150,10 @@ def _check(path: str, manifest: Mapping[str, Any], tensors: Mapping[str, Array])
         "record": ("a mapping", lambda v: isinstance(v, dict)),
         "vocabularies": ("a mapping of names to lists of words", lambda v: is_mapping(v, is_words)),
         "signature": ("the columns and forms of inputs and outputs", is_signature),
+        "products": ("'bfloat16' or nothing", lambda v: v == "bfloat16"),
     }  # fmt: skip
     for key, (expected, fits) in kinds.items():
-        if key == "signature" and key not in manifest:  # which the first models did not have
+        if key in ("signature", "products") and key not in manifest:  # which the first models, and most, do not have
             continue
         if key not in manifest or not fits(manifest[key]):
             found = printable(repr(manifest[key]))[:60] if key in manifest else "nothing"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gridc import model_file
-from gridc.arrays.conversion import Array
+from gridc.arrays.conversion import Array, rounded
 from gridc.data import fitting
 from gridc.data.fitting import Call
 from gridc.language import lattice, reader, shapes
@@ -66,14 +66,20 @@ FUNCTIONS: Any = SimpleNamespace(
 class Predictor:
     """A trained grid that predicts; ``spec`` and ``vocabularies`` are those of its model file."""
 
-    def __init__(self, spec: GridSpec, numbers: Mapping[str, Array], vocabularies: Mapping[str, tuple[str, ...]]):
+    def __init__(
+        self, spec: GridSpec, numbers: Mapping[str, Array], vocabularies: Mapping[str, tuple[str, ...]], products: str = ""
+    ):
         self.spec, self.vocabularies = spec, dict(vocabularies)
         self.dtype = "float64" if any(array.dtype == np.float64 for array in numbers.values()) else "float32"
         self.numbers = {name: np.asarray(array, self.dtype) for name, array in numbers.items()}
+        self.operands: Callable[[Array], Array] = rounded if products == "bfloat16" else np.asarray
+        """Makes of numbers what a transform's products take."""
         for name, t in spec.transforms.items():
             mask = shapes.effective_blocks(spec, t)
             if mask is not None and t.shares is None:
                 self.numbers[f"{name}.W"] = self.numbers[f"{name}.W"] * mask.astype(self.dtype)
+            if f"{name}.W" in self.numbers:
+                self.numbers[f"{name}.W"] = self.operands(self.numbers[f"{name}.W"])
 
     def predict(self, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None = None) -> dict[str, Array]:
         """Compute every output, as ``Grid.predict`` does: ``[batch, *axes, …]``, 0 past an example's end.  Raises DataError."""
@@ -85,7 +91,8 @@ class Predictor:
 def load(path: str | os.PathLike[str]) -> Predictor:
     """Load the grid in a model file.  Raises DataError where it is damaged, no model, or from a newer gridc."""
     model = model_file.load(path)
-    return Predictor(reader.parse(model.spec, str(path), files=False, training=False), model.parameters, model.vocabularies)
+    spec = reader.parse(model.spec, str(path), files=False, training=False)
+    return Predictor(spec, model.parameters, model.vocabularies, model.products)
 
 
 @dataclass
@@ -106,6 +113,7 @@ class _Sweep:
 
     def __init__(self, predictor: Predictor, call: Call):
         self.spec, self.p, self.call, self.dtype = predictor.spec, predictor.numbers, call, predictor.dtype
+        self.operands = predictor.operands
         self.batch, *sizes = call.extent.tolist()
         self.sizes = tuple(sizes)
         own = lattice.filled(self.sizes, self.batch)
@@ -247,7 +255,7 @@ class _Sweep:
         holes = np.empty((len(rows), count * t.hidden), self.dtype)
         for weight in np.unique(which):
             mine = which == weight
-            a[mine] = z[mine] @ self._number(t, "W", weight)
+            a[mine] = self.operands(z[mine]) @ self._number(t, "W", weight)
             if t.bias:
                 a[mine] += self._number(t, "b", weight)
             if count:
@@ -272,7 +280,7 @@ class _Sweep:
             a = None
             if "W" in owned:
                 which = lattice.weights(t, at, self.sizes).tolist()
-                a = seen @ np.stack([self._number(t, "W", w) for w in which])
+                a = self.operands(seen) @ np.stack([self._number(t, "W", w) for w in which])
                 a = a + np.stack([self._number(t, "b", w) for w in which])[:, None] if "b" in owned else a
             its = {name: array[..., e : e + 1, :, :] for name, array in facts.items()}
             own = None if hidden is None else hidden[mine][:, None]

@@ -258,8 +258,8 @@ def _cast(arrays, dtype):
     return [None if a is None else a.astype(dtype) for a in arrays]
 
 
-def _run(program, parameters, h0, m0, joined, dtype, slopes):
-    work = Workspace(program, dtype)
+def _run(program, parameters, h0, m0, joined, dtype, slopes, products=""):
+    work = Workspace(program, dtype, products=products)
     parameters = Parameters(*(_cast(x, dtype) for x in (parameters.w, parameters.b, parameters.p)))
     for t, p in enumerate(program.transforms):
         work.h[t][p.rows :] = h0[t]

@@ -31,7 +31,8 @@ ROOM = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @settings(ROOM, max_examples=max(6, EXAMPLES // 30))
-@given(st.booleans().flatmap(lambda n: grids(noise=n)), st.sampled_from(["float32", "float64"]), st.integers(1, 3), st.booleans())
+@given(st.booleans().flatmap(lambda n: grids(noise=n)), st.sampled_from(["float32", "float64", "bfloat16"]),
+       st.integers(1, 3), st.booleans())  # fmt: skip
 def test_the_bits_are_the_same(case: Case, dtype: Any, count: int, few: bool) -> None:
     step = unchanged(case, dtype, "fused", drawn(case, dtype), count > 1)
     with pytest.MonkeyPatch.context() as patch:

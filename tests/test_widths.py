@@ -26,7 +26,8 @@ import numpy as np
 from gridc.fusion import gemm, kernels
 with kernels.cached():
     product, pack = gemm.panel_product("float32"), gemm.panel_pack("float32")
-code, errors = product._library.get_asm_str(), []
+    of_words, pack_words, lay = gemm.panel_product("bfloat16"), gemm.panel_pack("bfloat16"), gemm.lay_words()
+code, errors = product._library.get_asm_str() + of_words._library.get_asm_str(), []
 random, width = np.random.default_rng(0), gemm.panel("float32")
 for m in range(1, 2 * gemm.TALLEST):
     a, w = (random.normal(size=shape).astype(np.float32) for shape in ((m, 37), (37, width)))
@@ -35,6 +36,12 @@ for m in range(1, 2 * gemm.TALLEST):
         pack.ctypes(given.ctypes.data, 37, width, turned, packed.ctypes.data, 0, 1)
         product.ctypes(m, 37, a.ctypes.data, 37, 1, packed.ctypes.data, c.ctypes.data, width, 1, 0, width)
         errors.append(float(np.abs(c - a.astype(float) @ w - 1).max()))
+        a8, w8 = (np.round(x * 8) / 8 for x in (a, w))  # which bfloat16 holds
+        given, words, c = w8 if not turned else np.ascontiguousarray(w8.T), np.zeros((m, 19), np.float32), np.ones_like(c)
+        pack_words.ctypes(given.ctypes.data, 37, width, turned, packed.ctypes.data, 0, 1)
+        lay.ctypes(a8.ctypes.data, m, 37, 37, 0, 0, words.ctypes.data)
+        of_words.ctypes(m, 19, words.ctypes.data, 19, 1, packed.ctypes.data, c.ctypes.data, width, 1, 0, width)
+        errors.append(float(np.abs(c - a8.astype(float) @ w8 - 1).max()))
 used = [name for name in ("zmm", "ymm", "xmm") if f"%{name}" in code]
 print(json.dumps([gemm.BYTES, max(errors), used, len(re.findall("vfmadd", code)), len(re.findall(r"fmaf", code))]))
 """

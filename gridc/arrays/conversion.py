@@ -124,3 +124,10 @@ def ragged(value: Any) -> bool:
 def _steps(item: Any) -> int | None:
     single = isinstance(item, str | bytes) or not isinstance(item, Sized) or not getattr(item, "ndim", 1)
     return None if single else len(item)
+
+
+def rounded(numbers: Array) -> Array:
+    """Round float32 numbers to bfloat16, to the nearest and ties to even; they stay float32."""
+    bits = np.ascontiguousarray(numbers, np.float32).view(np.uint32)
+    near = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return np.where(np.isnan(numbers), numbers, near.astype(np.uint32).view(np.float32))

@@ -33,7 +33,7 @@ DRAWN = 3_000
 @click.option("--seed", type=click.IntRange(0), help="Of the weights, the data and their order.")
 @click.option("--backend", default="auto", show_default=True, help="python, c, numba or jax.")
 @click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16"]), default="float32", show_default=True)
 @click.option("--devices", type=click.IntRange(1), help="How many share each batch, on jax (default: 1, or all processes').")
 @click.option("--distributed", metavar="N/COUNT@HOST:PORT", help="Join as process N, from 0, of so many; 0 listens there.")
 @click.option("--shard", metavar="DIMENSION", help="Cut the grid: each rank of an mpiexec has a block of its cells.")

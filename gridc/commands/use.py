@@ -44,7 +44,7 @@ def _backend(function: Any) -> Any:
 @click.option("--batch", type=click.IntRange(1, LARGEST), default=1, show_default=True, help="Examples at once, for the figures.")
 @_backend
 @click.option("--lowering", type=click.Choice(["auto", "plain", "fused"]), default="auto", show_default=True)
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16"]), default="float32", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights.")
 @with_schedule
 @click.option("-o", "--output", metavar="FILE", help="Save the untrained model there.")

@@ -21,7 +21,7 @@ import numpy as np
 
 from gridc.errors import ResourceError
 from gridc.files import write_atomically
-from gridc.fusion import attention, functions, gemm, native, tracer
+from gridc.fusion import attention, bfloat16, functions, gemm, native, tracer
 from gridc.fusion.kept import cannot_keep, kept
 from gridc.fusion.native import DH, DM, DP_ROWS, HIDDEN, KEPT, KEPT_H, KEPT_M, KEPT_STEP, ROWS, SCRATCH, B, G, H, M, P
 from gridc.locks import Lock
@@ -47,9 +47,10 @@ def cached() -> Generator[None]:
 
 @functools.cache
 def _digest(text: str) -> str:
-    """Name what is built from this text and the functions of ``gridc.fusion.native``, ``functions``, ``gemm`` and
-    ``attention``."""
-    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (native, functions, gemm, attention)]
+    """Name what is built from this text and the functions of ``gridc.fusion.native``, ``functions``, ``bfloat16``,
+    ``gemm`` and ``attention``."""
+    modules = (native, functions, bfloat16, gemm, attention)
+    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules]
     return hashlib.sha256("".join([*sources, text]).encode()).hexdigest()
 
 

@@ -8,7 +8,8 @@ the cache, on which it counts its meetings.  Whoever waits looks there, more and
 
 Nothing is allocated here: Numba frees an array after its last use in the code, and knows nothing of an address that is used
 later.  What is worked in comes from Python, which holds it during the call.  ``unit`` is an array that gives the type, and a
-thread's room to work in: the adjoint's for one product, that of the weights' gradients (``gemm.panel_room``) for one panel.
+thread's room to work in: for operands that are laid as words, and behind them the adjoint's for one product, that of the weights'
+gradients (``gemm.panel_room``) for one panel.  ``calls`` are the addresses of what products call (``gemm.CALLS``).
 """
 
 # pyright: basic
@@ -19,9 +20,10 @@ import functools
 from typing import Any
 
 import numba
+import numpy as np
 
 from gridc.fusion import kernels
-from gridc.fusion.gemm import BYTES, accumulate, few, few_back, multiply, multiply_once, panel_pack, panel_product
+from gridc.fusion.gemm import BYTES, FEW, PACKS, WORDS, accumulate, addresses, lines, multiply, multiply_once
 from gridc.fusion.native import (
     ADJOINT, CHUNK, COLUMNS, DB, DH, DM, DP, DP_ROWS, DW, ENDS, FORWARD, HIDDEN, INPUTS, MOVED, PACKED, SLOTS, TURNS, VECTORS,
     WEIGHTS, G, H, M, W, Z,
@@ -44,10 +46,10 @@ def compiled() -> tuple[Any, Any, Any]:
 
 
 @functools.cache
-def products(dtype: str) -> tuple[int, int]:
-    """Give the addresses of the product with one packed panel, and of what packs panels."""
+def products(kind: str) -> Array:
+    """Give what products of a kind call (``gemm.addresses``): of numbers of a type, or of float32 numbers in ``bfloat16``."""
     with kernels.cached():
-        return panel_product(dtype).address, panel_pack(dtype).address
+        return addresses(kind)
 
 
 @numba.njit(error_model="numpy")
@@ -153,18 +155,18 @@ def _columns(unit: Array, low: int, high: int, part: int, parts: int) -> tuple[i
 
 
 @numba.njit(error_model="numpy")
-def _panels(unit: Array, record: Array, weight: int, transposed: int) -> int:
+def _panels(unit: Array, calls: Array, record: Array, weight: int, transposed: int) -> int:
     """Give where one of the weights, or its transposed, lies packed."""
     rows, columns = record[INPUTS], record[COLUMNS]
     if transposed:
         rows, columns = columns, rows
     width = 2 * BYTES // unit.itemsize
     slot = weight if record[SLOTS] > 1 else 0
-    return record[PACKED] + slot * ((columns + width - 1) // width) * rows * 2 * BYTES
+    return record[PACKED] + slot * ((columns + width - 1) // width) * lines(calls, rows) * 2 * BYTES
 
 
 @numba.njit(error_model="numpy")
-def _pack(unit: Array, packer: int, record: Array, weight: int, transposed: int, part: int, parts: int) -> None:
+def _pack(unit: Array, calls: Array, record: Array, weight: int, transposed: int, part: int, parts: int) -> None:
     """Pack a part of one of the weights' panels."""
     rows, columns = record[INPUTS], record[COLUMNS]
     w = record[W] + weight * rows * columns * unit.itemsize
@@ -173,12 +175,12 @@ def _pack(unit: Array, packer: int, record: Array, weight: int, transposed: int,
     width = 2 * BYTES // unit.itemsize
     panels = (columns + width - 1) // width
     start, stop = part * panels // parts, (part + 1) * panels // parts
-    at = _panels(unit, record, weight, transposed) + start * rows * 2 * BYTES
-    invoke(packer, (w, rows, columns, transposed, at, start, stop))
+    at = _panels(unit, calls, record, weight, transposed) + start * lines(calls, rows) * 2 * BYTES
+    invoke(calls[PACKS], (w, rows, columns, transposed, at, start, stop))
 
 
 @numba.njit(error_model="numpy")
-def _product(unit: Array, panel: int, packer: int, record: Array, blocks: Array, step: Any, forgets: int) -> None:
+def _product(unit: Array, calls: Array, record: Array, blocks: Array, step: Any, forgets: int) -> None:
     """Gather what rows read, multiply it, or both."""
     size, first, end, weight, low, high = unit.itemsize, step.first, step.end, step.weight, step.low, step.high
     inputs, columns, beta = record[INPUTS], record[COLUMNS], step.adds
@@ -196,17 +198,17 @@ def _product(unit: Array, panel: int, packer: int, record: Array, blocks: Array,
         return
     g, w = record[G] + (first * columns + left) * size, record[W] + weight * inputs * columns * size
     if record[PACKED] == 0:
-        few(unit, end - first, width, left, right, z, lead, w + start * columns * size, columns, g, columns, beta)
+        invoke(calls[FEW], (0, end - first, width, left, right, z, lead, w + start * columns * size, columns, g, columns, beta))
     elif record[SLOTS] == 0:
-        multiply_once(unit, panel, packer, end - first, width, start, left, right, z, lead, w, inputs, columns, 0,
+        multiply_once(unit, calls, end - first, width, start, left, right, z, lead, w, inputs, columns, 0,
                       g, columns, beta, record[PACKED])  # fmt: skip
     else:
-        packed = _panels(unit, record, weight, 0) + start * 2 * BYTES
-        multiply(unit, panel, end - first, width, left, right, z, lead, packed, inputs, g, columns, beta)
+        packed = _panels(unit, calls, record, weight, 0)
+        multiply(unit, calls, end - first, width, start, left, right, z, lead, packed, inputs, g, columns, beta)
 
 
 def forward(
-    steps: Array, records: Array, blocks: Array, unit: Array, panel: int, packer: int, forgets: int,
+    steps: Array, records: Array, blocks: Array, unit: Array, calls: Array, forgets: int,
     gate: int, thread: int, threads: int, patience: int,
 ) -> None:  # fmt: skip
     """Run the steps of one thread in order.
@@ -225,7 +227,7 @@ def forward(
             continue
         record = records[step.transform]
         if kind == PACK:
-            _pack(unit, packer, record, weight, 0, step.part, step.parts)
+            _pack(unit, calls, record, weight, 0, step.part, step.parts)
             continue
         if forgets and record[TURNS] and kind in (PRODUCT, CELL, ATTEND):
             start = word(record[ENDS], weight)
@@ -233,7 +235,7 @@ def forward(
             record[G] += (record[MOVED] - start) * record[COLUMNS] * size
             record[MOVED] = start
         if kind == PRODUCT:
-            _product(unit, panel, packer, record, blocks, step, forgets)
+            _product(unit, calls, record, blocks, step, forgets)
         elif kind in (CELL, ATTEND):
             invoke(record[FORWARD], (record.ctypes.data, first, end, weight))
         elif kind == COPY:
@@ -243,9 +245,10 @@ def forward(
 
 
 @numba.njit(error_model="numpy")
-def _product_back(unit: Array, panel: int, packer: int, record: Array, blocks: Array, step: Any) -> None:
+def _product_back(unit: Array, calls: Array, record: Array, blocks: Array, step: Any) -> None:
     """Hand the gradients of what rows read back to where it was read."""
-    size, dz = unit.itemsize, unit.ctypes.data
+    size = unit.itemsize
+    dz = np.intp(unit.ctypes.data) + calls[WORDS] * size
     first, end, weight, low, high = step.first, step.end, step.weight, step.low, step.high
     inputs, columns, start = record[INPUTS], record[COLUMNS], blocks[step.low, COLUMN]
     while high > low and blocks[high - 1, GRADIENT] == 0:
@@ -258,13 +261,13 @@ def _product_back(unit: Array, panel: int, packer: int, record: Array, blocks: A
         return
     g, w = record[G] + first * columns * size, record[W] + weight * inputs * columns * size
     if record[PACKED] == 0:
-        few_back(unit, end - first, columns, left, right, g, columns, w, columns, dz, right - left)
+        invoke(calls[FEW], (1, end - first, columns, left, right, g, columns, w, columns, dz, right - left, 0))
     elif record[SLOTS] == 0:
-        multiply_once(unit, panel, packer, end - first, columns, 0, left, right, g, columns, w, columns, inputs, 1,
+        multiply_once(unit, calls, end - first, columns, 0, left, right, g, columns, w, columns, inputs, 1,
                       dz, right - left, 0, record[PACKED])  # fmt: skip
     else:
-        packed = _panels(unit, record, weight, 1)
-        multiply(unit, panel, end - first, columns, left, right, g, columns, packed, columns, dz, right - left, 0)
+        packed = _panels(unit, calls, record, weight, 1)
+        multiply(unit, calls, end - first, columns, 0, left, right, g, columns, packed, columns, dz, right - left, 0)
     for b in range(low, high):
         block = blocks[b]
         begin, stop = max(left, block[COLUMN]), min(right, block[COLUMN] + block[WIDTH])
@@ -274,7 +277,7 @@ def _product_back(unit: Array, panel: int, packer: int, record: Array, blocks: A
 
 
 def backward(
-    steps: Array, records: Array, blocks: Array, unit: Array, panel: int, packer: int,
+    steps: Array, records: Array, blocks: Array, unit: Array, calls: Array,
     gate: int, thread: int, threads: int, patience: int,
 ) -> None:  # fmt: skip
     """Run the adjoint of each step of one thread."""
@@ -291,9 +294,9 @@ def backward(
         if kind in (CELL, ATTEND):
             invoke(record[ADJOINT], (record.ctypes.data, first, end, step.weight))
         elif kind == PRODUCT:
-            _product_back(unit, panel, packer, record, blocks, step)
+            _product_back(unit, calls, record, blocks, step)
         elif kind == PACK:
-            _pack(unit, packer, record, step.weight, 1, step.part, step.parts)
+            _pack(unit, calls, record, step.weight, 1, step.part, step.parts)
         elif kind == SIGNAL:
             times += 1
             publish(gate + (1 + thread) * LINE, times)
@@ -301,7 +304,7 @@ def backward(
             if _await(gate, step.source, patience, step.target):
                 return
         elif kind == GRADIENTS:
-            _gradient(unit, panel, record, step.weight, first, end, 0, record[INPUTS], 0, record[COLUMNS], step.adds, 0)
+            _gradient(unit, calls, record, step.weight, first, end, 0, record[INPUTS], 0, record[COLUMNS], step.adds, 0)
         elif kind == COPY:
             block = blocks[step.low]
             if block[GRADIENT]:
@@ -313,7 +316,7 @@ def backward(
 
 @numba.njit(error_model="numpy")
 def _gradient(
-    unit: Array, panel: int, record: Array, weight: int, first: int, end: int, top: int, bottom: int, low: int, high: int,
+    unit: Array, calls: Array, record: Array, weight: int, first: int, end: int, top: int, bottom: int, low: int, high: int,
     adds: int, after: int,
 ) -> None:  # fmt: skip
     """Make what the rows ``first:end``, one chunk, add to a part of the gradients of a weight and its bias; ``after`` is how far
@@ -325,13 +328,14 @@ def _gradient(
         if not adds:
             _clear(unit, sums, 1, columns, low, high)
     if end > first:
-        accumulate(unit, panel, end - first, bottom - top, low, high, record[Z] + (first * inputs + top) * size, inputs,
-                   record[G] + first * columns * size, columns, dw, columns, adds, unit.ctypes.data, sums, after)  # fmt: skip
+        accumulate(unit, calls, end - first, bottom - top, low, high, record[Z] + (first * inputs + top) * size, inputs,
+                   record[G] + first * columns * size, columns, dw, columns, adds,
+                   np.intp(unit.ctypes.data) + calls[WORDS] * size, sums, after)  # fmt: skip
     elif not adds:
         _clear(unit, dw, bottom - top, columns, low, high)
 
 
-def weights(records: Array, unit: Array, panel: int, part: int, parts: int, made: int, adds: int) -> None:
+def weights(records: Array, unit: Array, calls: Array, part: int, parts: int, made: int, adds: int) -> None:
     """Add up the weights' gradients, unless they are ``made``, and those of vectors, ``part`` of so many parts of them; where it
     ``adds``, to what is there.
 
@@ -357,7 +361,7 @@ def weights(records: Array, unit: Array, panel: int, part: int, parts: int, made
             for n in range(chunks - 1, -1, -1):
                 begin, stop_row = first + n * size, min(end, first + (n + 1) * size)
                 goes_on, after = int(adds or n < chunks - 1), -size * int(n > 0)
-                _gradient(unit, panel, record, weight, begin, stop_row, top, bottom, low, high, goes_on, after)
+                _gradient(unit, calls, record, weight, begin, stop_row, top, bottom, low, high, goes_on, after)
         if record[VECTORS]:
             _vectors(unit, record, part, parts, adds)
 

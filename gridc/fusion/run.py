@@ -42,6 +42,8 @@ class Inputs:
     plan: Plan
     by_role: Mapping[Role, Array]
     dtype: np.dtype[Any]
+    products: str
+    """The kind of its products: the dtype, or ``bfloat16``."""
 
     def parameters(self, of: Mapping[Role, Array] | None = None) -> Parameters:
         """Give the weights by transform, or of other arrays by role."""
@@ -141,7 +143,8 @@ class Run:
         """Make the segment's arrays, joined inputs among them."""
         program = self.swept.segments[s].program
         where = workspace.places(program, self.inputs.dtype)
-        space = Workspace(program, self.inputs.dtype, self.tape(s)[: where.tape], self.slopes[: where.slopes], self.packed)
+        space = Workspace(program, self.inputs.dtype, self.tape(s)[: where.tape], self.slopes[: where.slopes], self.packed,
+                          self.inputs.products)  # fmt: skip
         for i, j, role in self.joins():
             space.joined[i][j] = self.inputs.by_role[role]
         for i, (name, transform) in enumerate(self.inputs.plan.spec.transforms.items()):

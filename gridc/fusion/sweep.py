@@ -40,7 +40,7 @@ def _forward(space: Workspace, parameters: Parameters, forgets: bool, sharing: S
         def run(k: int, gate: Gate) -> None:
             product, *rest = crew.ahead.of(room, k)
             own = tables.of_thread(space.places, *rest, alone=crew.busy == 1)
-            machine.compiled()[0](crew.shares[k].forward, own.records, own.blocks, product, *crew.products, int(forgets),
+            machine.compiled()[0](crew.shares[k].forward, own.records, own.blocks, product, crew.products, int(forgets),
                                   *gate.of(k))  # fmt: skip
 
         meeting(crew.busy, run)
@@ -59,15 +59,15 @@ def backward(
 
 def _backward(space: Workspace, parameters: Parameters, found: Parameters, sharing: Sharing, adds: bool) -> None:
     crew, tables = _crew(space, sharing), space.tables(parameters, found)
-    count, panel = len(crew.shares), crew.products[0]
+    count = len(crew.shares)
     with lent(crew.back.size, space.dtype) as whole:
         room = aligned(whole)
 
         def run(k: int, gate: Gate) -> None:
             product, *rest = crew.back.of(room, k)
             own = tables.of_thread(space.places, *rest, alone=count == 1)
-            machine.compiled()[1](crew.shares[k].backward, own.records, own.blocks, product, *crew.products, *gate.of(k))
-            machine.compiled()[2](own.records, product, panel, k, count, sharing.way == "weights", adds)
+            machine.compiled()[1](crew.shares[k].backward, own.records, own.blocks, product, crew.products, *gate.of(k))
+            machine.compiled()[2](own.records, product, crew.products, k, count, sharing.way == "weights", adds)
 
         meeting(count, run)
 
@@ -83,8 +83,8 @@ def _paced(space: Workspace, sharing: Sharing, way: int, run: Callable[[Sharing]
 
 
 class _Rooms(NamedTuple):
-    """How many numbers threads need to work in, and which are whose: for one product's adjoint or a panel, for weights that it
-    packs, for a cell's row."""
+    """How many numbers threads need to work in, and which are whose: for operands as words and for one product's adjoint or a
+    panel, for weights that it packs, for a cell's row."""
 
     size: int
     parts: tuple[tuple[slice, slice, slice], ...]
@@ -101,24 +101,26 @@ class _Crew(NamedTuple):
 
     shares: tuple[Share, ...]
     busy: int
-    products: tuple[int, int]
+    products: Array
     ahead: _Rooms
     back: _Rooms
 
 
 _paces: WeakKeyDictionary[Program, dict[tuple[Sharing, int], Pace]] = WeakKeyDictionary()
-_known: WeakKeyDictionary[Program, dict[tuple[Sharing, np.dtype[Any]], _Crew]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Program, dict[tuple[Sharing, str], _Crew]] = WeakKeyDictionary()
 
 
 def _crew(space: Workspace, sharing: Sharing) -> _Crew:
     """Share a program, at the first call."""
     known = _known.setdefault(space.program, {})
-    found = known.get((sharing, space.dtype))
+    found = known.get((sharing, space.products))
     if found is None:
         shares = share(space.program, sharing)
         busy = sum(len(each.forward) > 0 for each in shares) or 1
-        rooms = (_rooms(space, [_products(each, space.dtype) * back for each in shares]) for back in (0, 1))
-        found = known[sharing, space.dtype] = _Crew(shares, busy, machine.products(space.dtype.name), *rooms)
+        calls = machine.products(space.products).copy()
+        calls[gemm.WORDS] = words = _words(space)
+        rooms = (_rooms(space, [words + _products(each, space.dtype) * back for each in shares]) for back in (0, 1))
+        found = known[sharing, space.products] = _Crew(shares, busy, calls, *rooms)
     return found
 
 
@@ -135,6 +137,12 @@ def _rooms(space: Workspace, products: list[int]) -> _Rooms:
     return _Rooms(at + line, parts)
 
 
+def _words(space: Workspace) -> int:
+    """Count the words of operands that each thread has room for."""
+    sides = [side for t, p in enumerate(space.program.transforms) for side in (sum(space.program.widths(t)), p.width)]
+    return gemm.operand_room(max(sides, default=0), space.products)
+
+
 def _products(own: Share, dtype: np.dtype[Any]) -> int:
     """Count the numbers of a thread's largest adjoint of a product, or of a panel of the weights' gradients."""
     panel = gemm.panel(dtype)
@@ -142,16 +150,17 @@ def _products(own: Share, dtype: np.dtype[Any]) -> int:
     return max(gemm.panel_room(dtype), *made, 0)
 
 
-def prepare(mechanisms: Iterable[tuple[Cell, Options, int, bool]], dtype: Any) -> None:
-    """Build, or take from the disk cache, all that running cells of these kinds (cell, options, dimensions, zoneout) needs."""
+def prepare(mechanisms: Iterable[tuple[Cell, Options, int, bool]], dtype: Any, products: str = "") -> None:
+    """Build, or take from the disk cache, all that running cells of these kinds (cell, options, dimensions, zoneout) needs, with
+    products of that kind, the dtype's where none is named."""
     dtype = np.dtype(dtype)
     for cell, options, dimensions, zoneout in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name, zoneout)
     empty, unit, steps = np.zeros((0, 8), np.int64), np.zeros(gemm.panel_room(dtype), dtype), np.zeros(0, STEP)
-    ahead, back, weights = machine.compiled()
-    ahead(steps, empty, empty, unit, *machine.products(dtype.name), 0, 0, 0, 1, 0)
-    back(steps, empty, empty, unit, *machine.products(dtype.name), 0, 0, 1, 0)
-    weights(empty, unit, 0, 0, 1, False, False)
+    (ahead, back, weights), calls = machine.compiled(), machine.products(products or dtype.name)
+    ahead(steps, empty, empty, unit, calls, 0, 0, 0, 1, 0)
+    back(steps, empty, empty, unit, calls, 0, 0, 1, 0)
+    weights(empty, unit, calls, 0, 1, False, False)
 
 
 def _check(space: Workspace, parameters: Parameters) -> None:

@@ -249,13 +249,15 @@ class Workspace:
 
     ``tape`` holds what lasts from forward to backward (states, inputs and activations), ``slopes`` what backward works
     with and ``packed`` the weights as ``gemm`` wants them; their sizes are in ``places``.  They are made where they are not
-    given.
+    given.  ``products`` is the kind of its products, the dtype's or, of float32, ``bfloat16``.
     """
 
     def __init__(
-        self, program: Program, dtype: Any, tape: Array | None = None, slopes: Array | None = None, packed: Array | None = None
-    ) -> None:
+        self, program: Program, dtype: Any, tape: Array | None = None, slopes: Array | None = None, packed: Array | None = None,
+        products: str = "",
+    ) -> None:  # fmt: skip
         self.program, self.dtype = program, np.dtype(dtype)
+        self.products = products or self.dtype.name
         self.places = where = places(program, self.dtype)
         self.tape = np.zeros(where.tape, self.dtype) if tape is None else tape
         self._slopes, self._packed = slopes, packed

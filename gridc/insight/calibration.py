@@ -135,7 +135,7 @@ class Runs:
             self._space.slopes[: len(self._seeds)] = self._seeds
             for piece in self._backward:
                 time(machine.compiled()[1], piece, *self._given(), *_ALONE)
-            time(machine.compiled()[2], self._tables.records, self._room, machine.products("float32")[0], 0, 1, False, False)
+            time(machine.compiled()[2], self._tables.records, self._room, machine.products("float32"), 0, 1, False, False)
 
         seconds = self._least(rounds, sum(counts), sweep_once)
         ahead = np.array([features(self.program, piece, False) for piece in (self._packs, *self._forward)])
@@ -149,7 +149,7 @@ class Runs:
             time(machine.compiled()[0], piece, *self._given(), 0, *_ALONE)
 
     def _given(self) -> tuple[Any, ...]:
-        return self._tables.records, self._tables.blocks, self._room, *machine.products("float32")
+        return self._tables.records, self._tables.blocks, self._room, machine.products("float32")
 
     def _least(self, rounds: int, count: int, run: Callable[[Callable[..., None]], None]) -> Floats:
         """Give the least seconds of every call that ``run`` has timed."""

@@ -148,7 +148,7 @@ def gathering(sharing: Sharing) -> tuple[float, float]:
         steps["kind"] = shares.MEET
 
         def run(k: int, gate: Gate) -> None:
-            machine.compiled()[1](steps, empty, empty, unit, *products, *gate.of(k))
+            machine.compiled()[1](steps, empty, empty, unit, products, *gate.of(k))
 
         taken: list[float] = []
         for _ in range(15):

@@ -73,7 +73,7 @@ def summarise(
     forward, training = (target.lowering.call_bytes(spec, extent, batch, item, both, spec.schedule.recompute)
                          for both in (False, True))  # fmt: skip
     return Summary(
-        spec.name, target.lowering.name, target.backend.name, target.dtype, batch,
+        spec.name, target.lowering.name, target.backend.name, target.asked, batch,
         tuple(zip((d.name for d in spec.dimensions), extent, strict=True)), shapes,
         counts.flops(spec, extent, batch), forward, training, plan.span, plan.work, compile_seconds,
     )  # fmt: skip

@@ -36,17 +36,18 @@ from gridc.symbolic.wiring import Extent, Variable, Way, Wiring
 def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     """Give what every output reads, ``[batch, *axes, cells × hidden]`` for each of its reads."""
     spec, arrays = wiring.spec, wiring.by_role()
-    op = Sweep(spec, wiring.way.dtype, tuple(arrays), threads=wiring.way.threads, stage=wiring.way.stage)
+    op = Sweep(spec, wiring.way.dtype, tuple(arrays), threads=wiring.way.threads, stage=wiring.way.stage,
+               products=wiring.way.products)  # fmt: skip
     op.scan = wiring.way.scan
     _, *taps = cast("list[Variable]", op(wiring.call.extent, wiring.call.lengths, *arrays.values(), return_list=True))
     feed = iter(taps)
     return {name: [next(feed) for _ in o.reads] for name, o in spec.outputs.items()}, []
 
 
-def prepare(spec: GridSpec, dtype: str) -> None:
+def prepare(spec: GridSpec, dtype: str, products: str) -> None:
     """Build, or take from the disk cache, the kernels of a spec's cells and of the sweep itself."""
     engine.prepare([(t.mechanism, t.options, len(t.along), t.zoneout > 0) for t in spec.transforms.values()
-                    if not t.mechanism.relays], dtype)  # fmt: skip
+                    if not t.mechanism.relays], dtype, products)  # fmt: skip
 
 
 class _SweepOp(Op):
@@ -57,6 +58,7 @@ class _SweepOp(Op):
     roles: tuple[Role, ...]
     threads: int | None
     stage: Stage | None
+    products: str
     made: dict[Any, tuple[np.ndarray, int]]
     """The arrays that it gave away last (``buffers.again``)."""
     scan: Any = None
@@ -69,7 +71,8 @@ class _SweepOp(Op):
         for role in self.roles[self.learnt :]:  # here, since PyTensor would hold a view until the next call
             by_role[role] = by_role[role].reshape(-1, by_role[role].shape[-1])
         dtype = np.dtype(self.dtype)
-        return Inputs(planned(self.spec, extent, lengths, dtype.itemsize, self.threads, self.stage), by_role, dtype)
+        return Inputs(planned(self.spec, extent, lengths, dtype.itemsize, self.threads, self.stage), by_role, dtype,
+                      self.products or self.dtype)  # fmt: skip
 
     def tap_types(self) -> list[TensorType]:
         """List the types of what every read of every output finds."""
@@ -101,13 +104,14 @@ class Sweep(_SweepOp):
 
     Where it ``forgets``, nothing goes back over its tape, which need not hold what the adjoint reads."""
 
-    __props__ = ("spec", "dtype", "roles", "forgets", "threads", "stage")
+    __props__ = ("spec", "dtype", "roles", "forgets", "threads", "stage", "products")
 
     def __init__(
         self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], forgets: bool = False, threads: int | None = None,
-        stage: Stage | None = None,
+        stage: Stage | None = None, products: str = "",
     ):  # fmt: skip
         self.spec, self.dtype, self.roles, self.forgets, self.threads, self.stage = spec, dtype, roles, forgets, threads, stage
+        self.products = products
         self.made = {}
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -132,7 +136,8 @@ class Sweep(_SweepOp):
         tape, *taps = outputs
         known = zip(taps, cotangents[1:], strict=True)
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
-        adjoint = Adjoint(self.spec, self.dtype, self.roles, threads=self.threads, stage=self.stage)
+        adjoint = Adjoint(self.spec, self.dtype, self.roles, threads=self.threads, stage=self.stage,
+                          products=self.products)  # fmt: skip
         adjoint.scan = self.scan
         gradients = cast("list[Variable]", adjoint(*inputs, tape, *given, return_list=True))
         drawn = [DisconnectedType()() for _ in self.roles[self.learnt :]]
@@ -148,13 +153,14 @@ class Adjoint(_SweepOp):
     In place it uses up the tape; otherwise it works on a copy.  The gradients of joined inputs that are ``unasked`` for stay
     zero: each would be a product as large as the reads'."""
 
-    __props__ = ("spec", "dtype", "roles", "inplace", "unasked", "threads", "stage")
+    __props__ = ("spec", "dtype", "roles", "inplace", "unasked", "threads", "stage", "products")
 
     def __init__(
         self, spec: GridSpec, dtype: str, roles: tuple[Role, ...], inplace: bool = False,
-        unasked: tuple[Role, ...] = (), threads: int | None = None, stage: Stage | None = None,
+        unasked: tuple[Role, ...] = (), threads: int | None = None, stage: Stage | None = None, products: str = "",
     ):  # fmt: skip
         self.spec, self.dtype, self.roles, self.threads, self.stage = spec, dtype, roles, threads, stage
+        self.products = products
         self.made = {}
         self.inplace, self.unasked = inplace, unasked
         if inplace:
@@ -207,7 +213,8 @@ def _use_up_the_tape(fgraph: Any, node: Any) -> list[Any] | bool:
         return False
     made = zip(op.roles, node.outputs, strict=False)
     unasked = tuple(role for role, out in made if role[1] == "joined" and not fgraph.clients[out])
-    adjoint = Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked, threads=op.threads, stage=op.stage)
+    adjoint = Adjoint(op.spec, op.dtype, op.roles, inplace=True, unasked=unasked, threads=op.threads, stage=op.stage,
+                      products=op.products)  # fmt: skip
     return cast("list[Variable]", adjoint(*node.inputs, return_list=True))
 
 
@@ -216,7 +223,8 @@ def _forget(fgraph: Any, node: Any) -> list[Any] | bool:
     op = node.op
     if op.forgets or op.spec.schedule.recompute or fgraph.clients[node.outputs[0]]:
         return False
-    sweep = Sweep(op.spec, op.dtype, op.roles, forgets=True, threads=op.threads, stage=op.stage)
+    sweep = Sweep(op.spec, op.dtype, op.roles, forgets=True, threads=op.threads, stage=op.stage,
+                  products=op.products)  # fmt: skip
     return cast("list[Variable]", sweep(*node.inputs, return_list=True))
 
 

@@ -105,7 +105,7 @@ def lower(
     if lengths is None:
         lengths = _full(spec, extent)
     masks = {name: pt.TensorType(way.dtype, shape)(name) for name, shape in noise.known(spec).items()} if training else {}
-    row = resolve(spec, way.lowering, way.device is not None)
+    row = resolve(spec, way.lowering, way.device is not None, way.products)
     wiring = _wire(spec, given_inputs, given_parameters, masks, Extent(extent, lengths), way)
     taps, indices = row.sweep(wiring)
     logits = {name: read_out.logits(o, taps[name], given_parameters) for name, o in spec.outputs.items()}

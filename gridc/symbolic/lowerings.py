@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gridc.errors import UsageError
+from gridc.errors import UsageError, listed
 from gridc.fusion import blas
 from gridc.fusion.pipeline import Stage
 from gridc.language.directives import amount
@@ -23,6 +23,9 @@ from gridc.symbolic.wiring import Variable, Way, Wiring
 for _rewrites in (ufuncs, scatters):  # for the backend 'python', whatever is lowered
     _rewrites.register()
 DTYPES = ("float32", "float64")
+"""Those of all the numbers of a grid."""
+NARROW = {"bfloat16": "float32"}
+"""What its products can take their operands in instead, and the type of everything else."""
 Swept = tuple[dict[str, list[Variable]], list[Variable]]
 """What every output reads, and the index arrays that were made for it."""
 
@@ -36,14 +39,24 @@ class Lowering:
     sweep: Callable[[Wiring], Swept]
     why_not: Callable[[GridSpec], str | None]
     """Why a spec cannot be lowered so; None where it can."""
-    prepare: Callable[[GridSpec, str], None] | None
-    """Build what a spec's sweep calls in numbers of a dtype, where there is anything."""
+    prepare: Callable[[GridSpec, str, str], None] | None
+    """Build what a spec's sweep calls in numbers of a dtype, with products of a kind, where there is anything."""
     call_bytes: Callable[..., int]
     """How many bytes a call holds at its peak, as ``counts.call_bytes`` counts them for the fused one."""
     threads: Callable[[GridSpec, np.ndarray, int | None], contextlib.AbstractContextManager[None]]
     """How BLAS's threads are held during a call of this extent, which so many threads may share."""
+    narrow: bool = False
+    """Whether it makes products in bfloat16."""
     device: bool = False
     """Whether ``gridc.device`` runs it: it is lowered for a ``padded.Plan``, and parameters stay on the device."""
+
+
+def kind(dtype: str) -> tuple[str, str]:
+    """Give the type of a grid's numbers, and that of its products' operands where it is a narrower one; UsageError for a dtype
+    that nobody knows."""
+    if dtype not in (*DTYPES, *NARROW):
+        raise UsageError(f"found the dtype {dtype!r}; expected {listed(map(repr, (*DTYPES, *NARROW)))}")
+    return (NARROW[dtype], dtype) if dtype in NARROW else (dtype, "")
 
 
 def _no_kernel(spec: GridSpec) -> str | None:
@@ -81,7 +94,7 @@ LOWERINGS: Mapping[str, Lowering] = {
     row.name: row
     for row in (
         Lowering("fused", "one Op for the whole sweep, and one for its adjoint", fused.sweep, _no_kernel, fused.prepare,
-                 counts.call_bytes, _one),
+                 counts.call_bytes, _one, narrow=True),
         Lowering("plain", "one Scan over wavefronts, in ordinary PyTensor ops", plain.sweep, _keeps_all, None, _scanned, _held),
     )
 }  # fmt: skip
@@ -94,13 +107,17 @@ ON_A_DEVICE: Mapping[str, Lowering] = {
 """The same for backends whose shapes are static: JAX brings its own products and threads, and needs no kernels of ours."""
 
 
-def resolve(spec: GridSpec, lowering: str, device: bool = False) -> Lowering:
+def resolve(spec: GridSpec, lowering: str, device: bool = False, products: str = "") -> Lowering:
     """Choose the row that is asked for, or for ``auto`` the first that the spec can have, on a ``device`` or here.
 
     Raises UsageError that says why not."""
     why, rows = None, ON_A_DEVICE if device else LOWERINGS
     for row in rows.values() if lowering == "auto" else (rows[lowering],):
         why = row.why_not(spec)
+        if why is None and products and not row.narrow:
+            where = "on the backend 'jax'" if device else "of this spec" * (lowering == "auto")
+            raise UsageError(f"the {row.name} lowering {where}".rstrip() + f" has no products in {products}; expected "
+                             "dtype='float32'")  # fmt: skip
         if why is None:
             return row
     raise UsageError(str(why))
@@ -113,6 +130,7 @@ class Target:
     backend: Backend
     lowering: Lowering
     dtype: str
+    """Of all numbers."""
     recompute: bool = False
     left: str | None = None
     """Why ``auto`` left the fast path, where it did."""
@@ -122,6 +140,13 @@ class Target:
     """How many threads may share a call; None for as many as there are cores."""
     stage: Stage | None = None
     """This rank's part of every sweep, where the grid is cut for several."""
+    products: str = ""
+    """``bfloat16`` where the sweep's products take their operands in that."""
+
+    @property
+    def asked(self) -> str:
+        """The dtype that was asked for."""
+        return self.products or self.dtype
 
     @staticmethod
     def choose(
@@ -130,8 +155,7 @@ class Target:
         """Settle what is ``auto``, and refuse what cannot be.
 
         Raises UsageError."""
-        if dtype not in DTYPES:
-            raise UsageError(f"found the dtype {dtype!r}; expected 'float32' or 'float64'")
+        numbers, products = kind(dtype)
         if lowering not in ("auto", *LOWERINGS):
             raise UsageError(f"found the lowering {lowering!r}; expected 'auto', 'plain' or 'fused'")
         if lowering != "auto" and lowering not in row.lowerings:
@@ -147,7 +171,7 @@ class Target:
                              "compile")  # fmt: skip
         first = next(iter(LOWERINGS))
         asked = row.lowerings[0] if lowering == "auto" and first not in row.lowerings else lowering
-        chosen = resolve(spec, asked, row.static)
+        chosen = resolve(spec, asked, row.static, products)
         if chosen.name not in row.lowerings:
             raise UsageError(f"the backend '{row.name}' cannot run the {chosen.name} lowering, which this spec needs; "
                              "expected the backend 'python'")  # fmt: skip
@@ -159,7 +183,7 @@ class Target:
             why = (left or "this is the plain one") if row.static else f"the backend is '{row.name}'"
             raise UsageError(f"several devices share a batch in the fused lowering on the backend 'jax', but {why}; expected "
                              "devices=1")  # fmt: skip
-        return Target(row, chosen, dtype, recompute, left, devices, threads)
+        return Target(row, chosen, numbers, recompute, left, devices, threads, products)
 
     def cut(self, spec: GridSpec, stage: Stage) -> Target:
         """Give the same for a rank's part of a grid that is cut.  Raises UsageError where that cannot be."""
@@ -174,8 +198,9 @@ class Target:
 
     def way(self, static: Sizes | None = None) -> Way:
         """Say how a graph is made for it, for ``static`` sizes where its backend needs them."""
-        return Way(self.lowering.name, self.dtype, self.backend.scan, static, threads=self.threads, stage=self.stage)
+        return Way(self.lowering.name, self.dtype, self.products, self.backend.scan, static, threads=self.threads,
+                   stage=self.stage)  # fmt: skip
 
     def __str__(self) -> str:
         where = f", {self.devices} devices" * (self.devices > 1)
-        return f"{self.dtype}, {self.lowering.name} on '{self.backend.name}'{where}"
+        return f"{self.asked}, {self.lowering.name} on '{self.backend.name}'{where}"

@@ -44,7 +44,7 @@ class Pullback:
         self._lock = Lock()
         self._functions: dict[Any, Any] = {}
         if target.lowering.prepare is not None:
-            target.lowering.prepare(spec, target.dtype)
+            target.lowering.prepare(spec, target.dtype, target.products)
 
     def logits(self, numbers: Sequence[Array], call: Call, masks: Sequence[Array]) -> Arrays:
         """Compute the logits of every output, ``[batch, *axes, size]``, and keep nothing.

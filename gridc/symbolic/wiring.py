@@ -27,6 +27,8 @@ class Way:
     lowering: str = "auto"
     """A row of ``gridc.symbolic.lowerings``, or ``auto``."""
     dtype: str = "float32"
+    products: str = ""
+    """``bfloat16`` where a sweep of float32 multiplies in that, else nothing."""
     scan: Any = None
     """The mode of a Scan's inner graph, None for that of the function around it."""
     static: Sizes | None = None

@@ -36,6 +36,7 @@ from gridc.training.state import (
     differences,
     from_model,
     load_parameters,
+    narrow,
     saved_state,
     spec_text,
     to_model,
@@ -339,7 +340,8 @@ class Run:
             "settings": dict(state.settings), "steps": state.step, "samples": state.samples, "seconds": state.seconds,
             "record": None if record is None else record.to_json(),
         }  # fmt: skip
-        return Model(self._own(parameters), spec_text(spec), spec.digest, told, self.vocabularies, signature=self.signature)
+        return Model(self._own(parameters), spec_text(spec), spec.digest, told, self.vocabularies, signature=self.signature,
+                     products=narrow(self.grid))  # fmt: skip
 
     def _own(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
         """Return the parameters for numbers in the units of the data."""

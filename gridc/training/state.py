@@ -99,13 +99,21 @@ def to_model(
         "built": built(grid),
     }
     return Model(dict(grid.parameters), spec_text(grid.spec), grid.spec.digest, record, vocabularies, arrays, "checkpoint",
-                 signature=signature)  # fmt: skip
+                 signature=signature, products=narrow(grid))  # fmt: skip
+
+
+def narrow(grid: Trainable) -> str:
+    """Give what a grid's products take their operands in, where that is narrower than its numbers; else nothing."""
+    dtype = getattr(grid, "dtype", "")
+    kind = str(getattr(grid, "products", dtype))
+    return kind if kind != dtype else ""
 
 
 def built(grid: Trainable) -> dict[str, str]:
     """Tell what decides, besides settings and parameters, how a grid's numbers are rounded."""
     backend = getattr(getattr(grid, "backend", None), "name", None)
-    found = {"lowering": getattr(grid, "lowering", None), "backend": backend, "dtype": getattr(grid, "dtype", None),
+    dtype = narrow(grid) or getattr(grid, "dtype", None)
+    found = {"lowering": getattr(grid, "lowering", None), "backend": backend, "dtype": dtype,
              "devices": getattr(grid, "devices", None)}  # fmt: skip
     return {name: str(value) for name, value in found.items() if value is not None}
 
