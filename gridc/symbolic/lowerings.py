@@ -183,7 +183,7 @@ class Target:
             why = (left or "this is the plain one") if row.static else f"the backend is '{row.name}'"
             raise UsageError(f"several devices share a batch in the fused lowering on the backend 'jax', but {why}; expected "
                              "devices=1")  # fmt: skip
-        return Target(row, chosen, numbers, recompute, left, devices, threads, products)
+        return Target(row, chosen, numbers, recompute, left, devices, threads, products=products)
 
     def cut(self, spec: GridSpec, stage: Stage) -> Target:
         """Give the same for a rank's part of a grid that is cut.  Raises UsageError where that cannot be."""
