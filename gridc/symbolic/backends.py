@@ -26,8 +26,10 @@ UFUNCS = "gridc_ufuncs"
 """The tag of the rewrites that call NumPy's functions at once."""
 
 SCANS = ("scan", "local_inplace_setsubtensor", "local_inplace_AdvancedIncSubtensor1", "local_inplace_AdvancedIncSubtensor",
-         "local_subtensor_of_alloc")  # fmt: skip
+         "local_subtensor_of_alloc", "scan_save_mem_no_prealloc")  # fmt: skip
 """Those of PyTensor's rewrites without which a Scan keeps whatever it ever computed, and changes a part of an array in a copy."""
+COPIES = "scan_save_mem_prealloc"
+"""The tag of the one that lets a Scan write its state to an array that is made before, whither our steps would copy it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def _python() -> Any:
     from pytensor.link.vm import VMLinker
 
     linker = VMLinker(allow_gc=False, use_cloop=False, c_thunks=False)
-    return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", *SCANS, INPLACE, UFUNCS]))
+    return Mode(linker, RewriteDatabaseQuery(include=["fast_compile", "py_only", *SCANS, INPLACE, UFUNCS], exclude=[COPIES]))
 
 
 @functools.cache

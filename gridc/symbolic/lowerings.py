@@ -15,12 +15,12 @@ from gridc.fusion.pipeline import Stage
 from gridc.language.directives import amount
 from gridc.language.spec import Directives, GridSpec
 from gridc.scheduling import counts
-from gridc.symbolic import device, fused, plain, plans, scatters, slots, ufuncs
+from gridc.symbolic import device, fused, loops, plain, plans, products, scatters, slots, ufuncs
 from gridc.symbolic.backends import Backend
 from gridc.symbolic.indices import Sizes
 from gridc.symbolic.wiring import Variable, Way, Wiring
 
-for _rewrites in (ufuncs, scatters):  # for the backend 'python', whatever is lowered
+for _rewrites in (loops, products, scatters, ufuncs):  # for the backend 'python', whatever is lowered
     _rewrites.register()
 DTYPES = ("float32", "float64")
 """Those of all the numbers of a grid."""

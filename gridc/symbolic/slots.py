@@ -72,12 +72,14 @@ class Part(NamedTuple):
     """The name of one array: ``what`` it says of a transform's or an output's port of this number."""
 
     owner: str
-    what: Literal["slots", "entry", "mask", "zoneout", "joined", "writes", "weights", "live", "read", "entered", "seen"]
-    """Of a transform's hidden vector (0) or memory (1): the ``slots`` that all who read it look into, one after the other.  Of a
-    port: the row of what enters there (``entry``) and that of its dropout's ``mask`` (-1: it sees all).  Of a transform: the
-    row of ``zoneout``'s masks, the row of a ``joined`` input (-1: none), the slot that it ``writes``, which ``weights`` it uses,
-    and ``live``, zeros as long as all its slots.  Of an output: the rows that it ``read``s (-1: none), and where what it reads is
-    handed on, those of what ``entered`` and of the mask through which it is ``seen``."""
+    what: Literal["slots", "entry", "mask", "zoneout", "joined", "ahead", "writes", "weights", "members", "spot", "live", "read",
+                  "entered", "seen"]  # fmt: skip
+    """Of a port: the ``slots`` that it looks into, the row of what enters there (``entry``) and that of its dropout's ``mask``
+    (-1: it sees all).  Of a transform: the row of ``zoneout``'s masks, the row of a ``joined`` input (-1: none), the slot that it
+    ``writes``, which ``weights`` it uses, and ``live``, zeros as long as all its slots; where there are weights of places, the
+    places of the ``members`` of each (-1: no more) among those of all wavefronts, the ``spot`` of every place among all members,
+    and products made ``ahead``, which are no index.  Of an output: the rows that it ``read``s (-1: none), and where what it reads
+    is handed on, those of what ``entered`` and of the mask through which it is ``seen``."""
     port: int = 0
 
 
@@ -87,7 +89,7 @@ def kinds(spec: GridSpec) -> dict[Part, tuple[str, int]]:
     for t in computed(spec):
         rows = 3 if has_step_axis(t) else 2  # [wavefronts, steps, examples] or [wavefronts, steps × examples]
         for i, port in enumerate(ports(spec, t)):
-            ranks[Part(t.name, "entry", i)] = rows
+            ranks[Part(t.name, "slots", i)] = ranks[Part(t.name, "entry", i)] = rows
             if port.masked:
                 ranks[Part(t.name, "mask", i)] = rows
         if t.zoneout:
@@ -95,7 +97,8 @@ def kinds(spec: GridSpec) -> dict[Part, tuple[str, int]]:
         for i in range(len(spec.joined(t.name))):
             ranks[Part(t.name, "joined", i)] = rows
         ranks[Part(t.name, "writes")], ranks[Part(t.name, "weights")], ranks[Part(t.name, "live")] = rows, 2, 1
-    ranks |= {looks(vector): 2 for vector in readers(spec)}
+        if t.untied:
+            ranks[Part(t.name, "members")] = ranks[Part(t.name, "spot")] = 2
     for name, o in spec.outputs.items():
         for i, tap in enumerate(o.reads):
             ranks[Part(name, "read", i)] = 2 + len(o.axes)
@@ -113,11 +116,6 @@ def readers(spec: GridSpec) -> dict[Vector, list[tuple[str, int]]]:
         for i, port in enumerate(ports(spec, t)):
             found.setdefault((port.of, port.memory), []).append((t.name, i))
     return found
-
-
-def looks(vector: Vector) -> Part:
-    """Name the array of the slots that the readers of a vector look into."""
-    return Part(vector[0], "slots", int(vector[1]))
 
 
 def entries(spec: GridSpec, storage: str, memory: bool) -> list[tuple[str, bool]]:
@@ -257,7 +255,6 @@ class Slots:
         slots, used = self.slots()
         entry = {(name, memory): self.entry(name, memory) for name in layout.names for memory in (False, True)}
         result: dict[Part, np.ndarray] = {}
-        looked: dict[tuple[str, int], Ints] = {}
         lane = np.arange(batch)
         for name, own in self.programs.items():
             t, place = self.spec.transforms[name], self.places[name]
@@ -265,7 +262,7 @@ class Slots:
             for i, (port, row) in enumerate(zip(ports(self.spec, t), self.reads[name], strict=True)):
                 origin = self.sources[port.of][row]
                 slot = np.where(origin >= 0, slots[port.of][layout.rows[layout.number[port.of]][0][origin]], ZERO)
-                looked[name, i] = place.laid(slot * batch + example, ZERO * batch + lane).reshape(self.waves, -1)
+                result[Part(name, "slots", i)] = place.laid(slot * batch + example, ZERO * batch + lane)
                 enters = entry[port.of, port.memory]
                 result[Part(name, "entry", i)] = place.laid(enters[row], enters.max())
                 if port.masked:
@@ -279,9 +276,10 @@ class Slots:
             hop = t.attends is not None and not t.untied
             weight = layout.at[:, t.along[0]] if hop else layout.weight[layout.number[name]]
             result[Part(name, "weights")] = place.by_step(weight)
+            if t.untied:
+                result[Part(name, "members")], result[Part(name, "spot")] = place.by_weight(
+                    weight, math.prod(int(self.spec.dimensions[d].size) for d in t.untied))
             result[Part(name, "live")] = np.zeros(used[name] * batch, np.int64)
-        for vector, who in readers(self.spec).items():
-            result[looks(vector)] = np.concatenate([looked[one] for one in who], axis=1)
         return result | self.read_out(entry)
 
     def read_out(self, entry: dict[tuple[str, bool], Ints]) -> dict[Part, np.ndarray]:
@@ -353,7 +351,7 @@ class _Places:
         self.place = np.empty(len(by), np.int64)
         self.place[by] = np.arange(len(by)) - first[turns[by]]
         # PyTensor (3.0.7) refuses the gradient of a look-up by a single index, see `take`.
-        self.width = max(2 if self.step_axis or batch == 1 else 1, int(self.place.max()) + 1)
+        self.width = max(2 if t.attends is not None or batch == 1 else 1, int(self.place.max()) + 1)
 
     @cached_property
     def flat(self) -> Ints:
@@ -365,6 +363,17 @@ class _Places:
         table = np.zeros((self.waves, self.width), np.int64)
         table[self.turns, self.place] = values
         return table
+
+    def by_weight(self, weight: Ints, count: int) -> tuple[Ints, Ints]:
+        """Give the places of the steps with each of ``count`` weights, ``[weights, most]``, -1 for no more; and for every place
+        ``[wavefronts, width]`` where it stands there."""
+        by = np.argsort(weight, kind="stable")
+        nth = np.arange(len(by)) - np.searchsorted(weight[by], weight[by])
+        members = np.full((count, int(nth.max(initial=0)) + 1), -1)
+        members[weight[by], nth] = (self.turns * self.width + self.place)[by]
+        spot = np.zeros((self.waves, self.width), np.int64)
+        spot[self.turns[by], self.place[by]] = weight[by] * members.shape[1] + nth
+        return members, spot
 
     def laid(self, values: Ints | int, padding: Ints | int) -> Ints:
         """Lay a number for each row: ``[wavefronts, width, batch]``, or one axis for both; ``padding`` where there is none."""
