@@ -195,10 +195,10 @@ class Recurrence:
 
         last, found = scan(wavefront, {key: v[::-1] for key, v in along.items()}, self._live(known) | added, constants, gives,
                            self._count(along), self.way.scan)  # fmt: skip
-        results: dict[Any, Variable] = {key: last[key][-1] for key in added} | {key: v[::-1] for key, v in found.items()}
-        for t in self._transforms:
-            slope = results.get(Made(t.name, "product"))
-            for key, more in () if slope is None else self._factors(t, slope, known).items():
+        results: dict[Any, Variable] = {key: last[key][-1] for key in added}
+        results |= {key: found[key][::-1] for key in gives if key not in products}
+        for product in products:
+            for key, more in self._factors(self.spec.transforms[product.owner], found[product], known).items():
                 results[key] = results[key] + more if key in results else more
         return results
 
@@ -212,7 +212,8 @@ class Recurrence:
         """Take the slope of new vectors out of their slots."""
         writes, name = given[Part(vector[0], "writes")], Slope(Made(vector[0], "vectors", int(vector[1])))
         found = state[vector][writes]
-        state[vector] = pt.set_subtensor(state[vector][writes], pt.zeros((), self.way.dtype))
+        hidden = self.spec.transforms[vector[0]].hidden
+        state[vector] = pt.set_subtensor(state[vector][writes], np.zeros((1, hidden), self.way.dtype))
         return found + given[name] if name in given else found
 
     def _through(self, t: Transform, new: Named, given: Named) -> dict[Any, Variable]:
@@ -262,21 +263,21 @@ class Recurrence:
         return found
 
     def _factors(self, t: Transform, slope: Variable, known: Named) -> dict[Any, Variable]:
-        """Give the slopes of what pre-activations are a product and a sum of, from theirs in all wavefronts."""
+        """Give the slopes of what pre-activations are a product and a sum of, from theirs in all wavefronts, the last first."""
         name, own = t.name, self.weights[t.name]
         found: dict[Any, Variable] = {}
         if Part(name, "ahead") in known:
-            found[Part(name, "ahead")] = slope
+            found[Part(name, "ahead")] = slope[::-1]
         if t.untied:
             members = known[Part(name, "members")]
-            each = steps.by_weight(slope, members)
+            each = steps.by_weight(slope[::-1], members)
         else:
             members, each = None, slope.reshape((-1, slope.shape[-1]))
         if "b" in own:
             found[self._names[id(own["b"])]] = pt.sum(each, axis=-2)
         if "W" in own:
             z = known[Made(name, "z")]
-            z = z.reshape((-1, z.shape[-1])) if members is None else steps.by_weight(z, members)
+            z = z[::-1].reshape((-1, z.shape[-1])) if members is None else steps.by_weight(z, members)
             found[self._names[id(own["W"])]] = pt.dot(z.T, each) if members is None else pt.matmul(z.transpose((0, 2, 1)), each)
         return found
 

@@ -26,6 +26,9 @@ from scipy.sparse import csr_matrix
 
 from gridc.symbolic.backends import UFUNCS
 
+MOST_ROUNDS = 4
+"""How often a place may stand in an index whose rows are added in rounds."""
+
 
 class AddRows(Op):
     """Adds rows ``[*index's axes, …]`` to those of a table ``[rows, …]`` at an index, where one may stand several times."""
@@ -42,7 +45,8 @@ class AddRows(Op):
         return Apply(self, [table, rows, index], [table.type()])
 
     def perform(self, node: Any, inputs: Any, output_storage: Any) -> None:
-        """Add up the rows of the same place first, as a product with a sparse matrix of ones, then add each sum to its own."""
+        """Add the first rows of all places, then the second ones; where these would be many rounds, add up the rows of each place
+        before, as a product with a sparse matrix of ones."""
         table, rows, index = inputs
         table = table if self.inplace else table.copy()
         shape = (*index.shape, *table.shape[1:])
@@ -50,11 +54,19 @@ class AddRows(Op):
         place = np.where(index < 0, index + len(table), index).reshape(-1)
         by = np.argsort(place, kind="stable")
         ordered = place[by]
-        first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-        if len(first) < len(place):
+        first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))[: len(place)]
+        counts = np.diff(np.append(first, len(place)))
+        most = int(counts.max(initial=1))
+        if most == 1:
+            table[place] += rows
+        elif most <= MOST_ROUNDS:
+            nth = np.arange(len(place)) - np.repeat(first, counts)
+            for one in range(most):
+                own = by[nth == one]
+                table[place[own]] += rows[own]
+        else:
             ones = csr_matrix((np.ones(len(by), rows.dtype), by, np.append(first, len(by))), (len(first), len(by)))
-            rows, place = (ones @ rows.reshape(len(by), -1)).reshape(-1, *table.shape[1:]), ordered[first]
-        table[place] += rows
+            table[ordered[first]] += (ones @ rows.reshape(len(by), -1)).reshape(-1, *table.shape[1:])
         output_storage[0][0] = table
 
 

@@ -139,13 +139,13 @@ MOST_PLANNED = 1_000_000
 def call_bytes(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int, training: bool) -> int:
     """Count the bytes that a call of the plain lowering holds at its peak, a training step or a prediction.
 
-    Under a gradient a Scan keeps the slots of every wavefront, twice as much for their gradients, and the factors of the
-    weights' gradients.  They were found by looking at what PyTensor (3.0.7) holds from the second step on; four specs at some
-    sizes took 1.00 to 1.03 times what this counts to train."""
+    Under a gradient it keeps what steps saw, their pre-activations and the slopes of these, and of what enters or was multiplied
+    ahead what is made of it on the way.  The factors were found by looking at what PyTensor (3.0.7) holds from the second step
+    on."""
     if math.prod(sizes) * len(spec.transforms) > MOST_PLANNED:
         return 4 * counts.call_bytes(spec, sizes, batch, itemsize, training)
-    made = Slots.of(spec, sizes, 1, None)
-    arrays, waves = made.arrays(), made.waves
+    lanes = min(batch, 2)  # of one example alone wavefronts have another width
+    arrays = Slots.of(spec, sizes, lanes, None).arrays()
     shapes = parameter_shapes(spec)
     twice = 1 + training
     numbers = twice * counts.parameters(spec)
@@ -154,20 +154,27 @@ def call_bytes(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int
         name = t.name
         parts = [array for part, array in arrays.items() if part.owner == name and part.what != "live"]
         indices += sum(array.size for array in parts)
-        rows = arrays[Part(name, "writes")].size
-        for port in ports(spec, t):
+        rows = arrays[Part(name, "writes")].size * batch // lanes
+        every = ports(spec, t)
+        for port in every:
             starts = any(entered or spec.transforms[along].start == "learned"
                          for along, entered in entries(spec, port.of, port.memory))  # fmt: skip
-            numbers += twice * rows * spec.transforms[port.of].hidden * batch * (starts + port.masked * training)
-        numbers += twice * rows * t.hidden * (1 + t.has_memory) * batch * bool(t.zoneout) * training
-        numbers += (2 + training) * rows * sum(x.width for x in spec.joined(name)) * batch
-        vectors = 1 + t.has_memory
-        slots = arrays[Part(name, "live")].size * t.hidden * batch
-        numbers += vectors * slots * (3 * (waves + 1) if training else 4)
-        inside = sum(math.prod(shapes.get(f"{name}.{letter}", (0,))) for letter in ("W", "b", "p", "A", "C", "E"))
-        numbers += 4 * training * inside + training * rows * (3 * spec.rows(name) + 2 * len(t.gates) * t.hidden) * batch
+            held = (1 + 3 * training) * starts + port.masked * training
+            numbers += rows * spec.transforms[port.of].hidden * held
+        vectors, weighed = 1 + t.has_memory, len(t.gates) * t.hidden
+        numbers += rows * t.hidden * vectors * bool(t.zoneout) * training
+        numbers += vectors * (arrays[Part(name, "live")].size * batch // lanes) * t.hidden * 4 * twice
+        joined = sum(x.width for x in spec.joined(name))
+        ahead = bool(joined) and t.mechanism.update is None
+        numbers += (2 + training) * rows * joined
+        numbers += ahead * rows * weighed * (3 + 3 * training)
+        seen = spec.rows(name) - joined * ahead
+        kept = seen * (3 if t.untied else 2) + weighed * (4 if t.untied else 2) + t.hidden * (len(every) - len(t.reads))
+        numbers += training * rows * kept
+        numbers += 4 * training * sum(math.prod(shapes.get(f"{name}.{letter}", (0,))) for letter in "WbpACE")
     for storage in {home(spec, tap.transform) for o in spec.outputs.values() for tap in o.reads}:
-        numbers += (2 + training) * arrays[Part(storage, "writes")].size * spec.transforms[storage].hidden * batch
+        rows = arrays[Part(storage, "writes")].size * batch // lanes
+        numbers += (2 + training) * rows * spec.transforms[storage].hidden
     for o in spec.outputs.values():
         positions, cells = math.prod(sizes[d] for d in o.axes), math.prod(len(s) for s in o.at if isinstance(s, tuple))
         read = cells * sum(spec.transforms[tap.transform].hidden for tap in o.reads)
@@ -176,7 +183,7 @@ def call_bytes(spec: GridSpec, sizes: tuple[int, ...], batch: int, itemsize: int
         if x.enters:
             numbers += 2 * twice * len(x.into) * math.prod(sizes[d] for d in x.over) * spec.transforms[x.enters].hidden * batch
     masks = sum(math.prod(shape) for shape in noise.shapes(spec, batch, sizes).values()) * training
-    return itemsize * (numbers + masks) + 8 * (2 + training) * indices * batch
+    return itemsize * (numbers + masks) + 8 * (2 + training) * indices * batch // lanes
 
 
 @dataclass(frozen=True, eq=False)
