@@ -52,10 +52,12 @@ def _where_they_lie(fgraph: Any, node: Any) -> list[Any] | bool:
     if not isinstance(node.op.core_op, Dot) or node.inputs[0].type.dtype != node.inputs[1].type.dtype:
         return False
     rows, turned = node.inputs
-    order = turned.owner is not None and isinstance(turned.owner.op, DimShuffle) and tuple(turned.owner.op.new_order)
+    if turned.owner is None or not isinstance(turned.owner.op, DimShuffle):
+        return False
+    order = tuple(turned.owner.op.new_order)
     if order not in ((0, 2, 3), (0, 3, 2)):
         return False
-    picked = turned.owner.inputs[0].owner
+    picked: Any = turned.owner.inputs[0].owner
     if picked is None or not isinstance(picked.op, AdvancedSubtensor) or picked.op.idx_list != (0,):
         return False
     weights, chosen = picked.inputs

@@ -83,7 +83,7 @@ class Recurrence:
 
         made = self._forth()
         op = Differentiated(len(made), learnt, pullback)
-        named = dict(zip(made, op(*made.values(), *given.values(), return_list=True), strict=True))  # pyright: ignore
+        named: dict[Any, Variable] = dict(zip(made, op.make_node(*made.values(), *given.values()).outputs, strict=True))
         return {(name, memory): named[Made(name, "vectors", int(memory))] for name, memory in self.tapped}
 
     @cached_property
