@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from gridc.benchmarks import cases, figures, libraries, peak
+from gridc.benchmarks import cases, figures, libraries, limits, peak
 from gridc.benchmarks.cases import CASES, Case, numpy_products, products, program
 from gridc.commands import bench
 from gridc.errors import NumbersError, UsageError
@@ -185,3 +185,20 @@ def test_a_size_that_does_not_exist():
 
     with pytest.raises(UsageError, match="did you mean 'S1-stacked'"):
         bench.command.main(["--sizes", "S1-staked"], standalone_mode=False)
+
+
+def test_the_bytes_of_a_step_and_its_limits():
+    case = cases.Case("tiny", "depth", (3,), 4, 2, untied=True)
+    learnt = sum(array.nbytes for array in case.grid(eager=False).parameters.values())
+    moved = limits.step_bytes(cases.program(case), learnt // 4)
+    assert {moved[what] for what in moved if not what.startswith("vectors")} == {learnt}
+    rows, entering = 3 * 2, 2 + 2  # of hidden vector, memory and what was read (each of 4), and pre-activations (16)
+    assert moved["vectors, read"] == moved["vectors, written"] == 4 * ((rows + entering) * 8 + rows * (4 + 16))
+    stream = limits.Stream(3, 1000)
+    stream.array[:] = np.arange(1000)
+    stream()
+    assert (stream.bytes, stream.array.tolist()) == (8000, list(range(1000)))
+    assert limits.bandwidth(2, 10_000) > 0
+    found = limits.limits(case, cases.program(case), 3.0, 1.5, sum(moved.values()) / 2.0)
+    assert (found["memory_s"], found["times_the_larger"]) == (2.0, 1.5)
+    assert limits.line(found).endswith("take 2000 ms, the arithmetic 1500 ms; the step takes 1.50 times the larger")

@@ -25,7 +25,7 @@ import click
 import numpy as np
 
 from gridc import resources
-from gridc.benchmarks import figures, libraries
+from gridc.benchmarks import figures, libraries, limits
 from gridc.errors import NumbersError, UsageError, nearest
 from gridc.options import MOST_THREADS
 from gridc.symbolic import backends
@@ -127,6 +127,18 @@ def measure(
         taken[figures.PEAK] = [flops / peak.flops * each for each in taken[figures.PEAK]]
         tables[what] = figures.table(taken, flops)
     return tables
+
+
+def _told(case: Any, title: str, found: Report) -> str:
+    """Write a case's tables; of untied weights also what a step takes at least, for which the memory is measured."""
+    from gridc.benchmarks import cases
+
+    text = figures.tables(title, found)
+    if not case.name.endswith("-untied"):
+        return text
+    own, peak = (1e-3 * found["training"][name]["ms"] for name in ("gridc", figures.PEAK))
+    found["limits"] = limits.limits(case, cases.program(case), own, peak, limits.bandwidth(resources.threads()))
+    return f"{text}\n  {limits.line(found['limits'])}"
 
 
 # -- ready to step, and memory: each in a Python of its own ---------------------------------------------------------
@@ -280,7 +292,7 @@ def command(
     on = {"auto": "", "jax": f", gridc on jax ({report['surroundings']['device']})"}.get(backend, f", gridc on {backend}")
     for name in wanted:
         found = report["sizes"][name] = measure(CASES[name], there, rounds, seconds, say, backend)
-        click.echo(figures.tables(f"{name}{on}", found), err=json_ == "-")
+        click.echo(_told(CASES[name], f"{name}{on}", found), err=json_ == "-")
         if start and backend != "jax":  # whose memory is not this process's alone, and is taken in large pieces
             found["memory"] = m = memory(name)
             text = "memory {:.1f} MB at the peak, {:.1f} MB on paper: × {:.2f}"
