@@ -46,7 +46,7 @@ class TrainingStep:
         backends.prepare()
         target = Target.choose(spec, backends.backend("python"), "fused", "float32", threads=threads)
         assert target.lowering.prepare is not None
-        target.lowering.prepare(spec, "float32")
+        target.lowering.prepare(spec, "float32", target.products)
         self.spec, self.threads = spec, threads
         self._functions = Functions(spec, target, lambda what: contextlib.nullcontext())
         self.parameters = initial(spec, 0, "float32")
