@@ -11,11 +11,13 @@ import pytensor.tensor as pt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytensor.scan.op import Scan
 from pytensor.tensor.subtensor import AdvancedIncSubtensor, AdvancedIncSubtensor1
 
 import gridc
 from gridc.symbolic import lowerings
 from gridc.symbolic.backends import backend
+from gridc.symbolic.products import ChosenProduct
 from gridc.symbolic.scatters import AddRows
 
 assert lowerings.LOWERINGS  # whose import registers the rewrites
@@ -77,3 +79,38 @@ outputs: {{place: {{classes: 2, reads: [hops], at: {{hops: last}}}}}}
     made = operations(f)
     assert any(isinstance(op, AddRows) for op in made)
     assert not any(isinstance(op, AdvancedIncSubtensor | AdvancedIncSubtensor1) for op in made)
+
+
+def test_the_plain_loops_compute_nothing_twice_and_copy_neither_slots_nor_weights() -> None:
+    spec = """
+name: both
+dimensions: {time: T, depth: 2}
+transforms:
+  forth: {cell: lstm, hidden: 3, along: time, tied: [time],
+          reads: [{of: forth, offset: {time: -1}}, {of: back, offset: {depth: -1}}]}
+  back: {cell: lstm, hidden: 3, along: time, direction: backward, tied: [time], reads: [{of: back, offset: {time: 1}}]}
+inputs: {x: {features: 2, joins: [forth, back], at: {depth: first}}}
+outputs: {y: {classes: 2, reads: [forth, back], at: {depth: last}}}
+"""
+    s = gridc.lower(spec, lowering="plain", dtype="float32", scan=backend("python").scan)
+    slopes = pytensor.grad(s.loss, list(s.parameters.values()))
+    given = [*s.parameters.values(), *s.inputs.values(), *s.targets.values()]
+    f = pytensor.function(given, slopes, mode=backend("python").mode(), on_unused_input="ignore")
+    loops = [op for op in operations(f) if isinstance(op, Scan)]
+    assert len(loops) == 2  # forth and back
+    for loop in loops:
+        inner = operations(loop.fn)
+        assert sum(isinstance(op, ChosenProduct) for op in inner) == 2  # a transform's, and its slope's in the loop back
+        assert len(loop.destroy_map) == loop.info.n_untraced_sit_sot == 4
+        assert all(op.inplace for op in inner if isinstance(op, AddRows | AdvancedIncSubtensor | AdvancedIncSubtensor1))
+
+
+@given(st.integers(1, 4), st.integers(0, 2**31), st.booleans())
+def test_steps_are_multiplied_by_the_weights_that_they_chose(steps: int, seed: int, transposed: bool) -> None:
+    random = np.random.default_rng(seed)
+    rows, chosen = random.normal(size=(steps, 3, 2)), random.integers(0, 3, (steps, 1))
+    weights = random.normal(size=(3, 5, 2) if transposed else (3, 2, 5))
+    storage: list[Any] = [[None]]
+    ChosenProduct(transposed).perform(None, [rows, weights, chosen], storage)
+    picked = weights[chosen[:, 0]]
+    np.testing.assert_allclose(storage[0][0], rows @ (picked.transpose(0, 2, 1) if transposed else picked), rtol=1e-12)
