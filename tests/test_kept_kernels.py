@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import pytest
 
-from gridc.fusion import kept
+from gridc.fusion import gemm, kept, kernels, machine, native
 
 ROOT = Path(__file__).parent.parent
 SPEC = """
@@ -147,3 +147,21 @@ def test_a_command_with_a_cache_on_a_full_disk(full: Path, tmp_path: Path) -> No
     done = run(spec, GRIDC_CACHE_DIR=str(full))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_was_built_with_other_constants_is_not_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba looks at the time of the file that a function stands in, not of those that its constants come from: a grid would run
+    instructions of one version by the numbers of another."""
+
+    def folder() -> str:
+        with kernels.cached(kernels.numbers_of(vars(machine))):
+            return numba.config.CACHE_DIR
+
+    before = folder()
+    assert {"ATTEND", "COLUMN", "MEET", "CHUNKS", "KEPT"} <= {
+        name for module in (machine, gemm, native) for name in vars(module) if f"('{name}'" in kernels.numbers_of(vars(module))
+    }
+    monkeypatch.setattr(machine, "COLUMN", machine.COLUMN + 1)  # where a block's column stands, which ``workspace`` says
+    assert folder() != before
+    monkeypatch.undo()
+    assert folder() == before

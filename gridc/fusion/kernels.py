@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -32,12 +32,13 @@ _lock = Lock()
 
 
 @contextmanager
-def cached() -> Generator[None]:
-    """Have functions that are decorated inside keep their machine code in the cache folder."""
+def cached(numbers: str = "") -> Generator[None]:
+    """Have functions that are decorated inside keep their machine code in the cache folder, apart from what was built with other
+    ``numbers`` (``numbers_of``) than theirs."""
     with _lock:
         config: Any = numba.config
         before = config.CACHE_DIR
-        config.CACHE_DIR = before or str(cache_folder("kernels") / _digest("")[:16])
+        config.CACHE_DIR = str(Path(before or cache_folder("kernels")) / _digest(numbers)[:16])
         try:
             with kept():
                 yield
@@ -51,7 +52,14 @@ def _digest(text: str) -> str:
     ``gemm`` and ``attention``."""
     modules = (native, functions, bfloat16, gemm, attention)
     sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules]
-    return hashlib.sha256("".join([*sources, text]).encode()).hexdigest()
+    return hashlib.sha256("".join([*sources, *(numbers_of(vars(module)) for module in modules), text]).encode()).hexdigest()
+
+
+def numbers_of(names: Mapping[str, Any]) -> str:
+    """Write out the constants among a module's names: compiled code has them in it, and Numba, which looks at the module's own
+    file only, would take up what was built with those of another version."""
+    constant = int | float | str | tuple
+    return repr(sorted((name, value) for name, value in names.items() if name.isupper() and isinstance(value, constant)))
 
 
 @functools.cache

@@ -40,7 +40,7 @@ YIELDS, NAP = 200, 50
 @functools.cache
 def compiled() -> tuple[Any, Any, Any]:
     """Give ``forward``, ``backward`` and ``weights``, built at their first call and kept in the cache folder."""
-    with kernels.cached():
+    with kernels.cached(kernels.numbers_of(globals())):
         build = numba.njit(nogil=True, cache=True, error_model="numpy")
         return build(forward), build(backward), build(weights)
 
