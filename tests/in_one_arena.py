@@ -34,6 +34,8 @@ S1 = Case("S1", "grid", (6, 4), 128, 32)
 UNTIED = Case("S1-untied", "grid", (6, 4), 128, 32, untied=True)
 NARROW = Case("narrow", "grid", (9, 3), 19, 7)
 """Its gates are no whole number of panels."""
+ONE = Case("one", "grid", (3, 1), 256, 8)
+"""All rows of its depth are one product, whose weights are packed a part at a time."""
 Gradients = dict[str, np.ndarray]
 
 
@@ -62,7 +64,7 @@ def equal(found: Gradients, known: Gradients, far: float) -> None:
         assert off < far, f"{name} is off by {off:.1e} of its largest number"
 
 
-@pytest.mark.parametrize("case", [S1, UNTIED, NARROW], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [S1, UNTIED, NARROW, ONE], ids=lambda case: case.name)
 def test_what_the_others_are_held_against_is_the_slope_of_the_loss(case: Case, shared: Any) -> None:
     shared(ALONE)
     known = gradients(case, "float64")()
@@ -78,7 +80,7 @@ def test_what_the_others_are_held_against_is_the_slope_of_the_loss(case: Case, s
 
 
 @pytest.mark.parametrize("dtype", FAR)
-@pytest.mark.parametrize("case", [S1, UNTIED, NARROW], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [S1, UNTIED, NARROW, ONE], ids=lambda case: case.name)
 @pytest.mark.parametrize("sharing", [ALONE, BEHIND, *(Sharing(w, n) for w in WAYS for n in (2, 3, 5))], ids=str)
 def test_every_step_is_right(case: Case, sharing: Sharing, dtype: str, shared: Any) -> None:
     shared(ALONE)

@@ -105,6 +105,14 @@ def check_apart(program: Program, told: list[np.ndarray], back: bool) -> None:
                 assert apart, f"row {row} of {what} {of} is touched by threads {sorted(threads)} without a meeting"
 
 
+def check_packed(program: Program, *told: Any) -> None:
+    """Weights that are packed ahead have room to lie in; a product that alone uses some packs a part at a time, elsewhere."""
+    for step in np.concatenate(told):
+        if step["kind"] == shares.PACK:
+            slots = program.slots[step["transform"]]
+            assert slots == 1 or step["weight"] < slots
+
+
 @settings(ROOM, max_examples=max(20, EXAMPLES // 5))
 @given(grids(), st.sampled_from(WAYS), st.sampled_from((2, 3, 8)), st.integers(1, 4), st.integers(0, 9))
 def test_no_two_threads_are_in_each_others_way(case: Case, way: Any, threads: int, count: int, rows: int) -> None:
@@ -117,6 +125,8 @@ def test_no_two_threads_are_in_each_others_way(case: Case, way: Any, threads: in
         asked = check.asked(spec, None, count > 1)
         for segment in plan(asked, sizes, case.batch, extents).sweep.segments:
             each = shares.share(segment.program, Sharing(way, threads))
+            for own in (*each, *shares.share(segment.program, ALONE)):
+                check_packed(segment.program, own.forward, own.backward)
             for name in ("forward", "backward"):
                 told = [getattr(own, name) for own in each]
                 check_apart(segment.program, told, name == "backward")

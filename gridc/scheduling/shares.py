@@ -120,7 +120,7 @@ class _Sharing:
         self.held = [-1] * len(program.transforms)
         self.ends, self.anew = self._by_example()
         for t, own in enumerate(program.transforms):
-            if program.packed[t] and (program.slots[t] > 1 or len(own.weight_ends) == 2):
+            if program.packed[t] and (program.slots[t] > 1 or (program.slots[t] == 1 and len(own.weight_ends) == 2)):
                 for weight in range(len(own.weight_ends) - 1):
                     self._pack(t, weight)
                 self.held[t] = 0
