@@ -27,7 +27,7 @@ from sharing import WAYS, share, sharings  # noqa: E402
 from strategies import Case as Drawn  # noqa: E402
 from strategies import grids  # noqa: E402
 
-REPEATS, RANDOM = (8, 24) if test_grid.EXAMPLES <= 200 else (20, test_grid.EXAMPLES // 4)
+REPEATS, RANDOM = (6, 12) if test_grid.EXAMPLES <= 200 else (20, test_grid.EXAMPLES // 4)
 FAR = {"float32": 2e-5, "float64": 1e-12}
 """Of the largest gradient: the sums are long, and made in another order where threads share them."""
 S1 = Case("S1", "grid", (6, 4), 128, 32)
