@@ -8,22 +8,24 @@ import pytest
 
 from gridc.benchmarks.cases import Case
 from gridc.fusion import pace, sweep
-from gridc.fusion.pace import FEWEST, MOST, RUNS, SENT_AWAY, Pace
+from gridc.fusion.pace import FEWEST, MOST, OFTEN, RUNS, SENT_AWAY, Pace
 from gridc.scheduling.threads import ALONE, Sharing
 from sharing import share
 
 
 def ran(made, runs, shared, alone, sent_away=SENT_AWAY):
-    """Run so often, where a run takes so many seconds; which of the runs were shared."""
+    """Run so often, where a run takes so many thousandths of a second; which of the runs were shared."""
     found = []
     for _ in range(runs):
         found.append(made.shares)
-        made.took(made.shares, shared if made.shares else alone, sent_away if made.shares else 0)
+        made.took(made.shares, 1e-3 * (shared if made.shares else alone), sent_away if made.shares else 0)
     return found
 
 
 def test_threads_that_nobody_sends_away_share_every_run():
     assert all(ran(Pace(), 2000, shared=9.0, alone=1.0, sent_away=SENT_AWAY - 1))
+    seldom = int(0.2 * OFTEN)  # as many as may be in a fifth of a second where nothing else computes
+    assert all(ran(Pace(), 2000, shared=200.1, alone=100.0, sent_away=seldom))
 
 
 def test_threads_that_keep_each_other_waiting_give_way_and_are_tried_again_ever_more_rarely():
@@ -43,7 +45,7 @@ def test_threads_that_keep_each_other_waiting_give_way_and_are_tried_again_ever_
 def test_threads_that_are_sent_away_and_still_faster_go_on():
     found = ran(Pace(), 4000, shared=1.0, alone=1.8)
     assert sum(found) > 0.97 * len(found)
-    assert found.count(False) >= RUNS
+    assert found.count(False) > 1  # asked again, ever more rarely
 
 
 def test_a_sweep_follows_the_pace_to_the_same_bits(monkeypatch):

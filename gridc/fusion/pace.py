@@ -20,8 +20,9 @@ if sys.platform != "win32":
 
 RUNS = 3
 """Runs whose times are compared."""
-SENT_AWAY = 2
-"""How often a run's threads are sent away, at least, for it to be doubted that they should share the next."""
+SENT_AWAY, OFTEN = 2, 100.0
+"""How often a run's threads are sent away, at least, and how often a second, for it to be doubted that they should share the
+next: where nothing else computes it is some tens of times a second, beside another program every few thousandths."""
 FEWEST, MOST = 4, 256
 """Runs until it is asked again whether what was found still holds: twice as many each time that it does."""
 
@@ -55,15 +56,15 @@ class Pace:
             own = self._seconds[shared]
             own.append(seconds)
             self._left -= 1
-            self._learn(shared, own, sent_away)
+            self._learn(shared, own, seconds, sent_away)
 
-    def _learn(self, shared: bool, own: deque[float], sent_away: int) -> None:
+    def _learn(self, shared: bool, own: deque[float], seconds: float, sent_away: int) -> None:
         if self._trying:
             if shared != self.shares:
                 return  # it was begun before the trial, by another caller
-            if len(own) == RUNS or (shared and not self._less(shared)):  # which may be many times slower: once is enough
+            if len(own) == RUNS or not self._less(shared):  # which may be many times slower: once is enough
                 self._decide(shared)
-        elif self._left <= 0 and (not shared or (sent_away >= SENT_AWAY and len(own) == RUNS)):
+        elif self._left <= 0 and (not shared or (sent_away >= max(SENT_AWAY, OFTEN * seconds) and len(own) == RUNS)):
             self._trying, self.shares = True, not shared
             self._seconds[not shared].clear()
 
