@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,11 @@ def test_memory_cells_are_measured_with_facts_of_their_own():
     told = gridc.schedule(MEMORY).scaling(2, batch=3).plain()
     assert [row["threads"] for row in told["threads"]] == [1, 2]
     assert all(row["measured"] > 0 and row["simulated"] > 0 for row in told["threads"])
+
+
+def test_a_grid_without_products_is_measured():
+    told = gridc.schedule(Path(__file__).parent.parent / "specs" / "memory-network.yaml").scaling(1, batch=3).plain()
+    assert told["threads"][0]["simulated"] > 0
 
 
 def priced(way, threads, cores, *, rows=0.0, begin=0.0, met=0.0):

@@ -58,7 +58,7 @@ def _digest(text: str) -> str:
 def numbers_of(names: Mapping[str, Any]) -> str:
     """Write out the constants among a module's names: compiled code has them in it, and Numba, which looks at the module's own
     file only, would take up what was built with those of another version."""
-    constant = int | float | str | tuple
+    constant: Any = (int, float, str, tuple)
     return repr(sorted((name, value) for name, value in names.items() if name.isupper() and isinstance(value, constant)))
 
 
