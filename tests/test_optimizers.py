@@ -7,7 +7,7 @@ import pytest
 
 from gridc.errors import DataError, UsageError
 from gridc.tables.learning_rates import SCHEDULES, schedule
-from gridc.tables.update_rules import OPTIMIZERS
+from gridc.tables.update_rules import OPTIMIZERS, Rule
 from gridc.training import optimizers
 from gridc.training.optimizers import BLOCK, global_norm, optimizer
 
@@ -202,6 +202,43 @@ def test_parameters_that_are_not_contiguous_are_updated_too():
     parameters = {"W": np.zeros((2, BLOCK)).T}
     optimizer("sgd", learning_rate=1.0).update(parameters, gradients)
     assert (parameters["W"] == -1).all()
+
+
+@pytest.mark.parametrize(("name", "options", "clip"), [
+    ("sgd", {"weight_decay": 0.1}, 0.5), ("sgd", {"momentum": 0.8, "nesterov": True}, None), ("adagrad", {"eps": 0.0}, None),
+    ("rmsprop", {"centered": True, "momentum": 0.7, "eps_in_sqrt": False}, 0.5), ("adam", {"eps_root": 1e-6}, None),
+    ("adamw", {"weight_decay": 0.1}, 0.5),
+], ids=str)  # fmt: skip
+def test_compiled_as_in_numpy(monkeypatch, name, options, clip):
+    """To the last bit: whether a rule is compiled depends on how many parameters there are, not on what they become."""
+    monkeypatch.setattr(optimizers, "LARGE", 50_000)
+    found = []
+    for few in (0, 1 << 60):
+        monkeypatch.setattr(optimizers, "FEW", few)
+        rule, parameters = optimizer(name, clip=clip, **options), arrays(0, "float32")
+        for step in range(3):
+            rule.update(parameters, arrays(step + 1, "float32"), norm=3.0)
+        found.append(parameters | rule.state)
+    assert all(np.array_equal(found[0][key], array) for key, array in found[1].items())
+
+
+def _towards(block, options):
+    np.multiply(np.where(block.g > 0, 1.0, -1.0), block.rate, out=block.u)
+
+
+def _by_the_largest(block, options):
+    np.multiply(block.g, block.rate / max(1, block.count), out=block.u)
+
+
+@pytest.mark.parametrize("update", [_towards, _by_the_largest])
+def test_what_is_no_arithmetic_is_done_in_numpy(monkeypatch, update):
+    monkeypatch.setattr(optimizers, "FEW", 0)
+    rule = Rule("towards", OPTIMIZERS["sgd"].options, lambda options: {}, update, "", "")
+    parameters, gradients = arrays(0, "float32"), arrays(1, "float32")
+    optimizers.Optimizer(rule, {"learning_rate": 0.5, "weight_decay": 0.0}).update(parameters, gradients)
+    for key, before in arrays(0, "float32").items():
+        step = np.where(gradients[key] > 0, 0.5, -0.5) if update is _towards else 0.5 * gradients[key]
+        np.testing.assert_array_equal(parameters[key], before - step.astype("float32"))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])

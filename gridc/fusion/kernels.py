@@ -51,8 +51,8 @@ def _digest(text: str) -> str:
     """Name what is built from this text and the functions of ``gridc.fusion.native``, ``functions``, ``bfloat16``,
     ``gemm`` and ``attention``."""
     modules = (native, functions, bfloat16, gemm, attention)
-    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules]
-    return hashlib.sha256("".join([*sources, *(numbers_of(vars(module)) for module in modules), text]).encode()).hexdigest()
+    sources = [Path(each.__file__ or "").read_text(encoding="utf-8") for each in modules]
+    return hashlib.sha256("".join([*sources, *(numbers_of(vars(each)) for each in modules), text]).encode()).hexdigest()
 
 
 def numbers_of(names: Mapping[str, Any]) -> str:
@@ -71,13 +71,17 @@ def load(cell: Cell, options: Options, dimensions: int, dtype: str, zoneout: boo
         with cached():
             return attention.built(dtype)
     text = source(cell, options, dimensions, dtype, zoneout)
+    made = module(text, f"cell_{dtype}")
+    return made.forward, made.adjoint
+
+
+def module(text: str, kind: str) -> ModuleType:
+    """Give the module of this text, a ``kind`` of kernels, run once in a process; the cache folder keeps its machine code."""
     with _lock, kept():
-        module = _module(text, dtype)
-    return module.forward, module.adjoint
+        return _run(text, f"gridc_{kind}_{_digest(text)[:16]}")
 
 
-def _module(text: str, dtype: str) -> ModuleType:
-    name = f"gridc_cell_{dtype}_{_digest(text)[:16]}"
+def _run(text: str, name: str) -> ModuleType:
     if name not in sys.modules:
         path = cache_folder("kernels") / f"{name}.py"
         try:
@@ -85,10 +89,10 @@ def _module(text: str, dtype: str) -> ModuleType:
                 write_atomically(path, text)
         except (OSError, ResourceError) as error:
             cannot_keep(str(path.parent), error)
-        module = ModuleType(name)
-        module.__file__ = str(path)
-        sys.modules[name] = module  # first: Numba looks there for the module of what it takes from its cache
-        exec(compile(text, path, "exec"), module.__dict__)
+        made = ModuleType(name)
+        made.__file__ = str(path)
+        sys.modules[name] = made  # first: Numba looks there for the module of what it takes from its cache
+        exec(compile(text, path, "exec"), made.__dict__)
     return sys.modules[name]
 
 

@@ -1,11 +1,13 @@
 """Optimisers: an update rule of the table with its state, the learning rate's schedule and the clipping of gradients.
 
-Everything happens in place, in blocks that stay in the cache, without temporaries: an update costs a few percent of a
-training step.
+Everything happens in place, without temporaries.  A rule that is elementwise is compiled to one loop over all parameters, which
+reads and writes each number once (``gridc.fusion.updates``); few parameters, and rules that are not, are done in NumPy, in blocks
+that stay in the cache, to the same bits.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +17,7 @@ import numpy as np
 
 from gridc import resources
 from gridc.errors import DataError, UsageError, listed, nearest
-from gridc.fusion import blas
+from gridc.fusion import blas, updates
 from gridc.fusion.buffers import fresh
 from gridc.fusion.threads import together
 from gridc.options import checked, plain
@@ -26,6 +28,8 @@ BLOCK = 131072
 """Elements updated at a time: the block, its state and the scratch stay in the cache over all passes."""
 SMALL = 8192
 """Parameters with fewer elements are gathered into one vector, since each NumPy call costs half a microsecond."""
+FEW = 1 << 14
+"""Parameters with fewer elements in all are not worth the tenths of a second that compiling a rule takes once."""
 LARGE = 1 << 20
 """Elements for each thread, at least, where several share the work: one does not move memory as fast as the machine can."""
 
@@ -84,6 +88,9 @@ class Optimizer:
         self.norm = 0.0
         """The gradients' global norm at the last step, before clipping."""
         self._units: list[_Unit] = []
+        self._compiled: dict[np.dtype[Any], updates.Update | None] = {}
+        self._rows: tuple[list[Array], Array] | None = None
+        """The parameters of the last update that was compiled, and the rows of their arrays and the state's."""
         self._scratch: dict[tuple[np.dtype[Any], int], tuple[Array, Array, Array]] = {}
 
     def __repr__(self) -> str:
@@ -127,7 +134,7 @@ class Optimizer:
         if self.watch is not None:
             self.watch()
         self._state = {"count": np.zeros((), np.int64)}
-        self._units = []
+        self._units, self._rows = [], None
         small: dict[np.dtype[Any], list[str]] = {}
         for name, p in parameters.items():
             if p.size < SMALL:
@@ -175,6 +182,8 @@ class Optimizer:
         if self.clip is not None:
             self.norm = global_norm(gradients, threads) if norm is None else norm
             scale = self.clip / self.norm if self.norm >= self.clip else 1.0
+        if self._at_once(parameters, gradients, rate, count, scale, threads):
+            return
         for unit in self._units:
             if unit.gathered is not None:
                 p, g = (one.take(arrays, unit.names) for one, arrays in zip(unit.gathered, (parameters, gradients), strict=True))
@@ -186,6 +195,41 @@ class Optimizer:
             self._update(p, gradients[unit.names[0]].reshape(-1), unit.slots, rate, count, scale, threads)
             if not np.may_share_memory(p, array):
                 np.copyto(array, p.reshape(array.shape))  # not contiguous, so `p` was a copy
+
+    def _at_once(
+        self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], rate: float, count: int, scale: float,
+        threads: int | None,
+    ) -> bool:  # fmt: skip
+        """Update everything in compiled code; False, with nothing done, where that does not pay or cannot be."""
+        into, of = [*parameters.values()], [gradients[name] for name in parameters]
+        size = sum([p.size for p in into])
+        if size < FEW:
+            return False
+        dtype = into[0].dtype
+        if any(array.dtype != dtype or not array.flags.c_contiguous for array in (*into, *of)):
+            return False
+        if dtype not in self._compiled:
+            self._compiled[dtype] = updates.trace(dtype, self._traced)
+        update = self._compiled[dtype]
+        if update is None:
+            return False
+        if self._rows is None or any(p is not q for p, q in zip(into, self._rows[0], strict=True)):
+            slots = [[self._state[f"{slot}/{name}"] for name in parameters] for slot in self.rule.slots(self.options)]
+            self._rows = into, updates.rows([of, into, *slots])
+        rows = updates.moved(self._rows[1], of)
+        numbers = update.numbers({"rate": rate, "count": count, "scale": scale})
+
+        def run(number: int, first: int, end: int) -> None:
+            update(rows, numbers, first, end)
+
+        cut(run, size, sharers(size, threads))
+        return True
+
+    def _traced(self, tracing: updates.Tracing) -> None:
+        g, p, *slots = (tracing.vector() for _ in range(2 + len(self.rule.slots(self.options))))
+        rate, count, scale = (updates.Number(operator.itemgetter(name)) for name in ("rate", "count", "scale"))
+        scratch: Any = [tracing.scratch() for _ in range(3)]
+        apply_rule(self, p, g, slots, scratch, rate, count, None if self.clip is None else scale)  # type: ignore[arg-type]
 
     def _update(
         self, p: Array, g: Array, slots: Sequence[Array], rate: float, count: int, scale: float, threads: int | None
@@ -249,7 +293,8 @@ def optimizer(
 
 def sharers(size: int, threads: int | None) -> int:
     """Tell how many of so many threads, None for as many as there are cores, it pays to have share so many elements."""
-    return max(1, min(resources.threads() if threads is None else threads, size // LARGE))
+    most = size // LARGE
+    return 1 if most < 2 else max(1, min(resources.threads() if threads is None else threads, most))
 
 
 def shared(run: Callable[[int, range], None], size: int, threads: int | None) -> None:
@@ -259,32 +304,29 @@ def shared(run: Callable[[int, range], None], size: int, threads: int | None) ->
     together([partial(run, k, range(ends[k], ends[k + 1], BLOCK)) for k in range(count)])
 
 
+def cut(run: Callable[[int, int, int], None], size: int, threads: int) -> None:
+    """Call ``run`` in so many threads with the number of each, and the first and the end of its part of so much."""
+    together([partial(run, k, k * size // threads, (k + 1) * size // threads) for k in range(threads)])
+
+
 def global_norm(gradients: Mapping[str, Array], threads: int | None = None) -> float:
     """Take the root of the sum of all squared gradients; NaN or infinity where any of them is.
 
     No more than so many ``threads`` share it, None for as many as there are cores; their number changes no bit."""
-    total = 0.0
-    for g in gradients.values():
-        flat = g.reshape(-1)
-        # Blocks, added in double precision in their order: exact enough for any size.  BLAS has one thread, as their number would
-        # change the last bits.
-        if flat.size <= SMALL:
-            total += float(np.dot(flat, flat))
-            continue
+    if sum(g.size for g in gradients.values()) < FEW or not updates.able():
+        # In blocks, whose number of threads is one, so that their sums are the same anywhere.
         with blas.single_threaded():
-            total += sum(_squares(flat, threads))
+            flat = [g.reshape(-1) for g in gradients.values()]
+            return sum(float(np.dot(b, b)) for g in flat for b in np.split(g, range(BLOCK, g.size, BLOCK))) ** 0.5
+    total = 0.0
+    for dtype in {g.dtype: None for g in gradients.values()}:
+        own = [np.ascontiguousarray(g) for g in gradients.values() if g.dtype == dtype]
+        rows, unit = updates.rows([own]), np.empty(0, dtype)
+        sums = np.empty(updates.parts(own), np.float64)
+
+        def run(number: int, first: int, end: int, rows: Array = rows, sums: Array = sums, unit: Array = unit) -> None:
+            updates.squares(rows, sums, unit, first, end)
+
+        cut(run, len(sums), sharers(sum(g.size for g in own), threads))
+        total += float(sums.sum())
     return total**0.5
-
-
-def _squares(flat: Array, threads: int | None) -> list[float]:
-    """Sum the squares of every block."""
-    found = [0.0] * -(-flat.size // BLOCK)
-
-    def run(number: int, cut: range) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):  # of each thread its own
-            for start in cut:
-                block = flat[start : start + BLOCK]
-                found[start // BLOCK] = float(np.dot(block, block))
-
-    shared(run, flat.size, threads)
-    return found
