@@ -131,7 +131,7 @@ def _run(
     with contextlib.nullcontext() if board is None else contextlib.closing(board):
         history = fit(
             grid, train, held_out, optimizer={block.optimizer.name: block.optimizer.options}, batch=block.batch,
-            budget=block.budget, stop=block.stop, seed=block.seed, clip=block.clip,
+            budget=block.budget, linear_start=block.linear_start, stop=block.stop, seed=block.seed, clip=block.clip,
             schedule=None if block.schedule is None else {block.schedule.name: block.schedule.options},
             weights=block.weights, class_weights=block.class_weights, evaluate=block.evaluate, checkpoint=block.checkpoint,
             keep=block.keep, standardize=block.standardize, folder=there, resume=resume, overwrite=overwrite,

@@ -346,6 +346,23 @@ class Grid:
         checked = fitting.check_targets(self.spec, targets, call, self.dtype)
         return [*checked.values(), *fitting.check_weights(self.spec, weights or {}, call, self.dtype)]
 
+    @cached_property
+    def without_softmax(self) -> Grid:
+        """The grid that a linear start trains: its memory cells attend linearly, its parameters and random numbers are these
+        themselves, and the seconds of building it are counted here.  Raises UsageError where there is no softmax."""
+        with_softmax = {name: t for name, t in self.spec.transforms.items()
+                        if t.mechanism.attention and t.options.attention == "softmax"}  # fmt: skip
+        if not with_softmax:
+            raise UsageError(f"'linear_start' takes the softmax out of memory cells; '{self.spec.name}' has none that has one.")
+        linear = {name: replace(t, options=t.options.replaced(attention="linear")) for name, t in with_softmax.items()}
+        spec = replace(self.spec, transforms={**self.spec.transforms, **linear})
+        other = Grid(spec, self.target, {}, self.seed, self._progress)
+        other._shared, other.parameters, other._masks = self._shared, self.parameters, self._masks
+        other.compile_seconds = self.compile_seconds
+        if self.target.lowering.device:
+            other._mirror = self._mirror
+        return other
+
     def ready(self) -> Grid:
         """Build every function now, before the first call needs it; where shapes are static only a call tells them."""
         self.functions.ready()
@@ -430,9 +447,10 @@ class Grid:
             print(f"gridc: building {what} …", file=sys.stderr, flush=True)
         start = time.perf_counter()
         yield
-        self.compile_seconds[what] = time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.compile_seconds[what] = self.compile_seconds.get(what, 0.0) + seconds  # of a linear start's grid, too
         if self._progress:
-            print(f"gridc: {what} ready in {self.compile_seconds[what]:.1f} s", file=sys.stderr, flush=True)
+            print(f"gridc: {what} ready in {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 def _restored(

@@ -65,8 +65,10 @@ def interpret(program, h, m, joined, w, b, p, dropped, kept, facts):
         elif step["kind"] == ATTEND:
             query, sets = h[t][own.carried_rows[0][rows]], own.fact_rows[rows]
             keys, values = facts[t][0][sets], facts[t][1][sets] if len(facts[t]) > 1 else facts[t][0][sets + 1]
-            share = np.exp(np.einsum("rj,rfj->rf", query, keys))
-            found = np.einsum("rf,rfj->rj", share / share.sum(axis=1, keepdims=True), values)
+            share = np.einsum("rj,rfj->rf", query, keys)
+            if own.options.attention == "softmax":
+                share = np.exp(share) / np.exp(share).sum(axis=1, keepdims=True)
+            found = np.einsum("rf,rfj->rj", share, values)
             h[t][rows] = found + (query if not own.gates else a[t][rows] + (0 if b[t] is None else b[t][weight]))
         elif step["kind"] == COPY:
             h[t][rows] = z[t][0][rows]

@@ -110,9 +110,10 @@ def highway(a: Array, h: Array) -> Array:
     return sigmoid(g) * np.tanh(c) + (1 - sigmoid(g)) * h
 
 
-def hop(h: Array, keys: Array, values: Array) -> Array:
+def hop(h: Array, keys: Array, values: Array, linear: bool) -> Array:
     """What a query finds among the facts; keys and values are ``[variants, facts, hidden]``."""
-    attention = softmax((keys * h[:, None, :]).sum(axis=-1))
+    products = (keys * h[:, None, :]).sum(axis=-1)
+    attention = products if linear else softmax(products)
     return (attention[:, :, None] * values).sum(axis=1)
 
 
@@ -152,6 +153,7 @@ class Transform:
     peepholes: bool
     attends: str | None
     embeddings: str
+    linear: bool
     zoneout: float
     own: OwnCell | None = None  # a cell of the page's own
 
@@ -206,7 +208,7 @@ class Source:
 
 KEYS = {
     "transforms": "cell hidden along direction tied shares reads start bias forget_bias init activation"
-    " peepholes attends embeddings dropout zoneout",
+    " peepholes attends embeddings attention dropout zoneout",
     "inputs": "features vocabulary embed enters into joins at over facts init",
     "outputs": "reads at classes binary features raw loss init",
 }
@@ -287,6 +289,7 @@ class Grid:
             peepholes=entry.get("peepholes", False),
             attends=entry.get("attends"),
             embeddings=entry.get("embeddings", "layerwise"),
+            linear=entry.get("attention") == "linear",
             zoneout=entry.get("zoneout", 0.0),
             own=OwnCell(own, len(along)) if (own := self.spec.get("cells", {}).get(entry["cell"])) else None,
         )
@@ -643,13 +646,13 @@ class Example:
         if t.embeddings == "adjacent":
             k = p[t.along[0]]
             tables = self.parameters[f"{t.name}.E"]
-            return h + hop(h, facts @ tables[:, k], facts @ tables[:, k + 1])
+            return h + hop(h, facts @ tables[:, k], facts @ tables[:, k + 1], t.linear)
         place = (slice(None), *(p[d] for d in t.untied))
         answer = product(h, self.parameters[f"{t.weights}.W"][place])
         if t.bias:
             answer = answer + self.parameters[f"{t.weights}.b"][place]
         keys, values = (facts @ self.parameters[f"{t.name}.{part}"] for part in "AC")
-        return answer + hop(h, keys, values)
+        return answer + hop(h, keys, values, t.linear)
 
     def outputs(self, o: Output) -> dict[Coordinate, Array]:
         """What an output projects to at every valid position of its array, before the softmax or sigmoid."""

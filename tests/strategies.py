@@ -208,6 +208,8 @@ def draw_transform(
         fixed = isinstance(dimensions[along[0]], int)
         entry["attends"] = "story"
         entry["embeddings"] = one_of(draw, ["layerwise", "adjacent"] if fixed else ["layerwise"])
+        if chance(draw, 3):
+            entry["attention"] = one_of(draw, ["linear", "softmax"])
     elif len(along) > 1 and chance(draw, 4):
         ways = {d: draw_direction(draw, axes, along) for d in some_of(draw, along, 1)}
         entry["direction"] = {d: way or "forward" for d, way in ways.items()}

@@ -56,7 +56,7 @@ def test_options_are_printed_as_ever_and_those_of_one_row_are_attributes():
     assert repr(one) == "Options(activation='tanh', peepholes=False, temperature=2.0)"
     assert hash(one) != hash(Options())
     assert not hasattr(one, "heat")
-    assert [option.name for option in OPTIONS] == ["activation", "peepholes", "attends", "embeddings"]
+    assert [option.name for option in OPTIONS] == ["activation", "peepholes", "attends", "embeddings", "attention"]
 
 
 TOY = '''

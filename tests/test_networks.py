@@ -215,11 +215,12 @@ def test_highway(lowering: str) -> None:
     assert (fresh[:, 6:] == -2).all()
 
 
-@pytest.mark.parametrize("embeddings", ["layerwise", "adjacent"])
-def test_memory_network(embeddings: str) -> None:
-    """Sukhbaatar et al. 2015, section 2: u' = Hu + o with shared A and C, or u' = u + o with A of a hop the C before."""
+@pytest.mark.parametrize(("embeddings", "attention"), [("layerwise", "softmax"), ("adjacent", "softmax"), ("adjacent", "linear")])
+def test_memory_network(embeddings: str, attention: str) -> None:
+    """Sukhbaatar et al. 2015, section 2: u' = Hu + o with shared A and C, or u' = u + o with A of a hop the C before; without the
+    softmax as in its linear start."""
     name = "memory-network" if embeddings == "layerwise" else "memory-network-adjacent"
-    text = small(name, hidden=6, dimensions__hops=3)
+    text = small(name, hidden=6, dimensions__hops=3, transforms__hops__attention=attention)
     facts, question = ids(20, 4, 3), ids(20)
 
     def equations(p: Mapping[str, Array], x: Mapping[str, Array]) -> dict[str, Array]:
@@ -227,7 +228,8 @@ def test_memory_network(embeddings: str) -> None:
         for k in range(3):
             a, c = (p["hops.A"], p["hops.C"]) if embeddings == "layerwise" else (p["hops.E"][k], p["hops.E"][k + 1])
             keys, values = a[x["facts"]].sum(axis=2), c[x["facts"]].sum(axis=2)
-            weight = softmax(np.einsum("bh,bfh->bf", u, keys))
+            weight = np.einsum("bh,bfh->bf", u, keys)
+            weight = softmax(weight) if attention == "softmax" else weight
             o = np.einsum("bf,bfh->bh", weight, values)
             u = (u @ p["hops.W"] + p["hops.b"] if embeddings == "layerwise" else u) + o
         return {"place": read_out(p, "place", u)}

@@ -122,8 +122,8 @@ PATHS = sorted({path for path in fields(Training) if path[0] not in ("task", "da
 
 def test_every_key_is_drawn() -> None:
     drawn = {path[0] for path in PATHS}
-    assert drawn == {"batch", "budget", "checkpoint", "class_weights", "clip", "evaluate", "held_out", "keep", "optimizer",
-                     "schedule", "seed", "stop", "weights"}  # fmt: skip
+    assert drawn == {"batch", "budget", "checkpoint", "class_weights", "clip", "evaluate", "held_out", "keep", "linear_start",
+                     "optimizer", "schedule", "seed", "stop", "weights"}  # fmt: skip
     assert {path for path in PATHS if path[0] == "evaluate"} == {
         ("evaluate", name) for name in ("epochs", "samples", "steps", "seconds")}  # fmt: skip
 
@@ -143,7 +143,8 @@ def test_a_number_of_the_training_block_is_trained_with_or_refused_at_its_place(
         schedule = None if block.schedule is None else {block.schedule.name: block.schedule.options}
         with contextlib.suppress(GridcError):
             fit(grid, data, block.held_out, optimizer=rows, batch=block.batch, budget=block.budget, stop=block.stop,
-                seed=block.seed, clip=block.clip, schedule=schedule, weights=block.weights, class_weights=block.class_weights,
+                linear_start=block.linear_start, seed=block.seed, clip=block.clip, schedule=schedule, weights=block.weights,
+                class_weights=block.class_weights,
                 keep=block.keep, evaluate=block.evaluate, checkpoint=block.checkpoint, progress="none", folder=tmp_path,
                 overwrite=True)  # fmt: skip
 

@@ -89,6 +89,15 @@ def test_addition_adds():
         assert set(text[-8:]) == set(answer[:-8]) == {"-"}
 
 
+@pytest.mark.parametrize(("digits", "samples"), [(2, 20_000), (3, 300_000), (3, 2_000)])
+def test_no_problem_of_addition_is_held_out_and_trained_on(digits: int, samples: int) -> None:
+    train, held = make("addition", {"digits": digits, "samples": samples}, held_out=0.25)
+    assert held is not None
+    given = np.concatenate([part.inputs["symbols"] for part in (train, held)])
+    assert len(np.unique(given, axis=0)) == len(given) == min(samples, 100**digits)
+    assert np.bincount(given[:, 1], minlength=11)[:10] == pytest.approx(len(given) / 10, rel=0.3)
+
+
 def test_addition_of_15_digits_is_the_49_steps_of_the_paper():
     data, _ = make("addition", {"samples": 2}, held_out=0.0)
     assert data.inputs["symbols"].shape[1] == 49

@@ -32,8 +32,8 @@ _TEXT = _from(lambda folder: shakespeare.written(folder)[0], text={"window": 64}
 _WIKIPEDIA = Published("the paper's, of another size and on another text (Wikipedia)", 1.47, "abstract of arXiv 1507.01526")
 
 ROWS = (
-    *(Row(f"addition-{kind}", HERE / f"addition-{kind}.yaml", f"sums of two digits without a mistake: {what}", 3, 1.5,
-          test=_drawn("addition", digits=2), whole=True)
+    *(Row(f"addition-{kind}", HERE / f"addition-{kind}.yaml", f"sums of three digits without a mistake: {what}", 3, 8.0,
+          test=_drawn("addition", digits=3), whole=True)
       for kind, what in KINDS),
     *(Row(f"memorisation-{kind}", HERE / f"memorisation-{kind}.yaml", f"five symbols of sixteen without a mistake: {what}",
           3, 1.5, test=_drawn("memorisation", length=5, symbols=16), whole=True)

@@ -117,8 +117,8 @@ class Backward:
         if facts is not None:
             assert dh is not None
             slopes[g] = write(slopes[g], dh, group.slopes)
-            keys, values, count = facts.of(place(sweep.tables[f"{g}.facts"]))
-            _, pull = jax.vjp(lambda z: among_facts(z, keys, values, count), sweep.read(g, self.storage, place))
+            among = facts.of(place(sweep.tables[f"{g}.facts"]))
+            _, pull = jax.vjp(lambda z: among_facts(z, *among), sweep.read(g, self.storage, place))
             through = product(dh, sweep.chosen(g, phase, turn)[0], across=True) if group.gates else dh
             dz = through + pull(dh.reshape(block.size, -1))[0].reshape(shape)
         elif group.gates:

@@ -18,11 +18,13 @@ from gridc.symbolic.wiring import Role
 Array = Any
 
 
-def found(query: Array, keys: Array, values: Array, count: Array) -> Array:
-    """Give ``Σ p · values`` with ``p = softmax(query · keys)`` over the first ``count`` facts: ``[rows, hidden]`` and
-    ``[rows, facts, hidden]`` → ``[rows, hidden]`` (Sukhbaatar et al. 2015)."""
+def found(query: Array, keys: Array, values: Array, count: Array, linear: bool) -> Array:
+    """Give ``Σ p · values`` over the first ``count`` facts, with ``p = query · keys`` where it is ``linear``, else its softmax:
+    ``[rows, hidden]`` and ``[rows, facts, hidden]`` → ``[rows, hidden]`` (Sukhbaatar et al. 2015)."""
     scores = jnp.einsum("rn,rfn->rf", query, keys)
     there = jnp.arange(keys.shape[1]) < count
+    if linear:
+        return jnp.einsum("rf,rfn->rn", jnp.where(there, scores, 0), values)
     return jnp.einsum("rf,rfn->rn", jax.nn.softmax(jnp.where(there, scores, -jnp.inf), axis=-1), values)
 
 
@@ -35,6 +37,7 @@ class Facts:
     keys: Array
     values: Array | None
     count: Array
+    linear: bool
 
     @staticmethod
     def of_group(group: Group, tables: Mapping[str, Array], arrays: Mapping[Role, Array]) -> Facts | None:
@@ -48,17 +51,20 @@ class Facts:
 
         both = sets("E")
         keys = sets("A") if both is None else both
-        return Facts(group.members, keys, sets("C"), tables[f"facts.{group.attends}"])
+        return Facts(group.members, keys, sets("C"), tables[f"facts.{group.attends}"],
+                     group.options.attention == "linear")  # fmt: skip
 
-    def of(self, sets: Array) -> tuple[Array, Array, Array]:
-        """Give the keys and the values of these sets, ``[rows, facts, hidden]`` each, and how many are there."""
+    def of(self, sets: Array) -> tuple[Array, Array, Array, bool]:
+        """Give the keys and the values of these sets, ``[rows, facts, hidden]`` each, how many are there, and whether it is
+        ``linear``: what ``found`` takes."""
         values, where = (self.keys, sets + 1) if self.values is None else (self.values, sets)
-        return self.keys.at[sets].get(mode="promise_in_bounds"), values.at[where].get(mode="promise_in_bounds"), self.count
+        found = (of.at[at].get(mode="promise_in_bounds") for of, at in ((self.keys, sets), (values, where)))
+        return *found, self.count, self.linear
 
     def gradients(self, sets: Array, query: Array, slopes: Array, arrays: Mapping[Role, Array]) -> dict[Role, Array]:
         """Give the gradients by role, where ``slopes`` ``[rows, hidden]`` are those of what each row found."""
-        keys, values, count = self.of(sets)
-        dkeys, dvalues = jax.vjp(lambda k, v: found(query, k, v, count), keys, values)[1](slopes)
+        keys, values, *how = self.of(sets)
+        dkeys, dvalues = jax.vjp(lambda k, v: found(query, k, v, *how), keys, values)[1](slopes)
         summed = jnp.zeros_like(self.keys).at[sets].add(dkeys)
         if self.values is None:
             by = {"E": summed.at[sets + 1].add(dvalues)}

@@ -2,7 +2,8 @@
 
 ``p = softmax(h · A)`` over an example's facts, ``h' = a + Σ p · C``, where ``a`` are pre-activations with their bias or, without
 weights, ``h`` itself (Sukhbaatar et al. 2015).  As a cell's kernels they run over the rows ``first..last`` of one transform.
-What is kept for the way back is ``h`` alone: the adjoint makes ``p`` again, which costs one of its passes over the facts.
+Attention that is ``linear`` has ``p = h · A``.  What is kept for the way back is ``h`` alone: the adjoint makes ``p`` again,
+which costs one of its passes over the facts.
 """
 
 # pyright: basic
@@ -36,14 +37,24 @@ def _add_times(F, target, factor, source, n):  # type: ignore[no-untyped-def]
         poke(F, target, j, peek(F, target, j, 0) + factor * peek(F, source, j, 1), 0)
 
 
-def built(dtype: str) -> tuple[Any, Any]:
-    """Build the kernels for numbers of a type, or take them from the cache: forward and adjoint."""
+def built(dtype: str, linear: bool = False) -> tuple[Any, Any]:
+    """Build the kernels for numbers of a type, ``linear`` or with the softmax, or take them from the cache: forward, adjoint."""
     F, size = np.dtype(dtype).type, np.dtype(dtype).itemsize
-    shares = _shares(F, size, getattr(functions, f"exp_{dtype}"))
-    return _forward(F, size, shares), _adjoint(F, size, shares)
+    shares = _products(F, size) if linear else _softmax(F, size, getattr(functions, f"exp_{dtype}"))
+    return _forward(F, size, shares), _adjoint(F, size, shares, linear)
 
 
-def _shares(F, size, exp) -> Any:  # type: ignore[no-untyped-def]
+def _products(F, size) -> Any:  # type: ignore[no-untyped-def]
+    @numba.njit(**OPTIONS)
+    def shares(p, query, keys, facts, n):  # type: ignore[no-untyped-def]
+        """Write the products of a query with the keys at ``p``."""
+        for f in range(facts):
+            poke(F, p, f, _dot(F, query, keys + f * n * size, n), -1)
+
+    return shares
+
+
+def _softmax(F, size, exp) -> Any:  # type: ignore[no-untyped-def]
     @numba.njit(**OPTIONS)
     def shares(p, query, keys, facts, n):  # type: ignore[no-untyped-def]
         """Write the softmax of the products of a query with the keys at ``p``."""
@@ -85,7 +96,7 @@ def _forward(F, size, shares) -> Any:  # type: ignore[no-untyped-def]
     return forward
 
 
-def _adjoint(F, size, shares) -> Any:  # type: ignore[no-untyped-def]
+def _adjoint(F, size, shares, linear) -> Any:  # type: ignore[no-untyped-def]
     @numba.cfunc(SIGNATURE, cache=True, **OPTIONS)
     def adjoint(t, first, last, weight):  # type: ignore[no-untyped-def]
         n, facts, p, h, dh = word(t, HIDDEN), word(t, FACTS), word(t, SCORES), word(t, H), word(t, DH)
@@ -109,7 +120,7 @@ def _adjoint(F, size, shares) -> Any:  # type: ignore[no-untyped-def]
                 total += peek(F, p, f, -1) * slope
             for f in range(facts):
                 share, fact = peek(F, p, f, -1), f * n * size
-                slope = share * (peek(F, slopes, f, -1) - total)
+                slope = peek(F, slopes, f, -1) if linear else share * (peek(F, slopes, f, -1) - total)
                 _add_times(F, dvalues + fact, share, own, n)
                 _add_times(F, dkeys + fact, slope, query, n)
                 _add_times(F, back, slope, keys + fact, n)

@@ -69,7 +69,7 @@ def load(cell: Cell, options: Options, dimensions: int, dtype: str, zoneout: boo
     They are kept for the life of the process, as their addresses are."""
     if cell.attention:
         with cached():
-            return attention.built(dtype)
+            return attention.built(dtype, options.attention == "linear")
     text = source(cell, options, dimensions, dtype, zoneout)
     made = module(text, f"cell_{dtype}")
     return made.forward, made.adjoint

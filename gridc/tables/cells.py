@@ -14,6 +14,7 @@ from typing import Any
 from gridc.tables.definitions import define
 from gridc.tables.mechanisms import (
     ATTENDS,
+    ATTENTION,
     EMBEDDINGS,
     SHARED,
     Arrays,
@@ -56,9 +57,10 @@ def _attention(x: Arrays, t: Taken) -> State:
         keys, values = t.weights["E"][t.chosen], t.weights["E"][t.chosen + 1]
     else:
         keys, values = t.weights["A"][None], t.weights["C"][None]
-    score = x.sum(t.z[:, :, None, :] * keys, axis=-1)
-    weight = x.exp(score - x.max(score, axis=-1, keepdims=True))
-    weight = weight / x.sum(weight, axis=-1, keepdims=True)
+    weight = x.sum(t.z[:, :, None, :] * keys, axis=-1)
+    if t.options.attention == "softmax":
+        weight = x.exp(weight - x.max(weight, axis=-1, keepdims=True))
+        weight = weight / x.sum(weight, axis=-1, keepdims=True)
     return (t.z if t.a is None else t.a) + x.sum(weight[..., None] * values, axis=-2), None
 
 
@@ -69,7 +71,7 @@ def _handed_on(x: Arrays, t: Taken) -> State:
 # A formula is of one unit's gates and states: `memory` looks at a set of facts, and `pass` has no gates at all.
 ROWS = (
     Cell("memory", lambda n: (), None, "p = softmax(h·A(facts));  h' = hW + b + Σ p·C(facts)",
-         "Sukhbaatar et al. 2015, section 2", uses_hidden=True, options=(ATTENDS, EMBEDDINGS), update=_attention, attention=True,
+         "Sukhbaatar et al. 2015, section 2", uses_hidden=True, options=(ATTENDS, EMBEDDINGS, ATTENTION), update=_attention, attention=True,
          weights=_embedding, reads="itself", flops=lambda u: 2 * u.hidden**2, shipped=True,
          again=(named, ("memory",))),
     Cell("pass", lambda n: (), None, "h' = z", "hands a vector on unchanged", update=_handed_on, weights=lambda u: {},

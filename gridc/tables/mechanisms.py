@@ -78,6 +78,10 @@ class Options:
                 return value
         raise AttributeError(f"there is no option '{name}'")
 
+    def replaced(self, **values: Any) -> Options:
+        """Give the same with other values of further options."""
+        return Options(self.activation, self.peepholes, tuple((word, values.get(word, value)) for word, value in self.own))
+
     def __repr__(self) -> str:
         values = (("activation", self.activation), ("peepholes", self.peepholes), *self.own)
         return f"Options({', '.join(f'{name}={value!r}' for name, value in values)})"
@@ -244,6 +248,8 @@ PEEPHOLES = Option("peepholes", "bool", False, "Gates see the memory too (lstm, 
 ATTENDS = Option("attends", "input", None, "The facts of a memory cell.", optional=True)
 EMBEDDINGS = Option("embeddings", "str", "layerwise", "How the hops of a memory network share embeddings.",
                     choices=("layerwise", "adjacent"))  # fmt: skip
+ATTENTION = Option("attention", "str", "softmax", "How much each fact counts: softmax of its product with the query, or linear, "
+                   "the product itself.", choices=("softmax", "linear"))  # fmt: skip
 SHARED = (ACTIVATION, PEEPHOLES, ATTENDS, EMBEDDINGS)
 """Options that every transform has a place for, at their defaults; any others are those of one row alone."""
 MANY = 64

@@ -19,6 +19,8 @@ from gridc.options import Option, checked
 Values = Mapping[str, Any]
 ENUMERATED = 20
 """Up to this many bits, parity's examples are all the strings there are."""
+PRINTED = 18
+"""Up to so many digits, a problem is a number of NumPy's."""
 LABELLED = 62
 """Up to this many bits, a string is a number of NumPy's; two equal longer ones are not to be expected."""
 
@@ -80,9 +82,27 @@ def _digits(rng: np.random.Generator, o: Values) -> Dataset:
                    {"digit": scans.target.astype(np.int64)})  # fmt: skip
 
 
+def _distinct(rng: np.random.Generator, below: int, count: int) -> Array:
+    """Draw so many different whole numbers from 0, in random order; all of them where there are no more."""
+    if 4 * count >= below:
+        return cast(Array, rng.permutation(below)[:count])
+    found: Array = np.empty(0, np.int64)
+    while len(found) < count:
+        both = np.concatenate([found, rng.integers(0, below, count - len(found) + 16)])
+        found = both[np.sort(np.unique(both, return_index=True)[1])]  # in the order in which they came
+    return found[:count]
+
+
 def _addition(rng: np.random.Generator, o: Values) -> Dataset:
     digits, samples, blank = int(o["digits"]), int(o["samples"]), 10
-    first, second = (rng.integers(0, 10, (samples, digits)) for _ in range(2))
+    if 2 * digits <= PRINTED:
+        # Each problem once, so that none is both trained on and held out.
+        problems = _distinct(rng, 100**digits, samples)
+        samples = len(problems)
+        both: Array = problems[:, None] // 10 ** np.arange(2 * digits - 1, -1, -1) % 10
+        first, second = both[:, :digits], both[:, digits:]
+    else:
+        first, second = (rng.integers(0, 10, (samples, digits)) for _ in range(2))
     total = np.zeros((samples, digits + 1), np.int64)
     carry = np.zeros(samples, np.int64)
     for place in range(digits - 1, -1, -1):
@@ -205,7 +225,7 @@ TASKS: Mapping[str, Task] = {
              (Option("digits", "int", 15, "digits of each number", low=1, high=10_000), _samples(100_000)),
              _addition,
              "Two numbers read digit by digit, then their sum: -123-989----- to --------01112, symbols and sum "
-             "[n, 3·digits + 4] ids of 11 (arXiv 1507.01526, section 4.2)."),
+             "[n, 3·digits + 4] ids of 11 (arXiv 1507.01526, section 4.2).  'samples' different problems, or all there are."),
         Task("memorisation", _sequence_options(20, 64, 100_000, True), _sequences(lambda s: s),
              f"A sequence read, then given back (arXiv 1507.01526, section 4.3): {_SHAPES}.", _alphabet),
         Task("reverse", _sequence_options(10, 8, 20_000, False), _sequences(lambda s: s[::-1]),

@@ -110,6 +110,14 @@ class Budget(Block):
     seconds: Endless | None = Field(default=None, gt=0, title="a positive number", description="Time, without compiling.")
 
 
+class Beginning(Block):
+    """How long something is so at first; the first limit that is reached ends it."""
+
+    epochs: float | None = Field(default=None, gt=0, title="a positive number", description="Passes over the examples.")
+    samples: int | None = Field(default=None, ge=1, title="a positive integer", description="Examples seen.")
+    steps: int | None = Field(default=None, ge=1, title="a positive integer", description="Updates of the weights.")
+
+
 class Stop(Block):
     """When to stop before the budget is spent."""
 
@@ -154,6 +162,10 @@ class Training(Block):
     )
     batch: int = Field(default=32, ge=1, title="a positive integer", description="Examples in an update.")
     budget: Budget = Field(default=Budget(epochs=10), title="a mapping such as {epochs: 10}", description="How long to train.")
+    linear_start: Beginning | None = Field(
+        default=None, title="a mapping such as {epochs: 5}",
+        description="How long memory cells attend without their softmax at first.",
+    )  # fmt: skip
     stop: Stop = Field(default=Stop(), title="a mapping such as {accuracy: 1.0}", description="When to stop sooner.")
     held_out: float = Field(
         default=0.2, ge=0, lt=1, title="a number from 0 to below 1",

@@ -18,7 +18,7 @@ from gridc.errors import UsageError, listed
 from gridc.language.spec import GridSpec
 from gridc.options import plain
 from gridc.synonyms import in_call
-from gridc.tables.training_block import Budget, Every, Stop, Training
+from gridc.tables.training_block import Beginning, Budget, Every, Stop, Training
 from gridc.training.checkpoint import CHECKPOINTS, Folder
 from gridc.training.history import History
 from gridc.training.loop import Callback, Run
@@ -32,6 +32,7 @@ from gridc.training.setup import (
     batches,
     block,
     known_outputs,
+    linear_steps,
     made_optimizer,
     steps_of,
 )
@@ -60,6 +61,7 @@ def fit(
     optimizer: Named | Optimizer = "adam",
     batch: int = 32,
     budget: Budget | Mapping[str, Any] | int = 10,
+    linear_start: Beginning | Mapping[str, Any] | int | None = None,
     stop: Stop | Mapping[str, Any] | None = None,
     seed: int = 0,
     clip: float | None = None,
@@ -94,6 +96,9 @@ def fit(
         batch: Examples in an update.
         budget: A number of epochs, or a mapping of ``epochs``, ``samples``, ``steps`` and ``seconds``; what is spent first ends
             the training.
+        linear_start: How long memory cells attend without their softmax at first (Sukhbaatar et al. 2015): a number of epochs, or
+            a mapping of ``epochs``, ``samples`` and ``steps``.  Held-out examples are evaluated on with the softmax all the
+            time, and patience begins after it.
         stop: A mapping of ``accuracy``, ``loss`` or ``patience`` (evaluations without improvement), and of ``min_delta``,
             ``output`` and what tells the best weights, ``monitor``.
         seed: Draws what is held out, and the order of the examples.
@@ -138,8 +143,10 @@ def fit(
         shuffle, standardize, resume, overwrite = (told[name] for name in ("shuffle", "standardize", "resume", "overwrite"))
         place = _folder(folder, keep, resume)
         called = _callbacks(callbacks)
-        budget, schedule = plain(budget), plain(schedule)
+        budget, schedule, linear_start = plain(budget), plain(schedule), plain(linear_start)
         limits = block(Budget, "budget", {"epochs": budget} if isinstance(budget, int | float) else budget)
+        start = block(Beginning, "linear_start", {"epochs": linear_start} if isinstance(linear_start, int | float) else
+                      linear_start or {})  # fmt: skip
         rule = block(Stop, "stop", stop or {})
         known_outputs("stop", spec, [rule.output] if rule.output else [])
         source, held = _examples(spec, train, held_out, batch, seed, shuffle)
@@ -152,6 +159,7 @@ def fit(
             trained_on = None if held is not None or data is None else standard.applied(data, inputs=False)
             held = None if held is None else standard.applied(held, inputs=False)
         steps = steps_of(limits, source, batch)
+        linear = linear_steps(start, source, batch)
         rows = made_optimizer(optimizer, schedule, clip, steps)
         counts = Weights(told["weights"], told["class_weights"], source, spec)
         learned = source.data if isinstance(source, Shuffled) else None
@@ -159,13 +167,13 @@ def fit(
             "optimizer": repr(rows), "schedule": [schedule, steps] if schedule else None, "clip": rows.clip, "batch": batch,
             "seed": seed, "shuffle": shuffle, "weights": counts.outputs,
             "class_weights": None if class_weights is None else told["class_weights"],
-            "standardize": standardize, "data": learned.fingerprint if learned else None,
+            "standardize": standardize, "linear_start": linear, "data": learned.fingerprint if learned else None,
             "held_out": held.fingerprint if held else None,
         }  # fmt: skip
         vocabularies, signature = _keep_reading(grid, data)
         run = Run(
             grid, source, held, rows, limits, rule, block(Every, "evaluate", evaluate), block(Every, "checkpoint", checkpoint),
-            counts, batch, vocabularies, signature.to_json(), called, place, standard, who, trained_on)  # fmt: skip
+            counts, batch, vocabularies, signature.to_json(), called, place, standard, who, trained_on, linear)  # fmt: skip
         who.alike({**settings, "spec": spec.digest, "budget": limits, "stop": rule, "resume": resume, "folder": place is None,
                    "evaluate": run.evaluate, "checkpoint": run.checkpoint})  # fmt: skip
         with display(progress if who.first else "none", spec.name) as shown:

@@ -40,6 +40,7 @@ from gridc.training.state import (
     saved_state,
     spec_text,
     to_model,
+    without_softmax,
 )
 from gridc.training.step import Here, Step, updates
 
@@ -87,11 +88,14 @@ class Run:
     """Who trains: every rank has a run of its own, and they stay alike."""
     trained_on: Dataset | None = None
     """The examples to measure the written model on in the end, where its numbers are folded and nothing is held out."""
+    linear_start: int = 0
+    """At how many steps in the beginning memory cells attend without their softmax."""
 
     def __post_init__(self) -> None:
         self.meters = meters_of(self.grid.spec, self.weights.classes)
         self.dtype = str(getattr(self.grid, "dtype", "float32"))
-        self.update = updates(self.grid, self.optimizer, self.ranks)
+        self.stepped = self.grid if not self.linear_start else without_softmax(self.grid)
+        self.update = updates(self.stepped, self.optimizer, self.ranks)
         weighed = bool(self.weights.classes) or (self.held_out is not None and bool(self.held_out.weights))
         self.monitor = monitor(self.grid.spec, self.stop, self.held_out is not None, weighed)
 
@@ -149,6 +153,8 @@ class Run:
 
             try:
                 for batch in () if reason else self.batches.after(state.step):
+                    if self.stepped is not self.grid and state.step >= self.linear_start:
+                        self._put_softmax_in(state, flights, shown)
                     before = (state.step, state.samples, state.epoch)
                     flights.append(flight := self._begin(state, batch, now))
                     asked, state.seconds = flight.told or now()
@@ -182,6 +188,12 @@ class Run:
                 self._land(state, flights, shown, all_=True)  # what went wrong before says more
                 raise
         return reason
+
+    def _put_softmax_in(self, state: State, flights: deque[_Flight], shown: Display) -> None:
+        """Step the grid itself from now on; what its linear start left on a device comes home first."""
+        self._land(state, flights, shown, all_=True)
+        _ = self.optimizer.state
+        self.stepped, self.update = self.grid, updates(self.grid, self.optimizer, self.ranks)
 
     def _interrupted(self, state: State, shown: Display) -> None:
         place = self.folder and self.folder.path
@@ -223,7 +235,7 @@ class Run:
             if not done.good:
                 flights.clear()
                 state.step, state.samples, state.epoch = flight.before
-                gradients = done.gradients or self.grid.loss_and_gradients(*flight.given)[1]
+                gradients = done.gradients or self.stepped.loss_and_gradients(*flight.given)[1]
                 self._complain(state, flight.batch, done.loss, gradients)
             part = flight.part
             for name, meter in self.meters.items() if flight.counts else ():
@@ -257,7 +269,7 @@ class Run:
             state.step, state.samples, state.epoch, state.seconds, self.optimizer.rate, self.weights.total(trained),
             trained, self.weights.total(held) if held else None, held)  # fmt: skip
         state.records.append(record)
-        state.waited += 1
+        state.waited = state.waited + 1 if state.step >= self.linear_start else 0
         if state.best is None or self._better(record, state.best):
             state.keep_best(record, self.grid.parameters)
         if self.folder:

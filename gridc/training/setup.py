@@ -18,7 +18,7 @@ from gridc.errors import DataError, UsageError, listed, nearest
 from gridc.language.spec import GridSpec
 from gridc.options import plain
 from gridc.tables.learning_rates import schedule as schedule_of
-from gridc.tables.training_block import Budget, Training
+from gridc.tables.training_block import Beginning, Budget, Training
 from gridc.training.optimizers import Optimizer
 from gridc.training.optimizers import optimizer as optimizer_of
 from gridc.training.ranks import Share
@@ -86,6 +86,17 @@ def steps_of(budget: Budget, source: Batches, batch: int) -> int | None:
     if budget.epochs is not None and math.isfinite(budget.epochs) and source.steps is not None:
         limits.append(math.ceil(budget.epochs * source.steps))
     return min(limits, default=None)
+
+
+def linear_steps(start: Beginning, source: Batches, batch: int) -> int:
+    """How many updates a linear start has; UsageError where it counts epochs, whose length nobody knows."""
+    if start == Beginning():
+        return 0
+    steps = steps_of(Budget(epochs=start.epochs, samples=start.samples, steps=start.steps), source, batch)
+    if steps is None:
+        raise UsageError("'linear_start' counts epochs, and nobody knows how long one is where mini-batches are given one by "
+                         "one; expected samples or steps.")  # fmt: skip
+    return steps
 
 
 def made_optimizer(

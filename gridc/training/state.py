@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gridc.errors import DataError, listed, printable
+from gridc.errors import DataError, UsageError, listed, printable
 from gridc.model_file import Array, Model
 from gridc.training.history import Record
 from gridc.training.metrics import Meter, Predictor
@@ -70,6 +70,15 @@ class State:
             self.best_parameters = {name: array.copy() for name, array in parameters.items()}
         for name, array in parameters.items():
             np.copyto(self.best_parameters[name], array)
+
+
+def without_softmax(grid: Trainable) -> Trainable:
+    """Make what a linear start trains: a grid with the same parameters whose memory cells attend linearly; UsageError where there
+    is none."""
+    made: Trainable | None = getattr(grid, "without_softmax", None)
+    if made is None:
+        raise UsageError(f"'linear_start' takes the softmax out of memory cells, which a {type(grid).__name__} has none of.")
+    return made
 
 
 def compile_seconds(grid: Trainable) -> float:
@@ -141,7 +150,7 @@ def from_model(
     if model.kind != "checkpoint":
         raise DataError("The file is a model, not a checkpoint: there is no training in it to resume.")
     check_spec(model, grid.spec)
-    before = {"standardize": False, **model.record["settings"]}  # which the first checkpoints did not say
+    before = {"standardize": False, "linear_start": 0, **model.record["settings"]}  # which the first checkpoints did not say
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
         told = (f"'{name}' was {before.get(name)!r} and is now {settings[name]!r}" for name in changed)
