@@ -18,7 +18,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gridc.device.attention import found as among_facts
-from gridc.device.rules import rule
+from gridc.device.rules import apart, rule
 from gridc.device.sweep import Array, Sweep, Tables, product, take, total, turn_of, unrolled
 from gridc.errors import UsageError
 from gridc.fusion.run import MASKS
@@ -26,12 +26,16 @@ from gridc.scheduling.padded import Block, Plan
 from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Role
 
 
+AT_ONCE = 1 << 23
+"""Bytes that a processor's product for the weights' gradients takes at a time."""
+
+
 class Backward:
     """The way back over one sweep.
 
-    For each group ``slopes`` ``[(rows + 1) × slopes, hidden]`` holds the gradients of the pre-activations and of what was taken
-    over, ``handed`` ``[(rows + 1) × reads, width]`` for each channel those of what was read; the row more, of zeros, is what
-    nobody hands back.  ``holes`` ``[turns × slots, …]`` are those of peepholes."""
+    For each group the gradients of the pre-activations and of what was taken over take the place of these in ``storage``, since
+    nothing needs them any more; ``handed`` ``[(rows + 1) × reads, width]`` holds for each channel those of what was read; the row
+    more, of zeros, is what nobody hands back.  ``holes`` ``[turns × slots, …]`` are those of peepholes."""
 
     def __init__(self, sweep: Sweep, storage: tuple[Array, ...], given: Sequence[Array]):
         self.sweep, self.plan, self.storage = sweep, sweep.plan, storage
@@ -44,10 +48,9 @@ class Backward:
     def run(self) -> dict[Role, Array]:
         """Give the gradients by role."""
         dtype = self.sweep.dtype
-        slopes = [jnp.zeros(((g.rows + 1) * g.slopes, g.hidden), dtype) for g in self.plan.groups]
         handed = [[jnp.zeros(((g.rows + 1) * len(c), g.widths[c[0]]), dtype) for c in g.channels] for g in self.plan.groups]
         joined = [jnp.zeros((g.rows, sum(g.joined)) if g.chosen else (0, 0), dtype) for g in self.plan.groups]
-        state = (slopes, handed, joined)
+        state = (list(self.storage), handed, joined)
         holes: list[list[Array]] = [[] for _ in self.plan.groups]
         for number in reversed(range(len(self.plan.phases))):
             phase = self.plan.phases[number]
@@ -58,15 +61,15 @@ class Backward:
                     own[block.group] = jnp.zeros((phase.turns, block.slots, p.shape[-1]), dtype)
 
             def run(turn: Array, before: Any, phase: Any = phase, number: int = number) -> Any:
-                slopes, handed, joined, own = list(before[0]), [list(c) for c in before[1]], list(before[2]), dict(before[3])
+                storage, handed, joined, own = list(before[0]), [list(c) for c in before[1]], list(before[2]), dict(before[3])
                 for block in reversed(phase.blocks):
-                    self._turn(number, block, turn, slopes, handed, joined, own)
-                return slopes, handed, joined, own
+                    self._turn(number, block, turn, storage, handed, joined, own)
+                return storage, handed, joined, own
 
             *state, own = self.sweep.loop(number, run, (*state, own), backwards=True)
             for g, table in own.items():
                 holes[g].append(table)
-        self.slopes, self.handed, self.joined = state
+        self.storage, self.handed, self.joined = state
         self.holes = [tables[::-1] for tables in holes]
         out: dict[Role, Array] = {}
         for g in range(len(self.plan.groups)):
@@ -76,7 +79,7 @@ class Backward:
             self._entries(g, out)
         return out
 
-    def _pulled(self, g: int, place: Any, slopes: Array, handed: list[list[Array]]) -> tuple[Array, Array | None]:
+    def _pulled(self, g: int, place: Any, storage: Array, handed: list[list[Array]]) -> tuple[Array, Array | None]:
         """Give the gradients of the hidden vectors and memories of some rows, ``place`` taking these of a list of readers."""
         group, tables = self.plan.groups[g], self.sweep.tables
         hidden: list[Array] = []
@@ -86,9 +89,9 @@ class Backward:
                 hidden.append(total(handed[r][c], place(tables[f"{g}.readers.{r}.{c}"])))
         if group.carried:
             lists = place(tables[f"{g}.readers.own"])
-            (memory if group.memory else hidden).append(total(slopes, lists))
+            (memory if group.memory else hidden).append(total(storage, lists))
             if group.besides:  # its gradient lies behind the memory's; that of nobody is zero, too
-                hidden.append(total(slopes, lists + 1))
+                hidden.append(total(storage, lists + 1))
         for n, most in group.tapped:
             if most:
                 into = memory if self.plan.taps[n].memory else hidden
@@ -98,7 +101,7 @@ class Backward:
         return dh, dm if group.memory else None
 
     def _turn(
-        self, phase: int, block: Block, turn: Array, slopes: list[Array], handed: list[list[Array]], joined: list[Array],
+        self, phase: int, block: Block, turn: Array, storage: list[Array], handed: list[list[Array]], joined: list[Array],
         holes: dict[int, Array],
     ) -> None:  # fmt: skip
         """One group's turn back; what it makes is written to the lists."""
@@ -108,33 +111,40 @@ class Backward:
         def write(table: Array, new: Array, each: int) -> Array:
             return lax.dynamic_update_slice_in_dim(table, new.reshape(-1, table.shape[-1]), first * each, 0)
 
+        start = (group.base + first) * group.vectors
+        stored = lax.dynamic_slice_in_dim(storage[g], start, block.size * group.vectors)
+        stored = stored.reshape(block.slots, block.rows, group.vectors * group.hidden)
+
+        def replace(new: Sequence[Array]) -> Array:
+            """Write all vectors of this turn's rows but the hidden one, which stays."""
+            made = jnp.concatenate([stored[..., : group.hidden], *new], axis=-1)
+            if unrolled() > 1:
+                # Made once: a kernel that made them again, after a block was written, would need a copy of what was there before.
+                made = lax.optimization_barrier(made)
+            storage[g] = lax.dynamic_update_slice_in_dim(storage[g], made.reshape(-1, group.hidden), start, 0)
+            return made[..., group.front * group.hidden :]
+
         dh, dm = self._pulled(
-            g, lambda lists: lax.dynamic_slice_in_dim(lists, group.base + first, block.size, 1), slopes[g], handed)  # fmt: skip
+            g, lambda lists: lax.dynamic_slice_in_dim(lists, group.base + first, block.size, 1), storage[g], handed)  # fmt: skip
         shape = (block.slots, block.rows, group.hidden)
         dh, dm = (None if d is None else jnp.broadcast_to(d, (block.size, group.hidden)).reshape(shape) for d in (dh, dm))
         place = functools.partial(turn_of, block=block, turn=turn)
         dz, facts = dh, sweep.facts[g]
         if facts is not None:
             assert dh is not None
-            slopes[g] = write(slopes[g], dh, group.slopes)
             among = facts.of(place(sweep.tables[f"{g}.facts"]))
-            _, pull = jax.vjp(lambda z: among_facts(z, *among), sweep.read(g, self.storage, place))
+            _, pull = jax.vjp(lambda z: among_facts(z, *among), sweep.read(g, storage, place))
             through = product(dh, sweep.chosen(g, phase, turn)[0], across=True) if group.gates else dh
             dz = through + pull(dh.reshape(block.size, -1))[0].reshape(shape)
+            replace([dh])
         elif group.gates:
             w, _, p = sweep.chosen(g, phase, turn)
-            stored = lax.dynamic_slice_in_dim(
-                self.storage[g], (group.base + first) * group.vectors, block.size * group.vectors)  # fmt: skip
-            a = stored.reshape(block.slots, block.rows, group.vectors * group.hidden)[..., (1 + group.memory) * group.hidden :]
-            own, keeps = (sweep.slots(block, each) for each in (sweep.own(g, self.storage[g], place), sweep.keeps(g, place)))
-            _, pull = jax.vjp(lambda a, own, p: tuple(v for v in rule(group, a, own, p, keeps) if v is not None), a, own, p)
-            da, taken, dp = pull((dh, dm) if group.memory else (dh,))
-            made = jnp.concatenate([da, *taken], axis=-1)
-            if unrolled() > 1:
-                # Made once: a kernel that made them again, after a block was written, would need a copy of what was there before.
-                made = lax.optimization_barrier(made)
-                da = made[..., : da.shape[-1]]
-            slopes[g] = write(slopes[g], made, group.slopes)
+            own, keeps = (sweep.slots(block, each) for each in (sweep.own(g, storage[g], place), sweep.keeps(g, place)))
+            _, pull = jax.vjp(
+                lambda gates, own, p: tuple(v for v in rule(group, gates, own, p, keeps) if v is not None),
+                apart(group, stored[..., group.front * group.hidden :]), own, p)  # fmt: skip
+            gates, taken, dp = pull((dh, dm) if group.memory else (dh,))
+            da = replace([*taken, *gates])
             if dp is not None:
                 holes[g] = lax.dynamic_update_slice_in_dim(holes[g], dp[None], turn, 0)
             width = sum(group.widths)
@@ -155,10 +165,10 @@ class Backward:
     # -- after the loops --------------------------------------------------------------------------------------------
 
     def _all(self, g: int) -> Array:
-        """Give the gradients of all pre-activations of a group, ``[rows, gates × hidden]``."""
+        """Give the gradients of all pre-activations of a group, or of what it found, of every row of storage: ``[base + rows,
+        gates × hidden]``."""
         group = self.plan.groups[g]
-        whole = self.slopes[g][: group.rows * group.slopes].reshape(group.rows, -1)
-        return whole[:, : group.gates * group.hidden]
+        return self.storage[g].reshape(-1, group.vectors * group.hidden)[:, group.front * group.hidden :]
 
     def _by_slot(self, g: int, rows: Array) -> list[tuple[int, Block, Array]]:
         """Rows of a group's, ``[rows, …]``, cut by phases: ``[turns, slots, rows, …]``."""
@@ -171,17 +181,7 @@ class Backward:
         group, sweep = self.plan.groups[g], self.sweep
         if not group.gates:
             return
-        z, da = sweep.read(g, self.storage, lambda table: table), self._all(g)
-        if group.chosen:
-            by = sweep.tables[f"{g}.by_weight"]
-            z, da = (take(jnp.concatenate([v, jnp.zeros((1, v.shape[1]), v.dtype)]), by) for v in (z, da))
-            dw, db = jnp.einsum("wqi,wqo->wio", z, da), da.sum(1)
-        elif sum(group.weights) == 1:
-            dw, db = (z.T @ da)[None], da.sum(0)[None]
-        else:
-            pairs = list(zip(self._by_slot(g, z), self._by_slot(g, da), strict=True))
-            dw = sum(jnp.einsum("tsri,tsro->sio", x, y) for (*_, x), (*_, y) in pairs)
-            db = sum(y.sum((0, 2)) for _, (*_, y) in pairs)
+        dw, db = self._products(g, sweep.tables[f"{g}.by_weight"] if group.chosen else self._of_slots(g))
         dp, p = None, sweep.weights[g][2]
         if p is not None:
             if group.chosen:
@@ -196,6 +196,38 @@ class Backward:
                 if (name, letter, "") in sweep.arrays:
                     out[name, letter, ""] = whole[at[k] : at[k + 1]].reshape(sweep.arrays[name, letter, ""].shape)
 
+    def _of_slots(self, g: int) -> Array:
+        """Give the rows that each slot computes, ``[slots, rows]``."""
+        every = jnp.arange(self.plan.groups[g].rows, dtype=jnp.int32)
+        parts = [part.swapaxes(0, 1).reshape(block.slots, -1) for _, block, part in self._by_slot(g, every)]
+        return jnp.concatenate(parts, axis=1)
+
+    def _products(self, g: int, by: Array) -> tuple[Array, Array]:
+        """Give the gradients of weights ``[weights, i, o]`` and biases ``[weights, o]`` whose rows are ``by`` ``[weights, rows]``;
+        the row behind the last is none.
+
+        A processor takes some rows at a time, so that what was read, and its transpose, stay in the cache."""
+        group, sweep = self.plan.groups[g], self.sweep
+
+        def part(rows: Array) -> tuple[Array, Array]:
+            there = jnp.minimum(rows.ravel(), group.rows - 1)
+            z = sweep.read(g, self.storage, lambda table: take(table, there)).reshape(*rows.shape, -1)
+            da = take(self._all(g), jnp.where(rows < group.rows, group.base + rows, group.base - 1))
+            return jnp.einsum("wqi,wqo->wio", z, da), da.sum(1)
+
+        row = (sum(group.widths) + sum(group.joined) + group.gates * group.hidden) * sweep.dtype.itemsize
+        count = -(-by.size * row // AT_ONCE) if jax.default_backend() == "cpu" else 1
+        if count == 1:
+            return part(by)
+        each = -(-by.shape[1] // count)
+        by = jnp.pad(by, ((0, 0), (0, each * count - by.shape[1])), constant_values=group.rows)
+
+        def add(k: Array, sums: Any) -> Any:
+            return jax.tree.map(jnp.add, sums, part(lax.dynamic_slice_in_dim(by, k * np.int32(each), each, 1)))
+
+        zeros = jax.tree.map(lambda made: jnp.zeros(made.shape, made.dtype), jax.eval_shape(part, by[:, :each]))
+        return lax.fori_loop(np.int32(0), np.int32(count), add, zeros)
+
     def _phases(self, g: int) -> list[int]:
         return [k for k, phase in enumerate(self.plan.phases) if any(block.group == g for block in phase.blocks)]
 
@@ -208,7 +240,7 @@ class Backward:
             each = self.joined[g]
         else:
             w = sweep.weights_of(g)[:, sum(group.widths) :]
-            parts = [jnp.einsum("tsro,sio->tsri", part, w) for *_, part in self._by_slot(g, self._all(g))]
+            parts = [jnp.einsum("tsro,sio->tsri", part, w) for *_, part in self._by_slot(g, self._all(g)[group.base :])]
             each = jnp.concatenate([part.reshape(-1, w.shape[1]) for part in parts])
         at = np.cumsum([0, *group.joined])
         for j in range(len(group.joined)):
@@ -223,12 +255,12 @@ class Backward:
         group, sweep, facts = self.plan.groups[g], self.sweep, self.sweep.facts[g]
         if facts is not None:
             query = sweep.read(g, self.storage, lambda table: table)
-            out |= facts.gradients(sweep.tables[f"{g}.facts"], query, self.slopes[g][: group.rows], sweep.arrays)
+            out |= facts.gradients(sweep.tables[f"{g}.facts"], query, self._all(g)[group.base :], sweep.arrays)
 
     def _entries(self, g: int, out: dict[Role, Array]) -> None:
         """Give the gradients of what entered."""
         group, arrays = self.plan.groups[g], self.sweep.arrays
-        dh, dm = self._pulled(g, lambda lists: lists[:, : group.base], self.slopes[g], self.handed)
+        dh, dm = self._pulled(g, lambda lists: lists[:, : group.base], self.storage[g], self.handed)
         for vector, pulled in (("hidden", dh), ("memory", dm)):
             if pulled is None:
                 continue
@@ -260,12 +292,12 @@ class Backward:
                             handed = self.handed[r][c].reshape(-1, len(channel), group.hidden)[:-1, k]
                             result = result + readers(f"{r}.read", j, handed)
         if (vector == "memory") == group.memory:
-            own = self.slopes[g].reshape(-1, group.slopes, group.hidden)[:-1]
+            own = self.storage[g].reshape(-1, group.vectors, group.hidden)[group.base :]
             for d in range(group.entering):
-                result = result + readers(f"{g}.own", d, own[:, group.gates + d])
+                result = result + readers(f"{g}.own", d, own[:, 1 + d])
         if vector == "hidden" and group.besides:
-            own = self.slopes[g].reshape(-1, group.slopes, group.hidden)[:-1]
-            result = result + readers(f"{g}.own", 0, own[:, group.gates + group.entering])
+            own = self.storage[g].reshape(-1, group.vectors, group.hidden)[group.base :]
+            result = result + readers(f"{g}.own", 0, own[:, 1 + group.entering])
         for n, tap in enumerate(self.plan.taps):
             if tap.group == g and tap.memory == (vector == "memory"):
                 mask = (tables[f"tap.{n}"].ravel() == row).astype(self.sweep.dtype)

@@ -41,13 +41,17 @@ class Names:
         return jnp.where({">": jnp.greater, "<": jnp.less, ">=": jnp.greater_equal, "<=": jnp.less_equal}[sign](a, b), x, y)
 
 
+def apart(group: Group, a: Array) -> list[Array]:
+    """Cut pre-activations ``[…, gates × hidden]`` by gates."""
+    return [a[..., k * group.hidden : (k + 1) * group.hidden] for k in range(group.gates)]
+
+
 def rule(
-    group: Group, a: Array, own: list[Array], p: Array | None, keeps: Sequence[Array]
+    group: Group, gates: list[Array], own: list[Array], p: Array | None, keeps: Sequence[Array]
 ) -> tuple[Array, Array | None]:  # fmt: skip
-    """Give a cell's rule over pre-activations ``[slots, rows, gates × hidden]``; peepholes are ``[slots, …]``.  ``keeps`` says
-    how much of the old state stays (``Sweep.keeps``)."""
+    """Give a cell's rule over the pre-activations of each gate, ``[slots, rows, hidden]``; peepholes are ``[slots, …]``.
+    ``keeps`` says how much of the old state stays (``Sweep.keeps``)."""
     n = group.hidden
-    gates = [a[..., k * n : (k + 1) * n] for k in range(group.gates)]
     holes = [] if p is None else [p[:, None, k * n : (k + 1) * n] for k in range(p.shape[-1] // n)]
     made = group.cell.rule
     assert made is not None

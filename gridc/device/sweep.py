@@ -19,7 +19,7 @@ from jax import numpy as jnp
 
 from gridc.device.attention import Facts
 from gridc.device.attention import found as among_facts
-from gridc.device.rules import rule
+from gridc.device.rules import apart, rule
 from gridc.scheduling.padded import Block, Group, Plan
 from gridc.symbolic.wiring import Role
 
@@ -128,10 +128,10 @@ class Sweep:
         for entry in group.entries:
             vectors = [self._entering(group, entry, "hidden")] + [self._entering(group, entry, "memory")] * group.memory
             both = jnp.stack(vectors, axis=1)
-            rest = jnp.zeros((len(both), group.gates, group.hidden), self.dtype)
+            rest = jnp.zeros((len(both), group.vectors - len(vectors), group.hidden), self.dtype)
             rows.append(jnp.concatenate([both, rest], axis=1).reshape(-1, group.hidden))
-        empty = (1 + group.rows) * group.vectors
-        return jnp.concatenate([*rows, jnp.zeros((empty, group.hidden), self.dtype)])
+        storage = jnp.zeros(((group.base + group.rows) * group.vectors, group.hidden), self.dtype)
+        return lax.dynamic_update_slice_in_dim(storage, jnp.concatenate(rows), 0, 0) if rows else storage
 
     def _entering(self, group: Group, entry: Any, vector: str) -> Array:
         start = self.arrays.get((entry.transform, "start", vector))
@@ -246,14 +246,17 @@ class Sweep:
             z = self.read(g, storage, place)
             a = self._activations(phase, block, turn, storage, place)[0].reshape(len(z), -1) if group.gates else z
             h = a + among_facts(z, *facts.of(place(self.tables[f"{g}.facts"])))
-            new = jnp.concatenate([h, a], axis=-1) if group.gates else h
+            made = [h, a]
         elif group.gates:
             a, p = self._activations(phase, block, turn, storage, place)
             own, keeps = (self.slots(block, each) for each in (self.own(g, storage[g], place), self.keeps(g, place)))
-            h, m = rule(group, a, own, p, keeps)
-            new = jnp.concatenate([h, a] if m is None else [h, m, a], axis=-1)
+            h, m = rule(group, apart(group, a), own, p, keeps)
+            room = group.front - (1 if m is None else 2)
+            between = [jnp.zeros((*h.shape[:-1], room * group.hidden), self.dtype)] * (room > 0)
+            made = [h, *(() if m is None else (m,)), *between, a]
         else:
-            new = self.read(g, storage, place)
+            made = [self.read(g, storage, place)]
+        new = made[0] if len(made) == 1 else jnp.concatenate(made, axis=-1)
         first = (group.base + block.offset + turn * block.size) * group.vectors
         return lax.dynamic_update_slice_in_dim(storage[g], new.reshape(-1, group.hidden), first, 0)
 

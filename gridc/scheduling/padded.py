@@ -87,7 +87,8 @@ class Group:
     """Transforms of one shape.
 
     Storage has ``base`` rows of what enters, the last of them zeros, then the computed ones; a row is ``vectors`` vectors of
-    ``hidden`` numbers: the hidden one, the memory, the pre-activations.  A *channel* is the reads whose gradients lie side by
+    ``hidden`` numbers: the hidden one, the memory, the pre-activations.  On the way back the gradients of what a step took over
+    and of its pre-activations replace all but the hidden one.  A *channel* is the reads whose gradients lie side by
     side.  Where ``chosen``, a slot is told at every turn which weights are its own.  ``readers`` are, for each group and channel
     that reads this one, the most readers of a row; ``carried`` the same for states that travel, ``tapped`` for every tap."""
 
@@ -141,14 +142,15 @@ class Group:
         return self.memory and self.looks
 
     @property
-    def vectors(self) -> int:
-        """How many vectors of ``hidden`` numbers a row holds."""
-        return 1 + self.memory + self.gates
+    def front(self) -> int:
+        """How many vectors of a row stand before the pre-activations: the hidden one, and as many as were taken over."""
+        return 1 + self.entering + self.besides
 
     @property
-    def slopes(self) -> int:
-        """Vectors that the way back stores for a row: one a gate, or that of what it found, and those of what was taken over."""
-        return max(self.gates, int(self.attends is not None)) + self.entering + self.besides
+    def vectors(self) -> int:
+        """How many vectors of ``hidden`` numbers a row holds; without gates, what attends has one for the gradient of what it
+        found."""
+        return self.front + max(self.gates, int(self.attends is not None))
 
     @cached_property
     def channels(self) -> tuple[tuple[int, ...], ...]:

@@ -45,10 +45,10 @@ class Readers:
                     target, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
                     found[f"{g}.readers.{r}.{c}"] = target, value, reader.rows * width
         if group.entering and not taps_only:
-            rows = np.arange(group.rows) * group.slopes + group.gates
+            rows = (group.base + np.arange(group.rows)) * group.vectors + 1
             parts = [self._pairs(f"{g}.own", rows + d, d, alive) for d in range(group.entering)]
             target, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-            found[f"{g}.readers.own"] = target, value, group.rows * group.slopes
+            found[f"{g}.readers.own"] = target, value, (group.base - 1) * group.vectors
         for n, tap in enumerate(plan.taps):
             if tap.group == g:
                 count = int(np.prod(tap.shape))
