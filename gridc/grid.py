@@ -377,7 +377,8 @@ class Grid:
             return None
         from gridc.device.functions import Functions as OnDevice
 
-        return OnDevice(self.spec, self.dtype, self.backend.mode, self._timed, self.target.devices)
+        t = self.target
+        return OnDevice(self.spec, self.dtype, self.backend.mode, self._timed, t.devices, t.products)
 
     @cached_property
     def _mirror(self) -> Mirror:
@@ -430,8 +431,8 @@ class Grid:
 
         Sizes follow from the inputs' shapes, and every example fills the grid."""
         # A sweep on a device is lowered for the sizes of a call, which nobody knows here.
-        chosen = "plain" if self.target.lowering.device else self.lowering
-        way = Way(chosen, self.dtype, self.target.products, self.backend.scan)
+        chosen, products = ("plain", "") if self.target.lowering.device else (self.lowering, self.target.products)
+        way = Way(chosen, self.dtype, products, self.backend.scan)
         return lowering.lower(self.spec, parameters=self._shared, way=way)
 
     def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:

@@ -19,12 +19,11 @@ from jax import numpy as jnp
 
 from gridc.device.attention import found as among_facts
 from gridc.device.rules import apart, rule
-from gridc.device.sweep import Array, Sweep, Tables, product, take, total, turn_of, unrolled
+from gridc.device.sweep import Array, Sweep, Tables, take, total, turn_of, unrolled
 from gridc.errors import UsageError
 from gridc.fusion.run import MASKS
 from gridc.scheduling.padded import Block, Plan
 from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Role
-
 
 AT_ONCE = 1 << 23
 """Bytes that a processor's product for the weights' gradients takes at a time."""
@@ -134,7 +133,7 @@ class Backward:
             assert dh is not None
             among = facts.of(place(sweep.tables[f"{g}.facts"]))
             _, pull = jax.vjp(lambda z: among_facts(z, *among), sweep.read(g, storage, place))
-            through = product(dh, sweep.chosen(g, phase, turn)[0], across=True) if group.gates else dh
+            through = sweep.product(dh, sweep.chosen(g, phase, turn)[0], across=True) if group.gates else dh
             dz = through + pull(dh.reshape(block.size, -1))[0].reshape(shape)
             replace([dh])
         elif group.gates:
@@ -149,7 +148,7 @@ class Backward:
                 holes[g] = lax.dynamic_update_slice_in_dim(holes[g], dp[None], turn, 0)
             width = sum(group.widths)
             assert w is not None
-            back = product(da, w if group.chosen else w[:, :width], across=True)
+            back = sweep.product(da, w if group.chosen else w[:, :width], across=True)
             if group.chosen and group.joined:
                 joined[g] = write(joined[g], back[..., width:], 1)
             dz = back
@@ -203,8 +202,8 @@ class Backward:
         return jnp.concatenate(parts, axis=1)
 
     def _products(self, g: int, by: Array) -> tuple[Array, Array]:
-        """Give the gradients of weights ``[weights, i, o]`` and biases ``[weights, o]`` whose rows are ``by`` ``[weights, rows]``;
-        the row behind the last is none.
+        """Give the gradients of weights ``[weights, i, o]`` and biases ``[weights, o]``, whose rows are ``by`` ``[weights,
+        rows]``; the row behind the last is none.
 
         A processor takes some rows at a time, so that what was read, and its transpose, stay in the cache."""
         group, sweep = self.plan.groups[g], self.sweep
@@ -213,7 +212,7 @@ class Backward:
             there = jnp.minimum(rows.ravel(), group.rows - 1)
             z = sweep.read(g, self.storage, lambda table: take(table, there)).reshape(*rows.shape, -1)
             da = take(self._all(g), jnp.where(rows < group.rows, group.base + rows, group.base - 1))
-            return jnp.einsum("wqi,wqo->wio", z, da), da.sum(1)
+            return sweep.einsum("wqi,wqo->wio", z, da), da.sum(1)
 
         row = (sum(group.widths) + sum(group.joined) + group.gates * group.hidden) * sweep.dtype.itemsize
         count = -(-by.size * row // AT_ONCE) if jax.default_backend() == "cpu" else 1
@@ -240,7 +239,7 @@ class Backward:
             each = self.joined[g]
         else:
             w = sweep.weights_of(g)[:, sum(group.widths) :]
-            parts = [jnp.einsum("tsro,sio->tsri", part, w) for *_, part in self._by_slot(g, self._all(g)[group.base :])]
+            parts = [sweep.einsum("tsro,sio->tsri", part, w) for *_, part in self._by_slot(g, self._all(g)[group.base :])]
             each = jnp.concatenate([part.reshape(-1, w.shape[1]) for part in parts])
         at = np.cumsum([0, *group.joined])
         for j in range(len(group.joined)):
@@ -308,13 +307,14 @@ class Backward:
 # -- as one function ------------------------------------------------------------------------------------------------
 
 
-def forward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., Any]:
-    """``f(tables, arrays) → (storage, taps)`` with a gradient of its own; the arrays are in the order of the roles.
+def forward(plan: Plan, roles: tuple[Role, ...], dtype: str, products: str) -> Callable[..., Any]:
+    """``f(tables, arrays) → (storage, taps)`` with a gradient of its own; the arrays are in the order of the roles,
+    ``products`` the dtype of the operands of products.
 
     Nothing comes back from the storage, which is there for ``backward``."""
 
     def run(tables: Tables, arrays: Sequence[Array]) -> Any:
-        return Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype)).forward()
+        return Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype), jnp.dtype(products)).forward()
 
     def ahead(tables: Tables, arrays: Sequence[Array]) -> Any:
         storage, taps = run(tables, arrays)
@@ -322,7 +322,7 @@ def forward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., An
 
     def back(kept: Any, gradients: Any) -> Any:
         tables, arrays, storage = kept
-        found = backward(plan, roles, dtype)(tables, arrays, storage, gradients[1])
+        found = backward(plan, roles, dtype, products)(tables, arrays, storage, gradients[1])
         return None, (*found, *map(jnp.zeros_like, arrays[len(found) :]))  # masks are drawn
 
     function = jax.custom_vjp(run)
@@ -330,12 +330,12 @@ def forward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., An
     return function
 
 
-def backward(plan: Plan, roles: tuple[Role, ...], dtype: str) -> Callable[..., Any]:
+def backward(plan: Plan, roles: tuple[Role, ...], dtype: str, products: str) -> Callable[..., Any]:
     """``f(tables, arrays, storage, gradients of the taps) → gradients of the arrays``, in the order of the roles but for masks,
     which come last and are drawn."""
 
     def run(tables: Tables, arrays: Sequence[Array], storage: Any, given: Any) -> tuple[Array, ...]:
-        sweep = Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype))
+        sweep = Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype), jnp.dtype(products))
         found = Backward(sweep, storage, given).run()
         learnt = [role for role in roles if role[1] not in MASKS]
         return tuple(found[role] if role in found else jnp.zeros_like(sweep.arrays[role]) for role in learnt)

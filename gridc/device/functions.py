@@ -36,7 +36,7 @@ def _register() -> None:
     jax_funcify: Any = importlib.import_module("pytensor.link.jax.dispatch").jax_funcify
 
     def sweeping(op: device.DeviceSweep, **_: Any) -> Callable[..., Any]:
-        run = forward(op.plan, op.roles, op.dtype)
+        run = forward(op.plan, op.roles, op.dtype, op.products)
 
         def device_sweep(*inputs: Any) -> Any:
             tables, arrays, _ = op.cut(inputs)
@@ -46,7 +46,7 @@ def _register() -> None:
         return device_sweep
 
     def adjoint(op: device.DeviceAdjoint, **_: Any) -> Callable[..., Any]:
-        run = backward(op.plan, op.roles, op.dtype)
+        run = backward(op.plan, op.roles, op.dtype, op.products)
 
         def device_adjoint(*inputs: Any) -> Any:
             tables, arrays, rest = op.cut(inputs)
@@ -66,10 +66,13 @@ _register()
 class Functions:
     """The functions of one grid, each compiled once a bucket.
 
-    ``mode`` gives PyTensor's mode, ``timed`` a context for what is being built."""
+    ``mode`` gives PyTensor's mode, ``timed`` a context for what is being built; ``products`` is the type of the operands of the
+    sweep's products, where it is not ``dtype``."""
 
-    def __init__(self, spec: GridSpec, dtype: str, mode: Any, timed: Callable[[str], Any], devices: int = 1):
-        self.spec, self.dtype, self.mode, self.timed = spec, dtype, mode, timed
+    def __init__(
+        self, spec: GridSpec, dtype: str, mode: Any, timed: Callable[[str], Any], devices: int = 1, products: str = ""
+    ):  # fmt: skip
+        self.spec, self.dtype, self.mode, self.timed, self.products = spec, dtype, mode, timed, products
         self.shards = Shards(devices)
         self.plans = Plans(spec, self.shards)
         self._symbols: dict[tuple[Plan, bool], Symbols] = {}
@@ -89,7 +92,7 @@ class Functions:
             self._symbols[key] = lowering.lower(
                 self.spec, inputs, weighted=True, training=training, extent=pt.vector("extent", dtype="int64"),
                 lengths=pt.TensorType("int64", lengths.shape)("lengths"),
-                way=Way("fused", self.dtype, static=Sizes(extent, lengths), device=plan),
+                way=Way("fused", self.dtype, self.products, static=Sizes(extent, lengths), device=plan),
             )  # fmt: skip
         return self._symbols[key]
 

@@ -55,10 +55,10 @@ class Sweep:
     """One plan with the arrays of one call.
 
     ``arrays`` are by role: weights ``[*untied, rows, columns]`` and the like, what enters ``[batch × places, hidden]``, and what
-    joins ``[batch × over, width]``, all of one dtype."""
+    joins ``[batch × over, width]``, all of one dtype; ``products`` is that of the operands of products."""
 
-    def __init__(self, plan: Plan, tables: Tables, arrays: Mapping[Role, Array], dtype: Any):
-        self.plan, self.tables, self.arrays, self.dtype = plan, tables, arrays, dtype
+    def __init__(self, plan: Plan, tables: Tables, arrays: Mapping[Role, Array], dtype: Any, products: Any):
+        self.plan, self.tables, self.arrays, self.dtype, self.products = plan, tables, arrays, dtype, products
         self.weights = [[self._stacked(g, letter) for letter in "Wbp"] for g in plan.groups]
         self.joined = [[self._joining(g, j) for j in range(len(g.joined))] for g in plan.groups]
         self.ahead = [self._ahead(g) for g in range(len(plan.groups))]
@@ -69,7 +69,8 @@ class Sweep:
     # -- what a loop needs ------------------------------------------------------------------------------------------
 
     def _stacked(self, group: Group, letter: str) -> Array | None:
-        """Give the weights of a group's members, ``[weights, …]``; zeros for a member that has none."""
+        """Give the weights of a group's members, ``[weights, …]``, as what is done with them takes them; zeros for a member that
+        has none."""
         found = [self.arrays.get((name, letter, "")) for name in group.members]
         known = next((a for a in found if a is not None), None)
         if known is None:
@@ -77,7 +78,8 @@ class Sweep:
         shape = known.shape[-2 if letter == "W" else -1 :]
         parts = [jnp.zeros((n, *shape), self.dtype) if a is None else a.reshape(n, *shape)
                  for a, n in zip(found, group.weights, strict=True)]  # fmt: skip
-        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        whole = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        return whole.astype(self.products) if letter == "W" else whole
 
     def weights_of(self, g: int) -> Array:
         """Give the weights of a group that has some."""
@@ -98,8 +100,12 @@ class Sweep:
             return []
         at = np.cumsum([sum(group.widths), *group.joined])
         w = self.weights_of(g)
-        return [jnp.einsum("ri,sio->sro", v, w[:, i:e]).reshape(-1, w.shape[2])
+        return [self.einsum("ri,sio->sro", v, w[:, i:e]).reshape(-1, w.shape[2])
                 for v, i, e in zip(joined, at, at[1:], strict=False)]  # fmt: skip
+
+    def einsum(self, which: str, one: Array, other: Array) -> Array:
+        """Give a product of operands that are rounded to what products take, added up in the sweep's dtype."""
+        return jnp.einsum(which, one.astype(self.products), other.astype(self.products), preferred_element_type=self.dtype)
 
     def _dropped(self, group: Group) -> Array | None:
         """Give the dropout masks of a group's members, and then ones: ``[rows + 1, hidden]``; None where none were drawn."""
@@ -268,7 +274,7 @@ class Sweep:
         if group.sources or not ahead:
             assert w is not None
             z = self.read(g, storage, place, joined=not ahead).reshape(block.slots, block.rows, -1)
-            terms.append(product(z, w[:, : z.shape[-1]]))
+            terms.append(self.product(z, w[:, : z.shape[-1]]))
         for j, made in enumerate(ahead):
             first = np.arange(block.slots, dtype=np.int32)[:, None] * np.int32(len(made) // block.slots)
             terms.append(take(made, place(self.tables[f"{g}.joined.{j}"]).reshape(block.slots, -1) + first))
@@ -276,14 +282,13 @@ class Sweep:
             terms.append(b[:, None])
         return functools.reduce(jnp.add, terms), p
 
+    def product(self, z: Array, w: Array, across: bool = False) -> Array:
+        """``[slots, rows, i]`` by ``[slots, i, o]``, or ``across`` by ``[slots, o, i]``: ``[slots, rows, o]``."""
+        if w.shape[0] == 1:
+            return self.einsum("ri,oi->ro" if across else "ri,io->ro", z[0], w[0])[None]
+        return self.einsum("sri,soi->sro" if across else "sri,sio->sro", z, w)
+
     @staticmethod
     def slots(block: Block, vectors: list[Array]) -> list[Array]:
         """Cut vectors of a turn by its slots, ``[slots, rows, hidden]``; one that stands for all stays alone."""
         return [v.reshape(block.slots, block.rows, -1) if len(v) == block.size else v for v in vectors]
-
-
-def product(z: Array, w: Array, across: bool = False) -> Array:
-    """``[slots, rows, i]`` by ``[slots, i, o]``, or ``across`` by ``[slots, o, i]``: ``[slots, rows, o]``."""
-    if w.shape[0] == 1:
-        return (z[0] @ (w[0].T if across else w[0]))[None]
-    return lax.dot_general(z, w, (((2,), (2 if across else 1,)), ((0,), (0,))))

@@ -30,19 +30,20 @@ def sweep(wiring: Wiring) -> tuple[dict[str, list[Variable]], list[Variable]]:
     assert plan is not None
     keys = plan.shapes
     tables: list[Variable] = [TensorType("int32", shape)(name) for name, shape in keys]
-    op = DeviceSweep(plan, tuple(arrays), wiring.way.dtype)
+    op = DeviceSweep(plan, tuple(arrays), wiring.way.dtype, wiring.way.products or wiring.way.dtype)
     made = cast("list[Variable]", op(*tables, *arrays.values(), return_list=True))
     feed = iter(made[len(plan.groups) :])
     return {name: [next(feed) for _ in o.reads] for name, o in wiring.spec.outputs.items()}, tables
 
 
 class _DeviceOp(Op):
-    """What the sweep and its adjoint have in common: the plan, the roles of the arrays, and their dtype."""
+    """What the sweep and its adjoint have in common: the plan, the roles of the arrays, their dtype, and that of the operands
+    of products."""
 
-    __props__ = ("plan", "roles", "dtype")
+    __props__ = ("plan", "roles", "dtype", "products")
 
-    def __init__(self, plan: Plan, roles: tuple[Role, ...], dtype: str):
-        self.plan, self.roles, self.dtype = plan, roles, dtype
+    def __init__(self, plan: Plan, roles: tuple[Role, ...], dtype: str, products: str):
+        self.plan, self.roles, self.dtype, self.products = plan, roles, dtype, products
 
     def cut(self, inputs: Any) -> tuple[dict[str, Any], tuple[Any, ...], tuple[Any, ...]]:
         """Cut the inputs into the index arrays by name, the arrays in the order of the roles, and the rest."""
@@ -83,7 +84,7 @@ class DeviceSweep(_DeviceOp):
         storage = len(self.plan.groups)
         known = zip(outputs[storage:], cotangents[storage:], strict=True)
         given = [tap.zeros_like() if isinstance(c.type, DisconnectedType) else c for tap, c in known]
-        adjoint = DeviceAdjoint(self.plan, self.roles, self.dtype)
+        adjoint = DeviceAdjoint(self.plan, self.roles, self.dtype, self.products)
         gradients = cast("list[Variable]", adjoint(*inputs, *outputs[:storage], *given, return_list=True))
         drawn = [DisconnectedType()() for _ in self.roles[self.learnt :]]
         return [*(DisconnectedType()() for _ in self.plan.shapes), *gradients, *drawn]

@@ -101,7 +101,7 @@ LOWERINGS: Mapping[str, Lowering] = {
 """The first that a spec and a backend can have is what ``auto`` means."""
 ON_A_DEVICE: Mapping[str, Lowering] = {
     "fused": Lowering("fused", "loops over turns, and over turns back", device.sweep, _no_kernel, None, counts.call_bytes,
-                      _free, device=True),
+                      _free, narrow=True, device=True),
     "plain": replace(LOWERINGS["plain"], threads=_free),
 }
 """The same for backends whose shapes are static: JAX brings its own products and threads, and needs no kernels of ours."""
