@@ -323,9 +323,9 @@ def test_products_in_bfloat16_are_those_of_the_cpu() -> None:
         largest = np.abs(array).max()
         assert slopes[name].dtype == np.float32
         # What differs in the last digit before it is rounded may differ by one in the eighth after that.
-        np.testing.assert_allclose(slopes[name], array, rtol=0, atol=2e-3 * largest, err_msg=name)
+        np.testing.assert_allclose(slopes[name], array, rtol=0, atol=5e-4 * largest, err_msg=name)
         apart = max(apart, float(np.abs(others[name] - array).max() / largest))
-    assert apart > 4e-3, "it multiplies in float32"
+    assert apart > 2e-3, "it multiplies in float32"
     there.training_step("sgd", learning_rate=0.1)(*call)
     assert {array.dtype for array in there.parameters.values()} == {np.dtype(np.float32)}
 
