@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import os
@@ -21,6 +22,7 @@ from gridc.arrays.signature import Signature
 from gridc.data import fitting
 from gridc.data.fitting import Call
 from gridc.errors import UsageError
+from gridc.fusion import draws
 from gridc.language import noise
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import Directives, GridSpec
@@ -224,7 +226,10 @@ class Grid:
                 kept = self._mask_room[name] = np.empty(size, self.dtype)
             return kept[:size].reshape(shape)
 
-        return [*noise.draw(self.spec, batch, sizes, self._masks, self.dtype, make, share).values()]
+        fill = None
+        if self.target.lowering.prepare is not None:  # which has compiled the rest, too
+            fill = functools.partial(draws.draw, threads=self.threads)
+        return [*noise.draw(self.spec, batch, sizes, self._masks, self.dtype, make, share, fill).values()]
 
     # -- training and keeping -----------------------------------------------------------------------------------------
 

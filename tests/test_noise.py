@@ -13,6 +13,7 @@ import pytest
 
 import gridc
 from gridc import cli
+from gridc.fusion import draws
 from gridc.language import noise
 from gridc.symbolic import backends
 from test_networks import BATCH, Array, T, cat, drawn, gru, ids, loss_of, lstm, one_hot, read_out, small
@@ -112,6 +113,29 @@ def test_masks_are_as_often_zero_as_was_asked_and_keep_the_mean() -> None:
     assert set(np.unique(masks["time.dropout"])) == {0.0, np.float32(1.25)}
     assert masks["time.dropout"].mean() == pytest.approx(1.0, abs=0.01)
     assert masks["time.zoneout.h"].mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_masks_are_drawn_by_any_number_of_threads_as_numpy_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From any state, some of the numbers left out before, between and behind: the same masks and the same state after."""
+    monkeypatch.setattr(draws, "LARGE", 40)
+    random = np.random.default_rng(0)
+    for seed in range(120):
+        made: list[list[noise.Drawing]] = [[], []]
+        total = 0
+        for rate in random.random(random.integers(1, 4)):
+            total += int(random.integers(0, 7))
+            size = int(random.integers(1, 90 if seed % 20 else 70_000))
+            for drawings in made:
+                drawings.append(noise.Drawing(np.empty(size, "float64" if seed % 2 else "float32"), float(rate), 1.0, 0.3, total))
+            total += size
+        total += int(random.integers(0, 3))
+        one, two = np.random.default_rng(seed), np.random.default_rng(0)
+        one.random(seed % 4, dtype=np.float32)
+        two.bit_generator.state = one.bit_generator.state
+        noise.draw_in_numpy(one, made[0], total)
+        draws.draw(two, made[1], total, threads=1 + seed % 3)
+        assert one.bit_generator.state == two.bit_generator.state
+        assert all(np.array_equal(a.mask, b.mask) for a, b in zip(*made, strict=True))
 
 
 def test_the_same_seed_draws_the_same_masks() -> None:

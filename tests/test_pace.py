@@ -52,13 +52,13 @@ def test_a_sweep_follows_the_pace_to_the_same_bits(monkeypatch):
     case = Case("small", "grid", (5, 3), 8, 4)
     grid, (x, y) = case.grid(), case.data()
     share(monkeypatch, Sharing("wavefront", 2))
-    expected, seen, crew = grid.loss_and_gradients({"x": x}, {"y": y}), [], sweep._crew
+    expected, seen, crew = grid.loss_and_gradients({"x": x}, {"y": y}), [], sweep.crew_of
 
-    def noted(space, sharing):
+    def noted(program, sharing, *kind):
         seen.append(sharing)
-        return crew(space, sharing)
+        return crew(program, sharing, *kind)
 
-    monkeypatch.setattr(sweep, "_crew", noted)
+    monkeypatch.setattr(sweep, "crew_of", noted)
     monkeypatch.setattr(Pace, "__call__", lambda self, run: run(False))
     loss, gradients, _ = grid.loss_and_gradients({"x": x}, {"y": y})
     assert seen == [ALONE, ALONE]

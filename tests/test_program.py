@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import gridc
 from gridc import resources
 from gridc.fusion import run as runs
-from gridc.fusion import sweep
+from gridc.fusion.moves import Moves
 from gridc.fusion.run import Inputs
 from gridc.scheduling import check, counts, graph, order, passes, segments
 from gridc.scheduling.plan import PASSES, plan
@@ -73,14 +73,19 @@ def test_every_plan_of_every_order_is_sound(case: Case, count: int) -> None:
 def interpreted(inputs: Inputs) -> list[np.ndarray]:
     """What outputs read, every segment interpreted instead of run."""
 
-    def forward(space, parameters, forgets=False, sharing=None):
+    def ahead(run, s, forgets, gives):
+        space, before, after, parameters = run.workspace(s), Moves(), Moves(), run.weights(s)
+        run.enter(s, space, before)
+        before.ready().run(space.tape)
         for t, own in enumerate(space.program.transforms):
             space.h[t][: own.rows] = np.nan
         interpret(space.program, space.h, space.m, space.joined, parameters.w, parameters.b, parameters.p,
                   space.dropped, space.kept, space.facts)  # fmt: skip
+        run.give(s, space, after)
+        after.ready().run(space.tape)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "forward", forward)
+        patch.setattr(runs.Run, "ahead", ahead)
         return run_forward(inputs)
 
 

@@ -11,10 +11,11 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from gridc.fusion import run, sweep
+from gridc.fusion import run
 from gridc.fusion.buffers import fresh
+from gridc.fusion.moves import Moves
 from gridc.fusion.run import Inputs, Totals, part_of
-from gridc.fusion.workspace import Array, Parameters, Workspace
+from gridc.fusion.workspace import Array
 from gridc.scheduling.pipeline import Message, Part, Piece
 from gridc.scheduling.tiles import Cut
 
@@ -52,9 +53,9 @@ def forward(inputs: Inputs, post: Post, tape: Array, packed: Array, forgets: boo
     """Compute this rank's tiles, fill the tape with what ``backward`` needs, unless it ``forgets``, and give what outputs read of
     all ranks' tiles, as ``run.forward``."""
     taps = run.empty_taps(inputs)
-    made = _Forward(inputs, tape, tape[:0], packed)
+    made = _Forward(inputs, tape, tape[:0], packed, taps)
     made.post, made.forgets = post, forgets
-    made.forward(taps, forgets)
+    made.forward(forgets)
     post.sent()
     for tap, giver in zip(taps, made.piece.givers, strict=True):
         post.share(tap, giver)
@@ -70,7 +71,7 @@ def backward(
     run.clear(inputs, out)
     made = _Backward(inputs, tape, slopes, packed, [np.ascontiguousarray(tap) for tap in taps], out, asked)
     made.post = post
-    made.run(inputs.parameters(out))
+    made.run()
     post.sent()
 
 
@@ -120,58 +121,53 @@ class _Tiles(run.Run):
 class _Forward(_Tiles):
     """The way forward."""
 
-    def enter(self, s: int, space: Workspace) -> None:
-        """Wait for what other ranks hand over, then fill the boundary rows."""
+    def arrive(self, s: int) -> None:
+        """Wait for what other ranks hand over."""
         for message in self.piece.arrivals[s]:
             numbers = self.fresh(message)
             self.post.receive(message.peer, message.number, numbers)
             for part, rows in self.parts(message, numbers):
                 for one in part.deliveries:
                     self.kept_at(part, one.segment)[one.places] = rows[one.at]
-        super().enter(s, space)
 
-    def hand(self, s: int, space: Workspace) -> None:
-        """Hand on what later segments live on, other ranks' first."""
+    def depart(self, s: int) -> None:
+        """Hand on what other ranks live on."""
+        space = self.workspace(s)
         for message in self.piece.departures[s]:
             numbers = self.fresh(message)
             for part, rows in self.parts(message, numbers):
                 self.state(part, space.h, space.m).take(part.rows, axis=0, out=rows, mode="clip")
             self.post.send(message.peer, message.number, numbers)
-        super().hand(s, space)
 
 
 class _Backward(run.Backward, _Tiles):
     """The way back."""
 
-    def run(self, total: Parameters) -> None:
-        """Go back through the segments; the weights' gradients are added to ``total``."""
-        parameters = self.inputs.parameters()
-        for array in (*total.w, *total.b, *total.p):
-            if array is not None:
-                array.fill(0)
-        sharing, last = self.inputs.plan.sharing, len(self.swept.segments) - 1
+    def run(self) -> None:
+        """Go back through the segments; the weights' gradients are added to those of all."""
+        total, last = self.inputs.parameters(self.out), len(self.swept.segments) - 1
+        for array in total.all():
+            array.fill(0)
         for s in range(last, -1, -1):
-            weights = part_of(parameters, (segment := self.swept.segments[s]).weights)
             if self.piece.again and s < last:
-                self.enter(s, space := self.workspace(s))
-                sweep.forward(space, weights, sharing=sharing)
-            self.receive(s)
-            sweep.backward(self.spaces[s], weights, part_of(total, segment.weights), sharing, adds=True)
-            self.leave(s)
+                self.ahead(s, forgets=False, gives=False)
+            self.settle(s)
+            self.back(s, part_of(total, self.swept.segments[s].weights), adds=True, settled=True)
+            self.handed_back(s)
 
-    def receive(self, s: int) -> None:
+    def settle(self, s: int) -> None:
         """Add up the gradients of what outputs, later segments and other ranks read."""
-        super().receive(s)
-        space = self.spaces[s]
+        space, moves = self.slopes_of(s), Moves()
+        self.receive(s, space, moves)
+        moves.ready().run(space.tape)
         for message in self.piece.departures[s]:
             numbers = self.fresh(message)
             self.post.receive(message.peer, message.number, numbers)
             for part, rows in self.parts(message, numbers):
                 self.state(part, space.dh, space.dm)[part.rows] += rows
 
-    def leave(self, s: int) -> None:
-        """Hand back the gradients of what the segment lived on, to other ranks, too."""
-        super().leave(s)
+    def handed_back(self, s: int) -> None:
+        """Hand the gradients of what the segment lived on back to other ranks."""
         for message in self.piece.arrivals[s]:
             numbers = self.fresh(message)
             numbers.fill(0)

@@ -6,18 +6,25 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from gridc.fusion import sweep, workspace
-from gridc.fusion.workspace import Parameters, Workspace
+from gridc.fusion.buffers import lent
+from gridc.fusion.moves import Moves
+from gridc.fusion.sweep import Bound, Crew, Pattern
+from gridc.fusion.workspace import Parameters, Workspace, aligned
 from gridc.locks import once
 from gridc.scheduling.plan import Plan
-from gridc.scheduling.program import Array
-from gridc.scheduling.segments import Entrance, Segment, Sweep, Tap
+from gridc.scheduling.program import Array, Program
+from gridc.scheduling.segments import Entrance, Sweep, Tap
+from gridc.scheduling.threads import Sharing
 
 Role = tuple[str, str, str]
 """What an array is to the sweep: (transform or input, 'W' | 'b' | 'p' | 'start' | 'entry' | 'shift' | 'joined' | 'facts' |
@@ -28,6 +35,8 @@ Totals = dict[Role, Array]
 States = list[list[Array | None]]
 """Per storage the hidden vectors, and the memories where there are any."""
 VECTORS = ("hidden", "memory")
+REMEMBERED = 16
+"""Kinds of calls of a program that are."""
 
 
 def flat_weights(array: Array, letter: str) -> Array:
@@ -44,6 +53,14 @@ class Inputs:
     dtype: np.dtype[Any]
     products: str
     """The kind of its products: the dtype, or ``bfloat16``."""
+    kind: Hashable = None
+    """What tells apart calls of a plan that take or make arrays of other roles."""
+
+    @once
+    def alike(self) -> Hashable:
+        """Give what calls whose arrays lie at the same addresses have in common, besides these."""
+        shapes = tuple(array.shape for role, array in self.by_role.items() if role[1] == "facts")
+        return (tuple(self.by_role) if self.kind is None else self.kind), self.products, self.dtype, shapes
 
     def parameters(self, of: Mapping[Role, Array] | None = None) -> Parameters:
         """Give the weights by transform, or of other arrays by role."""
@@ -67,7 +84,7 @@ def forward(inputs: Inputs, tape: Array, packed: Array, forgets: bool = False) -
     """Fill the tape with what ``backward`` needs, unless it ``forgets``, and give what outputs read, each ``[batch, *axes, cells
     × hidden]``, 0 where an example has no such cell."""
     taps = empty_taps(inputs)
-    Run(inputs, tape, tape[:0], packed).forward(taps, forgets and inputs.plan.sweep.whole)
+    Run(inputs, tape, tape[:0], packed, taps).forward(forgets and inputs.plan.sweep.whole)
     return taps
 
 
@@ -79,7 +96,7 @@ def backward(
     The gradients of joined inputs that are not ``asked`` for are not made."""
     clear(inputs, out)
     taps = [np.ascontiguousarray(gradient) for gradient in taps]
-    Backward(inputs, tape, slopes, packed, taps, out, asked).run(inputs.parameters(out))
+    Backward(inputs, tape, slopes, packed, taps, out, asked).run()
 
 
 def clear(inputs: Inputs, out: Totals) -> None:
@@ -109,31 +126,87 @@ def part_of(parameters: Parameters, weights: Sequence[slice]) -> Parameters:
     return Parameters(*([None if a is None else a[of] for a, of in zip(each, weights, strict=True)] for each in letters))
 
 
-class Run:
-    """A sweep's memory, and what goes into and out of a segment's arrays."""
+_patterns: WeakKeyDictionary[Program, dict[Hashable, Pattern]] = WeakKeyDictionary()
 
-    def __init__(self, inputs: Inputs, tape: Array, slopes: Array, packed: Array):
-        self.inputs, self.swept, self.slopes, self.packed = inputs, inputs.plan.sweep, slopes, packed
+
+class Run:
+    """A sweep's memory, and what goes into and out of a segment's arrays.
+
+    ``taps`` are what outputs read, or their gradients."""
+
+    def __init__(self, inputs: Inputs, tape: Array, slopes: Array, packed: Array, taps: Sequence[Array]):
+        self.inputs, self.swept, self.slopes, self.packed = inputs, inputs.plan.sweep, slopes, aligned(packed)
+        self.whole, self.taps = tape, taps
         self.kept, self.room = _kept(self.swept, tape)
 
-    def forward(self, taps: Sequence[Array], forgets: bool) -> None:
+    def forward(self, forgets: bool) -> None:
         """Run segment after segment, and keep what later ones live on."""
-        parameters = self.inputs.parameters()
-        for s, segment in enumerate(self.swept.segments):
-            space = self.workspace(s)
-            self.enter(s, space)
-            own = parameters if self.swept.whole else part_of(parameters, segment.weights)
-            sweep.forward(space, own, forgets, self.inputs.plan.sharing)
-            self.hand(s, space)
-            self.give(segment, space, taps)
+        for s in range(len(self.swept.segments)):
+            self.arrive(s)
+            self.ahead(s, forgets, gives=True)
+            self.depart(s)
 
-    def hand(self, s: int, space: Workspace) -> None:
-        """Keep what later segments live on."""
-        for hand in self.swept.segments[s].handovers:
-            for state, later in zip((space.h, space.m), self.kept[hand.later][hand.storage], strict=True):
-                mine = state[hand.storage]
-                if mine is not None and later is not None:
-                    later[hand.places] = mine[hand.rows]
+    def arrive(self, s: int) -> None:
+        """Wait for what a segment needs of others than this sweep: nothing."""
+
+    def depart(self, s: int) -> None:
+        """Hand on what others than this sweep need of a segment: nothing."""
+
+    def ahead(self, s: int, forgets: bool, gives: bool) -> None:
+        """Run a segment forward, and give what outputs and later segments read, or not."""
+
+        def bind(run: Run, crew: Crew, rooms: tuple[Array, Array]) -> Bound:
+            space, before, after = run.workspace(s), Moves(), Moves()
+            run.enter(s, space, before)
+            before.meet()
+            if gives:
+                after.meet()
+                run.give(s, space, after)
+            return sweep.bind(space, run.weights(s), None, crew, rooms, before.ready(), after.ready())
+
+        self.bound(s, (0, gives, forgets), [], bind, lambda bound, room, held: sweep.ahead(bound, room, forgets, held))
+
+    def bound(
+        self, s: int, which: tuple[Hashable, ...], own: Sequence[Array], bind: Callable[[Any, Crew, tuple[Array, Array]], Bound],
+        run: Callable[[Bound, Array, Any], None],
+    ) -> None:  # fmt: skip
+        """Run a segment on all arrays and its ``own``, as it was bound for stand-ins of them once."""
+        inputs, program = self.inputs, self.swept.segments[s].program
+        known = _patterns.setdefault(program, {})
+
+        def go(sharing: Sharing) -> None:
+            crew = sweep.crew_of(program, sharing, inputs.products, inputs.dtype)
+            with lent((crew.back if which[0] else crew.ahead).size, inputs.dtype) as whole:
+                facts = [array for role, array in inputs.by_role.items() if role[1] == "facts"]
+                rooms = aligned(whole), sweep.scores(crew, [facts], inputs.dtype)
+                arrays = [*rooms, *self.arrays(), *own]
+                key = (which, sharing, inputs.alike)
+                if key not in known:
+                    if len(known) >= REMEMBERED:
+                        known.clear()
+                    room, scored, *others = sweep.stand_ins(arrays)
+                    like = copy(self)
+                    like.take(iter(others))
+                    known[key] = Pattern(bind(like, crew, (room, scored)))
+                run(known[key].on(arrays), rooms[0], arrays)
+
+        sweep.paced(program, inputs.plan.sharing, which[0] != 0, go)
+
+    def arrays(self) -> list[Array]:
+        """List all that a sweep follows addresses to, but for what is one segment's."""
+        return [self.whole, self.packed, *self.inputs.by_role.values(), *self.taps]
+
+    def take(self, arrays: Iterator[Array]) -> None:
+        """Run on other arrays from now on, in the order of ``arrays``, and of a segment's own after them."""
+        self.whole, self.packed = next(arrays), next(arrays)
+        self.inputs = replace(self.inputs, by_role={role: next(arrays) for role in self.inputs.by_role})
+        self.taps = [next(arrays) for _ in self.taps]
+        self.kept, self.room = _kept(self.swept, self.whole)
+
+    def weights(self, s: int) -> Parameters:
+        """Give the weights that a segment uses."""
+        parameters = self.inputs.parameters()
+        return parameters if self.swept.whole else part_of(parameters, self.swept.segments[s].weights)
 
     def tape(self, s: int) -> Array:
         """Give what a segment works in: all of them in one place."""
@@ -152,8 +225,7 @@ class Run:
             space.facts[i] = self.facts(name, self.inputs.by_role)
             for vector, kept in zip(VECTORS, range(len(space.kept[i])), strict=False):
                 drawn = self.inputs.by_role.get((name, "zoneout", vector))
-                mean = np.full((1, transform.hidden), transform.zoneout, self.inputs.dtype)
-                space.kept[i][kept] = mean if drawn is None else drawn
+                space.kept[i][kept] = _mean(transform.hidden, transform.zoneout, self.inputs.dtype) if drawn is None else drawn
         return space
 
     def dropped(self, name: str) -> Array | None:
@@ -164,12 +236,10 @@ class Run:
         """Give a transform's facts, or their gradients, each array ``[sets, facts, hidden]``."""
         return [array.reshape(-1, *array.shape[-2:]) for role, array in arrays.items() if role[:2] == (name, "facts")]
 
-    def seen(self, tap: Tap, vectors: Array) -> Array:
-        """Give what is left of the vectors that an output reads, or of their gradients, behind the mask that a `pass` sees."""
+    def seen(self, tap: Tap) -> tuple[Array | None, Array | None]:
+        """Give the mask behind which a `pass` sees what an output reads of it, and its rows; None where it sees all."""
         mask = None if tap.masks is None else self.dropped([*self.inputs.plan.spec.transforms][tap.storage])
-        if mask is None or tap.masks is None:
-            return vectors
-        return np.where((tap.masks < 0)[:, None], vectors, vectors * mask[tap.masks])
+        return (None, None) if mask is None else (mask, tap.masks)
 
     def joins(self) -> Iterator[tuple[int, int, Role]]:
         """Give of every joined input: transform, number, role."""
@@ -178,46 +248,53 @@ class Run:
             for j, x in enumerate(spec.joined(name)):
                 yield i, j, (x.name, "joined", "")
 
-    def enter(self, s: int, space: Workspace) -> None:
+    def enter(self, s: int, space: Workspace, moves: Moves) -> None:
         """Fill the boundary rows with what the segment lives on and with what enters the grid."""
-        for state, rows in self.lives_on(s, space.h, space.m):
-            state[:] = rows
+        for state, first, rows in self.lives_on(s, space.h, space.m):
+            moves.copy(state, slice(first, first + len(rows)), rows)
         given = self.inputs.by_role
         for entrance in self.swept.segments[s].entrances:
             for vector, states in zip(VECTORS, (space.h, space.m), strict=True):
                 state = states[entrance.storage]
                 if state is None:
                     continue
-                start = given.get((entrance.transform, "start", vector), 0)
+                start = given.get((entrance.transform, "start", vector))
                 entry = given.get((entrance.transform, "entry", vector))
-                state[entrance.start] = start
+                moves.copy(state, entrance.start, start)
                 if entry is None:
-                    state[entrance.rows] = start
+                    moves.copy(state, entrance.rows, start)
                 else:
-                    shift = given.get((entrance.transform, "shift", vector), 0)
-                    np.add(entry[entrance.places], shift, out=state[entrance.rows])
+                    moves.copy(state, entrance.rows, entry, entrance.places, given.get((entrance.transform, "shift", vector)))
 
-    def lives_on(self, s: int, hidden: list[Array], memories: list[Array | None]) -> Iterator[tuple[Array, Array]]:
-        """Give the rows among a segment's arrays that come from earlier ones, and where they are kept."""
+    def lives_on(self, s: int, hidden: list[Array], memories: list[Array | None]) -> Iterator[tuple[Array, int, Array]]:
+        """Give a segment's arrays some of whose rows come from earlier ones, the first of these rows, and where they are kept."""
         for own, states, kept in zip(self.swept.segments[s].program.transforms, zip(hidden, memories, strict=True), self.kept[s],
                                      strict=False):  # fmt: skip
             for state, rows in zip(states, kept, strict=True):
                 if state is not None and rows is not None:
-                    yield state[own.rows : own.rows + len(rows)], rows
+                    yield state, own.rows, rows
 
-    def give(self, segment: Segment, space: Workspace, taps: Sequence[Array]) -> None:
-        """Copy what outputs read."""
-        for tap in segment.taps:
+    def give(self, s: int, space: Workspace, moves: Moves) -> None:
+        """Keep what later segments live on, and copy what outputs read."""
+        for hand in self.swept.segments[s].handovers:
+            for state, later in zip((space.h, space.m), self.kept[hand.later][hand.storage], strict=True):
+                mine = state[hand.storage]
+                if mine is not None and later is not None:
+                    moves.copy(later, hand.places, mine, hand.rows)
+        for tap in self.swept.segments[s].taps:
             state = _state(tap, space.h, space.m)
-            into = self.tapped(taps, tap, state.shape[1])
-            if isinstance(tap.places, slice) and tap.masks is None:
-                np.take(state, tap.rows, axis=0, out=into, mode="clip")  # every row is there; other modes make a copy
-            else:
-                into[tap.places] = self.seen(tap, state[tap.rows])
+            mask, masks = self.seen(tap)
+            moves.copy(self.tapped(tap, state.shape[1]), tap.places, state, tap.rows, mask=mask, masks=masks)
 
-    def tapped(self, taps: Sequence[Array], tap: Tap, hidden: int) -> Array:
+    def tapped(self, tap: Tap, hidden: int) -> Array:
         """Give one read of the outputs, ``[places, hidden]``: a view."""
-        return taps[tap.number].reshape(-1, hidden)
+        return self.taps[tap.number].reshape(-1, hidden)
+
+
+@cache
+def _mean(hidden: int, zoneout: float, dtype: np.dtype[Any]) -> Array:
+    """Give the share that zoneout keeps on the average, ``[1, hidden]``."""
+    return np.full((1, hidden), zoneout, dtype)
 
 
 def _state(tap: Tap, hidden: Sequence[Array], memories: Sequence[Array | None]) -> Array:
@@ -251,81 +328,103 @@ class Backward(Run):
         self, inputs: Inputs, tape: Array, slopes: Array, packed: Array, taps: Sequence[Array], out: Totals,
         asked: Callable[[str], bool],
     ):  # fmt: skip
-        super().__init__(inputs, tape, slopes, packed)
-        self.taps, self.out, self.asked = taps, out, asked
-        self.spaces: dict[int, Workspace] = {}
+        super().__init__(inputs, tape, slopes, packed, taps)
+        self.out, self.asked = out, asked
+        self.own: Parameters | None = None
+        """Where the gradients of a segment's weights go first, where there are several."""
 
-    def run(self, total: Parameters) -> None:
-        """Go back through the segments, each run forward again first; ``total`` becomes the weights' gradients."""
-        last = len(self.swept.segments) - 1
-        parameters = self.inputs.parameters()
-        # A single segment's gradients are the total; otherwise room for those of the segment that uses most weights.
-        each_uses = zip(*(segment.weights for segment in self.swept.segments), strict=True) if last else ()
-        most = [slice(0, max(of.stop - of.start for of in weights)) for weights in each_uses]
-        scratch = part_of(total, most).empty() if last else total
-        for array in (*total.w, *total.b, *total.p) if last else ():
-            if array is not None:
-                array.fill(0)
+    def run(self) -> None:
+        """Go back through the segments, each run forward again first, and make the weights' gradients of all."""
+        if self.swept.whole:
+            self.back(0, None)
+            return
+        total, last = self.inputs.parameters(self.out), len(self.swept.segments) - 1
+        # Room for the gradients of the segment that uses most weights.
+        each_uses = zip(*(segment.weights for segment in self.swept.segments), strict=True)
+        scratch = part_of(total, [slice(0, max(of.stop - of.start for of in weights)) for weights in each_uses]).empty()
+        for array in total.all():
+            array.fill(0)
         for s in range(last, -1, -1):
-            segment = self.swept.segments[s]
-            weights = part_of(parameters, segment.weights) if last else parameters
             if s < last:  # the last one's arrays are still as it left them
-                self.enter(s, space := self.workspace(s))
-                sweep.forward(space, weights, sharing=self.inputs.plan.sharing)
-            self.receive(s)
-            own = part_of(scratch, [slice(0, of.stop - of.start) for of in segment.weights]) if last else total
-            sweep.backward(self.spaces[s], weights, own, self.inputs.plan.sharing)
-            if last:
-                part_of(total, segment.weights).add(own)
-            self.leave(s)
+                self.ahead(s, forgets=False, gives=False)
+            own = part_of(scratch, [slice(0, of.stop - of.start) for of in self.swept.segments[s].weights])
+            self.back(s, own)
+            part_of(total, self.swept.segments[s].weights).add(own)
 
-    def receive(self, s: int) -> None:
-        """Add up the gradients of what outputs and later segments read."""
-        segment = self.swept.segments[s]
-        self.spaces = {s: self.workspace(s)}
-        space = self.spaces[s]
+    def back(self, s: int, own: Parameters | None, adds: bool = False, settled: bool = False) -> None:
+        """Run a segment back, and make the gradients of its weights in arrays of their ``own``, or where all of them go; unless
+        what it starts with is ``settled``, that is found before."""
+
+        def bind(run: Backward, crew: Crew, rooms: tuple[Array, Array]) -> Bound:
+            space, before, after = run.slopes_of(s), Moves(), Moves()
+            if not settled:
+                run.receive(s, space, before)
+                before.meet()
+            after.meet()
+            run.leave(s, space, after)
+            gradients = run.inputs.parameters(run.out) if own is None else run.own
+            return sweep.bind(space, run.weights(s), gradients, crew, rooms, before.ready(), after.ready())
+
+        which = (1, settled, tuple(self.out), tuple(self.asked(role[0]) for role in self.out if role[1] == "joined"))
+        self.own = own
+        self.bound(s, which, own.all() if own else [], bind, lambda bound, room, held: sweep.back(bound, room, adds, held))
+        self.own = None
+
+    def arrays(self) -> list[Array]:
+        """List all that a sweep follows addresses to, but for what is one segment's."""
+        return [*super().arrays(), self.slopes, *self.out.values()]
+
+    def take(self, arrays: Iterator[Array]) -> None:
+        """Run on other arrays from now on, in the order of ``arrays``, and of a segment's own after them."""
+        super().take(arrays)
+        self.slopes = next(arrays)
+        self.out = {role: next(arrays) for role in self.out}
+        if self.own is not None:
+            letters = (self.own.w, self.own.b, self.own.p)
+            self.own = Parameters(*([None if one is None else next(arrays) for one in each] for each in letters))
+
+    def slopes_of(self, s: int) -> Workspace:
+        """Make the segment's arrays, with room for gradients."""
+        space = self.workspace(s)
         for i, j, role in self.joins():
             if self.asked(role[0]):
                 space.djoined[i][j] = self.out[role]
         for i, name in enumerate(self.inputs.plan.spec.transforms):
             space.dfacts[i] = self.facts(name, self.out)
-        space.clear_gradients()
+        return space
+
+    def receive(self, s: int, space: Workspace, moves: Moves) -> None:
+        """Add up the gradients of what outputs and later segments read."""
+        segment = self.swept.segments[s]
+        moves.copy(space.slopes[: space.places.states].reshape(-1, 1), slice(None), None)
+        moves.meet()
         for hand in segment.handovers:
             for slopes, later in zip((space.dh, space.dm), self.kept[hand.later][hand.storage], strict=True):
                 own = slopes[hand.storage]
                 if own is not None and later is not None:
-                    own[hand.rows] += later[hand.places]
+                    moves.add(own, hand.rows, later, hand.places)
         for tap in segment.taps:
             state = _state(tap, space.dh, space.dm)
-            gradient = self.seen(tap, self.tapped(self.taps, tap, state.shape[1])[tap.places])
-            if tap.unique:
-                state[tap.rows] += gradient
-            else:
-                np.add.at(state, tap.rows, gradient)
+            mask, masks = self.seen(tap)
+            moves.add(state, tap.rows, self.tapped(tap, state.shape[1]), tap.places, mask, masks)
 
-    def leave(self, s: int) -> None:
+    def leave(self, s: int, space: Workspace, moves: Moves) -> None:
         """Hand back the gradients of what the segment lived on and of what entered the grid."""
-        space = self.spaces[s]
-        for slopes, rows in self.lives_on(s, space.dh, space.dm):
-            rows[:] = slopes
+        for slopes, first, rows in self.lives_on(s, space.dh, space.dm):
+            moves.copy(rows, slice(None), slopes, slice(first, first + len(rows)))
         for entrance in self.swept.segments[s].entrances:
             for vector, states in zip(VECTORS, (space.dh, space.dm), strict=True):
                 slopes = states[entrance.storage]
                 if slopes is not None:
-                    self._left(entrance, vector, slopes)
+                    self._left(entrance, vector, slopes, moves)
 
-    def _left(self, entrance: Entrance, vector: str, slopes: Array) -> None:
+    def _left(self, entrance: Entrance, vector: str, slopes: Array, moves: Moves) -> None:
         start, entry, shift = ((entrance.transform, role, vector) for role in ("start", "entry", "shift"))
-        entering = slopes[entrance.rows]
         if entry in self.out:
-            total = self.out[entry]
-            if self.swept.whole:
-                total[entrance.places] = entering
-            else:
-                total[entrance.places] += entering
+            (moves.copy if self.swept.whole else moves.add)(self.out[entry], entrance.places, slopes, entrance.rows)
         if shift in self.out:
-            self.out[shift] += entering.sum(axis=0)
+            moves.sum(self.out[shift], slopes, entrance.rows)
         if start in self.out:
-            self.out[start] += slopes[entrance.start].sum(axis=0)
+            moves.sum(self.out[start], slopes, entrance.start)
             if entry not in self.out:
-                self.out[start] += entering.sum(axis=0)
+                moves.sum(self.out[start], slopes, entrance.rows)

@@ -7,7 +7,7 @@ BLAS threads that have just worked spin for milliseconds and would take a core: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -15,9 +15,10 @@ import numpy as np
 
 from gridc.fusion import gemm, kernels, machine
 from gridc.fusion.buffers import lent
+from gridc.fusion.moves import Moves, Ready
 from gridc.fusion.pace import Pace
 from gridc.fusion.threads import Gate, meeting
-from gridc.fusion.workspace import LINE, Parameters, Workspace, aligned
+from gridc.fusion.workspace import LINE, Parameters, Places, Workspace, address, aligned, places
 from gridc.scheduling.program import Array, Program, TransformProgram
 from gridc.scheduling.shares import STEP, Share, share
 from gridc.scheduling.threads import ALONE, Sharing
@@ -26,24 +27,30 @@ from gridc.tables.mechanisms import Cell, Options
 __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward", "forward", "prepare"]
 
 
+class Bound(NamedTuple):
+    """A program on certain arrays, which it does not hold: of each thread its records, the blocks, and what is moved before and
+    after."""
+
+    crew: Crew
+    records: tuple[Array, ...]
+    blocks: Array
+    before: Ready
+    after: Ready
+
+
+NOTHING = Moves().ready()
+
+
 def forward(space: Workspace, parameters: Parameters, forgets: bool = False, sharing: Sharing = ALONE) -> None:
     """Fill ``h``, ``m`` and, unless it ``forgets``, what the adjoint needs (``z``, ``g``)."""
-    _check(space, parameters)
-    _paced(space, sharing, 0, lambda own: _forward(space, parameters, forgets, own))
 
+    def run(own: Sharing) -> None:
+        crew = crew_of(space.program, own, space.products, space.dtype)
+        with lent(crew.ahead.size, space.dtype) as whole:
+            rooms = aligned(whole), scores(crew, space.facts, space.dtype)
+            ahead(bind(space, parameters, None, crew, rooms), rooms[0], forgets, (space, parameters, rooms))
 
-def _forward(space: Workspace, parameters: Parameters, forgets: bool, sharing: Sharing) -> None:
-    crew, tables = _crew(space, sharing), space.tables(parameters)
-    with lent(crew.ahead.size, space.dtype) as whole:
-        room = aligned(whole)
-
-        def run(k: int, gate: Gate) -> None:
-            product, *rest = crew.ahead.of(room, k)
-            own = tables.of_thread(space.places, *rest, alone=crew.busy == 1)
-            machine.compiled()[0](crew.shares[k].forward, own.records, own.blocks, product, crew.products, int(forgets),
-                                  *gate.of(k))  # fmt: skip
-
-        meeting(crew.busy, run)
+    paced(space.program, sharing, 0, run)
 
 
 def backward(
@@ -51,33 +58,115 @@ def backward(
 ) -> Parameters:
     """Make the parameters' gradients, to the last bit the same however it is shared; after ``forward``, whose ``g`` it
     overwrites.  Where it ``adds``, those that are ``out`` are added to; not where threads share the weights."""
-    _check(space, parameters)
     found = parameters.empty() if out is None else out
-    _paced(space, sharing, 1, lambda own: _backward(space, parameters, found, own, adds))
+
+    def run(own: Sharing) -> None:
+        crew = crew_of(space.program, own, space.products, space.dtype)
+        with lent(crew.back.size, space.dtype) as whole:
+            rooms = aligned(whole), scores(crew, space.facts, space.dtype)
+            back(bind(space, parameters, found, crew, rooms), rooms[0], adds, (space, parameters, found, rooms))
+
+    paced(space.program, sharing, 1, run)
     return found
 
 
-def _backward(space: Workspace, parameters: Parameters, found: Parameters, sharing: Sharing, adds: bool) -> None:
-    crew, tables = _crew(space, sharing), space.tables(parameters, found)
-    count = len(crew.shares)
-    with lent(crew.back.size, space.dtype) as whole:
-        room = aligned(whole)
-
-        def run(k: int, gate: Gate) -> None:
-            product, *rest = crew.back.of(room, k)
-            own = tables.of_thread(space.places, *rest, alone=count == 1)
-            machine.compiled()[1](crew.shares[k].backward, own.records, own.blocks, product, crew.products, *gate.of(k))
-            machine.compiled()[2](own.records, product, crew.products, k, count, sharing.way == "weights", adds)
-
-        meeting(count, run)
+def scores(crew: Crew, facts: Iterable[Sequence[Array]], dtype: np.dtype[Any]) -> Array:
+    """Make room for each thread of a crew to attend to facts in, ``[threads, numbers]``: none where there are none."""
+    return np.empty((len(crew.shares), 2 * max((array.shape[-2] for each in facts for array in each), default=0)), dtype)
 
 
-def _paced(space: Workspace, sharing: Sharing, way: int, run: Callable[[Sharing], None]) -> None:
+def bind(
+    space: Workspace, parameters: Parameters, gradients: Parameters | None, crew: Crew, rooms: tuple[Array, Array],
+    before: Ready = NOTHING, after: Ready = NOTHING,
+) -> Bound:  # fmt: skip
+    """Work out where everything lies for a crew that works in a room, from a line of the cache on, and another for ``scores``:
+    backward, where there are ``gradients`` to make."""
+    _check(space, parameters)
+    tables, parts, (room, scored) = space.tables(parameters, gradients), crew.ahead if gradients is None else crew.back, rooms
+    each = [tables.of_thread(space.places, *parts.of(room, k)[1:], scored[k]) for k in range(len(crew.shares))]
+    return Bound(crew, tuple(one.records for one in each), tables.blocks, before, after)
+
+
+class Pattern:
+    """What is ``Bound`` alike wherever its arrays lie: made of stand-ins for them, and moved to where they are."""
+
+    def __init__(self, bound: Bound):
+        self._bound, self._last = bound, (list[int](), bound)
+        parts = (*bound.records, bound.blocks, bound.before.words, bound.after.words)
+        self._shapes = [(part.shape, part.size) for part in parts]
+        words = np.concatenate([part.reshape(-1) for part in parts])
+        self._which = words >> STAND_IN
+        self._at = np.flatnonzero(self._which > 0)
+        self._which = self._which[self._at] - 1
+        words[self._at] &= (1 << STAND_IN) - 1
+        self._words = words
+
+    def on(self, arrays: Sequence[Array]) -> Bound:
+        """Give it for arrays of the shapes of the stand-ins, in their order."""
+        places = [address(array) for array in arrays]
+        last = self._last
+        if last[0] != places:
+            words, parts, at = self._words.copy(), list[Array](), 0
+            words[self._at] += np.array(places, np.int64)[self._which]
+            for shape, size in self._shapes:
+                parts.append(words[at : at + size].reshape(shape))
+                at += size
+            *records, blocks, before, after = parts
+            of = self._bound
+            found = Bound(of.crew, tuple(records), blocks, of.before.at(before), of.after.at(after))
+            last = self._last = places, found
+        return last[1]
+
+
+STAND_IN = 48
+"""The addresses of stand-ins are whole numbers of two to this power, beyond those of all arrays."""
+
+
+def stand_ins(arrays: Sequence[Array]) -> list[Array]:
+    """Make arrays of the same shapes and types that lie nowhere, each far from the others: for their addresses alone."""
+    return [np.asarray(_StandIn((k + 1) << STAND_IN, array)) for k, array in enumerate(arrays)]
+
+
+class _StandIn:
+    def __init__(self, place: int, like: Array):
+        self.__array_interface__ = {"version": 3, "shape": like.shape, "typestr": like.dtype.str, "data": (place, False)}
+
+
+def ahead(bound: Bound, room: Array, forgets: bool, held: Any) -> None:
+    """Run forward in a room; ``held`` is whatever the addresses lead to."""
+    crew, count = bound.crew, bound.crew.busy
+
+    def run(k: int, gate: Gate, _: Any = held) -> None:
+        product = room[crew.ahead.parts[k][0]]
+        # What forgets moves some of its arrays about.
+        records = bound.records[k].copy() if forgets else bound.records[k]
+        times = bound.before.run(product, k, count, gate.moves)
+        machine.compiled()[0](crew.shares[k].forward, records, bound.blocks, product, crew.products, int(forgets), *gate.of(k))
+        bound.after.run(product, k, count, gate.moves, times)
+
+    meeting(count, run)
+
+
+def back(bound: Bound, room: Array, adds: bool, held: Any) -> None:
+    """Run backward in a room; ``held`` is whatever the addresses lead to."""
+    crew, count = bound.crew, len(bound.crew.shares)
+
+    def run(k: int, gate: Gate, _: Any = held) -> None:
+        product, records = room[crew.back.parts[k][0]], bound.records[k]
+        times = bound.before.run(product, k, count, gate.moves)
+        machine.compiled()[1](crew.shares[k].backward, records, bound.blocks, product, crew.products, *gate.of(k))
+        bound.after.run(product, k, count, gate.moves, times)
+        machine.compiled()[2](records, product, crew.products, k, count, crew.behind, adds)
+
+    meeting(count, run)
+
+
+def paced(program: Program, sharing: Sharing, way: int, run: Callable[[Sharing], None]) -> None:
     """Run forward (0) or back (1) as it is to be shared, or alone where threads only keep each other waiting."""
     if sharing.threads == 1:
         run(sharing)
         return
-    paces = _paces.setdefault(space.program, {})
+    paces = _paces.setdefault(program, {})
     pace = paces.setdefault((sharing, way), Pace())
     pace(lambda shared: run(sharing if shared else ALONE))
 
@@ -95,52 +184,54 @@ class _Rooms(NamedTuple):
         return room[product], room[packs], room[row]
 
 
-class _Crew(NamedTuple):
-    """What the threads do that share a program, how many of them are ``busy`` on the way forward, the addresses of the products
-    that they call, and their rooms."""
+class Crew(NamedTuple):
+    """What the threads do that share a program, how many of them are ``busy`` on the way forward, whether one makes the weights'
+    gradients ``behind`` the other, the addresses of the products that they call, and their rooms."""
 
     shares: tuple[Share, ...]
     busy: int
+    behind: bool
     products: Array
     ahead: _Rooms
     back: _Rooms
 
 
 _paces: WeakKeyDictionary[Program, dict[tuple[Sharing, int], Pace]] = WeakKeyDictionary()
-_known: WeakKeyDictionary[Program, dict[tuple[Sharing, str], _Crew]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Program, dict[tuple[Sharing, str, np.dtype[Any]], Crew]] = WeakKeyDictionary()
 
 
-def _crew(space: Workspace, sharing: Sharing) -> _Crew:
+def crew_of(program: Program, sharing: Sharing, products: str, dtype: np.dtype[Any]) -> Crew:
     """Share a program, at the first call."""
-    known = _known.setdefault(space.program, {})
-    found = known.get((sharing, space.products))
+    known = _known.setdefault(program, {})
+    found = known.get((sharing, products, dtype))
     if found is None:
-        shares = share(space.program, sharing)
+        shares = share(program, sharing)
         busy = sum(len(each.forward) > 0 for each in shares) or 1
-        calls = machine.products(space.products).copy()
-        calls[gemm.WORDS] = words = _words(space)
-        rooms = (_rooms(space, [words + _products(each, space.dtype) * back for each in shares]) for back in (0, 1))
-        found = known[sharing, space.products] = _Crew(shares, busy, calls, *rooms)
+        calls = machine.products(products).copy()
+        calls[gemm.WORDS] = words = _words(program, products)
+        rooms = (_rooms(places(program, dtype), dtype, [words + _products(each, dtype) * back for each in shares])
+                 for back in (0, 1))  # fmt: skip
+        found = known[sharing, products, dtype] = Crew(shares, busy, sharing.way == "weights", calls, *rooms)
     return found
 
 
-def _rooms(space: Workspace, products: list[int]) -> _Rooms:
+def _rooms(where: Places, dtype: np.dtype[Any], products: list[int]) -> _Rooms:
     """Lay out what each thread works in, every part on lines of its own."""
-    line, at = LINE // space.dtype.itemsize, 0
+    line, at = LINE // dtype.itemsize, 0
 
     def part(size: int) -> slice:
         nonlocal at
         begin, at = at, at - -size // line * line
         return slice(begin, begin + size)
 
-    parts = tuple((part(product), part(space.places.once), part(space.places.row)) for product in products)
+    parts = tuple((part(product), part(where.once), part(where.row)) for product in products)
     return _Rooms(at + line, parts)
 
 
-def _words(space: Workspace) -> int:
+def _words(program: Program, products: str) -> int:
     """Count the words of operands that each thread has room for."""
-    sides = [side for t, p in enumerate(space.program.transforms) for side in (sum(space.program.widths(t)), p.width)]
-    return gemm.operand_room(max(sides, default=0), space.products)
+    sides = [side for t, p in enumerate(program.transforms) for side in (sum(program.widths(t)), p.width)]
+    return gemm.operand_room(max(sides, default=0), products)
 
 
 def _products(own: Share, dtype: np.dtype[Any]) -> int:

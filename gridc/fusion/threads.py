@@ -58,16 +58,23 @@ class Gate:
     """Where so many threads meet: what compiled code looks at."""
 
     def __init__(self, threads: int):
-        self._words = aligned(np.zeros((threads + 2) * LINE // 8, np.int64))
-        self._threads, self._patience = threads, PATIENCE[threads > resources.threads()]
+        lines = threads + 1
+        self._words = aligned(np.zeros((2 * lines + 1) * LINE // 8, np.int64))
+        self._threads, self._patience = threads, PATIENCE[threads > 1 and threads > resources.threads()]
+        self._at, self._other = address(self._words), lines * LINE // 8
 
     def of(self, thread: int) -> tuple[int, int, int, int]:
         """Give what tells compiled code where it meets the others, and how long it looks for them."""
-        return address(self._words), thread, self._threads, self._patience
+        return self._at, thread, self._threads, self._patience
+
+    @property
+    def moves(self) -> tuple[int, int]:
+        """The same of another gate beside it, for what is done before and after."""
+        return self._at + 8 * self._other, self._patience
 
     def open(self) -> None:
         """Let everybody through from now on: somebody will not come."""
-        self._words[0] = 1
+        self._words[0] = self._words[self._other] = 1
 
 
 _ALONE = Gate(1)

@@ -108,21 +108,16 @@ class Tables:
     records: Array
     blocks: Array
     owners: tuple[Any, ...]
-    facts: int = 0
-    """The most that a transform attends to."""
 
-    def of_thread(self, where: Places, once: Array, row: Array, alone: bool = False) -> Tables:
-        """Give the tables of one thread, which packs weights in ``once`` and whose cells work in ``row``; one that is ``alone``
-        takes these and writes into them."""
-        records, owners = self.records if alone else self.records.copy(), (*self.owners, once, row)
+    def of_thread(self, where: Places, once: Array, row: Array, scores: Array) -> Tables:
+        """Give the tables of one thread, which packs weights in ``once``, whose cells work in ``row``, and which attends to facts
+        in ``scores``, two for each."""
+        records, owners = self.records.copy(), (*self.owners, once, row, scores)
         records[:, native.SCRATCH] = address(row)
         if where.once:
             records[where.alone, native.PACKED] = address(once)
-        if self.facts:
-            scores = np.empty(2 * self.facts, once.dtype)
-            records[:, native.SCORES] = address(scores)
-            owners = (*owners, scores)
-        return Tables(records, self.blocks, owners, self.facts)
+        records[:, native.SCORES] = address(scores)
+        return Tables(records, self.blocks, owners)
 
 
 def _packed(program: Program, dtype: np.dtype[Any]) -> tuple[list[int], int]:
@@ -221,6 +216,10 @@ class Parameters:
     w: list[Array | None]
     b: list[Array | None]
     p: list[Array | None]
+
+    def all(self) -> list[Array]:
+        """List those that there are."""
+        return [array for array in (*self.w, *self.b, *self.p) if array is not None]
 
     def empty(self) -> Parameters:
         """Make arrays of the same shapes and dtypes, with nothing written to them."""
@@ -356,8 +355,7 @@ class Workspace:
         if last is None or last[0] != key:
             at = {id(array): place for array, place in zip(given, found, strict=True)}
             last = where.last[back] = (key, *self._filled(parameters, gradients, lambda array: at[id(array)]))
-        most = max((facts[0].shape[1] for facts in self.facts if facts), default=0)
-        return Tables(last[1].copy(), last[2], (*where.owners, *given), most)
+        return Tables(last[1].copy(), last[2], (*where.owners, *given))
 
     def _filled(
         self, parameters: Parameters, gradients: Parameters | None, at: Callable[[Array | None], int]

@@ -73,8 +73,8 @@ class Runs:
         gradients = parameters.empty() if back else None
         # The tables of addresses are the engine's own; running a sweep piece by piece is nobody's business but this module's.
         where = space.places
-        once, row = (np.zeros(size + LINE, np.float32) for size in (where.once, where.row))
-        self._tables = space.tables(parameters, gradients).of_thread(where, aligned(once), row)
+        once, row, scores = (np.zeros(size + LINE, np.float32) for size in (where.once, where.row, 2 * FACTS))
+        self._tables = space.tables(parameters, gradients).of_thread(where, aligned(once), row, scores)
         self._room = aligned(np.zeros(max(program.scratch, gemm.panel_room(np.float32)) + LINE, np.float32))
         self._seeds = 1e-3 * normal(where.states * back)
 

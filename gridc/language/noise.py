@@ -12,6 +12,7 @@ prediction their mean is taken, ``rate × old + (1 - rate) × new`` (Krueger et 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -76,35 +77,65 @@ def shapes(spec: GridSpec, batch: int, sizes: Sequence[int]) -> dict[str, Shape]
     return result
 
 
+class Drawing(NamedTuple):
+    """A mask that is to be drawn, flat, or a part of one: ``chosen`` where a random number is below the ``rate``, else ``other``;
+    ``before`` is how many numbers are drawn before its first."""
+
+    mask: Array
+    rate: float
+    chosen: float
+    other: float
+    before: int
+
+
+Fill = Callable[[np.random.Generator, Sequence[Drawing], int], None]
+"""Draws masks, each from its place among so many random numbers in all, and leaves the generator after these."""
+
+
 def draw(
     spec: GridSpec, batch: int, sizes: Sequence[int], generator: np.random.Generator, dtype: str, make: Make | None = None,
-    share: tuple[int, int] | None = None,
+    share: tuple[int, int] | None = None, fill: Fill | None = None,
 ) -> dict[str, Array]:  # fmt: skip
     """Draw the masks of one training step: 0 or ``1 / (1 - rate)`` for dropout, 1 where zoneout keeps the old value.
 
     They are written into what ``make`` gives for a name and a shape, or into new arrays.  ``share`` says that the examples are
-    those from the first number on, of a mini-batch of the second: masks are drawn for all of it, and these rows are kept."""
+    those from the first number on, of a mini-batch of the second: masks are drawn for all of it, and these rows are kept.
+    ``fill`` does what ``draw_in_numpy`` does, which is called without."""
     masks: dict[str, Array] = {}
+    drawings: list[Drawing] = []
+    total = 0
     before, of = (0, batch) if share is None else share
     for name, shape in shapes(spec, batch, sizes).items():
         t = spec.transforms[name.partition(".")[0]]
-        rate = t.dropout if name.endswith(".dropout") else t.zoneout
         masks[name] = mask = np.empty(shape, dtype) if make is None else make(name, shape)
         each = mask.size // batch
-        begin, end, whole = before * each, (before + batch) * each, of * each
-        numbers = np.empty(min(whole, PART), np.float32)
-        for first in range(0, whole, PART):
-            drawn = generator.random(out=numbers[: min(PART, whole - first)], dtype=np.float32)
-            low, high = max(first, begin), min(first + len(drawn), end)
-            if low >= high:
-                continue
-            part = mask.reshape(-1)[low - begin : high - begin]
-            chosen = drawn[low - first : high - first] < rate
-            if name.endswith(".dropout"):
-                np.multiply(~chosen, part.dtype.type(1.0 / (1.0 - rate)), out=part)
-            else:
-                part[:] = chosen
+        drops = name.endswith(".dropout")
+        rate, chosen, other = (t.dropout, 0.0, 1.0 / (1.0 - t.dropout)) if drops else (t.zoneout, 1.0, 0.0)
+        drawings.append(Drawing(mask.reshape(-1), rate, chosen, other, total + before * each))
+        total += of * each
+    (draw_in_numpy if fill is None else fill)(generator, drawings, total)
     return masks
+
+
+def draw_in_numpy(generator: np.random.Generator, drawings: Sequence[Drawing], total: int) -> None:
+    """Draw masks from single-precision numbers, ``total`` in all, in stretches that stay in the cache."""
+    at, numbers = 0, np.empty(min(total, PART), np.float32)
+
+    def drawn(count: int) -> Array:
+        nonlocal at
+        at += count
+        return generator.random(out=numbers[:count], dtype=np.float32)
+
+    def skip(to: int) -> None:
+        while at < to:
+            drawn(min(PART, to - at))
+
+    for mask, rate, chosen, other, before in drawings:
+        skip(before)
+        for first in range(0, mask.size, PART):
+            part = mask[first : first + PART]
+            part[:] = np.where(drawn(len(part)) < rate, part.dtype.type(chosen), part.dtype.type(other))
+    skip(total)
 
 
 def rows(t: Transform, looked: Ints, example: Ints, sizes: Sequence[int]) -> Ints:

@@ -21,12 +21,15 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.type import TensorType
 
+from gridc import resources
 from gridc.fusion import pipeline, run
 from gridc.fusion import sweep as engine
 from gridc.fusion.buffers import again, lent
 from gridc.fusion.pipeline import Stage
 from gridc.fusion.run import MASKS, Inputs, Role
 from gridc.language.spec import GridSpec
+from gridc.locks import once
+from gridc.scheduling.plan import Plan
 from gridc.symbolic import curvature
 from gridc.symbolic.backends import INPLACE
 from gridc.symbolic.plans import planned
@@ -50,6 +53,9 @@ def prepare(spec: GridSpec, dtype: str, products: str) -> None:
                     if not t.mechanism.relays], dtype, products)  # fmt: skip
 
 
+_kinds: dict[tuple[Role, ...], int] = {}
+
+
 class _SweepOp(Op):
     """What the sweep and its adjoint have in common: the spec, the dtype, and the roles of the inputs."""
 
@@ -63,25 +69,43 @@ class _SweepOp(Op):
     """The arrays that it gave away last (``buffers.again``)."""
     scan: Any = None
     """The mode of the Scan that a second derivative takes."""
+    last: tuple[Any, Plan] | None = None
+    """The plan of the last call, and what it was made for."""
 
     def inputs(self, arrays: Any) -> Inputs:
         """Give the arrays of a call by their role, with the plan for its sizes."""
         extent, lengths, *arrays = arrays
         by_role = {role: np.ascontiguousarray(array) for role, array in zip(self.roles, arrays, strict=True)}
-        for role in self.roles[self.learnt :]:  # here, since PyTensor would hold a view until the next call
+        for role in self.drawn:  # here, since PyTensor would hold a view until the next call
             by_role[role] = by_role[role].reshape(-1, by_role[role].shape[-1])
-        dtype = np.dtype(self.dtype)
-        return Inputs(planned(self.spec, extent, lengths, dtype.itemsize, self.threads, self.stage), by_role, dtype,
-                      self.products or self.dtype)  # fmt: skip
+        return Inputs(self.plan(extent, lengths), by_role, np.dtype(self.dtype), self.products or self.dtype, self.kind)
+
+    def plan(self, extent: np.ndarray, lengths: np.ndarray) -> Plan:
+        """Give the plan for these sizes: the last one where it was for the same."""
+        threads = resources.threads() if self.threads is None else self.threads
+        like = threads, extent.tobytes(), lengths.tobytes()
+        if self.last is None or self.last[0] != like:
+            self.last = like, planned(self.spec, extent, lengths, np.dtype(self.dtype).itemsize, threads, self.stage)
+        return self.last[1]
+
+    @once
+    def kind(self) -> int:
+        """Number the ops that take arrays of the same roles."""
+        return _kinds.setdefault(self.roles, len(_kinds))
 
     def tap_types(self) -> list[TensorType]:
         """List the types of what every read of every output finds."""
         return [TensorType(self.dtype, (None,) * (2 + len(o.axes))) for o in self.spec.outputs.values() for _ in o.reads]
 
-    @property
+    @once
     def learnt(self) -> int:
         """How many of the roles, the first, have a gradient: masks are drawn."""
         return sum(role[1] not in MASKS for role in self.roles)
+
+    @once
+    def drawn(self) -> tuple[Role, ...]:
+        """The roles of masks."""
+        return self.roles[self.learnt :]
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
         """Say that everything follows from the arrays that are learnt."""

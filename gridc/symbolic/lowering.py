@@ -7,6 +7,7 @@ The number of nodes does not depend on the grid's extents, and one graph serves 
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from gridc.language import lattice, noise
 from gridc.language.lattice import Ints, points
 from gridc.language.shapes import effective_blocks, parameter_shapes, weights
 from gridc.language.spec import GridSpec, Input, Selection, Transform
-from gridc.symbolic import read_out
+from gridc.symbolic import classes, read_out
 from gridc.symbolic.indices import index_arrays
 from gridc.symbolic.lowerings import resolve
 from gridc.symbolic.wiring import Extent, Variable, Vectors, Way, Wiring, take
@@ -112,11 +113,12 @@ def lower(
     valid, mask_indices = read_out.valid(spec, extent, lengths, way.static, everywhere=way.device is not None)
     weighed = spec.outputs.items() if weighted else ()
     weights = {name: pt.TensorType(way.dtype, (None,) * (1 + len(o.axes)))(f"{name}.weight") for name, o in weighed}
+    fused = functools.partial(classes.made, threads=way.threads) if row.prepare is not None else None
     outputs: dict[str, Variable] = {}
     losses: dict[str, Variable] = {}
     for name, o in spec.outputs.items():
         outputs[name], losses[name] = read_out.read_out(
-            o, logits[name], given_targets[name], valid.get(name), weights.get(name), way.dtype)  # fmt: skip
+            o, logits[name], given_targets[name], valid.get(name), weights.get(name), way.dtype, fused)  # fmt: skip
     total = sum(losses.values(), start=pt.as_tensor(np.asarray(0, way.dtype)))
     return Symbols(given_inputs, given_targets, given_parameters, outputs, logits, losses, total, extent, lengths, weights,
                    (*wiring.indices, *indices, *mask_indices), masks)  # fmt: skip

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from gridc.symbolic.indices import Sizes, index_arrays
 from gridc.symbolic.wiring import Variable
 from gridc.tables.losses import LOSSES, Prediction
 
+Fused = Callable[..., tuple[Variable, Variable]]
+"""Makes the probabilities and the loss of ``plain``, logits, target, weight, ``inside`` and a share of label smoothing."""
 pt: Any = importlib.import_module("pytensor.tensor")
 gradient: Any = importlib.import_module("pytensor.gradient")
 
@@ -62,15 +64,34 @@ def every_output_mask(spec: GridSpec, sizes: tuple[int, ...], batch: int, extent
 
 
 def read_out(
-    o: Output, logits: Variable, target: Variable, inside: Variable | None, weight: Variable | None, dtype: str
-) -> tuple[Variable, Variable]:
-    """Make the output and its loss, a mean over the positions that exist and are not ignored."""
+    o: Output, logits: Variable, target: Variable, inside: Variable | None, weight: Variable | None, dtype: str,
+    fused: Fused | None = None,
+) -> tuple[Variable, Variable]:  # fmt: skip
+    """Make the output and its loss, a mean over the positions that exist and are not ignored; of classes in Ops of their own
+    where the graph is ``fused``."""
     shown = inside
     known = _counted(o, target)
     if known is not None:
         # Nothing is made of a target that does not count, not even a NaN times 0.
         target = pt.where(known[..., None] if target.ndim > known.ndim else known, target, pt.zeros((), target.dtype))
         inside = known if inside is None else inside & known
+
+    def plain(logits: Variable, target: Variable, weight: Variable | None, inside: Variable | None) -> tuple[Variable, Variable]:
+        return _plain(o, logits, target, inside, weight, dtype)
+
+    if fused is not None and o.kind == "classes" and o.loss == "cross_entropy":
+        output, loss = fused(plain, logits, target, weight, inside, float(dict(o.loss_options).get("label_smoothing", 0.0)))
+    else:
+        output, loss = plain(logits, target, weight, inside)
+    if shown is not None:
+        output = pt.where(shown if output.ndim == shown.ndim else shown[..., None], output, pt.zeros((), dtype))
+    return output, loss
+
+
+def _plain(
+    o: Output, logits: Variable, target: Variable, inside: Variable | None, weight: Variable | None, dtype: str
+) -> tuple[Variable, Variable]:
+    """Make them in ordinary ops."""
     if o.kind == "binary":
         logits = logits[..., 0]
     if o.kind == "classes":
@@ -94,10 +115,7 @@ def read_out(
     if inside is None:
         return output, pt.sum(each) / pt.cast(target.size if each.ndim == target.ndim else pt.prod(target.shape[:-1]), dtype)
     count = pt.maximum(pt.sum(pt.cast(inside, dtype)), pt.ones((), dtype))
-    zero = pt.zeros((), dtype)
-    if shown is not None:
-        output = pt.where(shown if output.ndim == shown.ndim else shown[..., None], output, zero)
-    return output, pt.sum(pt.where(inside, each, zero)) / count
+    return output, pt.sum(pt.where(inside, each, pt.zeros((), dtype))) / count
 
 
 def _counted(o: Output, target: Variable) -> Variable | None:
