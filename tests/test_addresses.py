@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gridc.fusion import gemm, kernels, machine, native, workspace
+from gridc.fusion import gemm, kernels, machine, native, packing, workspace
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.scheduling.check import read
 from gridc.scheduling.plan import plan
@@ -53,9 +53,9 @@ KERNELS = """
 import sys
 from gridc.tables.cells import CELLS
 from gridc.tables.mechanisms import Options
-from gridc.fusion import gemm, kernels
-made = [make(kind) for kind in ("float32", "bfloat16") for make in (gemm.panel_product, gemm.panel_pack, gemm.few_rows)]
-made.append(gemm.lay_words())
+from gridc.fusion import gemm, kernels, packing
+made = [make(kind) for kind in ("float32", "bfloat16") for make in (gemm.panel_product, packing.panel_pack, gemm.few_rows)]
+made.append(packing.lay_words())
 for cell in CELLS.values():
     if cell.rule is not None:
         made += kernels.load(cell, Options(), cell.dimensions[0], "float32")
@@ -77,7 +77,7 @@ def test_a_kernel_lives_as_long_as_its_address():
     one = kernels.load(CELLS["lstm"], Options(), 1, "float32")
     assert kernels.load(CELLS["lstm"], Options(), 1, "float32") is one
     assert gemm.panel_product("float32") is gemm.panel_product("float32")
-    assert gemm.panel_pack("float32") is gemm.panel_pack("float32")
+    assert packing.panel_pack("float32") is packing.panel_pack("float32")
 
 
 WHERE = [native.H, native.M, native.Z, native.G, native.W, native.B, native.P, native.DH, native.DM, native.DW, native.DB,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import gridc
 from gridc.errors import UsageError
-from gridc.fusion import gemm
+from gridc.fusion import packing
 from gridc.predictor import load
 from gridc.symbolic import backends
 
@@ -80,7 +80,7 @@ def test_products_are_those_of_rounded_operands(
 
 def test_words_are_the_nearest_and_what_is_no_number_stays_none() -> None:
     """Rows of 1 to 67 numbers by an identity, some of them halfway between two, and what is not finite."""
-    lay = gemm.lay_words().ctypes
+    lay = packing.lay_words().ctypes
     random = np.random.default_rng(0)
     given = random.normal(size=67).astype(np.float32)
     given[:6] = [1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8), 3.3895314e38, -0.0, 65280.5]

@@ -23,40 +23,40 @@ pytestmark = pytest.mark.skipif(
 PRODUCTS = """
 import json, re, sys
 import numpy as np
-from gridc.fusion import gemm, kernels
+from gridc.fusion import gemm, kernels, packing, registers
 with kernels.cached():
-    product, pack = gemm.panel_product("float32"), gemm.panel_pack("float32")
-    of_words, pack_words, lay = gemm.panel_product("bfloat16"), gemm.panel_pack("bfloat16"), gemm.lay_words()
+    product, pack = gemm.panel_product("float32"), packing.panel_pack("float32")
+    of_words, pack_words, lay = gemm.panel_product("bfloat16"), packing.panel_pack("bfloat16"), packing.lay_words()
 code, errors = product._library.get_asm_str() + of_words._library.get_asm_str(), []
-random, width = np.random.default_rng(0), gemm.panel("float32")
-for m in range(1, 2 * gemm.TALLEST):
+random, width = np.random.default_rng(0), packing.panel("float32")
+for m in range(1, 2 * registers.TALLEST):
     a, w = (random.normal(size=shape).astype(np.float32) for shape in ((m, 37), (37, width)))
     for given, turned in ((w, 0), (np.ascontiguousarray(w.T), 1)):
-        packed, c = np.zeros(gemm.room(37, width, "float32"), np.float32), np.ones((m, width), np.float32)
+        packed, c = np.zeros(packing.room(37, width, "float32"), np.float32), np.ones((m, width), np.float32)
         pack.ctypes(given.ctypes.data, 37, width, turned, packed.ctypes.data, 0, 1)
-        product.ctypes(m, 37, a.ctypes.data, 37, 1, packed.ctypes.data, c.ctypes.data, width, 1, 0, width)
+        product.ctypes(m, 37, a.ctypes.data, 37, 1, packed.ctypes.data, 0, c.ctypes.data, width, 1, 0, width)
         errors.append(float(np.abs(c - a.astype(float) @ w - 1).max()))
         a8, w8 = (np.round(x * 8) / 8 for x in (a, w))  # which bfloat16 holds
         given, words, c = w8 if not turned else np.ascontiguousarray(w8.T), np.zeros((m, 19), np.float32), np.ones_like(c)
         pack_words.ctypes(given.ctypes.data, 37, width, turned, packed.ctypes.data, 0, 1)
         lay.ctypes(a8.ctypes.data, m, 37, 37, 0, 0, words.ctypes.data)
-        of_words.ctypes(m, 19, words.ctypes.data, 19, 1, packed.ctypes.data, c.ctypes.data, width, 1, 0, width)
+        of_words.ctypes(m, 19, words.ctypes.data, 19, 1, packed.ctypes.data, 0, c.ctypes.data, width, 1, 0, width)
         errors.append(float(np.abs(c - a8.astype(float) @ w8 - 1).max()))
 used = [name for name in ("zmm", "ymm", "xmm") if f"%{name}" in code]
-print(json.dumps([gemm.BYTES, max(errors), used, len(re.findall("vfmadd", code)), len(re.findall(r"fmaf", code))]))
+print(json.dumps([registers.BYTES, max(errors), used, len(re.findall("vfmadd", code)), len(re.findall(r"fmaf", code))]))
 """
 GRID = """
 import json, sys
 import numpy as np
 import gridc
-from gridc.fusion import gemm
+from gridc.fusion import registers
 random, found = np.random.default_rng(0), []
 x, y = {"x": random.normal(size=(5, 7, 3))}, {"y": random.integers(0, 4, 5)}
 for dtype in ("float32", "float64"):
     grid = gridc.compile(sys.argv[1], dtype=dtype, seed=1)
     loss, gradients, outputs = grid.loss_and_gradients(x, y)
     found.append([loss, {name: array.tolist() for name, array in (gradients | outputs).items()}])
-print(json.dumps([gemm.BYTES, found]))
+print(json.dumps([registers.BYTES, found]))
 """
 SPEC = """
 name: widths

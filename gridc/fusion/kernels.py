@@ -21,7 +21,7 @@ import numpy as np
 
 from gridc.errors import ResourceError
 from gridc.files import write_atomically
-from gridc.fusion import attention, bfloat16, functions, gemm, native, tracer
+from gridc.fusion import attention, bfloat16, functions, gemm, native, packing, registers, tracer
 from gridc.fusion.kept import cannot_keep, kept
 from gridc.fusion.native import DH, DM, DP_ROWS, HIDDEN, KEPT, KEPT_H, KEPT_M, KEPT_STEP, ROWS, SCRATCH, B, G, H, M, P
 from gridc.locks import Lock
@@ -48,9 +48,9 @@ def cached(numbers: str = "") -> Generator[None]:
 
 @functools.cache
 def _digest(text: str) -> str:
-    """Name what is built from this text and the functions of ``gridc.fusion.native``, ``functions``, ``bfloat16``,
-    ``gemm`` and ``attention``."""
-    modules = (native, functions, bfloat16, gemm, attention)
+    """Name what is built from this text and the functions of ``gridc.fusion.native``, ``functions``, ``bfloat16``, ``registers``,
+    ``packing``, ``gemm`` and ``attention``."""
+    modules = (native, functions, bfloat16, registers, packing, gemm, attention)
     sources = [Path(each.__file__ or "").read_text(encoding="utf-8") for each in modules]
     return hashlib.sha256("".join([*sources, *(numbers_of(vars(each)) for each in modules), text]).encode()).hexdigest()
 

@@ -23,18 +23,21 @@ import numba
 import numpy as np
 
 from gridc.fusion import kernels
-from gridc.fusion.gemm import BYTES, FEW, PACKS, WORDS, accumulate, addresses, lines, multiply, multiply_once
+from gridc.fusion.gemm import FEW, PACKS, WORDS, accumulate, addresses, lines, multiply, multiply_once
 from gridc.fusion.native import (
     ADJOINT, CHUNK, COLUMNS, DB, DH, DM, DP, DP_ROWS, DW, ENDS, FORWARD, HIDDEN, INPUTS, MOVED, PACKED, SLOTS, TURNS, VECTORS,
     WEIGHTS, G, H, M, W, Z,
 )  # fmt: skip
 from gridc.fusion.native import breathe, copy, give_way, invoke, observe, peek, poke, publish, word
+from gridc.fusion.registers import BYTES
 from gridc.fusion.workspace import COLUMN, GRADIENT, INDEX, LINE, MASK, MASKED, SOURCE, WIDTH
 from gridc.scheduling.program import ATTEND, CELL, COPY, PRODUCT, Array
 from gridc.scheduling.shares import AWAIT, FORGETS, GRADIENTS, MEET, MULTIPLY, PACK, READ, SIGNAL
 
 YIELDS, NAP = 200, 50
 """How often a thread that waits lets others run before it sleeps, and for how many millionths of a second it then does."""
+BLOCK = 256
+"""Rows and columns of the part of a weight's gradient that is added up over all chunks before the next: it stays in the cache."""
 
 
 @functools.cache
@@ -346,14 +349,14 @@ def weights(records: Array, unit: Array, calls: Array, part: int, parts: int, ma
         record = records[t]
         inputs, columns, count = record[INPUTS], record[COLUMNS], record[WEIGHTS]
         panels = (columns + width - 1) // width
-        bands = 1
-        if 0 < count * panels < 2 * parts and parts > 1:
+        bands = (inputs + BLOCK - 1) // BLOCK
+        if 0 < count * panels * bands < 2 * parts and parts > 1:
             bands = min((2 * parts - 1) // (count * panels) + 1, max(1, inputs // 8))
         units = 0 if made else count * bands * panels
         at, stop = part * units // parts, (part + 1) * units // parts
         while at < stop:
             weight, band, p = at // (bands * panels), at // panels % bands, at % panels
-            low, high = p * width, min(columns, min(panels, p + stop - at) * width)
+            low, high = p * width, min(columns, min(panels, p + stop - at, p + max(1, BLOCK // width)) * width)
             at += (high - low + width - 1) // width
             top, bottom = band * inputs // bands, (band + 1) * inputs // bands
             first, end = word(record[ENDS], weight), word(record[ENDS], weight + 1)

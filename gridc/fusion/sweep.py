@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gridc.fusion import gemm, kernels, machine
+from gridc.fusion import gemm, kernels, machine, packing
 from gridc.fusion.buffers import lent
 from gridc.fusion.moves import Moves, Ready
 from gridc.fusion.pace import Pace
@@ -236,7 +236,7 @@ def _words(program: Program, products: str) -> int:
 
 def _products(own: Share, dtype: np.dtype[Any]) -> int:
     """Count the numbers of a thread's largest adjoint of a product, or of a panel of the weights' gradients."""
-    panel = gemm.panel(dtype)
+    panel = packing.panel(dtype)
     made = [rows * (width if parts == 1 else min(width, width // parts + 2 * panel)) for rows, width, parts in own.widest]
     return max(gemm.panel_room(dtype), *made, 0)
 

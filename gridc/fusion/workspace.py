@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gridc.fusion import gemm, kernels, native
+from gridc.fusion import kernels, native, packing
 from gridc.fusion.buffers import fresh
 from gridc.locks import once
 from gridc.scheduling.program import Array, Program, Shapes, total
@@ -83,7 +83,7 @@ def address(array: Array | None) -> int:
 
 def aligned(numbers: Array) -> Array:
     """Give what is left of a vector from the first line of the cache on."""
-    return numbers[-address(numbers) % gemm.ALIGNMENT // numbers.itemsize :]
+    return numbers[-address(numbers) % packing.ALIGNMENT // numbers.itemsize :]
 
 
 class Addresses:
@@ -128,9 +128,9 @@ def _packed(program: Program, dtype: np.dtype[Any]) -> tuple[list[int], int]:
         inputs = sum(program.widths(t))
         shapes = ((inputs, own.width), (own.width, inputs))
         if program.packed[t] and program.slots[t]:
-            found[t] = program.slots[t] * max(gemm.room(*shape, dtype) for shape in shapes)
+            found[t] = program.slots[t] * max(packing.room(*shape, dtype) for shape in shapes)
         elif program.packed[t]:
-            once = max(once, *(gemm.room(rows, gemm.group(rows) * gemm.panel(dtype), dtype) for rows, _ in shapes))
+            once = max(once, *(packing.room(rows, packing.group(rows) * packing.panel(dtype), dtype) for rows, _ in shapes))
     return found, once
 
 
@@ -194,7 +194,7 @@ def _placed(program: Program, dtype: np.dtype[Any]) -> Places:
     alone = np.array([packs and not slots for packs, slots in zip(program.packed, program.slots, strict=True)], bool)
     row = max((p.hidden * p.dimensions for p in program.transforms), default=0)
     return Places(
-        shapes, program.sizes[0], states + vectors[-1], states, packs[-1] + gemm.ALIGNMENT // size, once, row, records,
+        shapes, program.sizes[0], states + vectors[-1], states, packs[-1] + packing.ALIGNMENT // size, once, row, records,
         np.array(blocks, np.int64).reshape(-1, len(BLOCK)), holders, tuple(gated), alone,
         tuple(joined), tuple(masked), tuple(addresses.owners),
     )  # fmt: skip
@@ -247,7 +247,7 @@ class Workspace:
     array where the values of a set are the keys of the next; ``dfacts``, of their shapes, have the gradients added.
 
     ``tape`` holds what lasts from forward to backward (states, inputs and activations), ``slopes`` what backward works
-    with and ``packed`` the weights as ``gemm`` wants them; their sizes are in ``places``.  They are made where they are not
+    with and ``packed`` the weights as products want them; their sizes are in ``places``.  They are made where they are not
     given.  ``products`` is the kind of its products, the dtype's or, of float32, ``bfloat16``.
     """
 

@@ -45,9 +45,9 @@ def record(names: str) -> np.dtype[Any]:
 INSTRUCTION = record("kind transform first end weight low high adds source target")
 BATCH = record("transform first end weight")
 """Rows that a cell, attention or a copy makes at once."""
-CHUNKS = (64, 256)
+CHUNKS = (64, 192)
 """Rows of a chunk, at least and at most: those whose part of their weight's gradient is made at once.  A panel of so many rows
-fits into the cache of the first level."""
+fits into the cache of the first level, and leaves room there for what it is multiplied with."""
 ENOUGH_ROWS = 4
 """That use one weight, from which packing it pays."""
 
