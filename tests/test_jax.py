@@ -95,7 +95,7 @@ WITHIN = {"float32": 1e-5, "float64": 1e-11}
 
 @pytest.mark.parametrize("name", SOME)
 def test_every_spec_has_the_losses_and_gradients_of_the_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gridc.device.adjoint.AT_ONCE", 1 << 12)  # so that few rows are already several products
+    monkeypatch.setattr("gridc.device.weights.AT_ONCE", 1 << 12)  # so that few rows are already several products
     there, here = pair(SPECS / f"{name}.yaml", "float64")
     assert there.lowering == "fused"
     same(there, here, data(there.spec, 5, 3), WITHIN["float64"])

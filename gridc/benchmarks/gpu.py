@@ -67,6 +67,8 @@ class Worker:
             with contextlib.suppress(ValueError):
                 return dict(json.loads(line))
         self.process.wait()
+        if self.ended.is_set():
+            return {"error": "there was no time to build it"}
         time.sleep(0.2)
         return {"error": f"it ended with {self.process.returncode}: {''.join(self._errors)[-600:].strip()}"}
 
@@ -97,8 +99,11 @@ class Worker:
             self.process.kill()
 
 
-def run(rows: Sequence[Row], seconds: float, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Give the result of every row, in the time that there is: three fifths of it to build, the rest to measure."""
+def run(
+    rows: Sequence[Row], seconds: float, say: Callable[[str], None], keep: Callable[[list[dict[str, Any]]], None]
+) -> None:  # fmt: skip
+    """Measure every row in the time that there is: three fifths of it to build, the rest to measure.  ``keep`` takes the results
+    that there are after each of them."""
     start = time.perf_counter()
     room = threading.Semaphore(AT_ONCE)
     workers: list[Worker] = []
@@ -119,7 +124,7 @@ def run(rows: Sequence[Row], seconds: float, say: Callable[[str], None]) -> list
         worker.end()
         results.append({"row": worker.row.name, **found})
         say(line(results[-1]))
-    return results
+        keep(results)
 
 
 def line(found: Mapping[str, Any]) -> str:
@@ -169,10 +174,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("JAX has no GPU here; --anyway runs the table on the processor.", file=sys.stderr)
         return 1
     rows = [row for row in ROWS if not options.only or options.only in row.name]
-    results = run(rows, options.seconds, lambda text: print(text, flush=True))
-    if options.json:
-        told = {"device": device, "platform": kind, "jax": version, "python": platform.python_version(), "rows": results}
-        Path(options.json).write_text(json.dumps(told, indent=1))
+    told: dict[str, Any] = {"device": device, "platform": kind, "jax": version, "python": platform.python_version()}
+
+    def keep(results: list[dict[str, Any]]) -> None:
+        if options.json:
+            Path(options.json).write_text(json.dumps({**told, "rows": results}, indent=1))
+
+    run(rows, options.seconds, lambda text: print(text, flush=True), keep)
     return 0
 
 

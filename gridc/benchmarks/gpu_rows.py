@@ -88,6 +88,8 @@ ROWS = (
     *_numbers("float32"),
     *(Row(f"{case}: gridc", "fused", case) for case in ("S1", "S2", "S3", "S4", STACKED.name)),
     *_numbers("float64"),
+    Row("numbers, bfloat16", "numbers", options={"dtype": "bfloat16", "trials": ("grid", "mixed", "masked")}),
+    *(Row(f"{case}: gridc, bfloat16", "fused", case, {"dtype": "bfloat16"}) for case in ("S2", STACKED.name)),
     Row("S1 with masks: gridc", "fused", "S1", {"masks": "dropout: 0.2, zoneout: 0.1"}),
     Row("MD, which joins: gridc", "fused", "MD"),
     Row("numbers, all devices", "numbers",
@@ -137,7 +139,8 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
     page = case.spec
     if "masks" in row.options:
         page = page.replace("cell: lstm", f"cell: lstm, {row.options['masks']}")
-    grid = importlib.import_module("gridc").compile(page, backend="jax", devices=devices(row), eager=False)
+    grid = importlib.import_module("gridc").compile(
+        page, backend="jax", devices=devices(row), dtype=row.options.get("dtype", "float32"), eager=False)  # fmt: skip
     x, y = case.data()
     run: Any = grid.updates(optimizers.optimizer("sgd", learning_rate=RATE))
 
@@ -263,8 +266,10 @@ def numbers(row: Row) -> Callable[[], dict[str, Any]]:
             found[name] = {"loss": loss, "gradients": worst}
         except Exception as error:  # one grid that fails is a finding, and the others go on
             found[name] = f"{type(error).__name__}: {error}"
-    # A difference of parameters has the rounding of the parameters.
-    return lambda: {"devices": devices(row), "differences": found, "within": 2e-5 if dtype == "float32" else 1e-11}
+    # A difference of parameters has the rounding of the parameters.  What differs in its last digit may be rounded to bfloat16
+    # otherwise, by one in the eighth.
+    within = {"float32": 2e-5, "float64": 1e-11, "bfloat16": 5e-3}[dtype]
+    return lambda: {"devices": devices(row), "differences": found, "within": within}
 
 
 def trial(name: str) -> tuple[str, tuple[Any, Any, Any]]:

@@ -19,14 +19,12 @@ from jax import numpy as jnp
 
 from gridc.device.attention import found as among_facts
 from gridc.device.rules import apart, rule
-from gridc.device.sweep import Array, Sweep, Tables, take, total, turn_of, unrolled
+from gridc.device.sweep import Array, Sweep, Tables, total, turn_of, unrolled
+from gridc.device.weights import Weights
 from gridc.errors import UsageError
 from gridc.fusion.run import MASKS
 from gridc.scheduling.padded import Block, Plan
 from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Role
-
-AT_ONCE = 1 << 23
-"""Bytes that a processor's product for the weights' gradients takes at a time."""
 
 
 class Backward:
@@ -69,10 +67,10 @@ class Backward:
             for g, table in own.items():
                 holes[g].append(table)
         self.storage, self.handed, self.joined = state
-        self.holes = [tables[::-1] for tables in holes]
+        self.weights = Weights(self.sweep, self.storage, [tables[::-1] for tables in holes])
         out: dict[Role, Array] = {}
         for g in range(len(self.plan.groups)):
-            self._weights(g, out)
+            self.weights.gradients(g, out)
             self._joined(g, out)
             self._facts(g, out)
             self._entries(g, out)
@@ -163,73 +161,6 @@ class Backward:
 
     # -- after the loops --------------------------------------------------------------------------------------------
 
-    def _all(self, g: int) -> Array:
-        """Give the gradients of all pre-activations of a group, or of what it found, of every row of storage: ``[base + rows,
-        gates × hidden]``."""
-        group = self.plan.groups[g]
-        return self.storage[g].reshape(-1, group.vectors * group.hidden)[:, group.front * group.hidden :]
-
-    def _by_slot(self, g: int, rows: Array) -> list[tuple[int, Block, Array]]:
-        """Rows of a group's, ``[rows, …]``, cut by phases: ``[turns, slots, rows, …]``."""
-        return [(phase.turns, block, rows[block.offset : block.offset + phase.turns * block.size].reshape(
-                    phase.turns, block.slots, block.rows, *rows.shape[1:]))
-                for phase in self.plan.phases for block in phase.blocks if block.group == g]  # fmt: skip
-
-    def _weights(self, g: int, out: dict[Role, Array]) -> None:
-        """Give the gradients of weights, biases and peepholes."""
-        group, sweep = self.plan.groups[g], self.sweep
-        if not group.gates:
-            return
-        dw, db = self._products(g, sweep.tables[f"{g}.by_weight"] if group.chosen else self._of_slots(g))
-        dp, p = None, sweep.weights[g][2]
-        if p is not None:
-            if group.chosen:
-                dp = jnp.zeros_like(p)
-                for phase, table in zip(self._phases(g), self.holes[g], strict=True):
-                    dp = dp.at[sweep.tables[f"{g}.chosen.{phase}"]].add(table)
-            else:
-                dp = sum(table.sum(0) for table in self.holes[g])
-        at, found = np.cumsum([0, *group.weights]), dict[str, Any](W=dw, b=db, p=dp)
-        for k, name in enumerate(group.members):
-            for letter, whole in found.items():
-                if (name, letter, "") in sweep.arrays:
-                    out[name, letter, ""] = whole[at[k] : at[k + 1]].reshape(sweep.arrays[name, letter, ""].shape)
-
-    def _of_slots(self, g: int) -> Array:
-        """Give the rows that each slot computes, ``[slots, rows]``."""
-        every = jnp.arange(self.plan.groups[g].rows, dtype=jnp.int32)
-        parts = [part.swapaxes(0, 1).reshape(block.slots, -1) for _, block, part in self._by_slot(g, every)]
-        return jnp.concatenate(parts, axis=1)
-
-    def _products(self, g: int, by: Array) -> tuple[Array, Array]:
-        """Give the gradients of weights ``[weights, i, o]`` and biases ``[weights, o]``, whose rows are ``by`` ``[weights,
-        rows]``; the row behind the last is none.
-
-        A processor takes some rows at a time, so that what was read, and its transpose, stay in the cache."""
-        group, sweep = self.plan.groups[g], self.sweep
-
-        def part(rows: Array) -> tuple[Array, Array]:
-            there = jnp.minimum(rows.ravel(), group.rows - 1)
-            z = sweep.read(g, self.storage, lambda table: take(table, there)).reshape(*rows.shape, -1)
-            da = take(self._all(g), jnp.where(rows < group.rows, group.base + rows, group.base - 1))
-            return sweep.einsum("wqi,wqo->wio", z, da), da.sum(1)
-
-        row = (sum(group.widths) + sum(group.joined) + group.gates * group.hidden) * sweep.dtype.itemsize
-        count = -(-by.size * row // AT_ONCE) if jax.default_backend() == "cpu" else 1
-        if count == 1:
-            return part(by)
-        each = -(-by.shape[1] // count)
-        by = jnp.pad(by, ((0, 0), (0, each * count - by.shape[1])), constant_values=group.rows)
-
-        def add(k: Array, sums: Any) -> Any:
-            return jax.tree.map(jnp.add, sums, part(lax.dynamic_slice_in_dim(by, k * np.int32(each), each, 1)))
-
-        zeros = jax.tree.map(lambda made: jnp.zeros(made.shape, made.dtype), jax.eval_shape(part, by[:, :each]))
-        return lax.fori_loop(np.int32(0), np.int32(count), add, zeros)
-
-    def _phases(self, g: int) -> list[int]:
-        return [k for k, phase in enumerate(self.plan.phases) if any(block.group == g for block in phase.blocks)]
-
     def _joined(self, g: int, out: dict[Role, Array]) -> None:
         """Give the gradients of what joins; XLA leaves them out where nobody asks for them."""
         group, sweep = self.plan.groups[g], self.sweep
@@ -239,7 +170,8 @@ class Backward:
             each = self.joined[g]
         else:
             w = sweep.weights_of(g)[:, sum(group.widths) :]
-            parts = [sweep.einsum("tsro,sio->tsri", part, w) for *_, part in self._by_slot(g, self._all(g)[group.base :])]
+            da = self.weights.by_slot(g, self.weights.all(g)[group.base :])
+            parts = [sweep.einsum("tsro,sio->tsri", part, w) for *_, part in da]
             each = jnp.concatenate([part.reshape(-1, w.shape[1]) for part in parts])
         at = np.cumsum([0, *group.joined])
         for j in range(len(group.joined)):
@@ -254,7 +186,7 @@ class Backward:
         group, sweep, facts = self.plan.groups[g], self.sweep, self.sweep.facts[g]
         if facts is not None:
             query = sweep.read(g, self.storage, lambda table: table)
-            out |= facts.gradients(sweep.tables[f"{g}.facts"], query, self._all(g)[group.base :], sweep.arrays)
+            out |= facts.gradients(sweep.tables[f"{g}.facts"], query, self.weights.all(g)[group.base :], sweep.arrays)
 
     def _entries(self, g: int, out: dict[Role, Array]) -> None:
         """Give the gradients of what entered."""
