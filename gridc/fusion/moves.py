@@ -29,7 +29,7 @@ WORDS = ("kind", "count", "width", "to", "to_rows", "of", "of_rows", "of_step", 
 KIND, COUNT, WIDTH, TO, TO_ROWS, OF, OF_ROWS, OF_STEP, PLUS, MASK, MASK_ROWS = range(len(WORDS))
 COPY, ADD, SUM, MEET = range(4)
 SHARED = 1 << 15
-"""Numbers from which on several threads share the moves between two meetings."""
+"""Numbers from which on threads share moves."""
 _meet: Any = machine._meet
 
 
@@ -109,9 +109,7 @@ class Ready:
     def run(self, unit: Array, thread: int = 0, threads: int = 1, gate: tuple[int, int] = (0, 0), times: int = 0) -> int:
         """Do one thread's part of them, on numbers of ``unit``'s type.  Threads meet at a gate (``threads.Gate.moves``), where
         they have met so many ``times``; gives how often they have in the end."""
-        if not len(self.words):
-            return times
-        return _compiled()(self.words, unit, thread, threads, self.shared, *gate, times)
+        return _compiled()(self.words, unit, thread, threads, *gate, times) if len(self.words) else times
 
 
 @functools.cache
@@ -174,23 +172,20 @@ def _add(unit: Array, move: Array, low: int, high: int) -> None:
                 poke(unit, to, j, peek(unit, to, j, 0) + peek(unit, of, j, 1), 0)
 
 
-def _move(words: Array, unit: Array, thread: int, threads: int, shared: int, gate: int, patience: int, times: int) -> int:
-    parts = threads if shared else 1
+def _move(words: Array, unit: Array, thread: int, threads: int, gate: int, patience: int, times: int) -> int:
     for k in range(words.shape[0]):
         move = words[k]
         if move[KIND] == MEET:
             times += 1
             if threads > 1 and _meet(gate, thread, threads, patience, times):
                 return times
-        elif thread >= parts:
-            continue
         elif move[KIND] == COPY:
             count = move[COUNT]
-            _copy(unit, move, thread * count // parts, (thread + 1) * count // parts)
+            _copy(unit, move, thread * count // threads, (thread + 1) * count // threads)
         else:
             line = BYTES // unit.itemsize
             lines = (move[WIDTH] + line - 1) // line
-            low, high = thread * lines // parts * line, (thread + 1) * lines // parts * line
+            low, high = thread * lines // threads * line, (thread + 1) * lines // threads * line
             if low < move[WIDTH]:
                 _add(unit, move, low, min(high, move[WIDTH]))
     return times

@@ -140,11 +140,12 @@ def ahead(bound: Bound, room: Array, forgets: bool, held: Any) -> None:
         product = room[crew.ahead.parts[k][0]]
         # What forgets moves some of its arrays about.
         records = bound.records[k].copy() if forgets else bound.records[k]
-        times = bound.before.run(product, k, count, gate.moves)
+        times = bound.before.run(product, k, count, gate.moves) if bound.before.shared else 0
         machine.compiled()[0](crew.shares[k].forward, records, bound.blocks, product, crew.products, int(forgets), *gate.of(k))
-        bound.after.run(product, k, count, gate.moves, times)
+        if bound.after.shared:
+            bound.after.run(product, k, count, gate.moves, times)
 
-    meeting(count, run)
+    _between(bound, room, lambda: meeting(count, run))
 
 
 def back(bound: Bound, room: Array, adds: bool, held: Any) -> None:
@@ -153,12 +154,22 @@ def back(bound: Bound, room: Array, adds: bool, held: Any) -> None:
 
     def run(k: int, gate: Gate, _: Any = held) -> None:
         product, records = room[crew.back.parts[k][0]], bound.records[k]
-        times = bound.before.run(product, k, count, gate.moves)
+        times = bound.before.run(product, k, count, gate.moves) if bound.before.shared else 0
         machine.compiled()[1](crew.shares[k].backward, records, bound.blocks, product, crew.products, *gate.of(k))
-        bound.after.run(product, k, count, gate.moves, times)
+        if bound.after.shared:
+            bound.after.run(product, k, count, gate.moves, times)
         machine.compiled()[2](records, product, crew.products, k, count, crew.behind, adds)
 
-    meeting(count, run)
+    _between(bound, room, lambda: meeting(count, run))
+
+
+def _between(bound: Bound, room: Array, run: Callable[[], None]) -> None:
+    """Run between the moves that are too few for threads to share."""
+    if not bound.before.shared:
+        bound.before.run(room)
+    run()
+    if not bound.after.shared:
+        bound.after.run(room)
 
 
 def paced(program: Program, sharing: Sharing, way: int, run: Callable[[Sharing], None]) -> None:

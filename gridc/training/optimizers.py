@@ -30,6 +30,8 @@ SMALL = 8192
 """Parameters with fewer elements are gathered into one vector, since each NumPy call costs half a microsecond."""
 FEW = 1 << 14
 """Parameters with fewer elements in all are not worth the tenths of a second that compiling a rule takes once."""
+MANY = 1 << 17
+"""Gradients of as many elements in all are squared and summed up by compiled code."""
 LARGE = 1 << 20
 """Elements for each thread, at least, where several share the work: one does not move memory as fast as the machine can."""
 
@@ -313,11 +315,8 @@ def global_norm(gradients: Mapping[str, Array], threads: int | None = None) -> f
     """Take the root of the sum of all squared gradients; NaN or infinity where any of them is.
 
     No more than so many ``threads`` share it, None for as many as there are cores; their number changes no bit."""
-    if sum(g.size for g in gradients.values()) < FEW or not updates.able():
-        # In blocks, whose number of threads is one, so that their sums are the same anywhere.
-        with blas.single_threaded():
-            flat = [g.reshape(-1) for g in gradients.values()]
-            return sum(float(np.dot(b, b)) for g in flat for b in np.split(g, range(BLOCK, g.size, BLOCK))) ** 0.5
+    if sum([g.size for g in gradients.values()]) < MANY or not updates.able():
+        return sum([_squares(g.reshape(-1)) for g in gradients.values()]) ** 0.5
     total = 0.0
     for dtype in {g.dtype: None for g in gradients.values()}:
         own = [np.ascontiguousarray(g) for g in gradients.values() if g.dtype == dtype]
@@ -330,3 +329,11 @@ def global_norm(gradients: Mapping[str, Array], threads: int | None = None) -> f
         cut(run, len(sums), sharers(sum(g.size for g in own), threads))
         total += float(sums.sum())
     return total**0.5
+
+
+def _squares(flat: Array) -> float:
+    """Sum up squares by BLAS, in blocks whose sums are added in double precision."""
+    if flat.size <= SMALL:
+        return float(np.dot(flat, flat))
+    with blas.single_threaded():  # the number of its threads would change the last bits
+        return sum(float(np.dot(b, b)) for b in np.split(flat, range(BLOCK, flat.size, BLOCK)))
