@@ -126,7 +126,7 @@ def test_series_are_read_from_the_wheels_that_hold_them(tmp_path: Path, monkeypa
 
 def test_the_table_tells_what_other_test_sets_come_to_and_each_source_once() -> None:
     some = [row for row in rows.ROWS if row.name in ("stories-3", "ucr-CBF", "ucr-GunPoint")]
-    mine = [{"value": 0.8 + seed / 10, "also": {"three facts": 0.5 + seed / 10}, "parameters": 7, "samples": 5, "seconds": 2.0,
+    mine = [{"value": 0.8 + seed / 10, "also": {"three facts": 0.5 + seed / 10}, "parameters": 7, "samples": 5, "seconds": 2000.0,
              "held": 0, "limit": None, "curve": [], "version": "1", "machine": "m", "date": "d"}
             for seed in range(3)]  # fmt: skip
     found = {row.name: mine for row in some}
@@ -135,6 +135,17 @@ def test_the_table_tells_what_other_test_sets_come_to_and_each_source_once() -> 
         assert text.count("aeon 1.6.0") == 1
         assert "ucr-CBF, ucr-GunPoint: resample 0" in text
         assert "InceptionTime 0.999" in text
+        assert "5.0 hours of one thread in all" in text
+
+
+def test_no_sum_is_trained_on_twice() -> None:
+    for row in rows.ROWS:
+        block = science.gridc.read(row.spec).training
+        if row.name.startswith("addition-"):
+            assert block is not None
+            assert block.task is not None
+            assert block.budget.samples is not None
+            assert block.budget.samples <= block.task.options["samples"] * (1 - block.held_out)
 
 
 def test_every_published_figure_says_where_it_was_read() -> None:

@@ -67,10 +67,11 @@ def sources(rows: Iterable[Row], results: Results) -> list[str]:
 
 
 def made(results: Results) -> str:
-    """With which gridc, on what, and when."""
+    """With which gridc, on what, when, and in how long."""
     every = [one for mine in results.values() for one in mine]
     parts = (sorted({one[key] for one in every}) for key in ("version", "machine", "date"))
-    return "gridc {}, {}, {}".format(*(" and ".join(part) for part in parts))
+    hours = sum(one["seconds"] for one in every) / 3600
+    return "gridc {}, {}, {}; {:.1f} hours of one thread in all".format(*(" and ".join(part) for part in parts), hours)
 
 
 NOTE = (
