@@ -17,8 +17,8 @@ import numba
 import numpy as np
 
 from gridc.fusion import kernels, machine
-from gridc.fusion.gemm import BYTES
 from gridc.fusion.native import copy, peek, poke, word
+from gridc.fusion.registers import BYTES
 from gridc.fusion.workspace import address
 
 Array = np.ndarray[Any, Any]
