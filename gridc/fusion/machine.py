@@ -349,7 +349,7 @@ def weights(records: Array, unit: Array, calls: Array, part: int, parts: int, ma
         record = records[t]
         inputs, columns, count = record[INPUTS], record[COLUMNS], record[WEIGHTS]
         panels = (columns + width - 1) // width
-        bands = (inputs + BLOCK - 1) // BLOCK
+        bands = max(1, (inputs + BLOCK - 1) // BLOCK)  # what reads nothing has a bias
         if 0 < count * panels * bands < 2 * parts and parts > 1:
             bands = min((2 * parts - 1) // (count * panels) + 1, max(1, inputs // 8))
         units = 0 if made else count * bands * panels

@@ -31,6 +31,9 @@ RECORD = ("hidden", "columns", "inputs", "h", "m", "z", "g", "w", "b", "p", "dh"
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
 _STREAMS = 64
+PREFETCH = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), *[ir.IntType(32)] * 3])
+"""LLVM's: an address, what is done there, into the cache of which level, and of what."""
+READS, WRITES, SECOND_LEVEL, FIRST_LEVEL, DATA = 0, 1, 2, 3, 1
 
 
 def _stream_metadata(builder: ir.IRBuilder, instruction: ir.Instruction, stream: int) -> None:
@@ -149,11 +152,10 @@ def fetch(typing, address):  # type: ignore[no-untyped-def]
     """Have the core fetch what lies at this address into its cache of the second level, and not wait for it."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        place, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [place, word, word, word])
-        reads, second_level, data = word(0), word(2), word(1)
-        called = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        builder.call(called, [builder.inttoptr(arguments[0], place), reads, second_level, data])
+        word, byte = ir.IntType(32), ir.IntType(8)
+        called = cgutils.get_or_insert_function(builder.module, PREFETCH, "llvm.prefetch.p0i8")
+        place = builder.inttoptr(arguments[0], byte.as_pointer())
+        builder.call(called, [place, word(READS), word(SECOND_LEVEL), word(DATA)])
         return context.get_dummy_value()
 
     return types.none(types.intp), code

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from gridc.fusion import bfloat16
-from gridc.fusion.native import intrinsic
+from gridc.fusion.native import DATA, FIRST_LEVEL, PREFETCH, WRITES, intrinsic
 
 
 def _features() -> set[str]:
@@ -78,6 +78,12 @@ def _tile_of(module: ir.Module, number: Any, bits: int, narrow: bool, count: int
     fma = cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{bits}")
     add = lambda x, y, z: builder.call(fma, [x, y, z]) if FUSES else builder.fadd(builder.fmul(x, y), z)  # noqa: E731
     at = lambda address, kind: builder.inttoptr(address, kind.as_pointer())  # noqa: E731
+    with builder.if_then(builder.icmp_signed("==", adds, word(0))):  # what is only written may be far: it comes meanwhile
+        fetched, many = cgutils.get_or_insert_function(module, PREFETCH, "llvm.prefetch.p0i8"), ir.IntType(32)
+        for n in range(2 * count):
+            target = builder.add(builder.add(c, builder.mul(ldc, word(n // 2))), word(BYTES * (n % 2)))
+            builder.call(fetched, [at(target, ir.IntType(8)), many(WRITES), many(FIRST_LEVEL), many(DATA)])
+    start = builder.block
     zero, undefined = ir.Constant(vector, [0.0] * lanes), ir.Constant(vector, ir.Undefined)
     builder.cbranch(builder.icmp_signed(">", k, word(0)), body, after)
 
@@ -102,13 +108,13 @@ def _tile_of(module: ir.Module, number: Any, bits: int, narrow: bool, count: int
     itself.operands = (itself, plain)  # the first names the loop
     more.set_metadata("llvm.loop", itself)
     for phi, before, again in zip([left, line, place, *sums], [k, b, a, *[zero] * len(sums)], following, strict=True):
-        phi.add_incoming(before, entry)
+        phi.add_incoming(before, start)
         phi.add_incoming(again, body)
 
     builder.position_at_end(after)
     made = [builder.phi(vector) for _ in sums]
     for phi, total in zip(made, totals, strict=True):
-        phi.add_incoming(zero, entry)
+        phi.add_incoming(zero, start)
         phi.add_incoming(total, body)
     with builder.if_else(builder.icmp_signed("!=", adds, word(0))) as branches:
         for branch, adding in zip(branches, (True, False), strict=True):
