@@ -94,3 +94,8 @@ def test_what_has_no_softmax_has_no_linear_start() -> None:
         fit(compiled("softmax", "python"), iter([DATA]), linear_start=2, budget={"steps": 3}, progress="none")
     with pytest.raises(UsageError, match="'linear_start' has no 'seconds'"):
         fit(compiled("softmax", "python"), DATA, linear_start={"seconds": 2}, progress="none")
+
+
+def test_a_page_means_what_it_meant_before_there_was_a_choice() -> None:
+    plain, softmax, linear = (gridc.read(PAGE.replace("ATTENTION", text)) for text in ("", ", attention: softmax", ", attention: linear"))
+    assert plain.digest == softmax.digest != linear.digest

@@ -25,7 +25,7 @@ outputs:
 training:
   task: {parity: {bits: 3}}
 """
-TRANSFORM_KEYS = ("activation, along, attends, bias, cell, direction, dropout, embeddings, forget_bias, hidden, init, peepholes, "
+TRANSFORM_KEYS = ("activation, along, attends, attention, bias, cell, direction, dropout, embeddings, forget_bias, hidden, init, peepholes, "
                   "reads, shares, start, tied or zoneout")  # fmt: skip
 CELLS = "lstm, lstm-paper, gru, dense, highway, leaky-lstm, memory, pass"
 TOP_KEYS = "cells, dimensions, inputs, name, outputs, priority, schedule, sweep, training or transforms"

@@ -103,7 +103,7 @@ def kernels_agree(words: Mapping[str, Any], n: int, dtype: str, seed: int) -> No
     if own.keeps_memory:
         work.m[0][:] = m
     row = np.zeros(work.places.row, dtype)
-    tables = work.tables(parameters, out).of_thread(work.places, row, row)
+    tables = work.tables(parameters, out).of_thread(work.places, row, row, row[:0])
     record, run = tables.records[0].ctypes.data, as_python(kernels.source(cell, Options(), n, dtype), dtype)
     for step in steps:
         run["forward"](record, int(step["first"]), int(step["end"]), int(step["weight"]))

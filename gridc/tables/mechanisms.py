@@ -83,7 +83,8 @@ class Options:
         return Options(self.activation, self.peepholes, tuple((word, values.get(word, value)) for word, value in self.own))
 
     def __repr__(self) -> str:
-        values = (("activation", self.activation), ("peepholes", self.peepholes), *self.own)
+        told = (each for each in self.own if each not in UNSAID)
+        values = (("activation", self.activation), ("peepholes", self.peepholes), *told)
         return f"Options({', '.join(f'{name}={value!r}' for name, value in values)})"
 
 
@@ -250,6 +251,8 @@ EMBEDDINGS = Option("embeddings", "str", "layerwise", "How the hops of a memory 
                     choices=("layerwise", "adjacent"))  # fmt: skip
 ATTENTION = Option("attention", "str", "softmax", "How much each fact counts: softmax of its product with the query, or linear, "
                    "the product itself.", choices=("softmax", "linear"))  # fmt: skip
+UNSAID = ((ATTENTION.name, ATTENTION.default),)
+"""Options that shipped cells have got since, with what they did before: a grid's text and digest stay what they were."""
 SHARED = (ACTIVATION, PEEPHOLES, ATTENDS, EMBEDDINGS)
 """Options that every transform has a place for, at their defaults; any others are those of one row alone."""
 MANY = 64
