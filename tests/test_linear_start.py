@@ -97,5 +97,6 @@ def test_what_has_no_softmax_has_no_linear_start() -> None:
 
 
 def test_a_page_means_what_it_meant_before_there_was_a_choice() -> None:
-    plain, softmax, linear = (gridc.read(PAGE.replace("ATTENTION", text)) for text in ("", ", attention: softmax", ", attention: linear"))
+    texts = ("", ", attention: softmax", ", attention: linear")
+    plain, softmax, linear = (gridc.read(PAGE.replace("ATTENTION", text)) for text in texts)
     assert plain.digest == softmax.digest != linear.digest

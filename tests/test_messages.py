@@ -25,8 +25,8 @@ outputs:
 training:
   task: {parity: {bits: 3}}
 """
-TRANSFORM_KEYS = ("activation, along, attends, attention, bias, cell, direction, dropout, embeddings, forget_bias, hidden, init, peepholes, "
-                  "reads, shares, start, tied or zoneout")  # fmt: skip
+TRANSFORM_KEYS = ("activation, along, attends, attention, bias, cell, direction, dropout, embeddings, forget_bias, hidden, init, "
+                  "peepholes, reads, shares, start, tied or zoneout")  # fmt: skip
 CELLS = "lstm, lstm-paper, gru, dense, highway, leaky-lstm, memory, pass"
 TOP_KEYS = "cells, dimensions, inputs, name, outputs, priority, schedule, sweep, training or transforms"
 AT = "a mapping of dimension to first, last, all, an index or a list of indices"
