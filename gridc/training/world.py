@@ -242,6 +242,7 @@ class World(Ranks):
             traceback.print_exception(error)
         what = "It was interrupted." if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
         print(f"gridc: Rank {self.rank} ends the training of all {self.size}: {what}", file=sys.stderr, flush=True)
+        time.sleep(0.25)  # mpiexec passes on what was said, unless everything has ended before it looked
         self._comm.Abort(code_of(error))
         os._exit(code_of(error))  # an Abort may come back before the end that it has asked for
 
