@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def test_contestants_agree(case, peer):
         contestant.step()
         assert contestant.forward is not None
         contestant.forward()
+
+
+@pytest.mark.parametrize(("case", "peer"), [(TINY[2], "torch"), (TINY[3], "jax")])
+@pytest.mark.filterwarnings("default")
+def test_contestants_agree_in_double_precision(case, peer, monkeypatch):
+    pytest.importorskip(bench.PEERS[peer])
+    monkeypatch.setattr(bench, "TOLERANCE", 1e-11)
+    for contestant in bench.contestants(replace(case, dtype="float64"), [peer]):
+        contestant.step()
 
 
 def test_a_contestant_that_differs_is_refused():
@@ -107,8 +117,11 @@ def test_fused_is_plain_on_the_sizes_of_the_benchmark(case):
 
 def test_numbers_of_threads_stand_side_by_side(monkeypatch, capsys):
     monkeypatch.setattr(cases, "CASES", {"tiny": TINY[0]})
-    bench.command.main(["tiny", "--threads", "1,2", "--rounds", "1", "--seconds", "0", "--json", "-"], standalone_mode=False)
-    found = json.loads(capsys.readouterr().out)["threads"]["tiny"]
+    bench.command.main(["tiny", "--threads", "1,2", "--rounds", "1", "--seconds", "0", "--dtype", "float64", "--json", "-"],
+                       standalone_mode=False)  # fmt: skip
+    report = json.loads(capsys.readouterr().out)
+    found = report["threads"]["tiny"]
+    assert report["surroundings"]["dtype"] == "float64"
     assert list(found) == ["1", "2"]
     assert found["1"]["times"] == 1
     with pytest.raises(UsageError, match="--threads is '1,0', expected numbers from 1 to"):
@@ -140,6 +153,21 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert f"Matrix products by {libraries.blas()[0]}" in captured.err
 
 
+def test_in_bfloat16_the_table_is_of_gridc_and_its_own_peak(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cases, "CASES", {"tiny": TINY[0]})
+    given = ["tiny", "--dtype", "bfloat16", "--rounds", "1", "--seconds", "0", "--no-start"]
+    bench.command.main([*given, "--json", "-", "--markdown", str(tmp_path / "table.md")], standalone_mode=False)
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    rows = report["sizes"]["tiny"]["training"]
+    assert (set(rows), report["surroundings"]["dtype"]) == ({"gridc", figures.PEAK}, "bfloat16")
+    assert "| – | – | – |" in (tmp_path / "table.md").read_text()
+    assert f"The peak is that of {peak.told('bfloat16')}." in captured.err
+    assert "tiny, bfloat16, training" in captured.err
+    with pytest.raises(UsageError, match=r"--peers jax,torch with --dtype bfloat16: .*. Expected no peers, or another dtype"):
+        bench.command.main([*given, "--peers", "jax,torch"], standalone_mode=False)
+
+
 def test_on_jax_the_table_says_the_device(monkeypatch, capsys):
     pytest.importorskip("jax")
     monkeypatch.setattr(cases, "CASES", {"tiny": TINY[0]})
@@ -151,22 +179,26 @@ def test_on_jax_the_table_says_the_device(monkeypatch, capsys):
 
 
 def test_what_the_processor_can_do_is_its_widest_multiply_adds():
-    for dtype in ("float32", "float64"):
+    for dtype in ("float32", "float64", *["bfloat16"] * peak.pairs()):
         width, sums = peak.registers()
         run = peak.Peak(2, dtype)
         run()
+        dots = dtype == "bfloat16"
         for room in run.rooms:  # x = x / 2 + 1 / 2, from 1 / 2 on
             assert room.nbytes == (sums + 2) * width
-            assert np.array_equal(room, [1] * (sums * width // room.itemsize) + [0.5] * (2 * width // room.itemsize))
-        assert run.flops == 2 * 2 * peak.TURNS * sums * width // room.itemsize
+            found = room[: sums * width // room.itemsize]
+            assert np.array_equal(found, np.full_like(found, 0.5 + peak.TURNS * 2.0**-23 if dots else 1.0))
+        assert run.flops == 2 * 2 * peak.TURNS * sums * width // room.itemsize * (2 if dots else 1)
         code = [line.strip() for line in peak.assembly(dtype).splitlines()]
         if platform.machine() == "x86_64" and peak.fuses():
             (start,) = (n for n, line in enumerate(code) if line.startswith(".LBB0_1:"))
             (end,) = (n for n, line in enumerate(code) if line.startswith("j") and ".LBB0_1" in line)
-            loop = [line for line in code[start:end] if line.startswith("vf")]
+            begins = "vdpbf16ps" if dots else "vfmadd"
+            loop = [line for line in code[start:end] if line.startswith(begins)]
             register = {64: "%zmm", 32: "%ymm"}[width]
             assert len(loop) == sums
-            assert all(line.startswith("vfmadd") and line.count(register) == 3 for line in loop)
+            assert all(line.count(register) == 3 for line in loop)
+            assert not any(line.startswith("v") for line in code[start:end] if line not in loop)
 
 
 def test_kernels_of_another_processor_are_taken_away():
@@ -190,7 +222,7 @@ def test_a_size_that_does_not_exist():
 def test_the_bytes_of_a_step_and_its_limits():
     case = cases.Case("tiny", "depth", (3,), 4, 2, untied=True)
     learnt = sum(array.nbytes for array in case.grid(eager=False).parameters.values())
-    moved = limits.step_bytes(cases.program(case), learnt // 4)
+    moved = limits.step_bytes(cases.program(case), learnt // 4, 4)
     assert {moved[what] for what in moved if not what.startswith("vectors")} == {learnt}
     rows, entering = 3 * 2, 2 + 2  # of hidden vector, memory and what was read (each of 4), and pre-activations (16)
     assert moved["vectors, read"] == moved["vectors, written"] == 4 * ((rows + entering) * 8 + rows * (4 + 16))

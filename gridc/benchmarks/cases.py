@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,13 @@ class Case:
     hidden: int
     batch: int
     untied: bool = False
+    dtype: str = "float32"
+    """As ``gridc.compile`` takes it."""
+
+    @property
+    def numbers(self) -> np.dtype[Any]:
+        """The type of every number, of which bfloat16 is only what products take."""
+        return np.dtype("float32" if self.dtype == "bfloat16" else self.dtype)
 
     @property
     def spec(self) -> str:
@@ -54,11 +61,12 @@ class Case:
         """Draw an input and targets, always the same."""
         random = np.random.default_rng(0)
         over = {"depth": (), "plane": self.sizes}.get(self.kind, self.sizes[: max(1, len(self.sizes) - 1)])
-        x = random.normal(size=(self.batch, *over, FEATURES)).astype(np.float32)
+        x = random.normal(size=(self.batch, *over, FEATURES)).astype(self.numbers)
         return x, random.integers(0, CLASSES, self.batch)
 
     def grid(self, **options: Any) -> Grid:
         """Compile the case."""
+        options.setdefault("dtype", self.dtype)
         return compile(self.read(), **options)
 
 
@@ -110,6 +118,11 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases()
+
+
+def of(name: str, dtype: str) -> Case:
+    """Give a size with numbers of a type."""
+    return replace(CASES[name], dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -185,7 +198,7 @@ def products(of: Program) -> Products:
 
 
 def numpy_products(case: Case) -> Contestant:
-    """Make a contestant of the products at the wavefronts' shapes and nothing else, by NumPy's BLAS."""
+    """Make a contestant of the products at the wavefronts' shapes and nothing else, by NumPy's BLAS, which knows no bfloat16."""
     shapes = products(program(case))
     random = np.random.default_rng(0)
     rows = max(shape[0] for shape in (*shapes.forward, *shapes.backward))
@@ -193,7 +206,7 @@ def numpy_products(case: Case) -> Contestant:
     inner, columns = max(s[0] for s in shapes.weights), max(s[2] for s in shapes.weights)
 
     def made(count: int, width: int) -> Array:
-        return random.normal(size=count * width).astype(np.float32)
+        return random.normal(size=count * width).astype(case.numbers)
 
     z, g = made(max(rows, examples), inner), made(max(rows, examples), columns)
     w, out, dw = made(inner, columns), made(max(rows, examples), max(inner, columns)), made(inner, columns)

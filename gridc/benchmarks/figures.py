@@ -10,7 +10,7 @@ from gridc.resources import located
 PEAK = "FMA peak"
 """The row of what the processor can do at most."""
 PRODUCTS = "NumPy's products"
-"""The contestant that only multiplies."""
+"""The contestant that only multiplies; NumPy does not in bfloat16."""
 IN_TORCH = "torch with gridc"
 """The contestant that is PyTorch's training of a GridModule: no peer."""
 Report = dict[str, Any]
@@ -66,7 +66,7 @@ def markdown(report: Report) -> str:
             peer = f"{best}, {_ms(peers[best]['ms'])}" if best else "–"
             ratio = "{times_gridc:.2f} ({ratio_from:.2f} – {ratio_to:.2f})".format(**peers[best]) if best else "–"
             cells = [size, what, _ms(own["ms"]), f"{own['gflops']:.3g}", f"{100 * own['share']:.0f} %",
-                     f"{100 * figures[PRODUCTS]['share']:.0f} %", peer, ratio]  # fmt: skip
+                     f"{100 * figures[PRODUCTS]['share']:.0f} %" if PRODUCTS in figures else "–", peer, ratio]  # fmt: skip
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 

@@ -18,17 +18,17 @@ from gridc.scheduling import counts
 from gridc.scheduling.program import Program
 
 Array = np.ndarray[Any, Any]
-FLOAT32 = 4
 STREAM = 1 << 26
 """Numbers of the array that is streamed: 256 MB, more than any cache holds."""
 RUNS = 5
 
 
-def step_bytes(program: Program, parameters: int) -> dict[str, int]:
-    """Count the bytes that a training step with a plain update moves, by what they are; ``parameters`` are the numbers learnt.
+def step_bytes(program: Program, parameters: int, each: int) -> dict[str, int]:
+    """Count the bytes that a training step with a plain update moves, by what they are; ``parameters`` are the numbers learnt, of
+    so many bytes ``each``.
 
     Vectors are what the sweep keeps, forward written and back read; each is counted once each way."""
-    learnt, kept = FLOAT32 * parameters, FLOAT32 * program.sizes[0]
+    learnt, kept = each * parameters, each * program.sizes[0]
     return {
         "weights, read forward": learnt, "weights, read back": learnt, "vectors, written": kept, "vectors, read": kept,
         "gradients, written": learnt, "gradients, read for their norm": learnt, "gradients, read by the update": learnt,
@@ -68,7 +68,7 @@ def bandwidth(threads: int, numbers: int = STREAM) -> float:
 def limits(case: Any, program: Program, seconds: float, arithmetic: float, rate: float) -> dict[str, Any]:
     """Put a step of so many ``seconds`` beside its limits: its bytes at ``rate`` bytes a second, and the seconds that its
     ``arithmetic`` takes at least."""
-    moved = step_bytes(program, counts.parameters(case.read()))
+    moved = step_bytes(program, counts.parameters(case.read()), case.numbers.itemsize)
     memory = sum(moved.values()) / rate
     return {"bytes": moved, "bandwidth": rate, "memory_s": memory, "arithmetic_s": arithmetic, "step_s": seconds,
             "times_the_larger": seconds / max(memory, arithmetic)}  # fmt: skip

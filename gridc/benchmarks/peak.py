@@ -2,6 +2,8 @@
 
 It shares no code with the sweep, so that neither can flatter the other.  A loop keeps enough independent sums in vectors of the
 processor's widest kind that every multiplier is busy in every cycle; as many threads as a training step may use run it at once.
+In bfloat16 that is the instruction that adds two products to each sum, where the processor has it; elsewhere numbers in bfloat16
+are multiplied as float32 ones are, and float32's peak is theirs.
 """
 
 # pyright: basic, reportAttributeAccessIssue=false
@@ -23,6 +25,8 @@ from numba.core import codegen  # noqa: F401  # older versions of LLVM's binding
 TURNS = 4_000_000
 """Of the loop in one run: some twenty milliseconds, beside which starting a thread is nothing."""
 BITS = {"float32": 32, "float64": 64}
+FACTOR = 0x39803980
+"""2^-12 twice in bfloat16: every sum grows by 2^-23 a turn, exactly, and in one run not to 1."""
 
 
 def registers() -> tuple[int, int]:
@@ -40,23 +44,44 @@ def fuses() -> bool:
     return platform.machine().lower() in ("arm64", "aarch64") or bool(llvm.get_host_cpu_features().get("fma"))
 
 
+def pairs() -> bool:
+    """Tell whether the processor adds two products of numbers in bfloat16 to a sum in one instruction."""
+    return registers()[0] == 64 and bool(llvm.get_host_cpu_features().get("avx512bf16"))
+
+
+def told(dtype: str) -> str:
+    """Say what the peak of a dtype is that of."""
+    if dtype != "bfloat16":
+        return f"{dtype} multiply-adds"
+    return "vdpbf16ps" if pairs() else "float32 multiply-adds: this processor has none of bfloat16"
+
+
+def _numbers(dtype: str) -> str:
+    """Give the type of the sums."""
+    return "float32" if dtype == "bfloat16" else dtype
+
+
 def flops(dtype: str = "float32") -> int:
     """Count the floating-point operations of one thread's run; a multiply-add is two."""
     width, sums = registers()
-    return 2 * TURNS * sums * width * 8 // BITS[dtype]
+    return 2 * TURNS * sums * width * 8 // BITS[_numbers(dtype)] * (2 if dtype == "bfloat16" and pairs() else 1)
 
 
 @functools.cache
 def _compiled(dtype: str) -> tuple[Any, str]:
     """Compile the loop for this processor: the engine that holds it, and its assembly."""
     width, sums = registers()
-    bits = BITS[dtype]
+    bits = BITS[_numbers(dtype)]
     lanes = width * 8 // bits
-    number, word = {"float32": ir.FloatType(), "float64": ir.DoubleType()}[dtype], ir.IntType(64)
-    vector = ir.VectorType(number, lanes)
+    number, word = {32: ir.FloatType(), 64: ir.DoubleType()}[bits], ir.IntType(64)
+    vector, words = ir.VectorType(number, lanes), ir.VectorType(ir.IntType(bits), lanes)
     module = ir.Module("peak")
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word, vector.as_pointer()]), "peak")
-    fma = ir.Function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{bits}")
+    by_pairs = dtype == "bfloat16" and pairs()
+    if by_pairs:
+        once = ir.Function(module, ir.FunctionType(vector, [vector, words, words]), "llvm.x86.avx512bf16.dpbf16ps.512")
+    else:
+        once = ir.Function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{bits}")
     turns, room = function.args
     start, loop, end = (function.append_basic_block(name) for name in ("start", "loop", "end"))
     builder = ir.IRBuilder(start)
@@ -66,9 +91,9 @@ def _compiled(dtype: str) -> tuple[Any, str]:
     builder.position_at_end(loop)
     turn = builder.phi(word)
     totals = [builder.phi(vector) for _ in range(sums)]
-    factor, term = begin[-2:]
-    made = [builder.call(fma, [total, factor, term]) if fuses() else builder.fadd(builder.fmul(total, factor), term)
-            for total in totals]  # fmt: skip
+    factor, term = [builder.bitcast(each, words) for each in begin[-2:]] if by_pairs else begin[-2:]
+    made = [builder.call(once, [total, factor, term]) if by_pairs or fuses()
+            else builder.fadd(builder.fmul(total, factor), term) for total in totals]  # fmt: skip
     after = builder.add(turn, word(1))
     builder.cbranch(builder.icmp_signed("<", after, turns), loop, end)
     for phi, first, then in ((turn, word(0), after), *zip(totals, begin, made, strict=False)):
@@ -97,14 +122,18 @@ def assembly(dtype: str = "float32") -> str:
 class Peak:
     """The loop in so many threads at once: calling it runs it, and ``flops`` is how many operations that is.
 
-    ``rooms`` holds each thread's sums and, behind them, factor and term."""
+    ``rooms`` holds each thread's sums and, behind them, factor and term, or two factors: words of two numbers in bfloat16."""
 
     def __init__(self, threads: int, dtype: str = "float32"):
         self.threads, self.flops = threads, threads * flops(dtype)
         self._engine = _compiled(dtype)[0]
         self._loop = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(self._engine.get_function_address("peak"))
         width, sums = registers()
-        self.rooms = [np.full((sums + 2) * width // np.dtype(dtype).itemsize, 0.5, dtype) for _ in range(threads)]
+        kind = np.dtype(_numbers(dtype))
+        self.rooms = [np.full((sums + 2) * width // kind.itemsize, 0.5, kind) for _ in range(threads)]
+        if dtype == "bfloat16" and pairs():
+            for room in self.rooms:
+                room[sums * width // kind.itemsize :].view(np.uint32)[:] = FACTOR
         self._pools = [ThreadPoolExecutor(1, "peak", _keep_to, (k,)) for k in range(threads)]
 
     def __call__(self) -> None:

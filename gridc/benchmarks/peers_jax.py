@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,17 @@ def contestants(case: Case, parameters: dict[str, Array]) -> list[Callable[[], C
 
 
 def _contestant(name: str, case: Case, parameters: dict[str, Array], way: Callable[..., Any]) -> Contestant:
+    wide = case.numbers.itemsize == 8
+    with _of(wide):
+        return _made(name, case, parameters, way, wide)
+
+
+def _of(wide: bool) -> contextlib.AbstractContextManager[Any]:
+    """Have JAX keep numbers in double precision where they are ``wide``: by default it makes single ones of them."""
+    return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
+def _made(name: str, case: Case, parameters: dict[str, Array], way: Callable[..., Any], wide: bool) -> Contestant:
     x, y = (jnp.asarray(a) for a in case.data())
 
     def predict(p: Parameters, x: Any) -> Any:
@@ -51,14 +63,20 @@ def _contestant(name: str, case: Case, parameters: dict[str, Array], way: Callab
     state = [{n: jnp.array(a) for n, a in parameters.items()}]
 
     def step() -> None:
-        value, state[0] = training(state[0], x, y)
-        jax.block_until_ready((value, state[0]))
+        with _of(wide):
+            value, state[0] = training(state[0], x, y)
+            jax.block_until_ready((value, state[0]))
 
     def gradients() -> tuple[float, dict[str, Array]]:
-        value, slopes = both(own, x, y)
-        return float(value), {n: np.asarray(a) for n, a in slopes.items()}
+        with _of(wide):
+            value, slopes = both(own, x, y)
+            return float(value), {n: np.asarray(a) for n, a in slopes.items()}
 
-    return Contestant(name, step, gradients, lambda: forward(own, x).block_until_ready())
+    def ahead() -> None:
+        with _of(wide):
+            forward(own, x).block_until_ready()
+
+    return Contestant(name, step, gradients, ahead)
 
 
 def _cell(a: Any, *m: Any) -> tuple[Any, Any]:

@@ -67,7 +67,7 @@ def _contestant(name: str, case: Case, parameters: dict[str, Array], way: Callab
 def _ours(case: Case, parameters: dict[str, Array]) -> Contestant:
     """PyTorch's own loop of training, with a GridModule for its network."""
     x, y = (torch.from_numpy(a) for a in case.data())
-    module = GridModule(case.read())
+    module = GridModule(case.read(), dtype=x.dtype)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in parameters.items()})
     sgd = torch.optim.SGD(module.parameters(), lr=RATE, foreach=True)
 
@@ -255,7 +255,7 @@ def _layered(case: Case, parameters: dict[str, Array]) -> Contestant:
     """``nn.LSTM`` with gridc's numbers in its own parameters; its gates are i f g o where ours are u f o c."""
     x, y = (torch.from_numpy(a) for a in case.data())
     n, depth = case.hidden, case.sizes[1]
-    lstm = torch.nn.LSTM(n, n, depth)
+    lstm = torch.nn.LSTM(n, n, depth, dtype=x.dtype)
     own = {name: torch.nn.Parameter(torch.from_numpy(a.copy())) for name, a in parameters.items() if name[0] in "xy"}
 
     def exchanged(a: Any) -> Any:

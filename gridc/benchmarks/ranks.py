@@ -40,21 +40,23 @@ def launcher() -> Path:
     return path
 
 
-def measure(cases: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def measure(
+    cases: Sequence[str], rounds: int, seconds: float, say: Callable[[str], None], dtype: str = "float32"
+) -> dict[str, dict[str, Any]]:
     """Take turns; give by case and way the median milliseconds of a step over the rounds, and from where to where they went."""
     taken: dict[str, dict[Way, list[float]]] = {case: {way: [] for way in WAYS} for case in cases}
     for number in range(rounds):
         for case in cases:
             for way in WAYS[number % len(WAYS) :] + WAYS[: number % len(WAYS)]:
-                taken[case][way].append(once(case, way, seconds))
+                taken[case][way].append(once(case, way, seconds, dtype))
         say(f"round {number + 1} of {rounds} done")
     return {case: {str(way): {"ms": statistics.median(ms), "from": min(ms), "to": max(ms)} for way, ms in ways.items()}
             for case, ways in taken.items()}  # fmt: skip
 
 
-def once(case: str, way: Way, seconds: float) -> float:
+def once(case: str, way: Way, seconds: float, dtype: str = "float32") -> float:
     """Run one way for so many seconds; give the median milliseconds of a step."""
-    words = [sys.executable, "-m", __name__, case, str(seconds)]
+    words = [sys.executable, "-m", __name__, case, str(seconds), dtype]
     if way.ranks > 1:
         words = [str(launcher()), "-n", str(way.ranks), *words]
     held = {name: str(way.threads) for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")}
@@ -75,14 +77,14 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(case: str, seconds: str) -> None:
+def main(case: str, seconds: str, dtype: str) -> None:
     """Make steps, and print the median milliseconds of one on the first rank."""
-    from gridc.benchmarks.cases import CASES, RATE
+    from gridc.benchmarks.cases import RATE, of
     from gridc.training.optimizers import optimizer
     from gridc.training.step import Here
     from gridc.training.world import joined
 
-    ranks, one = joined(), CASES[case]
+    ranks, one = joined(), of(case, dtype)
     grid, (x, y) = one.grid(), one.data()
     share = ranks.share(len(x))
     step = Here(grid, optimizer("sgd", learning_rate=RATE), ranks)

@@ -13,19 +13,15 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
 from gridc import resources
-from gridc.benchmarks import figures, libraries, limits
+from gridc.benchmarks import figures, libraries, limits, starts
 from gridc.errors import NumbersError, UsageError, nearest
 from gridc.options import MOST_THREADS
 from gridc.symbolic import backends
@@ -35,6 +31,7 @@ PEERS = {
 }  # fmt: skip
 """What to compare with → the package that it takes.  The last two build for minutes, and run only when they are named."""
 USUAL = ("torch", "jax")
+DTYPES = ("float32", "float64", "bfloat16")
 TOLERANCE = 1e-4
 Report = dict[str, Any]
 
@@ -74,7 +71,7 @@ def contestants(
         other.step()
         say(f"{case.name}: {other.name} agrees; built and run once in {time.perf_counter() - start:.1f} s")
         found.append(other)
-    return [*found, cases.numpy_products(case)]
+    return found if case.dtype == "bfloat16" else [*found, cases.numpy_products(case)]
 
 
 def disagreement(expected: Any, found: Any) -> str:
@@ -116,15 +113,16 @@ def measure(
     from gridc.benchmarks import cases
     from gridc.benchmarks.peak import Peak
 
-    found, peak, work = contestants(case, peers, say, backend), Peak(resources.threads()), cases.products(cases.program(case))
+    found, limit = contestants(case, peers, say, backend), Peak(resources.threads(), case.dtype)
+    work = cases.products(cases.program(case))
     kinds = {"training": ({c.name: c.step for c in found}, work.flops)}
     if case.kind == "stacked":
         kinds["forward"] = {c.name: c.forward for c in found}, work.forward_flops
     tables: Report = {}
     for what, (ways, flops) in kinds.items():
-        taken = take_turns({**ways, figures.PEAK: peak}, rounds, seconds)
+        taken = take_turns({**ways, figures.PEAK: limit}, rounds, seconds)
         # What the processor can do at most, for as many operations as this is.
-        taken[figures.PEAK] = [flops / peak.flops * each for each in taken[figures.PEAK]]
+        taken[figures.PEAK] = [flops / limit.flops * each for each in taken[figures.PEAK]]
         tables[what] = figures.table(taken, flops)
     return tables
 
@@ -141,69 +139,6 @@ def _told(case: Any, title: str, found: Report) -> str:
     return f"{text}\n  {limits.line(found['limits'])}"
 
 
-# -- ready to step, and memory: each in a Python of its own ---------------------------------------------------------
-
-_READY = """
-import sys, time
-from gridc.benchmarks.cases import CASES, RATE
-case = CASES[sys.argv[1]]
-grid = case.grid(progress=True, backend=sys.argv[2])
-step = grid.training_step("sgd", learning_rate=RATE)
-print("ready", flush=True)
-x, y = case.data()
-start = time.perf_counter()
-step({"x": x}, {"y": y})
-first = time.perf_counter() - start
-before = dict(grid.compile_seconds)
-again = 0.0
-if case.kind == "grid":
-    start = time.perf_counter()
-    step({"x": x[: max(1, len(x) // 2), : case.sizes[0] // 2]}, {"y": y[: max(1, len(y) // 2)]})
-    again = time.perf_counter() - start
-print(first, again, int(set(before) != set(grid.compile_seconds)))
-"""
-_MEMORY = """
-import os, sys
-from gridc.benchmarks.cases import CASES, RATE, stored_bytes
-def line(name):
-    with open("/proc/self/status") as file:
-        return next(1024 * int(l.split()[1]) for l in file if l.startswith(name))
-case = CASES[sys.argv[1]]
-x, y = case.data()
-grid = case.grid()
-step = grid.training_step("sgd", learning_rate=RATE)
-some = (slice(1),) + (slice(1),) * (case.kind in ("grid", "stacked"))
-step({"x": x[some]}, {"y": y[:1]})
-parameters = sum(a.nbytes for a in grid.parameters.values())
-before = line("VmRSS")
-for _ in range(3):
-    step({"x": x}, {"y": y})
-print(line("VmHWM") - before + parameters, stored_bytes(case, grid))
-"""
-
-
-def ready(case: str, cache: str | None = None, backend: str = "auto") -> Report:
-    """Seconds from starting Python until the first step can be made, then of that step and of one with other sizes."""
-    environment = dict(os.environ) if cache is None else {**os.environ, "GRIDC_CACHE_DIR": cache}
-    start = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-c", _READY, case, backend], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        taken = time.perf_counter() - start
-        first, again, compiled = process.stdout.readline().split()
-    return {"ready_s": taken, "first_step_s": float(first), "other_sizes_s": float(again), "recompiled": bool(int(compiled))}
-
-
-def memory(case: str) -> Report:
-    """Bytes that training steps add to a process, its parameters included, beside ``summary``'s count on paper."""
-    done = subprocess.run([sys.executable, "-c", _MEMORY, case], capture_output=True, text=True, check=True)
-    peak, paper = (int(number) for number in done.stdout.split())
-    return {"peak_bytes": peak, "paper_bytes": paper, "ratio": peak / paper}
-
-
 def device() -> str:
     """Say which devices JAX computes on."""
     jax: Any = importlib.import_module("jax")
@@ -211,13 +146,13 @@ def device() -> str:
     return f"{len(kinds)} × {kinds[0]}"
 
 
-def surroundings(peers: Sequence[str], backend: str = "auto") -> Report:
+def surroundings(peers: Sequence[str], backend: str = "auto", dtype: str = "float32") -> Report:
     """Say what was measured on."""
     packages = ("gridc", "pytensor", "numpy", "numba", *(PEERS[peer] for peer in peers))
     return {
         "machine": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count(),
         "threads": resources.threads(),
-        "blas": libraries.blas(), "backend": backend, "device": device() if "jax" in (backend, *peers) else None,
+        "blas": libraries.blas(), "backend": backend, "dtype": dtype, "device": device() if "jax" in (backend, *peers) else None,
         "packages": {name: importlib.metadata.version(name) for name in dict.fromkeys(packages)},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }  # fmt: skip
@@ -244,6 +179,8 @@ class _Freed(click.Command):
 @click.option("--all", "everything", is_flag=True, help="Every size: untied, stacked, three-dimensional, multi-dimensional.")
 @click.option("--peers", metavar="torch,jax", help=f"Whom to compare with, of {', '.join(PEERS)}; unless given, torch and jax.")
 @click.option("--backend", default="auto", show_default=True, help="What gridc itself runs on: auto or python, c, numba or jax.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True,
+              help="The type of all numbers; bfloat16 is that of what products take.")  # fmt: skip
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="How often the contestants take turns.")
 @click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0), help="Each one's time in a round.")
 @click.option("--start/--no-start", default=True, show_default=True, help="Measure the time to the first step, and memory.")
@@ -253,8 +190,9 @@ class _Freed(click.Command):
 @click.option("--markdown", "table_", metavar="FILE", type=click.Path(dir_okay=False), help="Write a table for a page there.")
 @click.option("--png", metavar="FILE", type=click.Path(dir_okay=False), help="Draw the ratios.")
 def command(
-    sizes: tuple[str, ...], listed_: str | None, untied: bool, everything: bool, peers: str | None, backend: str, rounds: int,
-    seconds: float, start: bool, ranks: bool, counts: str | None, json_: str | None, table_: str | None, png: str | None,
+    sizes: tuple[str, ...], listed_: str | None, untied: bool, everything: bool, peers: str | None, backend: str,
+    dtype: str, rounds: int, seconds: float, start: bool, ranks: bool, counts: str | None, json_: str | None, table_: str | None,
+    png: str | None,
 ) -> None:
     """Measure training steps beside what the processor can do, NumPy's products and whichever peers are installed: gridc bench
     S1 S3.
@@ -262,22 +200,22 @@ def command(
     Let nothing else run meanwhile: on a busy machine every figure doubles, and not all alike.
     """
     backends.prepare()
-    from gridc.benchmarks.cases import CASES
+    from gridc.benchmarks.cases import CASES, of
     from gridc.commands.output import write
 
     named_sizes = ",".join([*sizes, listed_ or ""]).strip(",")
     if ranks:
-        _on_ranks(_chosen(named_sizes or "S1", CASES, "size"), rounds, seconds, json_)
+        _on_ranks(_chosen(named_sizes or "S1", CASES, "size"), rounds, seconds, json_, dtype)
         return
     if counts is not None:
-        _on_threads(_chosen(named_sizes or "S2", CASES, "size"), _numbers(counts), rounds, seconds, json_)
+        _on_threads(_chosen(named_sizes or "S2", CASES, "size"), _numbers(counts), rounds, seconds, json_, dtype)
         return
     wanted = _chosen(named_sizes, CASES, "size") if named_sizes else [
         name for name in CASES if everything or ("-" not in name and name != "MD") or (untied and name.endswith("untied"))
     ]  # fmt: skip
     if named_sizes and untied:
         wanted += [f"{name}-untied" for name in wanted if f"{name}-untied" in CASES]
-    named = _chosen(peers, PEERS, "peer") if peers is not None else list(USUAL)
+    named = _asked(peers, dtype)
     there = installed(named)
 
     def say(line: str) -> None:
@@ -287,18 +225,19 @@ def command(
         if peer not in there:
             say(f"{peer} is not installed and stays out; pip install '{PEERS[peer]}' brings it in.")
     backends.backend(backend)
-    report: Report = {"surroundings": surroundings(there, backend), "sizes": {}}
-    say(f"Matrix products by {'; '.join(report['surroundings']['blas'])}.")
+    report: Report = {"surroundings": surroundings(there, backend, dtype), "sizes": {}}
+    say(_beside(report))
     on = {"auto": "", "jax": f", gridc on jax ({report['surroundings']['device']})"}.get(backend, f", gridc on {backend}")
+    on += f", {dtype}" * (dtype != "float32")
     for name in wanted:
-        found = report["sizes"][name] = measure(CASES[name], there, rounds, seconds, say, backend)
-        click.echo(_told(CASES[name], f"{name}{on}", found), err=json_ == "-")
+        found = report["sizes"][name] = measure(of(name, dtype), there, rounds, seconds, say, backend)
+        click.echo(_told(of(name, dtype), f"{name}{on}", found), err=json_ == "-")
         if start and backend != "jax":  # whose memory is not this process's alone, and is taken in large pieces
-            found["memory"] = m = memory(name)
+            found["memory"] = m = starts.memory(name, dtype)
             text = "memory {:.1f} MB at the peak, {:.1f} MB on paper: × {:.2f}"
             click.echo("  " + text.format(m["peak_bytes"] / 1e6, m["paper_bytes"] / 1e6, m["ratio"]), err=json_ == "-")
     if start:
-        report["start"] = started(wanted, backend)
+        report["start"] = starts.started(wanted, backend, dtype)
         for name, row in report["start"].items():
             click.echo(f"{name}: ready {row['ready_s']:.2f} s after starting Python, first step {row['first_step_s']:.2f} s, "
                        f"other sizes {row['other_sizes_s']:.3f} s", err=json_ == "-")  # fmt: skip
@@ -318,28 +257,30 @@ def _keep(report: Report, json_: str | None) -> None:
         write(json.dumps(report, indent=1) + "\n", json_)
 
 
-def _on_ranks(wanted: Sequence[str], rounds: int, seconds: float, json_: str | None) -> None:
+def _on_ranks(wanted: Sequence[str], rounds: int, seconds: float, json_: str | None, dtype: str) -> None:
     from gridc.benchmarks import ranks
 
-    found = ranks.measure(wanted, rounds, seconds, lambda line: click.echo(line, err=True))
+    found = ranks.measure(wanted, rounds, seconds, lambda line: click.echo(line, err=True), dtype)
     click.echo(ranks.table(found), err=json_ == "-")
-    _keep({"surroundings": surroundings(()), "ranks": found}, json_)
+    _keep({"surroundings": surroundings((), dtype=dtype), "ranks": found}, json_)
 
 
-def _on_threads(wanted: Sequence[str], counts: Sequence[int], rounds: int, seconds: float, json_: str | None) -> None:
+def _on_threads(
+    wanted: Sequence[str], counts: Sequence[int], rounds: int, seconds: float, json_: str | None, dtype: str
+) -> None:  # fmt: skip
     """Measure a step in every number of threads in turns, beside that of the first number."""
-    from gridc.benchmarks.cases import CASES, gridc
+    from gridc.benchmarks.cases import gridc, of
 
     found: Report = {}
     for name in wanted:
-        taken = take_turns({str(n): gridc(CASES[name], threads=n).step for n in counts}, rounds, seconds)
+        taken = take_turns({str(n): gridc(of(name, dtype), threads=n).step for n in counts}, rounds, seconds)
         ms = {n: 1000 * statistics.median(each) for n, each in taken.items()}
         first = next(iter(ms))
         found[name] = {n: {"ms": each, "times": ms[first] / each} for n, each in ms.items()}
         click.echo(f"{name}, a training step on {len(resources.cores())} cores", err=json_ == "-")
         for n, row in found[name].items():
             click.echo(f"  {n:>3} thread{'s' * (n != '1')}{row['ms']:>10.4g} ms   × {row['times']:.2f}", err=json_ == "-")
-    _keep({"surroundings": surroundings(()), "threads": found}, json_)
+    _keep({"surroundings": surroundings((), dtype=dtype), "threads": found}, json_)
 
 
 def _numbers(text: str) -> list[int]:
@@ -349,13 +290,23 @@ def _numbers(text: str) -> list[int]:
     return [int(one) for one in found]
 
 
-def started(names: Sequence[str], backend: str = "auto") -> Report:
-    """Ready times: cold once, then warm for every size."""
-    found: Report = {}
-    with tempfile.TemporaryDirectory() as folder:
-        found[f"{names[0]} cold"] = ready(names[0], str(Path(folder)), backend)
-    for name in names:
-        found[f"{name} warm"] = ready(name, backend=backend)
+def _beside(report: Report) -> str:
+    """Say who multiplies NumPy's products, or why nobody does."""
+    if report["surroundings"]["dtype"] != "bfloat16":
+        return f"Matrix products by {'; '.join(report['surroundings']['blas'])}."
+    from gridc.benchmarks import peak
+
+    return f"NumPy multiplies no bfloat16 and stays out. The peak is that of {peak.told('bfloat16')}."
+
+
+def _asked(peers: str | None, dtype: str) -> list[str]:
+    """Give the peers to compare with: none in bfloat16, which nobody else rounds to where gridc does."""
+    if peers is None:
+        return [] if dtype == "bfloat16" else list(USUAL)
+    found = _chosen(peers, PEERS, "peer")
+    if found and dtype == "bfloat16":
+        raise UsageError(f"--peers {','.join(found)} with --dtype bfloat16: gridc rounds what its products take and keeps "
+                         "all else in float32; no peer does, and so none gives its numbers. Expected no peers, or another dtype.")
     return found
 
 
