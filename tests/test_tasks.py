@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gridc.arrays.dataset import Dataset
 from gridc.data.fitting import for_spec
 from gridc.errors import UsageError
 from gridc.scheduling.check import read
 from gridc.tables.tasks import DIGITS, TASKS, make
-from small_grid import spec_of
+from gridc.training.fit import fit
+from small_grid import SmallGrid, spec_of
 
 SMALL = {"addition": {"samples": 50}, "memorisation": {"samples": 50}, "reverse": {"samples": 50},
          "sort": {"samples": 50}, "random-diagonal": {"samples": 50}, "two-facts": {"samples": 50}}  # fmt: skip
@@ -21,6 +23,47 @@ def test_a_seed_gives_the_same_examples_and_another_others(name):
     assert a.fingerprint == b.fingerprint != c.fingerprint
     assert held is not None
     assert len(held) == round(0.2 * (len(a) + len(held)))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_ids_take_a_byte_where_that_is_enough(name):
+    data, _ = make(name, SMALL.get(name))
+    for array in (*data.inputs.values(), *data.targets.values()):
+        assert array.itemsize == 1 or array.dtype == np.float32
+
+
+@pytest.mark.parametrize(("symbols", "size"), [(127, 1), (128, 2), (32_767, 2), (32_768, 8)])
+def test_the_blank_has_an_id_of_its_own_however_many_symbols_there_are(symbols, size):
+    data, _ = make("memorisation", {"length": 400, "symbols": symbols, "samples": 200}, held_out=0.0)
+    given, wanted = data.inputs["symbols"], data.targets["symbols"]
+    assert given.itemsize == wanted.itemsize == size
+    assert (given[:, 400:] == symbols).all()
+    assert (wanted[:, :400] == symbols).all()
+    assert np.array_equal(given[:, :400], wanted[:, 400:])
+    assert 0 <= given.min() < given[:, :400].max() < symbols
+
+
+def test_narrow_ids_train_what_wide_ones_do_and_go_on_with_what_those_began(tmp_path):
+    spec = read("""
+name: ids
+dimensions: {time: 8}
+transforms: {time: {cell: lstm, hidden: 4}}
+inputs: {x: {vocabulary: 2, joins: [time]}}
+outputs: {label: {classes: 2, reads: [time], at: {time: last}}}
+""")
+    narrow = for_spec(make("parity", {"bits": 8, "values": "bits"}, held_out=0.0)[0], spec)
+    wide = for_spec(Dataset(*({name: array.astype(np.int64) for name, array in part.items()}
+                              for part in (narrow.inputs, narrow.targets))), spec)  # fmt: skip
+    assert narrow.fingerprint == wide.fingerprint
+    weights = []
+    for data, began in ((wide, wide), (narrow, narrow), (narrow, wide)):
+        grid = SmallGrid(spec)
+        options = {"batch": 8, "folder": tmp_path / str(len(weights)), "progress": "none"}
+        fit(grid, began, budget={"steps": 3}, **options)
+        fit(grid, data, budget={"steps": 6}, resume=True, **options)
+        weights.append(grid.parameters)
+    for name, array in weights[0].items():
+        assert all(np.array_equal(array, one[name]) for one in weights[1:])
 
 
 def test_parity_is_the_whole_population_cut_in_two():

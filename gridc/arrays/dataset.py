@@ -109,8 +109,8 @@ class Dataset:
             if axes is None:
                 return array
             array = cut(array, axes)
-            if not axes.real:  # ids from the disk may be booleans or whole numbers of a real type
-                return np.ascontiguousarray(array if array.dtype.kind in "iu" else array.astype(np.int64))
+            if not axes.real:  # ids in memory are as narrow as they may be; those from the disk may be booleans or real numbers
+                return np.ascontiguousarray(array, np.int64)
             return np.ascontiguousarray(real(what, array, dtype))
 
         own = self if rows is None else self.take(rows)
@@ -128,7 +128,15 @@ class Dataset:
 
         rows = np.unique(np.linspace(0, max(len(self) - 1, 0), 64).astype(np.int64))
         parts = {"inputs": self.inputs, "targets": self.targets, "lengths": self.lengths, "weights": self.weights}
-        return hash_of({f"{part} {name} {array.shape}": np.asarray(array[rows if len(self) else slice(0)])
+        axes = {"inputs": self.input_axes, "targets": self.target_axes}
+
+        def shown(part: str, name: str, array: Array) -> Array:
+            some = np.asarray(array[rows if len(self) else slice(0)])
+            # Tasks held their ids in int64 once: a training that was begun then goes on.
+            ids = name in axes.get(part, {}) and not axes[part][name].real and some.dtype in (np.int8, np.int16)
+            return some.astype(np.int64) if ids else some
+
+        return hash_of({f"{part} {name} {array.shape}": shown(part, name, array)
                         for part, arrays in parts.items() for name, array in arrays.items()})  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def _parity(rng: np.random.Generator, o: Values) -> Dataset:
         ones = ((numbers[:, None] >> np.arange(bits)) & 1).astype(np.int8)
     else:
         ones = rng.integers(0, 2, (o["samples"], bits), dtype=np.int8)
-    odd: Array = ones.sum(axis=1, dtype=np.int64) % 2
+    odd: Array = (ones.sum(axis=1, dtype=np.int64) % 2).astype(_type(1))
     target = odd if o["target"] == "odd" else 1 - odd
     return Dataset({"bits": ones * 2 - 1 if o["values"] == "signs" else ones}, {"parity": target})
 
@@ -79,7 +79,12 @@ def _digits(rng: np.random.Generator, o: Values) -> Dataset:
     images = (scans.images / 16.0).astype(np.float32)
     patches = images.reshape(-1, 8 // side, side, 8 // side, side).transpose(0, 1, 3, 2, 4)
     return Dataset({"image": patches.reshape(len(images), 8 // side, 8 // side, side * side)},
-                   {"digit": scans.target.astype(np.int64)})  # fmt: skip
+                   {"digit": scans.target.astype(_type(9))})  # fmt: skip
+
+
+def _type(highest: int) -> type[np.signedinteger[Any]]:
+    """Give the type that ids up to the highest are held in: a whole data set of them stays in memory."""
+    return np.int8 if highest < 1 << 7 else np.int16 if highest < 1 << 15 else np.int64
 
 
 def _distinct(rng: np.random.Generator, below: int, count: int) -> Array:
@@ -99,18 +104,20 @@ def _addition(rng: np.random.Generator, o: Values) -> Dataset:
         # Each problem once, so that none is both trained on and held out.
         problems = _distinct(rng, 100**digits, samples)
         samples = len(problems)
-        both: Array = problems[:, None] // 10 ** np.arange(2 * digits - 1, -1, -1) % 10
+        both = np.empty((samples, 2 * digits), np.int8)
+        for place in range(2 * digits):
+            both[:, place] = problems // 10 ** (2 * digits - 1 - place) % 10
         first, second = both[:, :digits], both[:, digits:]
     else:
-        first, second = (rng.integers(0, 10, (samples, digits)) for _ in range(2))
-    total = np.zeros((samples, digits + 1), np.int64)
-    carry = np.zeros(samples, np.int64)
+        first, second = (rng.integers(0, 10, (samples, digits)).astype(np.int8) for _ in range(2))
+    total = np.zeros((samples, digits + 1), np.int8)
+    carry = np.zeros(samples, np.int8)
     for place in range(digits - 1, -1, -1):
         column = first[:, place] + second[:, place] + carry
         total[:, place + 1], carry = column % 10, column // 10
     total[:, 0] = carry
     steps = 3 * digits + 4
-    given, wanted = np.full((2, samples, steps), blank, np.int64)
+    given, wanted = np.full((2, samples, steps), blank, _type(blank))
     given[:, 1 : digits + 1] = first
     given[:, digits + 2 : 2 * digits + 2] = second
     wanted[:, -digits - 1 :] = total
@@ -130,7 +137,7 @@ def _sequences(change: Callable[[Array], Array]) -> Callable[[np.random.Generato
             raise UsageError(f"'shortest' is {shortest}, expected at most the {longest} of 'length'.")
         lengths: Array = rng.integers(shortest, longest + 1, samples)
         factor = 2 if o["after"] else 1
-        given, wanted = np.full((2, samples, factor * longest), symbols if o["after"] else 0, np.int64)
+        given, wanted = np.full((2, samples, factor * longest), symbols if o["after"] else 0, _type(symbols))
         for row, length in enumerate(lengths.tolist()):
             sequence: Array = rng.integers(0, symbols, int(length))
             given[row, :length] = sequence
@@ -147,7 +154,7 @@ def _random_diagonal(rng: np.random.Generator, o: Values) -> Dataset:
         raise UsageError(f"Task 'random-diagonal': 'distance' is {step}, expected less than the {size} of 'size'.")
     square = rng.uniform(0.0, o["noise"], (samples, size, size, 1)).astype(np.float32)
     row, column = rng.integers(0, size - step, (2, samples))
-    wanted = np.zeros((samples, size, size), np.int64)
+    wanted = np.zeros((samples, size, size), _type(1))
     every: Array = np.arange(samples)
     square[every, row, column] = 1.0
     wanted[every, row + step, column + step] = 1
@@ -165,8 +172,8 @@ def _two_facts(rng: np.random.Generator, o: Values) -> Dataset:
         raise UsageError(f"Task 'two-facts': 'shown' is {shown}, expected at most the {people} of 'people'.")
     words = (*PEOPLE[:people], *THINGS[:people], *PLACES[:places], "went", "took")
     went, took = len(words) - 2, len(words) - 1
-    facts = np.empty((samples, 2 * shown, 3), np.int64)
-    question, answer = np.empty((2, samples), np.int64)
+    facts = np.empty((samples, 2 * shown, 3), _type(len(words)))
+    question, answer = np.empty((2, samples), _type(len(words)))
     for row in range(samples):
         who = rng.permutation(people)[:shown]
         what = people + rng.permutation(people)[:shown]
