@@ -138,10 +138,19 @@ def test_the_table_tells_what_other_test_sets_come_to_and_each_source_once() -> 
         assert "5.0 hours of one thread in all" in text
 
 
+def test_the_whole_table_leaves_out_what_would_take_it_beyond_two_hours_of_two_cores() -> None:
+    table, apart = science.wanted(None), [row for row in rows.ROWS if row.apart]
+    assert {row.name for row in apart} >= {"addition-5-tied", "addition-5-untied"}
+    assert len(table) + len(apart) == len(rows.ROWS)
+    assert not any(row.apart for row in table)
+    assert sum(row.seeds * row.minutes for row in table) / 2 <= 120
+    assert all([one.name for one in science.wanted(row.name)] == [row.name] for row in rows.ROWS)
+
+
 def test_no_sum_is_trained_on_twice() -> None:
     for row in rows.ROWS:
-        block = science.gridc.read(row.spec).training
         if row.name.startswith("addition-"):
+            block = science.experiment.changed(science.gridc.read(row.spec), row.changes).training
             assert block is not None
             assert block.task is not None
             assert block.budget.samples is not None

@@ -83,6 +83,7 @@ def _diagonal(size: int) -> Callable[[Path], Dataset]:
     return lambda folder: tasks.make("random-diagonal", {"size": size, "samples": 1_000}, held_out=0.0, seed=TEST_SEED)[0]
 
 
+_WEIGHED = {"class_weights": {"mark": "balanced"}}
 _BABI = ("bechmarks/README.md of github.com/vinhkhuc/MemN2N-babi-python, commit 4e8e716: the Matlab code of the memory network's "
          "authors, three hops, all twenty tasks of the original stories at once")  # fmt: skip
 _MEMN2N = tuple(Published(what, value, _BABI) for what, value in (("two facts", 0.869), ("three facts", 0.766)))
@@ -119,4 +120,8 @@ ROWS = (
           {"task.size": 10}, test=_diagonal(10), whole=True, also={f"{size} × {size}": _diagonal(size) for size in (20, 30)})
       for name, spec, what in (("diagonal", "multi-dimensional-lstm", "a two-dimensional LSTM"),
                                ("diagonal-rows", "rows-lstm", "an LSTM along the rows"))),
+    *(Row(f"diagonal-{size}", SPECS / "multi-dimensional-lstm.yaml", "the random diagonal, every cell right: a two-dimensional "
+          f"LSTM, trained on {size} × {size} with classes weighed", 3, minutes, {"task.size": size, **_WEIGHED},
+          test=_diagonal(size), whole=True, also={f"{one} × {one}": _diagonal(one) for one in (10, 20, 30) if one != size})
+      for size, minutes in ((20, 0.2), (30, 0.4))),
 )  # fmt: skip

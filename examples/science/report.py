@@ -51,7 +51,8 @@ def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], l
         beside = (f"here: {what} {value:.3f}" for what, value in mine[0].get("beside", {}).items())
         others = ", ".join([*(f"{one.what} {one.value:.3g}" for one in row.published), *beside])
         cut = " (cut short: a trial)" * any(one["limit"] for one in mine)
-        text = [f"{row.shows}{cut}; {mine[0]['parameters']:,} parameters", outcome(row, mine), others,
+        apart = f" (only with ROW={row.name})" * row.apart
+        text = [f"{row.shows}{cut}{apart}; {mine[0]['parameters']:,} parameters", outcome(row, mine), others,
                 _spread((one["samples"] for one in mine), ",.0f"), _spread((one["seconds"] for one in mine), ",.0f")]  # fmt: skip
         found.append((row, text, mine))
     return found

@@ -58,6 +58,8 @@ class Row:
     bits: bool = False
     """Whether what counts is the bits of a symbol, of which fewer are better, and not how many answers are right."""
     published: tuple[Published, ...] = ()
+    apart: bool = False
+    """Whether it runs only where it is asked for by its name: the whole table takes two hours without it."""
     beside: Callable[[Path], Mapping[str, float]] | None = None
     """Computes what other models come to on the same test set, from the same data."""
 

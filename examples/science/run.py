@@ -117,6 +117,11 @@ def results(out: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: sorted(some, key=lambda one: one["seed"]) for name, some in found.items() if some}
 
 
+def wanted(name: str | None) -> list[Row]:
+    """The row of that name; without one, the table: all rows but those that are asked for by their names."""
+    return [row for row in ROWS if row.name == name or (name is None and not row.apart)]
+
+
 def told(row: Row, one: dict[str, Any]) -> str:
     """One line about one run."""
     return f"{row.name} (seed {one['seed']}): {one['value']:.4f} after {one['samples']:,} samples, {one['seconds']:.0f} s"
@@ -132,7 +137,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "science")
     asked = parser.parse_args()
     out = asked.out.resolve()
-    chosen = [row for row in ROWS if asked.row in (None, row.name)]
+    chosen = wanted(asked.row)
     for row in chosen:
         for made in (row.data, row.beside):
             if made:

@@ -133,7 +133,7 @@ class Dataset:
         def shown(part: str, name: str, array: Array) -> Array:
             some = np.asarray(array[rows if len(self) else slice(0)])
             # Tasks held their ids in int64 once: a training that was begun then goes on.
-            ids = name in axes.get(part, {}) and not axes[part][name].real and some.dtype in (np.int8, np.int16)
+            ids = name in axes.get(part, {}) and not axes[part][name].real and some.dtype.str[1:] in ("i1", "i2")
             return some.astype(np.int64) if ids else some
 
         return hash_of({f"{part} {name} {array.shape}": shown(part, name, array)
