@@ -18,6 +18,7 @@ FLOORS = [
     *("arrays", "tables"),  # examples, and rows of what varies; neither knows a spec
     *("language", "parameters", "scheduling"),  # what a spec means, and when and where each of its steps runs
     *("data", "fusion", "symbolic", "training"),  # files as arrays, kernels, PyTensor's graph, the loop
+    "cuda",  # kernels for a GPU
     "device",  # the sweep and a training's steps under JAX
     *("insight", "pictures", "scheduler"),  # what people ask of a grid on paper
     "onnx",  # a grid for other programs

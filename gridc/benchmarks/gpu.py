@@ -50,7 +50,7 @@ class Worker:
                 return
             started = time.perf_counter()
             flags = " ".join(filter(None, [os.environ.get("XLA_FLAGS", ""), self.row.flags]))
-            environment = {**os.environ, **QUIET, "XLA_FLAGS": flags}
+            environment = {**os.environ, **QUIET, **self.row.environment, "XLA_FLAGS": flags}
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gridc.benchmarks.gpu", "--row", self.row.name], env=environment, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip

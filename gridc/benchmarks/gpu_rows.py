@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ class Row:
     case: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     flags: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 TRIALS = (("grid", "cube"), ("grid, untied", "plane"), ("mixed", "stacked", "masked"), ("wrapped", "depth, untied"))
@@ -80,13 +82,22 @@ TRIALS = (("grid", "cube"), ("grid, untied", "plane"), ("mixed", "stacked", "mas
 GRAPHS = "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONDITIONAL,WHILE"
 """Whole loops as one CUDA graph each, where XLA can."""
 NO_GRAPHS = "--xla_gpu_enable_command_buffer="
-def _numbers(dtype: str) -> list[Row]:
-    return [Row(f"numbers, {dtype}, {n + 1}", "numbers", options={"dtype": dtype, "trials": t}) for n, t in enumerate(TRIALS)]
+KERNELS = {"GRIDC_GPU_KERNEL": "1"}
+"""The sweep as one kernel of gridc's own each way."""
+TIMED = ("S1", "S2", "S3", "S4", STACKED.name)
+
+
+def _numbers(dtype: str, name: str = "", environment: Mapping[str, str] = MappingProxyType({})) -> list[Row]:
+    return [Row(f"numbers, {dtype}{name}, {n + 1}", "numbers", options={"dtype": dtype, "trials": t}, environment=environment)
+            for n, t in enumerate(TRIALS)]  # fmt: skip
 
 
 ROWS = (
+    *_numbers("float32", ", kernels", KERNELS),
+    *(Row(f"{case}: gridc, kernels", "fused", case, environment=KERNELS) for case in TIMED),
     *_numbers("float32"),
-    *(Row(f"{case}: gridc", "fused", case) for case in ("S1", "S2", "S3", "S4", STACKED.name)),
+    *(Row(f"{case}: gridc", "fused", case) for case in TIMED),
+    *(Row(f"{case}: gridc, kernels", "fused", case, environment=KERNELS) for case in ("S1-untied", "MD", "3-D")),
     *_numbers("float64"),
     Row("numbers, bfloat16", "numbers", options={"dtype": "bfloat16", "trials": ("grid", "mixed", "masked")}),
     *(Row(f"{case}: gridc, bfloat16", "fused", case, {"dtype": "bfloat16"}) for case in ("S2", STACKED.name)),

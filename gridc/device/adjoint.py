@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from gridc.cuda import persistent
 from gridc.device.attention import found as among_facts
 from gridc.device.rules import apart, rule
 from gridc.device.sweep import Array, Sweep, Tables, total, turn_of, unrolled
@@ -44,6 +45,30 @@ class Backward:
 
     def run(self) -> dict[Role, Array]:
         """Give the gradients by role."""
+        kernels = persistent.of(self.sweep)
+        made = None if kernels is None else kernels.back(self.storage, self.given)
+        if made is None:
+            holes = self._turns()
+        else:
+            self.storage, self.handed, self.joined, every = made
+            holes = [self._summed(g, every[g]) if g in every else [] for g in range(len(self.plan.groups))]
+        self.weights = Weights(self.sweep, self.storage, holes)
+        out: dict[Role, Array] = {}
+        for g in range(len(self.plan.groups)):
+            self.weights.gradients(g, out)
+            self._joined(g, out)
+            self._facts(g, out)
+            self._entries(g, out)
+        return out
+
+    def _summed(self, g: int, rows: Array) -> list[Array]:
+        """Give the gradients of a group's peepholes, by phase ``[turns, slots, …]``, from those of every row."""
+        parts = [(phase.turns, block) for phase in self.plan.phases for block in phase.blocks if block.group == g]
+        return [rows[block.offset : block.offset + turns * block.size].reshape(turns, block.slots, block.rows, -1).sum(2)
+                for turns, block in parts]  # fmt: skip
+
+    def _turns(self) -> list[list[Array]]:
+        """Go back by loops over the turns of each phase; give the gradients of peepholes, by group and phase."""
         dtype = self.sweep.dtype
         handed = [[jnp.zeros(((g.rows + 1) * len(c), g.widths[c[0]]), dtype) for c in g.channels] for g in self.plan.groups]
         joined = [jnp.zeros((g.rows, sum(g.joined)) if g.chosen else (0, 0), dtype) for g in self.plan.groups]
@@ -67,14 +92,7 @@ class Backward:
             for g, table in own.items():
                 holes[g].append(table)
         self.storage, self.handed, self.joined = state
-        self.weights = Weights(self.sweep, self.storage, [tables[::-1] for tables in holes])
-        out: dict[Role, Array] = {}
-        for g in range(len(self.plan.groups)):
-            self.weights.gradients(g, out)
-            self._joined(g, out)
-            self._facts(g, out)
-            self._entries(g, out)
-        return out
+        return [tables[::-1] for tables in holes]
 
     def _pulled(self, g: int, place: Any, storage: Array, handed: list[list[Array]]) -> tuple[Array, Array | None]:
         """Give the gradients of the hidden vectors and memories of some rows, ``place`` taking these of a list of readers."""

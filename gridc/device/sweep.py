@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from gridc.cuda import persistent
 from gridc.device.attention import Facts
 from gridc.device.attention import found as among_facts
 from gridc.device.rules import apart, rule
@@ -128,16 +129,20 @@ class Sweep:
             found.append(jnp.concatenate(drawn) if drawn else jnp.full((1, group.hidden), group.zoneout, self.dtype))
         return found
 
-    def _entries(self, group: Group) -> Array:
-        """Storage with what enters and zeros everywhere else, ``[rows × vectors, hidden]``."""
+    def entering(self, group: Group) -> Array | None:
+        """Give what enters a group as the first rows of its storage, ``[rows × vectors, hidden]``; None where nothing does."""
         rows: list[Array] = []
         for entry in group.entries:
             vectors = [self._entering(group, entry, "hidden")] + [self._entering(group, entry, "memory")] * group.memory
             both = jnp.stack(vectors, axis=1)
             rest = jnp.zeros((len(both), group.vectors - len(vectors), group.hidden), self.dtype)
             rows.append(jnp.concatenate([both, rest], axis=1).reshape(-1, group.hidden))
-        storage = jnp.zeros(((group.base + group.rows) * group.vectors, group.hidden), self.dtype)
-        return lax.dynamic_update_slice_in_dim(storage, jnp.concatenate(rows), 0, 0) if rows else storage
+        return jnp.concatenate(rows) if rows else None
+
+    def _entries(self, group: Group) -> Array:
+        """Storage with what enters and zeros everywhere else, ``[rows × vectors, hidden]``."""
+        storage, entering = jnp.zeros(((group.base + group.rows) * group.vectors, group.hidden), self.dtype), self.entering(group)
+        return storage if entering is None else lax.dynamic_update_slice_in_dim(storage, entering, 0, 0)
 
     def _entering(self, group: Group, entry: Any, vector: str) -> Array:
         start = self.arrays.get((entry.transform, "start", vector))
@@ -227,8 +232,19 @@ class Sweep:
     def forward(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """Every group's storage, ``[rows × vectors, hidden]``, and what the outputs read, ``[batch, *axes, cells × hidden]``."""
         plan = self.plan
-        storage = [self._entries(group) for group in plan.groups]
-        for number, phase in enumerate(plan.phases):
+        kernels = persistent.of(self)
+        storage = (None if kernels is None else kernels.forward()) or self._turns()
+        taps: list[Array] = []
+        for n, tap in enumerate(plan.taps):
+            group = plan.groups[tap.group]
+            found = self._looked_up(storage[tap.group], group, f"tap.{n}", 0, lambda t: t.reshape(-1, 1), tap.memory)
+            taps.append(self.tapped(n, found).reshape(*tap.shape[:-1], -1))
+        return tuple(storage), tuple(taps)
+
+    def _turns(self) -> list[Array]:
+        """Give every group's storage, by loops over the turns of each phase."""
+        storage = [self._entries(group) for group in self.plan.groups]
+        for number, phase in enumerate(self.plan.phases):
 
             def run(turn: Array, before: list[Array], phase: Any = phase, number: int = number) -> list[Array]:
                 after = list(before)
@@ -237,12 +253,7 @@ class Sweep:
                 return after
 
             storage = self.loop(number, run, storage)
-        taps: list[Array] = []
-        for n, tap in enumerate(plan.taps):
-            group = plan.groups[tap.group]
-            found = self._looked_up(storage[tap.group], group, f"tap.{n}", 0, lambda t: t.reshape(-1, 1), tap.memory)
-            taps.append(self.tapped(n, found).reshape(*tap.shape[:-1], -1))
-        return tuple(storage), tuple(taps)
+        return storage
 
     def _turn(self, phase: int, block: Block, turn: Array, storage: list[Array]) -> Array:
         g, group = block.group, self.plan.groups[block.group]

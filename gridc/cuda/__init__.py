@@ -1,0 +1,1 @@
+"""A sweep on an NVIDIA GPU as kernels of our own."""
