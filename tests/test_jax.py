@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -330,29 +331,60 @@ def test_products_in_bfloat16_are_those_of_the_cpu() -> None:
     assert {array.dtype for array in there.parameters.values()} == {np.dtype(np.float32)}
 
 
-def test_no_storage_is_copied_in_a_loop() -> None:
+def compiled(grid: gridc.Grid, inputs: Any, targets: Any) -> tuple[padded.Plan, str, list[str]]:
+    """A training step as XLA compiled it: the plan, the whole text, and the bodies of its loops."""
     from gridc.device.shards import exact
     from gridc.training.optimizers import optimizer
 
-    grid = gridc.compile(SPECS / "two-grid.yaml", backend="jax", eager=False)
-    inputs, targets, _ = data(grid.spec, 17, 20)
     run: Any = grid.updates(optimizer("sgd"))
     run.begin(inputs, targets)()
     call, told = run.check(inputs, targets)
     with exact(), run.functions.ready("training step", call, told) as (plan, given):
         numbers = np.float64(0.1), np.float64(1), np.True_
         arguments = run.parameters.arrays(), run.state.arrays(), *numbers, *given
-        text = run._steps[plan].lower(*arguments).compile().as_text()
+        text: str = run._steps[plan].lower(*arguments).compile().as_text()
+    names = set(re.findall(r"body=%([\w.-]+)", text))
+    return plan, text, [text[text.index(f"\n%{name} (") :].split("\n}", 1)[0] for name in names]
+
+
+def test_no_storage_is_copied_in_a_loop() -> None:
+    grid = gridc.compile(SPECS / "two-grid.yaml", backend="jax", eager=False)
+    plan, _, bodies = compiled(grid, *data(grid.spec, 17, 20)[:2])
     rows = min(group.rows for group in plan.groups)
-    bodies = set(re.findall(r"body=%([\w.-]+)", text))
     assert len(bodies) >= 2 * len(plan.phases)
     written = 0
-    for name in bodies:
-        body = text[text.index(f"\n%{name} (") :].split("\n}", 1)[0]
+    for body in bodies:
         written += "dynamic-update-slice" in body
         copied = [tuple(map(int, shape.split(","))) for shape in re.findall(r"= f32\[([\d,]+)\]\S* copy\(", body)]
         assert all(math.prod(shape) < rows * plan.groups[0].hidden for shape in copied), body
     assert written >= 2 * len(plan.phases)
+
+
+SMALL_TURNS = """
+name: small-turns
+dimensions: {time: T, depth: 24}
+transforms: {time: {cell: lstm, hidden: 24}, depth: {cell: lstm, hidden: 24}}
+priority: [time, depth]
+inputs: {x: {features: 2, enters: depth}}
+outputs: {y: {features: 1, reads: [depth], at: {time: last, depth: last}}}
+"""
+
+
+def test_small_turns_are_one_cores_and_find_their_weights_as_they_lie() -> None:
+    grid = gridc.compile(SMALL_TURNS, backend="jax", eager=False)
+    plan, text, bodies = compiled(grid, *data(grid.spec, 48, 1)[:2])
+    assert max(4 * g.rows * g.vectors * g.hidden for g in plan.groups) > 1 << 20, "so small that XLA would not share it anyway"
+    assert len(bodies) >= 2
+    assert not re.search(r'outer_dimension_partitions":\["', text)
+    products = [line for line in text.splitlines() if re.search(r"= f32\[2,\d+,\d+\]\S* dot\(", line) and "/while/body/" in line]
+    assert len(products) >= 2
+    assert all("rhs_contracting_dims={1}" in line for line in products), products
+    # Where parameters are large, or turns, the cores share.
+    plans: Any = grid._on_device.plans  # type: ignore[union-attr]
+    wide = [replace(block, rows=100 * block.rows) for block in plan.phases[0].blocks]
+    assert plans.options(plan, 4000)
+    assert plans.options(plan, 1 << 30) is None
+    assert plans.options(replace(plan, phases=(replace(plan.phases[0], blocks=tuple(wide)),)), 4000) is None
 
 
 # -- for other people's programs ---------------------------------------------------------------------------------------

@@ -42,6 +42,8 @@ class Backward:
             n = self.plan.groups[tap.group].hidden
             gradient = sweep.tapped(len(self.given), gradient.reshape(-1, n))
             self.given.append(jnp.concatenate([gradient, jnp.zeros((1, n), sweep.dtype)]))
+        # Transposed once: XLA's products on a processor would do it at every turn.
+        self.across = [None if w is None else w.swapaxes(1, 2) for w, *_ in sweep.weights]
 
     def run(self) -> dict[Role, Array]:
         """Give the gradients by role."""
@@ -149,11 +151,11 @@ class Backward:
             assert dh is not None
             among = facts.of(place(sweep.tables[f"{g}.facts"]))
             _, pull = jax.vjp(lambda z: among_facts(z, *among), sweep.read(g, storage, place))
-            through = sweep.product(dh, sweep.chosen(g, phase, turn)[0], across=True) if group.gates else dh
+            through = sweep.product(dh, sweep.chosen(g, phase, turn, self.across[g])[0]) if group.gates else dh
             dz = through + pull(dh.reshape(block.size, -1))[0].reshape(shape)
             replace([dh])
         elif group.gates:
-            w, _, p = sweep.chosen(g, phase, turn)
+            w, p = sweep.chosen(g, phase, turn, self.across[g], sweep.weights[g][2])
             own, keeps = (sweep.slots(block, each) for each in (sweep.own(g, storage[g], place), sweep.keeps(g, place)))
             _, pull = jax.vjp(
                 lambda gates, own, p: tuple(v for v in rule(group, gates, own, p, keeps) if v is not None),
@@ -164,7 +166,7 @@ class Backward:
                 holes[g] = lax.dynamic_update_slice_in_dim(holes[g], dp[None], turn, 0)
             width = sum(group.widths)
             assert w is not None
-            back = sweep.product(da, w if group.chosen else w[:, :width], across=True)
+            back = sweep.product(da, w if group.chosen else w[..., :width])
             if group.chosen and group.joined:
                 joined[g] = write(joined[g], back[..., width:], 1)
             dz = back

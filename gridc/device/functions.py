@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from gridc.arrays.axes import counted
@@ -77,6 +78,7 @@ class Functions:
         self.plans = Plans(spec, self.shards)
         self._symbols: dict[tuple[Plan, bool], Symbols] = {}
         self._compiled: dict[tuple[str, Plan], Callable[..., Any]] = {}
+        self._alone: dict[tuple[str, Plan], Callable[..., Any]] = {}
         self._seen: set[tuple[str, Plan]] = set()
 
     # -- compiling --------------------------------------------------------------------------------------------------
@@ -117,12 +119,20 @@ class Functions:
             self._compiled[name, plan] = self.shards.over(made.vm.jit_fn, len(s.parameters), summed)
         return self._compiled[name, plan]
 
+    def alone(self, name: str, plan: Plan, call: Call, numbers: int) -> Callable[..., Any]:
+        """Give ``function``, compiled by itself and not as part of another one, for parameters of so many numbers."""
+        if (name, plan) not in self._alone:
+            function, options = self.function(name, plan, call), self.plans.options(plan, numbers)
+            self._alone[name, plan] = jax.jit(function, compiler_options=options) if options else function
+        return self._alone[name, plan]
+
     # -- calling ----------------------------------------------------------------------------------------------------
 
     def run(self, name: str, parameters: Mapping[str, Any], call: Call, told: Sequence[Array]) -> list[Array]:
         """Give a function by name on a call: what it returns, outputs cut to the call's sizes."""
         with self.ready(name, call, told) as (plan, given):
-            found = [np.asarray(array) for array in self.function(name, plan, call)(*parameters.values(), *given)]
+            function = self.alone(name, plan, call, sum(array.size for array in parameters.values()))
+            found = [np.asarray(array) for array in function(*parameters.values(), *given)]
         first = 0 if name == "predict" else 1
         if name != "loss":
             found[first : first + len(self.spec.outputs)] = self.cut(call, found[first : first + len(self.spec.outputs)])

@@ -28,6 +28,9 @@ from gridc.symbolic.read_out import every_output_mask
 WORTH = 2e7
 """Multiply-adds that a narrower phase must save on a processor, forward: about two milliseconds of a step on two cores, for half
 a second of compiling.  Other devices hardly feel rows that are there anyway."""
+SHARED = 1 << 14
+"""Numbers that a loop in a turn must make on a processor to be worth handing out to its cores: ten microseconds of work, about
+what it takes to wake one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,8 @@ class Plans:
     def __init__(self, spec: GridSpec, shards: Shards):
         self.spec, self.shards = spec, shards
         self.wraps = any(t.start == "wrap" for t in spec.transforms.values())
-        self._worth = WORTH if shards.platform == "cpu" else math.inf
+        self._processor = shards.platform == "cpu"
+        self._worth = WORTH if self._processor else math.inf
         self._turns, self._shortened, self._plans, self._tables = Memory(), Memory(), Memory(64), Memory(64)
 
     def _turns_of(self, sizes: tuple[int, ...], extents: Ints | None) -> Turns:
@@ -92,6 +96,18 @@ class Plans:
             plan = self._plans.get(key, lambda: planned(
                 whole(every), self._worth, lambda plan: each(plan, False)).attending(facts))  # fmt: skip
             return plan, each(plan), extents
+
+    def options(self, plan: Plan, numbers: int) -> dict[str, str] | None:
+        """Give XLA's options for what is compiled for a plan with so many ``numbers`` of parameters; None for its own.
+
+        On a processor XLA has the cores share a loop by the bytes of its operands, and takes a turn that gathers a few rows of a
+        large storage for one that reads all of it.  Where turns are small, every loop is one core's.  Products, which share
+        by themselves, are not concerned, and the update of large parameters is worth sharing."""
+        facts = {name: count for name, (count, *_) in plan.facts}
+        groups = [(block.size, plan.groups[block.group]) for phase in plan.phases for block in phase.blocks]
+        most = max((size * g.hidden * (facts[g.attends] if g.attends else 1) for size, g in groups), default=0)
+        small = most < SHARED and numbers < SHARED * sum(phase.turns for phase in plan.phases)
+        return {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"} if self._processor and small else None
 
     def prepared(self, call: Call, symbols: Callable[[Plan, Call], Symbols]) -> Prepared:
         """Give the plan and the index arrays of a call; ``symbols`` gives the graph that is compiled for a plan."""

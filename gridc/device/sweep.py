@@ -211,12 +211,13 @@ class Sweep:
         found = [self._looked_up(storage, group, f"{g}.own", d, place, group.memory) for d in range(group.entering)]
         return found + [self._looked_up(storage, group, f"{g}.own", 0, place, False)] * group.besides
 
-    def chosen(self, g: int, phase: int, turn: Array) -> tuple[Array | None, ...]:
-        """Give the weights of the slots of one turn."""
+    def chosen(self, g: int, phase: int, turn: Array, *of: Array | None) -> tuple[Array | None, ...]:
+        """Give those of a group's weights, or ``of`` others by weight, that are the slots' of one turn."""
+        every = of or tuple(self.weights[g])
         if not self.plan.groups[g].chosen:
-            return tuple(self.weights[g])
+            return every
         which = lax.dynamic_index_in_dim(self.tables[f"{g}.chosen.{phase}"], turn, keepdims=False)
-        return tuple(None if w is None else take(w, which) for w in self.weights[g])
+        return tuple(None if w is None else take(w, which) for w in every)
 
     def loop(self, phase: int, body: Callable[[Any, Any], Any], state: Any, backwards: bool = False) -> Any:
         """Give the turns of a phase, one after the other."""
@@ -293,11 +294,11 @@ class Sweep:
             terms.append(b[:, None])
         return functools.reduce(jnp.add, terms), p
 
-    def product(self, z: Array, w: Array, across: bool = False) -> Array:
-        """``[slots, rows, i]`` by ``[slots, i, o]``, or ``across`` by ``[slots, o, i]``: ``[slots, rows, o]``."""
+    def product(self, z: Array, w: Array) -> Array:
+        """``[slots, rows, i]`` by ``[slots, i, o]``: ``[slots, rows, o]``."""
         if w.shape[0] == 1:
-            return self.einsum("ri,oi->ro" if across else "ri,io->ro", z[0], w[0])[None]
-        return self.einsum("sri,soi->sro" if across else "sri,sio->sro", z, w)
+            return self.einsum("ri,io->ro", z[0], w[0])[None]
+        return self.einsum("sri,sio->sro", z, w)
 
     @staticmethod
     def slots(block: Block, vectors: list[Array]) -> list[Array]:

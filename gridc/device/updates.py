@@ -125,8 +125,9 @@ class Updates:
                 self.optimizer.start(self.parameters.look())
             if plan not in self._steps:
                 function = self.functions.function("gradients", plan, call)
-                names = list(self.parameters.look())
-                self._steps[plan] = step(function, names, self.optimizer, len(self.functions.spec.outputs))
+                numbers = {name: array.size for name, array in self.parameters.look().items()}
+                options = self.functions.plans.options(plan, sum(numbers.values()))
+                self._steps[plan] = step(function, list(numbers), self.optimizer, len(self.functions.spec.outputs), options)
             good = self.functions.shards.whole(np.True_) if self._good is None else self._good
             parameters, state, *seen = self._steps[plan](
                 self.parameters.arrays(), self.state.arrays(), np.float64(self.optimizer.rate),
@@ -155,11 +156,13 @@ class Updates:
         return done
 
 
-def step(function: Callable[..., Any], names: Sequence[str], optimizer: Optimizer, outputs: int) -> Callable[..., Any]:
+def step(
+    function: Callable[..., Any], names: Sequence[str], optimizer: Optimizer, outputs: int, options: dict[str, str] | None = None
+) -> Callable[..., Any]:  # fmt: skip
     """Give a jitted ``f(parameters, slots, rate, count, good, *given) → (parameters, slots, loss, norm, good, outputs)``.
 
     ``function`` maps parameters and the rest of what a call gives to the loss, the outputs and the gradients.  Unless all of them
-    are ``good``, which is finite, and the step before was, too, parameters and slots stay as they are."""
+    are ``good``, which is finite, and the step before was, too, parameters and slots stay as they are.  ``options`` are XLA's."""
     slots = list(optimizer.rule.slots(optimizer.options))
 
     def run(
@@ -188,4 +191,4 @@ def step(function: Callable[..., Any], names: Sequence[str], optimizer: Optimize
                 kept[key] = jnp.where(good, array.value, state[key])
         return after, kept, loss, norm, good, rest[:outputs]
 
-    return jax.jit(run, donate_argnums=(0, 1))
+    return jax.jit(run, donate_argnums=(0, 1), compiler_options=options)
