@@ -340,9 +340,7 @@ def compiled(grid: gridc.Grid, inputs: Any, targets: Any) -> tuple[padded.Plan, 
     run.begin(inputs, targets)()
     call, told = run.check(inputs, targets)
     with exact(), run.functions.ready("training step", call, told) as (plan, given):
-        numbers = np.float64(0.1), np.float64(1), np.True_
-        arguments = run.parameters.arrays(), run.state.arrays(), *numbers, *given
-        text: str = run._steps[plan].lower(*arguments).compile().as_text()
+        text: str = run._steps[plan].lower(*run.arguments(given)).compile().as_text()
     names = set(re.findall(r"body=%([\w.-]+)", text))
     return plan, text, [text[text.index(f"\n%{name} (") :].split("\n}", 1)[0] for name in names]
 
@@ -421,6 +419,7 @@ def test_jax_differentiates_a_lowered_loss() -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "adagrad", "sgd"])
 def test_a_rule_on_a_device_is_the_rule_on_the_host(name: str) -> None:
     """On arrays alone: the rules know nothing of grids."""
+    from gridc.device.packing import pack
     from gridc.device.shards import exact
     from gridc.device.updates import step
     from gridc.training.optimizers import optimizer
@@ -439,19 +438,35 @@ def test_a_rule_on_a_device_is_the_rule_on_the_host(name: str) -> None:
         now = {n: g[k] for n, g in gradients.items()}
         here.update(parameters, now)
         with exact():
-            numbers = np.float64(there.rate), np.float64(k + 1), np.True_, np.float32(1)  # rate, count, all well, and a loss
-            held, state, _, norm, good, _ = run(held, state, *numbers, *now.values())
-        assert good
-        assert float(norm) == pytest.approx(here.norm, rel=1e-6)
+            numbers, layout = pack([np.array([there.rate, k + 1]), np.array(1, np.float32)])  # rate, count, and a loss
+            held, state, told, _ = run(held, state, np.ones(3), numbers, layout, *now.values())
+        loss, norm, good = told.tolist()
+        assert (loss, good) == (1, 1)
+        assert norm == pytest.approx(here.norm, rel=1e-6)
     for n, array in parameters.items():
         np.testing.assert_allclose(held[n], array, rtol=1e-6, atol=1e-7)
     for n, array in here.slots.items():
         np.testing.assert_allclose(state[n], array, rtol=1e-6, atol=1e-7)
     with exact():
         nan = [np.full_like(g, np.nan) for g in now.values()]
-        after, _, _, _, good, _ = run(held, state, np.float64(0.1), np.float64(4), np.True_, np.float32(1), *nan)
-    assert not good
+        after, _, told, _ = run(held, state, np.ones(3), numbers, layout, *nan)
+    assert not told[2]
     np.testing.assert_allclose(after["a"], parameters["a"], rtol=1e-6, atol=1e-7)
+
+
+def test_arrays_of_every_kind_travel_as_one() -> None:
+    from gridc.device.packing import pack, unpack
+    from gridc.device.shards import exact
+
+    random = np.random.default_rng(0)
+    kinds = ("float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool", "float16")
+    arrays = [random.integers(0, 2 + 97 * (k != "bool"), shape).astype(k) for k in kinds for shape in ((3, 5), (), (0, 2), (7,))]
+    whole, layout = pack(arrays)
+    assert hash(layout) == hash(pack(arrays)[1])
+    with exact():
+        for array, found in zip(arrays, jax.jit(lambda w: unpack(w, layout))(whole), strict=True):
+            assert (found.dtype, found.shape) == (array.dtype, array.shape)
+            np.testing.assert_array_equal(found, array)
 
 
 SHORT: dict[str, Any] = {

@@ -139,6 +139,8 @@ def line(found: Mapping[str, Any]) -> str:
         verdict = ("all right" if not wrong else f"WRONG: {wrong}") + f" on {result['devices']} devices" * (result["devices"] > 1)
         return f"{name} {verdict}; largest difference {worst:.1e} of {result['within']:.0e}"
     text = f"{name} {result['median_ms']:9.3f} ms (least {result['least_ms']:.3f})"
+    if "ahead" in result:
+        text += f", begun while the one before runs {result['ahead']['median_ms']:.3f} ms"
     if "device" in result:
         text += f", compiled step alone {result['device']['median_ms']:.3f} ms"
     if result.get("devices", 1) > 1:

@@ -75,6 +75,10 @@ class Shards:
         """Give arrays of one call as ``split`` lays them; on one device as they are, since what is compiled takes them there."""
         return list(arrays) if self.mesh is None else self.split(arrays)
 
+    def handed_whole(self, array: Array) -> Any:
+        """Give an array of one call as every device is to have it; on one device as it is."""
+        return array if self.mesh is None else self.whole(array)
+
     def split(self, arrays: Sequence[Array]) -> list[Any]:
         """Put arrays there, cut along their first axis into equally many rows for each device.
 

@@ -21,6 +21,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gridc.data.fitting import Call
 from gridc.device.functions import Functions
+from gridc.device.packing import Layout, pack, unpack
 from gridc.scheduling.padded import Plan
 from gridc.training.optimizers import Optimizer, apply_rule
 from gridc.training.step import Step
@@ -108,7 +109,7 @@ class Updates:
         self.state = Mirror(lambda: optimizer.slots, functions.shards.whole)
         optimizer.watch = self.state.come_home
         self._steps: dict[Plan, Callable[..., Any]] = {}
-        self._good: Any = None  # whether the last step was, on the device
+        self._told: Any = None  # what the last step told, on the device
         self._begun = 0  # steps that nobody has looked at
 
     def begin(
@@ -128,30 +129,36 @@ class Updates:
                 numbers = {name: array.size for name, array in self.parameters.look().items()}
                 options = self.functions.plans.options(plan, sum(numbers.values()))
                 self._steps[plan] = step(function, list(numbers), self.optimizer, len(self.functions.spec.outputs), options)
-            good = self.functions.shards.whole(np.True_) if self._good is None else self._good
-            parameters, state, *seen = self._steps[plan](
-                self.parameters.arrays(), self.state.arrays(), np.float64(self.optimizer.rate),
-                np.float64(self.optimizer.count + 1), good, *given)  # fmt: skip
+            parameters, state, told, outputs = self._steps[plan](*self.arguments(given))
+            for array in (told, *outputs):
+                array.copy_to_host_async()  # so that whoever looks waits once
             self.parameters.replace(parameters)
             self.state.replace(state)
-            self._good = seen[2]
+            self._told = told
             self.optimizer.counted(1)
             self._begun += 1
-        return functools.partial(self._look, call, undo, *seen)
+        return functools.partial(self._look, call, undo, told, outputs)
 
-    def _look(
-        self, call: Call, undo: Callable[[], None], loss: Array, norm: Array, good: Array, outputs: Sequence[Array]
-    ) -> Step:  # fmt: skip
+    def arguments(self, given: Sequence[Any]) -> tuple[Any, ...]:
+        """Give what a compiled step takes, of which ``given`` is what it computes from."""
+        shards, optimizer = self.functions.shards, self.optimizer
+        before = shards.whole(np.ones(3)) if self._told is None else self._told
+        here = [array for array in given if isinstance(array, np.ndarray)]  # the first of them
+        numbers, layout = pack([np.array([optimizer.rate, optimizer.count + 1]), *here])
+        return self.parameters.arrays(), self.state.arrays(), before, shards.handed_whole(numbers), layout, *given[len(here) :]
+
+    def _look(self, call: Call, undo: Callable[[], None], told: Array, outputs: Sequence[Array]) -> Step:
         """Wait for the oldest step that nobody has looked at."""
         spec = self.functions.spec
         found = self.functions.cut(call, [np.asarray(array) for array in outputs])
-        done = Step(float(loss), float(norm), dict(zip(spec.outputs, found, strict=True)), bool(good), {})
+        loss, norm, good = np.asarray(told).tolist()
+        done = Step(loss, norm, dict(zip(spec.outputs, found, strict=True)), bool(good), {})
         if done.good:
             self.optimizer.norm = done.norm
             self._begun -= 1
         else:  # neither was any that was begun after it
             self.optimizer.counted(-self._begun)
-            self._good, self._begun = None, 0
+            self._told, self._begun = None, 0
             undo()  # whoever looks for what went wrong is to find it under the same masks
         return done
 
@@ -159,20 +166,24 @@ class Updates:
 def step(
     function: Callable[..., Any], names: Sequence[str], optimizer: Optimizer, outputs: int, options: dict[str, str] | None = None
 ) -> Callable[..., Any]:  # fmt: skip
-    """Give a jitted ``f(parameters, slots, rate, count, good, *given) → (parameters, slots, loss, norm, good, outputs)``.
+    """Give a jitted ``f(parameters, slots, before, numbers, layout, *given) → (parameters, slots, told, outputs)``.
 
-    ``function`` maps parameters and the rest of what a call gives to the loss, the outputs and the gradients.  Unless all of them
-    are ``good``, which is finite, and the step before was, too, parameters and slots stay as they are.  ``options`` are XLA's."""
+    ``function`` maps parameters and the rest of what a call gives to the loss, the outputs and the gradients; ``numbers`` are the
+    rate and the number of the step, and then what of a call comes from the host, as ``pack`` lays them.  ``told`` ``[3]``
+    are the loss, the norm of all gradients, and whether everything is good, which is finite: unless it is, and was in the step
+    ``before`` by what that told, parameters and slots stay as they are.  ``options`` are
+    XLA's."""
     slots = list(optimizer.rule.slots(optimizer.options))
 
     def run(
-        parameters: dict[str, Array], state: dict[str, Array], rate: Array, count: Array, before: Array, *given: Array
+        parameters: dict[str, Array], state: dict[str, Array], before: Array, numbers: Array, layout: Layout, *given: Array
     ) -> Any:
-        loss, *rest = function(*(parameters[name] for name in names), *given)
+        (rate, count), *here = unpack(numbers, layout)
+        loss, *rest = function(*(parameters[name] for name in names), *here, *given)
         gradients = dict(zip(names, rest[outputs:], strict=True))
         squares = [jnp.sum(jnp.square(g)).astype(jnp.float64) for g in gradients.values()]
         norm = jnp.sqrt(sum(squares, start=jnp.zeros((), jnp.float64)))
-        good = before & jnp.isfinite(loss)
+        good = (before[2] > 0) & jnp.isfinite(loss)
         for gradient in gradients.values():
             good &= jnp.isfinite(gradient).all()
         scale = None
@@ -189,6 +200,7 @@ def step(
             for slot, array in zip(slots, own, strict=True):
                 key = f"{slot}/{name}"
                 kept[key] = jnp.where(good, array.value, state[key])
-        return after, kept, loss, norm, good, rest[:outputs]
+        told = jnp.stack([loss.astype(jnp.float64), norm, good.astype(jnp.float64)])
+        return after, kept, told, rest[:outputs]
 
-    return jax.jit(run, donate_argnums=(0, 1), compiler_options=options)
+    return jax.jit(run, donate_argnums=(0, 1), static_argnums=4, compiler_options=options)
