@@ -46,16 +46,18 @@ def test_the_machine_allocates_nothing(name):
     tables, unit = STEPS[name], np.zeros(gemm.panel_room("float32"), "float32")
     products = machine.products("float32")
     alone = {"forward": (0, 0, 0, 1, 0), "backward": (0, 0, 1, 0), "weights": (0, 1, False, False)}
-    assert not ALLOCATES.search(built_anew(getattr(machine, name), *tables, unit, products, *alone[name]))
+    assert not ALLOCATES.search(built_anew(getattr(machine, name).py_func, *tables, unit, products, *alone[name]))
 
 
 KERNELS = """
 import sys
 from gridc.tables.cells import CELLS
 from gridc.tables.mechanisms import Options
-from gridc.fusion import gemm, kernels, packing
+from gridc.fusion import gemm, jobs, kernels, packing
 made = [make(kind) for kind in ("float32", "bfloat16") for make in (gemm.panel_product, packing.panel_pack, gemm.few_rows)]
 made.append(packing.lay_words())
+jobs.posts()
+made += [*jobs._doing("float32"), *jobs._kept]
 for cell in CELLS.values():
     if cell.rule is not None:
         made += kernels.load(cell, Options(), cell.dimensions[0], "float32")
@@ -69,7 +71,7 @@ def test_kernels_allocate_nothing(tmp_path):
     environment = {"GRIDC_CACHE_DIR": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     text = subprocess.check_output([sys.executable, "-c", KERNELS], env=environment, text=True)
     kinds = sum(cell.rule is not None for cell in CELLS.values())
-    assert text.count("target triple") == 7 + 2 * kinds
+    assert text.count("target triple") == 7 + 2 + 4 + 2 * kinds
     assert not ALLOCATES.search(text)
 
 

@@ -17,7 +17,7 @@ from gridc.benchmarks.cases import Case as Benchmark
 from gridc.scheduling import check, segments, shares
 from gridc.scheduling.plan import plan
 from gridc.scheduling.program import ATTEND, CELL, COPY, PRODUCT, WRAP, Program
-from gridc.scheduling.threads import ALONE, BEHIND, Sharing
+from gridc.scheduling.threads import ALONE, BEHIND, HELPING, Sharing
 from gridc.symbolic import backends
 
 backends.prepare()
@@ -34,13 +34,13 @@ ROOM = settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.booleans().flatmap(lambda n: grids(noise=n)), st.sampled_from(["float32", "float64", "bfloat16"]),
        st.integers(1, 3), st.booleans())  # fmt: skip
 def test_the_bits_are_the_same(case: Case, dtype: Any, count: int, few: bool) -> None:
-    step = unchanged(case, dtype, "fused", drawn(case, dtype), count > 1)
+    step = unchanged(case, dtype, "fused", drawn(case, "float32" if dtype == "bfloat16" else dtype), count > 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "number", lambda program: min(count, len(program.batches)))
         patch.setattr("gridc.scheduling.program.ENOUGH_ROWS", 10**9 if few else 1)
         share(patch, ALONE)
         known = step()
-        for sharing in (BEHIND, *(Sharing(way, n) for way in WAYS for n in (2, 3, 8))):
+        for sharing in (BEHIND, HELPING, *(Sharing(way, n) for way in WAYS for n in (2, 3, 8))):
             share(patch, sharing)
             loss, *found = step()
             assert loss == known[0]

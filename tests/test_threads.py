@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 
 import numpy as np
 import pytest
 
 from gridc.benchmarks.cases import Case
-from gridc.fusion import sweep, threads
+from gridc.fusion import jobs, sweep, threads
+from gridc.scheduling.shares import STEP
 from gridc.scheduling.threads import Sharing
 from sharing import share
 
@@ -86,29 +88,79 @@ def test_what_one_thread_cannot_be_given_does_not_leave_the_others_running(monke
     assert slow.ended.is_set()
 
 
-def test_ctrl_c_while_another_sweeps_is_raised_when_it_has_ended(monkeypatch):
-    """Whoever fails on the way opens the gate: nobody waits for one who does not come."""
-    case, slow = Case("small", "grid", (5, 3), 8, 4), Slow()
+def test_ctrl_c_while_others_sweep_is_raised_when_they_have_ended(monkeypatch):
+    """Whoever fails on the way opens the gate: nobody waits for one who does not come, nor still works when it is raised."""
+    case = Case("small", "grid", (40, 3), 8, 4)
     grid, (x, y) = case.grid(), case.data()
     share(monkeypatch, Sharing("wavefront", 3))
-    real, machine = grid.gradients({"x": x}, {"y": y}), sweep.machine.compiled()
-    interrupted = [threading.Event(), threading.Event()]
+    real = grid.gradients({"x": x}, {"y": y})
+    do, hand, serve, wait = jobs.posts()
+    left = [2]
 
-    def back(*arguments):
-        thread = arguments[-3]
-        if thread == 0:
-            interrupted[0].set()
+    def interrupted(job):
+        left[0] -= 1
+        if left[0] < 0:
             raise KeyboardInterrupt
-        if thread == 1:
-            assert interrupted[0].wait(60)
-            slow.let.set()
-            slow()
-        machine[1](*arguments)
+        do(job)
+
+    for _ in range(5):  # forward, then back, from threads that sleep and from threads that linger
+        for left[0] in (0, 1):
+            with monkeypatch.context() as patch:
+                patch.setattr(jobs, "posts", lambda: (interrupted, hand, serve, wait))
+                with pytest.raises(KeyboardInterrupt):
+                    grid.gradients({"x": x}, {"y": y})
+            assert threads._posts().rows[:, jobs.STATE].max() <= jobs.LINGERS
+        for name, array in grid.gradients({"x": x}, {"y": y}).items():
+            assert np.array_equal(array, real[name])
+
+
+def test_threads_that_cannot_be_started_are_not_waited_for(monkeypatch):
+    case = Case("small", "grid", (40, 3), 8, 4)
+    grid, (x, y) = case.grid(), case.data()
+    share(monkeypatch, Sharing("wavefront", 4))
+    real, given = grid.gradients({"x": x}, {"y": y}), []
+    monkeypatch.setattr(threads, "_posts", functools.cache(threads._Posts))  # nobody lingers there
+
+    class Workers:
+        def submit(self, *task):
+            if given:
+                raise RuntimeError("can't start new thread")
+            given.append(threads.ThreadPoolExecutor(1).submit(*task))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep.machine, "compiled", lambda: (machine[0], back, machine[2]))
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(threads, "workers", Workers)
+        with pytest.raises(RuntimeError, match="thread"):
             grid.gradients({"x": x}, {"y": y})
-        assert slow.ended.is_set()
+    assert len(given) == 1
+    assert threads._posts().rows[:, jobs.STATE].max() <= jobs.LINGERS
     for name, array in grid.gradients({"x": x}, {"y": y}).items():
         assert np.array_equal(array, real[name])
+
+
+def test_a_thread_lingers_for_its_next_job_and_leaves_when_none_comes():
+    """By hand: a job is done, another is taken while the thread looks for it, one that was taken back is not begun."""
+    _, hand, serve, wait = jobs.posts()
+    steps = np.zeros(0, STEP)
+    given = sweep.only(steps, 2)
+    given[:, jobs.THREADS] = 1  # neither waits for the other
+    post = np.zeros(2 * jobs.POST, np.int64)
+    at, job = post.ctypes.data + 8 * jobs.POST, given.ctypes.data + 8 * given.shape[1]
+    state = post[jobs.POST :]
+    assert hand(post.ctypes.data, given.ctypes.data, 2) == 0  # nobody is there
+    serve(at, job, 10**6)  # it was not given to this thread
+    state[jobs.STATE] = job
+    serve(at, job, 0)
+    assert state.tolist()[:3] == [jobs.IDLE, 0, 0]
+    state[jobs.STATE] = job
+    serve(at, job, 10)
+    assert state.tolist()[:3] == [jobs.IDLE, 0, -jobs.VAIN]  # it has lingered behind a way back, and for nothing
+    state[jobs.CREDIT + 1], state[jobs.STATE] = 0, job
+    other = threading.Thread(target=serve, args=(at, job, 2**62))
+    other.start()
+    for _ in range(1000):
+        wait(post.ctypes.data, given.ctypes.data, 2, 10, False)
+        assert hand(post.ctypes.data, given.ctypes.data, 2) == 1
+    wait(post.ctypes.data, given.ctypes.data, 2, 10, False)
+    state[jobs.STATE] = jobs.IDLE  # it finds nothing that it was given, and leaves
+    other.join(60)
+    assert not other.is_alive()

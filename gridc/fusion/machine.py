@@ -45,7 +45,7 @@ def compiled() -> tuple[Any, Any, Any]:
     """Give ``forward``, ``backward`` and ``weights``, built at their first call and kept in the cache folder."""
     with kernels.cached(kernels.numbers_of(globals())):
         build = numba.njit(nogil=True, cache=True, error_model="numpy")
-        return build(forward), build(backward), build(weights)
+        return tuple(build(each.py_func) for each in (forward, backward, weights))  # type: ignore[return-value]
 
 
 @functools.cache
@@ -210,6 +210,7 @@ def _product(unit: Array, calls: Array, record: Array, blocks: Array, step: Any,
         multiply(unit, calls, end - first, width, start, left, right, z, lead, packed, inputs, g, columns, beta)
 
 
+@numba.njit(error_model="numpy")
 def forward(
     steps: Array, records: Array, blocks: Array, unit: Array, calls: Array, forgets: int,
     gate: int, thread: int, threads: int, patience: int,
@@ -279,6 +280,7 @@ def _product_back(unit: Array, calls: Array, record: Array, blocks: Array, step:
             _scatter(unit, block, dz + (begin - left) * size, right - left, first, end, begin - column, stop - column)
 
 
+@numba.njit(error_model="numpy")
 def backward(
     steps: Array, records: Array, blocks: Array, unit: Array, calls: Array,
     gate: int, thread: int, threads: int, patience: int,
@@ -338,6 +340,7 @@ def _gradient(
         _clear(unit, dw, bottom - top, columns, low, high)
 
 
+@numba.njit(error_model="numpy")
 def weights(records: Array, unit: Array, calls: Array, part: int, parts: int, made: int, adds: int) -> None:
     """Add up the weights' gradients, unless they are ``made``, and those of vectors, ``part`` of so many parts of them; where it
     ``adds``, to what is there.

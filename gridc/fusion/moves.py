@@ -116,7 +116,7 @@ class Ready:
 def _compiled() -> Any:
     text = Path(machine.__file__).read_text(encoding="utf-8")  # whose code is in this
     with kernels.cached(kernels.numbers_of(globals()) + kernels.numbers_of(vars(machine)) + text):
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(_move)
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(_move.py_func)
 
 
 @numba.njit(error_model="numpy")
@@ -172,6 +172,7 @@ def _add(unit: Array, move: Array, low: int, high: int) -> None:
                 poke(unit, to, j, peek(unit, to, j, 0) + peek(unit, of, j, 1), 0)
 
 
+@numba.njit(error_model="numpy")
 def _move(words: Array, unit: Array, thread: int, threads: int, gate: int, patience: int, times: int) -> int:
     for k in range(words.shape[0]):
         move = words[k]

@@ -23,8 +23,15 @@ RUNS = 3
 SENT_AWAY, OFTEN = 2, 100.0
 """How often a run's threads are sent away, at least, and how often a second, for it to be doubted that they should share the
 next: where nothing else computes it is some tens of times a second, beside another program every few thousandths."""
-FEWEST, MOST = 4, 256
-"""Runs until it is asked again whether what was found still holds: twice as many each time that it does."""
+SHORT = 0.005
+"""Seconds of a run that is always doubted: its meetings may cost as much as they gain, in one moment and not in the next, since
+what they cost depends on which cores of a machine a virtual one has at that time."""
+SLOW = 2.0
+"""Times as long as usual that a run takes which ends a trial at once."""
+BUSY = 1.0
+"""Seconds, at most, for which one thread that is sent away goes on before it is looked again whether it still is."""
+FEWEST, LOST = 16, 0.03
+"""Runs between trials, at least, and the share of the time that trials may lose."""
 
 
 def switches() -> int:
@@ -33,48 +40,75 @@ def switches() -> int:
 
 
 class Pace:
-    """Of the runs of one program by several threads: whether all of them share the next one, or one thread does it alone.
+    """Of the runs of one program by several threads, forward and back: whether all of them share the next one, or one thread does
+    it alone.
 
-    Runs in which threads were sent away are followed by some of one thread.  What took less time goes on, and is tried against
-    the other again after more and more runs."""
+    Runs in which threads were sent away, or that are short, are followed by some of the other way.  What took less time goes on,
+    and is tried against the other again when all that trials have lost is a small part of the time since.  Forward and back go
+    together: what one thread has just written is far from another, and a run that follows one of the other way shows it."""
 
     def __init__(self) -> None:
         self.shares = True
-        self._seconds = {True: deque[float](maxlen=RUNS), False: deque[float](maxlen=RUNS)}
-        self._trying, self._left, self._pause = False, 0, FEWEST
+        self._seconds = {shared: (deque[float](maxlen=RUNS), deque[float](maxlen=RUNS)) for shared in (True, False)}
+        self._tried: list[float] | None = None
+        """Seconds of all runs of a trial, of which the first, forward and back, are not counted otherwise."""
+        self._begun = [0, 0]
+        self._rest, self._since, self._away = 0.0, 0.0, 0
+        """Seconds of runs until the next trial, and since the last one; and how often threads have been sent away since."""
         self._lock = Lock()
 
-    def __call__(self, run: Callable[[bool], None]) -> None:
-        """Run, shared or not, and learn from what it took."""
+    def __call__(self, back: bool, run: Callable[[bool], None]) -> None:
+        """Run forward or back, shared or not, and learn from what it took."""
         shared, before, start = self.shares, switches(), time.perf_counter()
         run(shared)
-        self.took(shared, time.perf_counter() - start, switches() - before)
+        self.took(back, shared, time.perf_counter() - start, switches() - before)
 
-    def took(self, shared: bool, seconds: float, sent_away: int) -> None:
+    def took(self, back: bool, shared: bool, seconds: float, sent_away: int) -> None:
         """Learn that a run took so many seconds, in which threads were sent away so often."""
         with self._lock:
-            own = self._seconds[shared]
-            own.append(seconds)
-            self._left -= 1
-            self._learn(shared, own, seconds, sent_away)
+            if self._tried is not None:
+                if shared == self.shares:  # one that was begun before the trial is another caller's
+                    self._try(back, seconds)
+                return
+            self._seconds[shared][back].append(seconds)
+            self._rest, self._since, self._away = self._rest - seconds, self._since + seconds, self._away + sent_away
+            if self._rest > 0 or len(self._seconds[shared][back]) < RUNS or (shared and not _doubted(seconds, sent_away)):
+                return
+            if not shared and self._away > OFTEN * self._since:  # whoever is sent away alone would be waited for by others
+                self._rest, self._since, self._away = min(BUSY, self._since), 0.0, 0
+                return
+            self.shares, self._tried, self._begun = not shared, [], [0, 0]
+            for each in self._seconds[not shared]:
+                each.clear()
 
-    def _learn(self, shared: bool, own: deque[float], seconds: float, sent_away: int) -> None:
-        if self._trying:
-            if shared != self.shares:
-                return  # it was begun before the trial, by another caller
-            if len(own) == RUNS or not self._less(shared):  # which may be many times slower: once is enough
-                self._decide(shared)
-        elif self._left <= 0 and (not shared or (sent_away >= max(SENT_AWAY, OFTEN * seconds) and len(own) == RUNS)):
-            self._trying, self.shares = True, not shared
-            self._seconds[not shared].clear()
+    def _try(self, back: bool, seconds: float) -> None:
+        assert self._tried is not None
+        self._tried.append(seconds)
+        self._begun[back] += 1
+        usual = self._seconds[not self.shares][back]
+        if self._begun[back] > 1:
+            self._seconds[self.shares][back].append(seconds)
+        if usual and seconds > SLOW * statistics.median(usual):
+            self._decide(False)
+        elif self._begun[back] > RUNS and not 0 < self._begun[not back] <= RUNS:
+            own, others = self._both()
+            self._decide(own < others)
 
-    def _decide(self, tried: bool) -> None:
-        """End a trial of the other way: whichever took less goes on."""
-        better = self._less(tried)
-        self.shares, self._trying = tried if better else not tried, False
-        self._pause = max(FEWEST, self._pause // 2) if better else min(MOST, 2 * self._pause)
-        self._left = self._pause
+    def _both(self) -> tuple[float, float]:
+        """Give the seconds of a run forward and one back as they are tried, and as they are otherwise; of one of them, where the
+        other has not been tried or not been run."""
+        pairs = list(zip(self._seconds[self.shares], self._seconds[not self.shares], strict=True))
+        known = [[statistics.median(each) for each in pair] for pair in pairs if all(pair)]
+        return sum(own for own, _ in known), sum(other for _, other in known)
 
-    def _less(self, shared: bool) -> bool:
-        """Tell whether runs that were shared, or were not, took less time than the others."""
-        return statistics.median(self._seconds[shared]) < statistics.median(self._seconds[not shared])
+    def _decide(self, better: bool) -> None:
+        """End a trial: whichever took less goes on."""
+        assert self._tried is not None
+        usual = [statistics.median(each) if each else 0.0 for each in self._seconds[not self.shares]]
+        lost = sum(self._tried) - sum(count * each for count, each in zip(self._begun, usual, strict=True))
+        self._rest = max(FEWEST * sum(usual), lost / LOST)
+        self.shares, self._tried, self._since, self._away = self.shares == better, None, 0.0, 0
+
+
+def _doubted(seconds: float, sent_away: int) -> bool:
+    return seconds < SHORT or sent_away >= max(SENT_AWAY, OFTEN * seconds)

@@ -164,11 +164,11 @@ class Run:
                 run.give(s, space, after)
             return sweep.bind(space, run.weights(s), None, crew, rooms, before.ready(), after.ready())
 
-        self.bound(s, (0, gives, forgets), [], bind, lambda bound, room, held: sweep.ahead(bound, room, forgets, held))
+        self.bound(s, (0, gives, forgets), [], bind, lambda bound, held: sweep.ahead(bound, forgets, held))
 
     def bound(
         self, s: int, which: tuple[Hashable, ...], own: Sequence[Array], bind: Callable[[Any, Crew, tuple[Array, Array]], Bound],
-        run: Callable[[Bound, Array, Any], None],
+        run: Callable[[Bound, Any], None],
     ) -> None:  # fmt: skip
         """Run a segment on all arrays and its ``own``, as it was bound for stand-ins of them once."""
         inputs, program = self.inputs, self.swept.segments[s].program
@@ -188,7 +188,8 @@ class Run:
                     like = copy(self)
                     like.take(iter(others))
                     known[key] = Pattern(bind(like, crew, (room, scored)))
-                run(known[key].on(arrays), rooms[0], arrays)
+                with known[key].on(arrays) as bound:
+                    run(bound, arrays)
 
         sweep.paced(program, inputs.plan.sharing, which[0] != 0, go)
 
@@ -367,7 +368,7 @@ class Backward(Run):
 
         which = (1, settled, tuple(self.out), tuple(self.asked(role[0]) for role in self.out if role[1] == "joined"))
         self.own = own
-        self.bound(s, which, own.all() if own else [], bind, lambda bound, room, held: sweep.back(bound, room, adds, held))
+        self.bound(s, which, own.all() if own else [], bind, lambda bound, held: sweep.back(bound, adds, held))
         self.own = None
 
     def arrays(self) -> list[Array]:

@@ -7,20 +7,21 @@ BLAS threads that have just worked spin for milliseconds and would take a core: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gridc.fusion import gemm, kernels, machine, packing
+from gridc.fusion import gemm, jobs, kernels, machine, packing
 from gridc.fusion.buffers import lent
 from gridc.fusion.moves import Moves, Ready
 from gridc.fusion.pace import Pace
-from gridc.fusion.threads import Gate, meeting
+from gridc.fusion.threads import gate, meeting
 from gridc.fusion.workspace import LINE, Parameters, Places, Workspace, address, aligned, places
 from gridc.scheduling.program import Array, Program, TransformProgram
-from gridc.scheduling.shares import STEP, Share, share
+from gridc.scheduling.shares import Share, share
 from gridc.scheduling.threads import ALONE, Sharing
 from gridc.tables.mechanisms import Cell, Options
 
@@ -28,14 +29,27 @@ __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward",
 
 
 class Bound(NamedTuple):
-    """A program on certain arrays, which it does not hold: of each thread its records, the blocks, and what is moved before and
-    after."""
+    """A program on certain arrays, which it does not hold: each thread's job, its records, the blocks, and what is moved before
+    and after."""
 
-    crew: Crew
+    jobs: Array
     records: tuple[Array, ...]
     blocks: Array
     before: Ready
     after: Ready
+
+    def arrays(self) -> tuple[Array, ...]:
+        """List those in which there are addresses."""
+        return self.jobs, *self.records, self.blocks, self.before.words, self.after.words
+
+    def on(self, arrays: Sequence[Array]) -> Bound:
+        """Give the same with other such arrays, to which the jobs lead then."""
+        given, *records, blocks, before, after = arrays
+        found = Bound(given, tuple(records), blocks, self.before.at(before), self.after.at(after))
+        for word, each in ((jobs.BLOCKS, blocks), (jobs.BEFORE, before), (jobs.AFTER, after)):
+            given[:, word] = address(each)
+        given[:, jobs.RECORDS] = [address(each) for each in records]
+        return found
 
 
 NOTHING = Moves().ready()
@@ -48,9 +62,9 @@ def forward(space: Workspace, parameters: Parameters, forgets: bool = False, sha
         crew = crew_of(space.program, own, space.products, space.dtype)
         with lent(crew.ahead.size, space.dtype) as whole:
             rooms = aligned(whole), scores(crew, space.facts, space.dtype)
-            ahead(bind(space, parameters, None, crew, rooms), rooms[0], forgets, (space, parameters, rooms))
+            ahead(bind(space, parameters, None, crew, rooms), forgets, (space, parameters, rooms))
 
-    paced(space.program, sharing, 0, run)
+    paced(space.program, sharing, False, run)
 
 
 def backward(
@@ -64,9 +78,9 @@ def backward(
         crew = crew_of(space.program, own, space.products, space.dtype)
         with lent(crew.back.size, space.dtype) as whole:
             rooms = aligned(whole), scores(crew, space.facts, space.dtype)
-            back(bind(space, parameters, found, crew, rooms), rooms[0], adds, (space, parameters, found, rooms))
+            back(bind(space, parameters, found, crew, rooms), adds, (space, parameters, found, rooms))
 
-    paced(space.program, sharing, 1, run)
+    paced(space.program, sharing, True, run)
     return found
 
 
@@ -82,40 +96,75 @@ def bind(
     """Work out where everything lies for a crew that works in a room, from a line of the cache on, and another for ``scores``:
     backward, where there are ``gradients`` to make."""
     _check(space, parameters)
-    tables, parts, (room, scored) = space.tables(parameters, gradients), crew.ahead if gradients is None else crew.back, rooms
-    each = [tables.of_thread(space.places, *parts.of(room, k)[1:], scored[k]) for k in range(len(crew.shares))]
-    return Bound(crew, tuple(one.records for one in each), tables.blocks, before, after)
+    back = gradients is not None
+    tables, parts, (room, scored) = space.tables(parameters, gradients), crew.back if back else crew.ahead, rooms
+    given = _given(space.dtype, back, len(crew.shares) if back else crew.busy)
+    given[:, jobs.CALLED], given[:, jobs.BEHIND] = address(crew.products), crew.behind
+    records: list[Array] = []
+    for k, job in enumerate(given):
+        product, packs, row = parts.parts[k]
+        steps = crew.shares[k].backward if back else crew.shares[k].forward
+        job[jobs.STEPS], job[jobs.COUNT] = address(steps), len(steps)
+        job[jobs.UNIT], job[jobs.ROOM] = address(room) + product.start * room.itemsize, product.stop - product.start
+        records.append(tables.of_thread(space.places, room[packs], room[row], scored[k]).records)
+    given[:, jobs.TRANSFORMS], given[:, jobs.READS] = len(records[0]), len(tables.blocks)
+    given[:, jobs.BEFORES], given[:, jobs.SHARE_BEFORE] = len(before.words), before.shared
+    given[:, jobs.AFTERS], given[:, jobs.SHARE_AFTER] = len(after.words), after.shared
+    found = Bound(given, tuple(records), tables.blocks, before, after)
+    return found.on(found.arrays())
+
+
+def _given(dtype: np.dtype[Any], back: bool, threads: int) -> Array:
+    """Begin the jobs of so many threads, ``[threads, words]``."""
+    given = np.zeros((threads, len(jobs.JOB)), np.int64)
+    given[:, jobs.DOES], given[:, jobs.BACK] = jobs.doing(dtype.name)[back], back
+    given[:, jobs.THREADS], given[:, jobs.THREAD] = threads, range(threads)
+    if threads > 1:
+        given[:, jobs.GATE], given[:, jobs.MOVES] = gate(threads).at, gate(threads).moves
+    return given
+
+
+def only(steps: Array, threads: int) -> Array:
+    """Give jobs of so many threads that do nothing but these steps, which touch no array and must be held."""
+    given = _given(np.dtype(np.float32), True, threads)
+    given[:, jobs.STEPS], given[:, jobs.COUNT] = address(steps), len(steps)
+    return given
 
 
 class Pattern:
     """What is ``Bound`` alike wherever its arrays lie: made of stand-ins for them, and moved to where they are."""
 
     def __init__(self, bound: Bound):
-        self._bound, self._last = bound, (list[int](), bound)
-        parts = (*bound.records, bound.blocks, bound.before.words, bound.after.words)
+        self._bound, parts = bound, bound.arrays()
         self._shapes = [(part.shape, part.size) for part in parts]
         words = np.concatenate([part.reshape(-1) for part in parts])
-        self._which = words >> STAND_IN
-        self._at = np.flatnonzero(self._which > 0)
-        self._which = self._which[self._at] - 1
+        which = words >> STAND_IN
+        self._at = np.flatnonzero(which > 0)
+        self._which = which[self._at] - 1
         words[self._at] &= (1 << STAND_IN) - 1
         self._words = words
+        self._idle: list[tuple[Array, Array, Bound]] = []
 
-    def on(self, arrays: Sequence[Array]) -> Bound:
-        """Give it for arrays of the shapes of the stand-ins, in their order."""
-        places = [address(array) for array in arrays]
-        last = self._last
-        if last[0] != places:
-            words, parts, at = self._words.copy(), list[Array](), 0
-            words[self._at] += np.array(places, np.int64)[self._which]
-            for shape, size in self._shapes:
-                parts.append(words[at : at + size].reshape(shape))
-                at += size
-            *records, blocks, before, after = parts
-            of = self._bound
-            found = Bound(of.crew, tuple(records), blocks, of.before.at(before), of.after.at(after))
-            last = self._last = places, found
-        return last[1]
+    @contextmanager
+    def on(self, arrays: Sequence[Array]) -> Generator[Bound]:
+        """Give it for arrays of the shapes of the stand-ins, in their order, to use for a while."""
+        places = np.array([address(array) for array in arrays], np.int64)
+        try:
+            last, words, bound = self._idle.pop()
+        except IndexError:  # all are in use
+            last, words, bound = np.zeros_like(places), *self._copied()
+        moved = places - last
+        if moved.any():
+            words[self._at] += moved[self._which]
+        yield bound
+        self._idle.append((places, words, bound))  # unless it ended amiss
+
+    def _copied(self) -> tuple[Array, Bound]:
+        words, parts, at = self._words.copy(), list[Array](), 0
+        for shape, size in self._shapes:
+            parts.append(words[at : at + size].reshape(shape))
+            at += size
+        return words, self._bound.on(parts)
 
 
 STAND_IN = 48
@@ -132,54 +181,28 @@ class _StandIn:
         self.__array_interface__ = {"version": 3, "shape": like.shape, "typestr": like.dtype.str, "data": (place, False)}
 
 
-def ahead(bound: Bound, room: Array, forgets: bool, held: Any) -> None:
-    """Run forward in a room; ``held`` is whatever the addresses lead to."""
-    crew, count = bound.crew, bound.crew.busy
-
-    def run(k: int, gate: Gate, _: Any = held) -> None:
-        product = room[crew.ahead.parts[k][0]]
-        # What forgets moves some of its arrays about.
-        records = bound.records[k].copy() if forgets else bound.records[k]
-        times = bound.before.run(product, k, count, gate.moves) if bound.before.shared else 0
-        machine.compiled()[0](crew.shares[k].forward, records, bound.blocks, product, crew.products, int(forgets), *gate.of(k))
-        if bound.after.shared:
-            bound.after.run(product, k, count, gate.moves, times)
-
-    _between(bound, room, lambda: meeting(count, run))
+def ahead(bound: Bound, forgets: bool, held: Any) -> None:
+    """Run forward; ``held`` is whatever the addresses lead to."""
+    given = bound.jobs
+    if forgets:  # what forgets moves some of its arrays about
+        given, records = given.copy(), [each.copy() for each in bound.records]
+        given[:, jobs.FORGETS], given[:, jobs.RECORDS] = 1, [address(each) for each in records]
+    meeting(given)
 
 
-def back(bound: Bound, room: Array, adds: bool, held: Any) -> None:
-    """Run backward in a room; ``held`` is whatever the addresses lead to."""
-    crew, count = bound.crew, len(bound.crew.shares)
-
-    def run(k: int, gate: Gate, _: Any = held) -> None:
-        product, records = room[crew.back.parts[k][0]], bound.records[k]
-        times = bound.before.run(product, k, count, gate.moves) if bound.before.shared else 0
-        machine.compiled()[1](crew.shares[k].backward, records, bound.blocks, product, crew.products, *gate.of(k))
-        if bound.after.shared:
-            bound.after.run(product, k, count, gate.moves, times)
-        machine.compiled()[2](records, product, crew.products, k, count, crew.behind, adds)
-
-    _between(bound, room, lambda: meeting(count, run))
+def back(bound: Bound, adds: bool, held: Any) -> None:
+    """Run backward; ``held`` is whatever the addresses lead to."""
+    bound.jobs[:, jobs.ADDS] = adds
+    meeting(bound.jobs)
 
 
-def _between(bound: Bound, room: Array, run: Callable[[], None]) -> None:
-    """Run between the moves that are too few for threads to share."""
-    if not bound.before.shared:
-        bound.before.run(room)
-    run()
-    if not bound.after.shared:
-        bound.after.run(room)
-
-
-def paced(program: Program, sharing: Sharing, way: int, run: Callable[[Sharing], None]) -> None:
-    """Run forward (0) or back (1) as it is to be shared, or alone where threads only keep each other waiting."""
+def paced(program: Program, sharing: Sharing, back: bool, run: Callable[[Sharing], None]) -> None:
+    """Run forward or back as it is to be shared, or alone where threads only keep each other waiting."""
     if sharing.threads == 1:
         run(sharing)
         return
-    paces = _paces.setdefault(program, {})
-    pace = paces.setdefault((sharing, way), Pace())
-    pace(lambda shared: run(sharing if shared else ALONE))
+    pace = _paces.setdefault(program, {}).setdefault(sharing, Pace())
+    pace(back, lambda shared: run(sharing if shared else ALONE))
 
 
 class _Rooms(NamedTuple):
@@ -188,11 +211,6 @@ class _Rooms(NamedTuple):
 
     size: int
     parts: tuple[tuple[slice, slice, slice], ...]
-
-    def of(self, room: Array, k: int) -> tuple[Array, Array, Array]:
-        """Give a thread its three."""
-        product, packs, row = self.parts[k]
-        return room[product], room[packs], room[row]
 
 
 class Crew(NamedTuple):
@@ -207,7 +225,7 @@ class Crew(NamedTuple):
     back: _Rooms
 
 
-_paces: WeakKeyDictionary[Program, dict[tuple[Sharing, int], Pace]] = WeakKeyDictionary()
+_paces: WeakKeyDictionary[Program, dict[Sharing, Pace]] = WeakKeyDictionary()
 _known: WeakKeyDictionary[Program, dict[tuple[Sharing, str, np.dtype[Any]], Crew]] = WeakKeyDictionary()
 
 
@@ -258,11 +276,9 @@ def prepare(mechanisms: Iterable[tuple[Cell, Options, int, bool]], dtype: Any, p
     dtype = np.dtype(dtype)
     for cell, options, dimensions, zoneout in mechanisms:
         kernels.load(cell, options, dimensions, dtype.name, zoneout)
-    empty, unit, steps = np.zeros((0, 8), np.int64), np.zeros(gemm.panel_room(dtype), dtype), np.zeros(0, STEP)
-    (ahead, back, weights), calls = machine.compiled(), machine.products(products or dtype.name)
-    ahead(steps, empty, empty, unit, calls, 0, 0, 0, 1, 0)
-    back(steps, empty, empty, unit, calls, 0, 0, 1, 0)
-    weights(empty, unit, calls, 0, 1, False, False)
+    jobs.posts()
+    jobs.doing(dtype.name)
+    machine.products(products or dtype.name)
 
 
 def _check(space: Workspace, parameters: Parameters) -> None:

@@ -10,13 +10,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from gridc import resources
-from gridc.fusion import blas
+from gridc.fusion import blas, jobs
 from gridc.fusion.workspace import LINE, address, aligned
 from gridc.locks import Lock
 from gridc.options import MOST_THREADS
+from gridc.scheduling.program import Array
 
 PATIENCE = 2000, 20
 """Looks at the others' progress before a thread lets others run: where each has a core, and where they have not."""
+LINGER = 20_000
+"""Looks for another job before a thread that has a core sleeps."""
 _together = Lock()
 
 
@@ -60,46 +63,75 @@ class Gate:
     def __init__(self, threads: int):
         lines = threads + 1
         self._words = aligned(np.zeros((2 * lines + 1) * LINE // 8, np.int64))
-        self._threads, self._patience = threads, PATIENCE[threads > 1 and threads > resources.threads()]
-        self._at, self._other = address(self._words), lines * LINE // 8
+        self.at = address(self._words)
+        self.moves = self.at + lines * LINE
+        """Another one beside it, for what is done before and after."""
+        self._other = lines * LINE // 8
 
-    def of(self, thread: int) -> tuple[int, int, int, int]:
-        """Give what tells compiled code where it meets the others, and how long it looks for them."""
-        return self._at, thread, self._threads, self._patience
-
-    @property
-    def moves(self) -> tuple[int, int]:
-        """The same of another gate beside it, for what is done before and after."""
-        return self._at + 8 * self._other, self._patience
+    def close(self) -> None:
+        """Begin anew: nobody has come."""
+        self._words[:] = 0
 
     def open(self) -> None:
         """Let everybody through from now on: somebody will not come."""
         self._words[0] = self._words[self._other] = 1
 
 
-_ALONE = Gate(1)
-"""Of a thread that has nobody to meet, and so neither looks at it nor writes to it."""
+@functools.cache
+def gate(threads: int) -> Gate:
+    """Give the gate of the one group of so many threads that runs at a time."""
+    return Gate(threads)
 
 
-def meeting(count: int, run: Callable[[int, Gate], None]) -> None:
-    """Run ``run(k, gate)`` in so many threads that wait for each other at the gate, the first here.
+class _Posts:
+    """Where the threads of a group are given their jobs, one for each but the first, which is whoever calls."""
 
-    Where one of them fails the others are let through, and end.  One such group runs at a time: two that each had some of the
-    threads that it needs would wait for ever."""
+    def __init__(self) -> None:
+        self.words = aligned(np.zeros(MOST_THREADS * jobs.POST + LINE // 8, np.int64))[: MOST_THREADS * jobs.POST]
+        self.rows = self.words.reshape(-1, jobs.POST)
+        self.at = address(self.words)
+
+    def begin(self, k: int, job: int, lingers: int) -> None:
+        """Have a thread that nobody waits for do a job, and those that come while it lingers."""
+        self.rows[k, jobs.STATE] = job
+        workers().submit(jobs.posts()[2], self.at + 8 * k * jobs.POST, job, lingers)
+
+
+@functools.cache
+def _posts() -> _Posts:
+    return _Posts()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_posts.cache_clear)
+
+
+def meeting(given: Array) -> None:
+    """Do the ``jobs`` of threads that wait for each other at their ``gate``, ``[threads, words]``, the first here.
+
+    Where one of them cannot begin the others are let through, and end.  One such group runs at a time: two that each had some of
+    the threads that it needs would wait for ever.  None still runs when this returns or raises, Ctrl-C included."""
+    do, hand, _, wait = jobs.posts()
+    count, at = len(given), address(given)
     if count == 1:
-        run(0, _ALONE)
+        do(at)
         return
-    gate = Gate(count)
-
-    def guarded(k: int) -> None:
+    with _together, blas.single_threaded():
+        own, there = gate(count), _posts()
+        crowded = count > resources.threads()
+        own.close()
+        given[:, jobs.PATIENCE] = PATIENCE[crowded]
+        failed = True
         try:
-            run(k, gate)
-        except BaseException:
-            gate.open()
-            raise
-
-    with _together:
-        together([functools.partial(guarded, k) for k in range(count)], gate.open)
+            if hand(there.at, at, count) < count - 1:
+                for k in np.flatnonzero(there.rows[1:count, jobs.STATE] == jobs.IDLE).tolist():
+                    there.begin(k + 1, at + 8 * (k + 1) * given.shape[1], 0 if crowded else LINGER)
+            do(at)
+            failed = False
+        finally:
+            if failed:
+                own.open()
+            wait(there.at, at, count, PATIENCE[crowded], failed)
 
 
 def wait_for(futures: Sequence[Future[None]]) -> None:

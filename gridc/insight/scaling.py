@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from gridc import plain_text, resources
-from gridc.fusion import blas, machine
-from gridc.fusion.threads import Gate, meeting
+from gridc.fusion import blas
+from gridc.fusion.sweep import only
+from gridc.fusion.threads import meeting
 from gridc.insight import simulation
 from gridc.insight.calibration import Prices, Runs, Samples, calibrated, features, made_of
 from gridc.insight.simulation import Model
@@ -141,19 +142,15 @@ def gathering(sharing: Sharing) -> tuple[float, float]:
     """Measure the seconds until such threads have begun, and those of one meeting of them."""
     if sharing == ALONE:
         return 0.0, 0.0
-    empty, unit, products = np.zeros((0, 8), np.int64), np.zeros(1, np.float32), machine.products("float32")
 
     def seconds(meetings: int) -> float:
         steps = np.zeros(meetings, shares.STEP)
         steps["kind"] = shares.MEET
-
-        def run(k: int, gate: Gate) -> None:
-            machine.compiled()[1](steps, empty, empty, unit, products, *gate.of(k))
-
+        given = only(steps, sharing.threads)
         taken: list[float] = []
         for _ in range(15):
             start = time.perf_counter()
-            meeting(sharing.threads, run)
+            meeting(given)
             taken.append(time.perf_counter() - start)
         return statistics.median(taken)
 
@@ -188,6 +185,7 @@ def _costs(program: Program, steps: Array, prices: Prices, sharing: Sharing, bac
     price = prices.backward if back else prices.forward
     chunks = np.array([own.rows for own in program.transforms])
     made = made_of(program)
+    fetched = sharing.threads > 1 and (sharing.way == "wavefront" or (sharing.helps and not back))
     gated = [t for t, own in enumerate(program.transforms) if own.gates]
     found: list[float] = []
     for k in range(len(steps)):
@@ -198,7 +196,7 @@ def _costs(program: Program, steps: Array, prices: Prices, sharing: Sharing, bac
             found.append(float(np.array(made[gated.index(t)]) @ prices.weights) * share)
             continue
         cost = float(np.array(features(program, steps[k : k + 1], back)) @ price)
-        found.append(cost * (FETCHED if sharing.way == "wavefront" and sharing.threads > 1 and step["kind"] == PRODUCT else 1.0))
+        found.append(cost * (FETCHED if fetched and step["kind"] == PRODUCT else 1.0))
     return found
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gridc.scheduling.program import ATTEND, CELL, PRODUCT, WRAP, Array, Program, record
-from gridc.scheduling.threads import ALONE, BEHIND, Sharing, narrow
+from gridc.scheduling.threads import ALONE, Sharing, narrow
 
 PACK, MEET, SIGNAL, AWAIT, GRADIENTS = range(5, 10)
 """What a thread does besides a program's own kinds: lay a weight, transposed on the way back, as products want it; wait until
@@ -38,8 +38,8 @@ class Share:
 
 def share(program: Program, sharing: Sharing) -> tuple[Share, ...]:
     """Give every thread its share of a program."""
-    if sharing == BEHIND:
-        return _behind(program)
+    if sharing.way == "weights":
+        return _behind(program, sharing.helps)
     forward, backward = _Forward(program, sharing), _Backward(program, sharing)
     steps = program.steps
     for step in steps:
@@ -51,9 +51,11 @@ def share(program: Program, sharing: Sharing) -> tuple[Share, ...]:
                  for ahead, back in zip(forward.told, backward.told, strict=True))  # fmt: skip
 
 
-def _behind(program: Program) -> tuple[Share, Share]:
-    """Give one thread all of a program, and another the weights' gradients, each chunk as soon as the first is done with it."""
+def _behind(program: Program, helps: bool) -> tuple[Share, Share]:
+    """Give one thread all of a program, and another the weights' gradients, each chunk as soon as the first is done with it; one
+    that ``helps`` shares the way forward before."""
     (all_,) = share(program, ALONE)
+    ahead = [each.forward for each in share(program, Sharing("wavefront", 2))] if helps else [all_.forward, _table([])]
     left: dict[tuple[int, int, int], int] = {}
     chunks: dict[tuple[int, int, int], tuple[int, int, int]] = {}
     for t, own in enumerate(program.transforms):
@@ -69,9 +71,9 @@ def _behind(program: Program) -> tuple[Share, Share]:
     for step in all_.backward:
         first.append(step.item())
         t, weight = int(step["transform"]), int(step["weight"])
-        if step["kind"] not in (CELL, ATTEND):
-            continue
         own, done = program.transforms[t], list[tuple[int, int, int]]()
+        if step["kind"] not in (CELL, ATTEND) or not own.gates:  # facts have weights elsewhere
+            continue
         low = int(own.weight_ends[weight])
         for n in range((int(step["first"]) - low) // own.chunk, (int(step["end"]) - 1 - low) // own.chunk + 1):
             begin, end, _ = chunks[t, weight, n]
@@ -86,7 +88,7 @@ def _behind(program: Program) -> tuple[Share, Share]:
             second.append((GRADIENTS, t, begin, end, weight, 0, 0, adds, 0, 0, 0, 0, 1))
     meet = (MEET, *(0,) * 9, 0, 0, 1)
     second += [(SIGNAL, *(0,) * 11, 1)] * (said)
-    return (replace(all_, backward=_table([*first, meet])), Share(_table([]), _table([*second, meet]), ()))
+    return (replace(all_, forward=ahead[0], backward=_table([*first, meet])), Share(ahead[1], _table([*second, meet]), ()))
 
 
 def _table(rows: list[tuple[int, ...]]) -> Array:

@@ -1,5 +1,5 @@
 """How many threads share a sweep, and how: the *examples*, each thread its own; the *wavefront*, the steps of every turn; or
-the *weights*, whose gradients a second thread makes behind the first.
+the *weights*, whose gradients a second thread makes behind the first, which it may help with the turns of the way forward.
 
 Threads that share the examples hardly ever wait for each other.  Those that share the wavefront meet at every turn, which a mini-
 batch of few examples needs.  The cost model weighs them; it changes nothing of what is computed.
@@ -18,12 +18,17 @@ from gridc.scheduling.order import Order, product_seconds
 
 START = 65e-6, 10e-6
 """Seconds until another thread has begun, which sleeps until then, and more for each further one."""
-MEETING = 2e-6, 0.1e-6
+LINGERING = 5e-6, 1e-6
+"""The same of threads that have just shared the way forward, and look out for the way back."""
+MEETING = 1e-6, 0.1e-6
 """Seconds of a meeting, and more for each thread: 0.1 µs for two that wait at the same time, and the rest for what one of them
-then fetches from the other's cache, and for the one that is late.  Constants, not measured here: a measurement beside other
-programs would be wrong by more, and the plan is the same every time."""
+then fetches from the other's cache, and for the one that is late.  Where cores have no cache in common it is twice as much, which
+``fusion.pace`` finds out.  Constants, not measured here: a measurement beside other programs would be wrong by more, and the plan
+is the same every time."""
 FETCHED = 1.1
 """How much slower a product is whose rows come from another core's cache, as those of a shared wavefront do."""
+GATE = 0.3e-9
+"""Seconds of a gate of a unit, one way."""
 PANEL = 32
 """Columns of a product that one thread takes at least."""
 
@@ -34,16 +39,18 @@ class Sharing:
 
     way: Literal["examples", "wavefront", "weights"]
     threads: int
+    helps: bool = False
+    """Whether the thread that makes the weights' gradients shares the wavefront of the way forward, too."""
 
     def __str__(self) -> str:
         if self.threads == 1:
             return "one thread"
         if self.way == "weights":
-            return "a second thread makes the weights' gradients"
+            return "a second thread makes the weights' gradients" + " and shares the wavefront before" * self.helps
         return f"{self.threads} threads share the {self.way}"
 
 
-ALONE, BEHIND = Sharing("examples", 1), Sharing("weights", 2)
+ALONE, BEHIND, HELPING = Sharing("examples", 1), Sharing("weights", 2), Sharing("weights", 2, True)
 
 
 def meeting(threads: int) -> float:
@@ -62,7 +69,7 @@ def share(graph: StepGraph, order: Order, batch: int, threads: int, asked: str =
     """Choose how no more than so many threads share a sweep: as the page ``asked``, or as the cost model prefers."""
     able = [Sharing("examples", n) for n in range(2, min(threads, batch) + 1)] if asked != "wavefront" else []
     able += [Sharing("wavefront", n) for n in range(2, threads + 1)] if asked != "examples" else []
-    able += [BEHIND] * (threads > 1 and asked == "auto")
+    able += [BEHIND, HELPING] if threads > 1 and asked == "auto" else []
     work = _Work(graph, order, batch)
     return min([ALONE, *able], key=work.seconds)
 
@@ -84,12 +91,23 @@ class _Work:
                 self.products.append((widths * batch, spec.rows(t.name), columns))
 
     def seconds(self, sharing: Sharing) -> float:
-        """Give the seconds of a training step: a third of it forward, and two threads begin twice."""
-        n, wavefront, behind = sharing.threads, sharing.way == "wavefront", sharing.way == "weights"
-        share = 1.0 if behind else -(-self.batch // n) / self.batch
-        total = wavefront * self.turns * meeting(n)
+        """Give the seconds of a training step: as many for the weights' gradients as forward and as back, and threads that begin
+        forward and back."""
+        n, behind = sharing.threads, sharing.way == "weights"
+        start, again = ((n > 1) * each[0] + each[1] * max(0, n - 2) for each in (START, LINGERING))
+        if not behind:
+            return 3 * self._swept(n, sharing.way == "wavefront") + 2 * self._gates(n) + start + again
+        back = self._swept(1, False) + self._gates(1)
+        return back + (self._swept(n, True) + self._gates(n) + again if sharing.helps else back) + start
+
+    def _swept(self, n: int, wavefront: bool) -> float:
+        """Give the seconds of the products of a way forward that so many threads share."""
+        total, share = wavefront * self.turns * meeting(n), -(-self.batch // n) / self.batch
         for rows, inner, columns in self.products:
             each = -(-rows // n) if wavefront else rows * share
             total += float(np.sum(product_seconds(each, inner, columns))) * (FETCHED if wavefront else 1.0)
-        start = (n > 1) * START[0] + START[1] * max(0, n - 2)
-        return (3 - behind) * total + (2 - behind) * start
+        return total
+
+    def _gates(self, n: int) -> float:
+        """Give the seconds of all else that is computed of rows."""
+        return GATE * sum(float(rows.sum()) * columns for rows, _, columns in self.products) / n
