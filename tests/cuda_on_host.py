@@ -12,7 +12,7 @@ from gridc.cuda.tiles import Card
 BEHIND = """
 static void (*body)();
 static bool done;
-static void start() { body(); done = true; swapcontext(here, &scheduler); }
+static void start() { body(); done = true; others(); }
 static Args given_args;
 extern "C" int run(int blocks, int threads, int shared, void** parameters) {
   given_args = *(Args*)parameters[0];
@@ -22,6 +22,7 @@ extern "C" int run(int blocks, int threads, int shared, void** parameters) {
   std::vector<char*> stacks(blocks * threads);
   std::vector<char> over(blocks * threads, 0);
   memories.assign(blocks, nullptr);
+  waits.assign(blocks, Wait());
   for (auto& m : memories) { m = (float4*)aligned_alloc(16, (shared + 15) / 16 * 16 + 16); memset((void*)m, 255, shared); }
   blockDim.x = threads; gridDim.x = blocks;
   for (int i = 0; i < blocks * threads; i++) {

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from gridc.benchmarks.gpu_rows import ROWS, Row, work
+from gridc.cuda.compiler import state
 
 AT_ONCE = min(6, max(1, (os.cpu_count() or 2) // 2))
 """Rows that are built at the same time."""
@@ -172,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     kind, device, version = (part.strip() for part in found.stdout.strip().splitlines()[-1].split("|"))
     print(f"JAX {version} on {device} ({kind}), Python {platform.python_version()}", flush=True)
+    if kind == "gpu":
+        print(f"Sweeps in float32 run as {state()}.", flush=True)
     if kind == "cpu" and not options.anyway:
         print("JAX has no GPU here; --anyway runs the table on the processor.", file=sys.stderr)
         return 1

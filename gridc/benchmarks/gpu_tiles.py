@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import dataclasses
 import importlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +31,6 @@ from gridc.cuda.tiles import Card, Tiles
 jax: Any = importlib.import_module("jax")
 jnp: Any = importlib.import_module("jax.numpy")
 REPEATS = 6
-THREADS = (512, 256)
 
 
 class Alone:
@@ -117,31 +115,28 @@ def run(kernels: Persistent, back: bool) -> bool:
 
 def tried(alone: Alone, kernels: Persistent, back: bool, until: float) -> list[tuple[float, str]]:
     """Time every way to cut the products of a kernel until the time is over, the most promising first."""
-    every: dict[tuple[int, int, int], float] = {}
+    every: dict[Tiles, None] = {}
     true = tiles.tiles
 
     def listed(card: Card, *sizes: int) -> Tiles | None:
-        for cut in tiles.cuts(card, *sizes):
-            every.setdefault((cut.units, cut.rows, cut.each), cut.cycles)
+        every.update(dict.fromkeys(tiles.cuts(card, *sizes)))
         return true(card, *sizes)
 
     source.tiles = listed
     run(kernels, back)
     found = [(alone.ms, "as chosen")]
-    order = sorted(every, key=lambda cut: every[cut])
-    for cut in order[:12] + order[12::5]:
-        for threads in THREADS:
-            if time.perf_counter() > until:
-                return found
+    order = sorted(every, key=lambda cut: cut.cycles)
+    for cut in order[:16] + order[16::9]:
+        if time.perf_counter() > until:
+            break
 
-            def forced(card: Card, *sizes: int, cut: Any = cut, threads: int = threads) -> Tiles | None:
-                ways: Iterator[Tiles] = tiles.cuts(dataclasses.replace(card, threads=threads), *sizes)
-                return next((one for one in ways if (one.units, one.rows, one.each) == cut), None)
+        def forced(card: Card, *sizes: int, cut: Tiles = cut) -> Tiles | None:
+            return cut if cut in tiles.cuts(card, *sizes) else true(card, *sizes)
 
-            source.tiles = forced
-            if run(kernels, back):
-                found.append((alone.ms, f"{cut[0]} units × {cut[1]} rows, {cut[2]} of a thread, up to {threads} threads; "
-                                        f"model {every[cut]:.0f} cycles"))  # fmt: skip
+        source.tiles = forced
+        if run(kernels, back):
+            text = f"{cut.units} units, {cut.rows} rows, {cut.each} of a thread, {cut.sums} ranges"
+            found.append((alone.ms, f"{text}, {cut.threads} threads; model {cut.cycles:.0f} cycles"))
     return found
 
 

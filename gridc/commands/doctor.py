@@ -102,11 +102,19 @@ def _jax() -> list[Finding]:
         advice = "Only if you want this backend: pip install -U jax"
         return [Finding("JAX", f"cannot be used: {first}", "could be better", advice)]
     if platform != "cpu":
-        return [Finding("JAX", f"{jax.__version__} on {len(devices)} × {devices[0]}")]
+        found = f"{jax.__version__} on {len(devices)} × {devices[0]}"
+        return [Finding("JAX", found + (f"; {_kernels()}" if platform == "gpu" else ""))]
     found = f"{jax.__version__} on the processor: it sees no GPU"
     if shutil.which("nvidia-smi") is None:
         return [Finding("JAX", found)]
     return [Finding("JAX", found, "could be better", "There is a driver for one: pip install 'jax[cuda13]' or 'jax[cuda12]'")]
+
+
+def _kernels() -> str:
+    """Say what runs the sweeps of a GPU."""
+    from gridc.cuda import compiler
+
+    return compiler.state()
 
 
 def _blas() -> Finding:

@@ -19,7 +19,9 @@ from gridc.cuda.tiles import Card
 from gridc.errors import ResourceError
 
 SWITCH = "GRIDC_GPU_KERNEL"
-"""The environment variable that switches these kernels on: nobody has seen them on a GPU so far."""
+"""The environment variable that switches these kernels off, where it is 0; where it is 1, they must be there."""
+OLDEST = 8
+"""The first compute capability that copies to shared memory by itself."""
 
 
 class Compiler:
@@ -39,8 +41,8 @@ class Compiler:
         def told(name: str) -> int:
             return int(self._done(d.cuDeviceGetAttribute(getattr(ask, f"CU_DEVICE_ATTRIBUTE_{name}"), device)))
 
-        if not told("COOPERATIVE_LAUNCH"):
-            raise RuntimeError("this card cannot launch cooperating blocks")
+        if told("COMPUTE_CAPABILITY_MAJOR") < OLDEST or not told("COOPERATIVE_LAUNCH"):
+            raise RuntimeError(f"this card is older than compute capability {OLDEST}.0")
         self._device = device
         architecture = f"sm_{told('COMPUTE_CAPABILITY_MAJOR')}{told('COMPUTE_CAPABILITY_MINOR')}"
         self.card = Card(told("MULTIPROCESSOR_COUNT"), told("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"), architecture)
@@ -91,16 +93,34 @@ def compiled(nvrtc: Any, kernel: Kernel, architecture: str, *more: str) -> bytes
 
 
 @functools.cache
-def _on_card() -> Kernels:
-    """Give the kernels of this process's GPU; ResourceError where there is none that can, or CUDA's bindings are missing."""
+def _on_card() -> Kernels | str:
+    """Give the kernels of this process's GPU, or say why there are none."""
     try:
         return Kernels(Compiler())
-    except ImportError as error:
-        raise ResourceError(f'{SWITCH}=1 asks for kernels that CUDA\'s own compiler makes: pip install "gridc[cuda]"') from error
+    except ImportError:
+        return 'CUDA\'s bindings are not installed: pip install "gridc[cuda]"'
     except (RuntimeError, OSError) as error:
-        raise ResourceError(f"{SWITCH}=1 asks for kernels that this GPU or its driver cannot run: {error}") from error
+        return str(error)
+
+
+def state() -> str:
+    """Say in words whether sweeps run as kernels of gridc's own here, or why they do not."""
+    if os.environ.get(SWITCH) == "0":
+        return f"XLA's loops, since {SWITCH} is 0"
+    found = _on_card()
+    return f"XLA's loops: {found}" if isinstance(found, str) else f"gridc's own kernels, {found.launcher.card.architecture}"
 
 
 def kernels() -> Kernels | None:
-    """Give the kernels of JAX's default device where they are switched on and it is a GPU; else None."""
-    return _on_card() if os.environ.get(SWITCH, "0") != "0" and jax.default_backend() == "gpu" else None
+    """Give the kernels of JAX's default device; None where it is no GPU, or they are switched off or cannot be had.
+
+    Raises ResourceError where they are asked for by ``SWITCH=1`` and cannot be had."""
+    asked = os.environ.get(SWITCH)
+    if asked == "0" or jax.default_backend() != "gpu":
+        return None
+    found = _on_card()
+    if not isinstance(found, str):
+        return found
+    if asked:
+        raise ResourceError(f"{SWITCH}={asked} asks for kernels that cannot be had here: {found}")
+    return None

@@ -20,6 +20,7 @@ DEVICE void copy16(float* to, const float* from) {
 }
 DEVICE void copied() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 DEVICE void sync() { __syncthreads(); }
+DEVICE float over(float x, float y) { return __fdividef(x, y); }
 
 // All blocks are on the card at once: the launch is a cooperative one.
 DEVICE void meet(unsigned* arrived, unsigned& goal) {
@@ -36,7 +37,7 @@ DEVICE void meet(unsigned* arrived, unsigned& goal) {
 #endif
 
 #define F(x) ((float)(x))
-DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+DEVICE float sigmoid(float x) { return over(1.0f, 1.0f + expf(-x)); }
 DEVICE float relu(float x) { return x > 0.0f ? x : 0.0f; }
 DEVICE float softplus(float x) { return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))); }
 
@@ -51,23 +52,24 @@ DEVICE void clear(float* to, long long count) {
 }
 
 // A product and what follows from it, over the rows of a turn.  A block has the weights of UT units (or groups of columns), of
-// one slot, and takes tiles of RT rows; a thread sums TR rows × GP columns over every KS-th piece of four inputs, and the KS sums
-// are added up in shared memory.  Step gives
+// one slot, and takes tiles of RT rows, which a warp each reads; a thread sums TR rows × GP columns over one of KS ranges of the
+// inputs, and the KS sums are added up in shared memory.  Step gives
 //   K, KP, GP, UT, RT, TR, KS      sizes: inputs, their stride, columns of a unit, …
 //   ROWS, SLOTS, UNITS, PARTS      rows of a slot, slots, groups of units, blocks that share one's rows
-//   OFFSET, RESIDENT, PIECE        first row of the phase, whether the weights stay, numbers that are copied at once
-//   weight(args, which, k, unit, column), which(args, turn, slot), piece(args, to, row, k), soon(args, row)
+//   OFFSET, RESIDENT               first row of the phase, and whether the weights stay
+//   weight(args, which, k, unit, column), which(args, turn, slot), read(args, to, row, lane), soon(args, row)
 //   Early, early(args, row, unit, kept), finish(args, row, which, unit, sums, kept)
 template <class Step>
 struct Product {
-  static constexpr int K4 = (Step::K + 3) / 4 * 4, PAIRS = Step::SLOTS * Step::UNITS, TILES = (Step::ROWS + Step::RT - 1) / Step::RT;
+  static constexpr int FOURS = (Step::K + 3) / 4, K4 = 4 * FOURS, PAIRS = Step::SLOTS * Step::UNITS;
+  static constexpr int TILES = (Step::ROWS + Step::RT - 1) / Step::RT, SIZE = Step::SLOTS * Step::ROWS, GP = Step::GP;
   static constexpr int EVERY = Step::RT / Step::TR, LANES = EVERY * Step::UT, SUMS = Step::RT * Step::UT;
-  static constexpr int SIZE = Step::SLOTS * Step::ROWS;
+  static constexpr int RANGE = (FOURS + Step::KS - 1) / Step::KS;
 
   template <class Args>
   static DEVICE void weights(const Args& args, float* w, int which, int units) {
-    for (int i = threadIdx.x; i < K4 * Step::UT * Step::GP; i += blockDim.x) {
-      const int column = i % Step::GP, unit = i / Step::GP % Step::UT, k = i / (Step::GP * Step::UT);
+    for (int i = threadIdx.x; i < K4 * Step::UT * GP; i += blockDim.x) {
+      const int column = i % GP, unit = i / GP % Step::UT, k = i / (GP * Step::UT);
       w[i] = k < Step::K ? Step::weight(args, which, k, units * Step::UT + unit, column) : 0.0f;
     }
   }
@@ -86,91 +88,107 @@ struct Product {
     for (int p = blockIdx.x; p < PAIRS * Step::PARTS; p += gridDim.x) {
       const int pair = p % PAIRS, slot = pair / Step::UNITS, units = pair % Step::UNITS;
       const int which = Step::which(args, turn, slot), first = Step::OFFSET + turn * SIZE + slot * Step::ROWS;
+      if (p != blockIdx.x) sync();  // nobody reads the weights and rows before any more
       if (!Step::RESIDENT) {
         weights(args, w, which, units);
         sync();
       }
-      for (int tile = p / PAIRS; tile < TILES; tile += Step::PARTS)
+      for (int tile = p / PAIRS; tile < TILES; tile += Step::PARTS) {
+        if (tile != p / PAIRS) sync();
         rows(args, w, z, first, tile * Step::RT, which, units);
+      }
       for (int i = threadIdx.x; i < Step::RT; i += blockDim.x) Step::soon(args, first + next * SIZE + p / PAIRS * Step::RT + i);
+    }
+  }
+
+  // The rows of a tile, each by the lanes of a warp.
+  template <class Args>
+  static DEVICE void read(const Args& args, float* z, int first, int from) {
+    const int lane = threadIdx.x % 32;
+    for (int row = threadIdx.x / 32; row < Step::RT; row += blockDim.x / 32) {
+      float* to = z + row * Step::KP;
+      if (from + row < Step::ROWS) {
+        Step::read(args, to, first + from + row, lane);
+        if (lane < K4 - Step::K) to[Step::K + lane] = 0.0f;
+      } else {
+        for (int k = lane; k < K4; k += 32) to[k] = 0.0f;
+      }
+    }
+  }
+
+  static DEVICE void multiply(const float* zr, const float* wu, int low, int high, float (&sums)[Step::TR][GP]) {
+#pragma unroll 2
+    for (int k = low * 4; k < high * 4; k += 4) {
+      float4 seen[Step::TR];
+#pragma unroll
+      for (int r = 0; r < Step::TR; r++) seen[r] = *(const float4*)(zr + r * EVERY * Step::KP + k);
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        float weight[GP];
+        move(weight, wu + (k + j) * (Step::UT * GP));
+#pragma unroll
+        for (int r = 0; r < Step::TR; r++) {
+          const float x = j == 0 ? seen[r].x : j == 1 ? seen[r].y : j == 2 ? seen[r].z : seen[r].w;
+#pragma unroll
+          for (int g = 0; g < GP; g++) sums[r][g] = fmaf(x, weight[g], sums[r][g]);
+        }
+      }
+    }
+  }
+
+  // GP numbers, by fours where that many are a multiple.
+  static DEVICE void move(float* to, const float* from) {
+    if constexpr (GP % 4 == 0) {
+#pragma unroll
+      for (int g = 0; g < GP; g += 4) *(float4*)(to + g) = *(const float4*)(from + g);
+    } else {
+#pragma unroll
+      for (int g = 0; g < GP; g++) to[g] = from[g];
     }
   }
 
   template <class Args>
   static DEVICE void rows(const Args& args, const float* w, float* z, int first, int from, int which, int units) {
-    for (int i = threadIdx.x; i < Step::RT * (K4 / Step::PIECE); i += blockDim.x) {
-      const int row = i / (K4 / Step::PIECE), k = i % (K4 / Step::PIECE) * Step::PIECE;
-      float* to = z + row * Step::KP + k;
-      if (from + row < Step::ROWS && k < Step::K)
-        Step::piece(args, to, first + from + row, k);
-      else
-        for (int j = 0; j < Step::PIECE; j++) to[j] = 0.0f;
-    }
+    const int group = threadIdx.x / LANES, lane = threadIdx.x % LANES, unit = lane % Step::UT, row = lane / Step::UT;
+    const int low = group * RANGE, high = low + RANGE < FOURS ? low + RANGE : FOURS;
+    const bool sums_some = group < Step::KS && low < FOURS;
+    read(args, z, first, from);
     constexpr int MINE = (SUMS + Step::THREADS - 1) / Step::THREADS;
     typename Step::Early early[MINE];
 #pragma unroll
     for (int e = 0; e < MINE; e++) {
-      const int i = threadIdx.x + e * Step::THREADS, row = from + i / Step::UT, unit = units * Step::UT + i % Step::UT;
-      if (i < SUMS && row < Step::ROWS && unit < Step::ALL) Step::early(args, first + row, unit, early[e]);
+      const int i = threadIdx.x + e * Step::THREADS, r = from + i / Step::UT, u = units * Step::UT + i % Step::UT;
+      if (i < SUMS && r < Step::ROWS && u < Step::ALL) Step::early(args, first + r, u, early[e]);
     }
     copied();
     sync();
-    float sums[Step::TR][Step::GP];
-    const int group = threadIdx.x / LANES, lane = threadIdx.x % LANES, unit = lane % Step::UT, row = lane / Step::UT;
-    if (group < Step::KS) {
+    alignas(16) float sums[Step::TR][GP];
 #pragma unroll
-      for (int r = 0; r < Step::TR; r++)
+    for (int r = 0; r < Step::TR; r++)
 #pragma unroll
-        for (int g = 0; g < Step::GP; g++) sums[r][g] = 0.0f;
-      const float *zr = z + row * Step::KP, *wu = w + unit * Step::GP;
-#pragma unroll 2
-      for (int k = group * 4; k < K4; k += Step::KS * 4) {
-        float4 read[Step::TR];
-#pragma unroll
-        for (int r = 0; r < Step::TR; r++) read[r] = *(const float4*)(zr + r * EVERY * Step::KP + k);
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-          float weight[Step::GP];
-          const float* from_w = wu + (k + j) * (Step::UT * Step::GP);
-          if constexpr (Step::GP % 4 == 0) {
-#pragma unroll
-            for (int g = 0; g < Step::GP; g += 4) *(float4*)(weight + g) = *(const float4*)(from_w + g);
-          } else {
-#pragma unroll
-            for (int g = 0; g < Step::GP; g++) weight[g] = from_w[g];
-          }
-#pragma unroll
-          for (int r = 0; r < Step::TR; r++) {
-            const float x = j == 0 ? read[r].x : j == 1 ? read[r].y : j == 2 ? read[r].z : read[r].w;
-#pragma unroll
-            for (int g = 0; g < Step::GP; g++) sums[r][g] = fmaf(x, weight[g], sums[r][g]);
-          }
-        }
-      }
-    }
+      for (int g = 0; g < GP; g++) sums[r][g] = 0.0f;
+    if (sums_some) multiply(z + row * Step::KP, w + unit * GP, low, high, sums);
     sync();  // the sums take the place of the rows
     if (group < Step::KS) {
 #pragma unroll
-      for (int r = 0; r < Step::TR; r++)
-#pragma unroll
-        for (int g = 0; g < Step::GP; g++)
-          z[(group * SUMS + (row + r * EVERY) * Step::UT + unit) * Step::GP + g] = sums[r][g];
+      for (int r = 0; r < Step::TR; r++) move(z + (group * SUMS + (row + r * EVERY) * Step::UT + unit) * GP, sums[r]);
     }
     sync();
 #pragma unroll
     for (int e = 0; e < MINE; e++) {
       const int i = threadIdx.x + e * Step::THREADS, r = from + i / Step::UT, u = units * Step::UT + i % Step::UT;
       if (i < SUMS && r < Step::ROWS && u < Step::ALL) {
-        float total[Step::GP];
+        alignas(16) float total[GP], more[GP];
+        move(total, z + i * GP);
+#pragma unroll 4
+        for (int k = 1; k < Step::KS; k++) {
+          move(more, z + (k * SUMS + i) * GP);
 #pragma unroll
-        for (int g = 0; g < Step::GP; g++) total[g] = z[i * Step::GP + g];
-        for (int k = 1; k < Step::KS; k++)
-#pragma unroll
-          for (int g = 0; g < Step::GP; g++) total[g] += z[(k * SUMS + i) * Step::GP + g];
+          for (int g = 0; g < GP; g++) total[g] += more[g];
+        }
         Step::finish(args, first + r, which, u, total, early[e]);
       }
     }
-    sync();
   }
 };
 

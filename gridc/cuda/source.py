@@ -52,19 +52,19 @@ class Writer:
         cut = tiles(self.card, block.slots, block.rows, hidden, columns, inputs)
         if cut is None:
             return None
-        whole = all(width % 4 == 0 for width in widths) and hidden % 4 == 0
+        where: list[str] = []
         lines: list[str] = []
         at = 0
         for j, width in enumerate(widths):
             if j >= n:
-                source = f"args.joined{g}_{j - n} + (long long)look(args.join{g}_{j - n} + row) * {width} + k - {at}"
-                value = f"fetch({source} + j)"
+                row = f"args.joined{g}_{j - n} + (long long)look(args.join{g}_{j - n} + row) * {width}"
             else:
-                source = f"{self.say.row(group.sources[j], f'look(args.read{g} + row * {n} + {j})')} + k - {at}"
-                value = self.say.seen(g, j, f"k - {at} + j")
+                row = self.say.row(group.sources[j], f"look(args.read{g} + row * {n} + {j})")
+            where.append(f"const float* const from{j} = {row};")
             plain = j >= n or not (group.wraps or self.say.mask(g, j, ""))
-            move = f"copy16(to, {source});" if plain and whole else f"for (int j = 0; j < PIECE; j++) to[j] = {value};"
-            lines.append(f"if (k >= {at} && k < {at + width}) {move}")
+            seen = "" if j >= n else self.say.seen(g, j, "k", f"from{j}")
+            by_number = f"for (int k = lane; k < {width}; k += 32) to[{at} + k] = {seen};"
+            lines.append(_copied(at, width, f"from{j}", hidden) if plain else by_number)
             at += width
         sums = [f"sums[{k}]" for k in range(gates)]
         before = [f"sums[{k}] += given(args.b{g} + (long long)which * {gates * hidden} + {k * hidden} + unit);"
@@ -77,12 +77,12 @@ class Writer:
         code, names = Lines(self.say.known(g, found, sums)).code(*outputs)
         stored = [f"put(to + {k * hidden}, {text});" for k, text in enumerate(names)]
         stored += [f"put(to + {(group.front + k) * hidden}, sums[{k}]);" for k in range(gates)]
-        text = self._product(name, cut, block, number, inputs, columns, hidden, 4 if whole else 1, [
+        text = self._product(name, cut, block, number, inputs, columns, hidden, [
             self.say.kept_type(g),
             "static DEVICE float weight(const Args& args, int which, int k, int unit, int column) {",
             f"  return unit < {hidden} && column < {gates} ? given(args.W{g} + ((long long)which * {every} + k) * "
             f"{gates * hidden} + column * {hidden} + unit) : 0.0f; }}",
-            "static DEVICE void piece(const Args& args, float* to, int row, int k) {", *lines, "}",
+            "static DEVICE void read(const Args& args, float* to, int row, int lane) {", *where, *lines, "}",
             self.say.soon(f"args.read{g}", n, group.rows),
             "static DEVICE void early(const Args& args, int row, int unit, Early& kept) {", *self.say.early(g), "}",
             "static DEVICE void finish(const Args& args, int row, int which, int unit, float* sums, const Early& kept) {",
@@ -91,13 +91,12 @@ class Writer:
         return text, cut
 
     def _product(
-        self, name: str, cut: Tiles, block: Block, number: int, inputs: int, columns: int, units: int, piece: int,
-        lines: Sequence[str],
+        self, name: str, cut: Tiles, block: Block, number: int, inputs: int, columns: int, units: int, lines: Sequence[str]
     ) -> str:  # fmt: skip
         groups = -(-units // cut.units)
         sizes = {"K": inputs, "KP": stride(inputs), "GP": columns, "UT": cut.units, "RT": cut.rows, "TR": cut.each,
                  "KS": cut.sums, "ROWS": block.rows, "SLOTS": block.slots, "UNITS": groups, "PARTS": cut.parts,
-                 "OFFSET": block.offset, "PIECE": piece, "ALL": units}  # fmt: skip
+                 "OFFSET": block.offset, "ALL": units}  # fmt: skip
         self.threads = max(self.threads, cut.threads)
         self.blocks = max(self.blocks, min(self.card.blocks, block.slots * groups * cut.parts))
         head = ", ".join(f"{letter} = {value}" for letter, value in sizes.items())
@@ -199,15 +198,14 @@ class Writer:
         if at < width:
             lines.append(f"if (column >= {at} && column < {width}) "
                          f"put(args.joined{g} + (long long)row * {width - at} + column - {at}, sums[k]);")  # fmt: skip
-        whole = group.hidden % 4 == 0
-        source = f"{self.say.row(g, f'{group.base} + row', str(group.front))} + k"
-        text = self._product(name, cut, block, number, inputs, 4, quads, 4 if whole else 1, [
+        source = self.say.row(g, f"{group.base} + row", str(group.front))
+        text = self._product(name, cut, block, number, inputs, 4, quads, [
             "struct Early {};",
             "static DEVICE float weight(const Args& args, int which, int k, int unit, int column) {",
             f"  const int at = unit * 4 + column; return at < {width} ? given(args.W{g} + ((long long)which * {every} + at) * "
             f"{inputs} + k) : 0.0f; }}",
-            "static DEVICE void piece(const Args& args, float* to, int row, int k) {",
-            f"copy16(to, {source});" if whole else f"*to = fetch({source});", "}",
+            "static DEVICE void read(const Args& args, float* to, int row, int lane) {",
+            f"const float* const from = {source};", _copied(0, inputs, "from", group.hidden), "}",
             "static DEVICE void soon(const Args&, int) {}",
             "static DEVICE void early(const Args&, int, int, Early&) {}",
             "static DEVICE void finish(const Args& args, int row, int, int unit, float* sums, const Early&) {",
@@ -279,6 +277,13 @@ class Writer:
                 lines.append(f"  Product<{name}>::run(args, memory + {w}, memory + {rows // 4}, turn, {step});")
             lines.append("  meet(args.arrived, goal);")
         return structures, [*lines, "}"]
+
+
+def _copied(at: int, width: int, source: str, hidden: int) -> str:
+    """Write that a warp copies numbers to a row from number ``at`` on; 16 bytes at a time where vectors are made of such."""
+    if at % 4 == 0 and width % 4 == 0 and hidden % 4 == 0:
+        return f"for (int k = 4 * lane; k < {width}; k += 128) copy16(to + {at} + k, {source} + k);"
+    return f"for (int k = lane; k < {width}; k += 32) to[{at} + k] = fetch({source} + k);"
 
 
 def _in_order(phases: Sequence[Phase], backwards: bool) -> Iterator[tuple[int, Phase]]:

@@ -83,11 +83,12 @@ class Statements:
         group = self.plan.groups[g]
         return f"args.S{g} + ((long long)({index}) * {group.vectors} + {vector}) * {group.hidden}"
 
-    def seen(self, g: int, j: int, unit: str) -> str:
-        """Give the number of what read ``j`` finds: what wrapped around added, behind dropout."""
+    def seen(self, g: int, j: int, unit: str, found: str = "") -> str:
+        """Give the number of what read ``j`` finds, at the address ``found``: what wrapped around added, behind dropout."""
         group, source = self.plan.groups[g], self.plan.groups[g].sources[j]
         n = len(group.sources)
-        text = f"fetch({self.row(source, f'look(args.read{g} + row * {n} + {j})')} + {unit})"
+        found = found or self.row(source, f"look(args.read{g} + row * {n} + {j})")
+        text = f"fetch({found} + {unit})"
         if group.wraps:
             text = f"({text} + fetch({self.row(source, f'look(args.read{g}_far + row * {n} + {j})')} + {unit}))"
         return text + self.mask(g, j, unit)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 MOST_THREADS = 512
 """Of a block: each then has 128 registers."""
-LATENCY, BARRIER, BYTES, FMAS = 1500, 1600, 48, 128
+LATENCY, BYTES = 1500, 16
 """Cycles until rows have come from the second level of the cache, and for a meeting; bytes and multiply-adds a cycle of one
 multiprocessor.  What tiles are compared by, no more."""
 
@@ -67,7 +67,7 @@ def cuts(card: Card, slots: int, rows: int, units: int, columns: int, inputs: in
         if weights + room > card.shared:
             continue
         warps = threads / 32
-        cycles = max(each * columns, 2 * (each + columns)) * (four / 4 / sums) * max(8, warps)
+        cycles = max(each * columns, 3 * (each + columns)) * (four / 4 / sums) * max(8, warps)
         cycles += LATENCY + 4 * row * four / BYTES + 3 * sums * row * unit * columns / 32
         cycles *= passes * -(-count // parts)
         if passes > 1:
