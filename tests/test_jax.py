@@ -33,6 +33,14 @@ SPECS = Path(__file__).parents[1] / "specs"
 THOROUGH = int(os.environ.get("GRIDC_EXAMPLES", "200")) > 200
 
 
+@pytest.fixture(autouse=True)
+def _nothing_in_room_means_anything(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+    """What a training's first step finds in the room that it writes over is not a number."""
+    from gridc.device import room
+
+    monkeypatch.setattr(room, "fresh", lambda shape, dtype: jax.numpy.full(shape, np.nan, dtype))
+
+
 def sweeps(path: Path) -> bool:
     """Whether a spec can be compiled and its sweep be fused."""
     spec = gridc.read(path)
@@ -340,7 +348,7 @@ def compiled(grid: gridc.Grid, inputs: Any, targets: Any) -> tuple[padded.Plan, 
     run.begin(inputs, targets)()
     call, told = run.check(inputs, targets)
     with exact(), run.functions.ready("training step", call, told) as (plan, given):
-        text: str = run._steps[plan].lower(*run.arguments(given)).compile().as_text()
+        text: str = run._steps[plan].lower(*run.arguments(given, run.left.take(plan))).compile().as_text()
     names = set(re.findall(r"body=%([\w.-]+)", text))
     return plan, text, [text[text.index(f"\n%{name} (") :].split("\n}", 1)[0] for name in names]
 
@@ -377,12 +385,41 @@ def test_small_turns_are_one_cores_and_find_their_weights_as_they_lie() -> None:
     products = [line for line in text.splitlines() if re.search(r"= f32\[2,\d+,\d+\]\S* dot\(", line) and "/while/body/" in line]
     assert len(products) >= 2
     assert all("rhs_contracting_dims={1}" in line for line in products), products
+    # Nor is the storage copied between the loops, although one row of it is read again behind them.
+    copied = [tuple(map(int, shape.split(","))) for shape in re.findall(r"= f32\[([\d,]+)\]\S* copy\(", text)]
+    assert all(math.prod(shape) < plan.groups[0].rows * plan.groups[0].hidden for shape in copied), copied
     # Where parameters are large, or turns, the cores share.
     plans: Any = grid._on_device.plans  # type: ignore[union-attr]
     wide = [replace(block, rows=100 * block.rows) for block in plan.phases[0].blocks]
     assert plans.options(plan, 4000)
     assert plans.options(plan, 1 << 30) is None
     assert plans.options(replace(plan, phases=(replace(plan.phases[0], blocks=tuple(wide)),)), 4000) is None
+
+
+def test_a_step_writes_over_what_the_last_one_left() -> None:
+    from gridc.device import room
+    from gridc.training.optimizers import optimizer
+
+    grid = gridc.compile(SMALL_TURNS, backend="jax", eager=False)
+    run: Any = grid.updates(optimizer("sgd"))
+    inputs, targets, _ = data(grid.spec, 7, 2)
+
+    def left() -> dict[str, int]:
+        return {name: array.unsafe_buffer_pointer() for name, array in run.left._last[1].items()}
+
+    run.begin(inputs, targets)()
+    first = left()
+    assert set(first) == set(room.shapes(run.left._last[0]))
+    assert all(not np.isnan(array).any() for array in run.left._last[1].values())
+    run.begin(inputs, targets)()
+    assert left() == first
+    grid.predict(inputs)
+    assert run.left._last is None, "memory is kept while something else is computed"
+    assert run.begin(inputs, targets)().good
+    last, known = run.left._last
+    run.begin(*data(grid.spec, 9, 2)[:2])()  # another bucket
+    assert run.left._last[0] is not last
+    assert set(run.left._last[1]) == set(known)
 
 
 # -- for other people's programs ---------------------------------------------------------------------------------------
@@ -439,7 +476,7 @@ def test_a_rule_on_a_device_is_the_rule_on_the_host(name: str) -> None:
         here.update(parameters, now)
         with exact():
             numbers, layout = pack([np.array([there.rate, k + 1]), np.array(1, np.float32)])  # rate, count, and a loss
-            held, state, told, _ = run(held, state, np.ones(3), numbers, layout, *now.values())
+            held, state, _, told, _ = run(held, state, {}, np.ones(3), numbers, layout, *now.values())
         loss, norm, good = told.tolist()
         assert (loss, good) == (1, 1)
         assert norm == pytest.approx(here.norm, rel=1e-6)
@@ -449,7 +486,7 @@ def test_a_rule_on_a_device_is_the_rule_on_the_host(name: str) -> None:
         np.testing.assert_allclose(state[n], array, rtol=1e-6, atol=1e-7)
     with exact():
         nan = [np.full_like(g, np.nan) for g in now.values()]
-        after, _, told, _ = run(held, state, np.ones(3), numbers, layout, *nan)
+        after, _, _, told, _ = run(held, state, {}, np.ones(3), numbers, layout, *nan)
     assert not told[2]
     np.testing.assert_allclose(after["a"], parameters["a"], rtol=1e-6, atol=1e-7)
 

@@ -166,12 +166,13 @@ def fused(row: Row) -> Callable[[], dict[str, Any]]:
     def alone() -> dict[str, float]:
         masks, _ = run.draw(call)
         with run.functions.ready("training step", call, [*told, *masks]) as (plan, given):
-            arguments = jax.device_put(run.arguments(given)[:4])
-            held, rest = [*arguments[:3]], (arguments[3], *run.arguments(given)[4:])
+            every = run.arguments(given, run.left.take(plan))
+            *held, numbers = jax.device_put(every[:5])
+            rest = (numbers, *every[5:])
 
             def compiled() -> None:
                 after = run._steps[plan](*held, *rest)
-                held[:] = after[:3]
+                held[:] = after[:4]
                 jax.block_until_ready(after)
 
             return timed(compiled)

@@ -9,7 +9,7 @@ The weights' gradients are one product after all turns.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,14 +18,13 @@ from jax import lax
 from jax import numpy as jnp
 
 from gridc.cuda import persistent
+from gridc.device import room
 from gridc.device.attention import found as among_facts
 from gridc.device.rules import apart, rule
-from gridc.device.sweep import Array, Sweep, Tables, total, turn_of, unrolled
+from gridc.device.sweep import Array, Sweep, total, turn_of, unrolled
 from gridc.device.weights import Weights
-from gridc.errors import UsageError
-from gridc.fusion.run import MASKS
-from gridc.scheduling.padded import Block, Plan
-from gridc.symbolic.wiring import NO_SECOND_DERIVATIVE, Role
+from gridc.scheduling.padded import Block
+from gridc.symbolic.wiring import Role
 
 
 class Backward:
@@ -72,7 +71,7 @@ class Backward:
     def _turns(self) -> list[list[Array]]:
         """Go back by loops over the turns of each phase; give the gradients of peepholes, by group and phase."""
         dtype = self.sweep.dtype
-        handed = [[jnp.zeros(((g.rows + 1) * len(c), g.widths[c[0]]), dtype) for c in g.channels] for g in self.plan.groups]
+        handed = [[self._handed(g, c) for c in range(len(group.channels))] for g, group in enumerate(self.plan.groups)]
         joined = [jnp.zeros((g.rows, sum(g.joined)) if g.chosen else (0, 0), dtype) for g in self.plan.groups]
         state = (list(self.storage), handed, joined)
         holes: list[list[Array]] = [[] for _ in self.plan.groups]
@@ -94,7 +93,17 @@ class Backward:
             for g, table in own.items():
                 holes[g].append(table)
         self.storage, self.handed, self.joined = state
+        for g, (storage, channels) in enumerate(zip(self.storage, self.handed, strict=True)):
+            room.here().leave(room.storage(g), storage)
+            for c, array in enumerate(channels):
+                room.here().leave(room.handed(g, c), array)
         return [tables[::-1] for tables in holes]
+
+    def _handed(self, g: int, c: int) -> Array:
+        """Give the array of what a group hands back in a channel, with the row of zeros; the turns write the others."""
+        made = room.here().take(room.handed(g, c), self.plan, self.sweep.dtype)
+        zeros = jnp.zeros((len(self.plan.groups[g].channels[c]), made.shape[1]), made.dtype)
+        return lax.dynamic_update_slice_in_dim(made, zeros, len(made) - len(zeros), 0)
 
     def _pulled(self, g: int, place: Any, storage: Array, handed: list[list[Array]]) -> tuple[Array, Array | None]:
         """Give the gradients of the hidden vectors and memories of some rows, ``place`` taking these of a list of readers."""
@@ -254,47 +263,3 @@ class Backward:
                 mask = (tables[f"tap.{n}"].ravel() == row).astype(self.sweep.dtype)
                 result = result + mask @ self.given[n][:-1]
         return result
-
-
-# -- as one function ------------------------------------------------------------------------------------------------
-
-
-def forward(plan: Plan, roles: tuple[Role, ...], dtype: str, products: str) -> Callable[..., Any]:
-    """``f(tables, arrays) → (storage, taps)`` with a gradient of its own; the arrays are in the order of the roles,
-    ``products`` the dtype of the operands of products.
-
-    Nothing comes back from the storage, which is there for ``backward``."""
-
-    def run(tables: Tables, arrays: Sequence[Array]) -> Any:
-        return Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype), jnp.dtype(products)).forward()
-
-    def ahead(tables: Tables, arrays: Sequence[Array]) -> Any:
-        storage, taps = run(tables, arrays)
-        return (storage, taps), (tables, arrays, storage)
-
-    def back(kept: Any, gradients: Any) -> Any:
-        tables, arrays, storage = kept
-        found = backward(plan, roles, dtype, products)(tables, arrays, storage, gradients[1])
-        return None, (*found, *map(jnp.zeros_like, arrays[len(found) :]))  # masks are drawn
-
-    function = jax.custom_vjp(run)
-    function.defvjp(ahead, back)
-    return function
-
-
-def backward(plan: Plan, roles: tuple[Role, ...], dtype: str, products: str) -> Callable[..., Any]:
-    """``f(tables, arrays, storage, gradients of the taps) → gradients of the arrays``, in the order of the roles but for masks,
-    which come last and are drawn."""
-
-    def run(tables: Tables, arrays: Sequence[Array], storage: Any, given: Any) -> tuple[Array, ...]:
-        sweep = Sweep(plan, tables, dict(zip(roles, arrays, strict=True)), jnp.dtype(dtype), jnp.dtype(products))
-        found = Backward(sweep, storage, given).run()
-        learnt = [role for role in roles if role[1] not in MASKS]
-        return tuple(found[role] if role in found else jnp.zeros_like(sweep.arrays[role]) for role in learnt)
-
-    def refuse(*_: Any) -> Any:
-        raise UsageError(NO_SECOND_DERIVATIVE)
-
-    function = jax.custom_vjp(run)
-    function.defvjp(refuse, refuse)
-    return function

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from gridc.arrays.axes import counted
 from gridc.data.fitting import Array, Call
-from gridc.device.adjoint import backward, forward
+from gridc.device.derivative import backward, forward
 from gridc.device.plans import Plans, Prepared
+from gridc.device.room import Left
 from gridc.device.shards import Shards, exact
 from gridc.language import noise
 from gridc.language.shapes import output_axes
@@ -79,6 +81,7 @@ class Functions:
         self._symbols: dict[tuple[Plan, bool], Symbols] = {}
         self._compiled: dict[tuple[str, Plan], Callable[..., Any]] = {}
         self._alone: dict[tuple[str, Plan], Callable[..., Any]] = {}
+        self._left: weakref.WeakSet[Left] = weakref.WeakSet()
         self._seen: set[tuple[str, Plan]] = set()
 
     # -- compiling --------------------------------------------------------------------------------------------------
@@ -128,8 +131,17 @@ class Functions:
 
     # -- calling ----------------------------------------------------------------------------------------------------
 
+    def left(self) -> Left:
+        """Make what a training's steps leave to each other, until something else is computed; on one processor alone, where it
+        takes time to fill memory with zeros."""
+        made = Left(self.dtype, self.shards.platform == "cpu" and self.shards.mesh is None)
+        self._left.add(made)
+        return made
+
     def run(self, name: str, parameters: Mapping[str, Any], call: Call, told: Sequence[Array]) -> list[Array]:
         """Give a function by name on a call: what it returns, outputs cut to the call's sizes."""
+        for left in list(self._left):
+            left.clear()
         with self.ready(name, call, told) as (plan, given):
             function = self.alone(name, plan, call, sum(array.size for array in parameters.values()))
             found = [np.asarray(array) for array in function(*parameters.values(), *given)]

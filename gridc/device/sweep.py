@@ -13,11 +13,13 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
 from gridc.cuda import persistent
+from gridc.device import room
 from gridc.device.attention import Facts
 from gridc.device.attention import found as among_facts
 from gridc.device.rules import apart, rule
@@ -139,10 +141,13 @@ class Sweep:
             rows.append(jnp.concatenate([both, rest], axis=1).reshape(-1, group.hidden))
         return jnp.concatenate(rows) if rows else None
 
-    def _entries(self, group: Group) -> Array:
-        """Storage with what enters and zeros everywhere else, ``[rows × vectors, hidden]``."""
-        storage, entering = jnp.zeros(((group.base + group.rows) * group.vectors, group.hidden), self.dtype), self.entering(group)
-        return storage if entering is None else lax.dynamic_update_slice_in_dim(storage, entering, 0, 0)
+    def _entries(self, g: int) -> Array:
+        """Give a group's storage with what enters and a row of zeros, ``[rows × vectors, hidden]``; the turns write the rest."""
+        group = self.plan.groups[g]
+        entering, zeros = self.entering(group), jnp.zeros((group.vectors, group.hidden), self.dtype)
+        first = zeros if entering is None else jnp.concatenate([entering, zeros])
+        storage = room.here().take(room.storage(g), self.plan, self.dtype)
+        return lax.dynamic_update_slice_in_dim(storage, first, 0, 0)
 
     def _entering(self, group: Group, entry: Any, vector: str) -> Array:
         start = self.arrays.get((entry.transform, "start", vector))
@@ -237,14 +242,28 @@ class Sweep:
         storage = (None if kernels is None else kernels.forward()) or self._turns()
         taps: list[Array] = []
         for n, tap in enumerate(plan.taps):
-            group = plan.groups[tap.group]
-            found = self._looked_up(storage[tap.group], group, f"tap.{n}", 0, lambda t: t.reshape(-1, 1), tap.memory)
+            found = self._tap(n, storage[tap.group])
             taps.append(self.tapped(n, found).reshape(*tap.shape[:-1], -1))
         return tuple(storage), tuple(taps)
 
+    def _tap(self, n: int, storage: Array) -> Array:
+        """Give the vectors that read ``n`` of the outputs finds, ``[rows, hidden]``."""
+        tap = self.plan.taps[n]
+
+        def looked_up() -> Array:
+            return self._looked_up(storage, self.plan.groups[tap.group], f"tap.{n}", 0, lambda t: t.reshape(-1, 1), tap.memory)
+
+        if jax.default_backend() != "cpu":
+            return looked_up()
+        # Under a condition that always holds.  XLA would look them up again at every later use, of one row even those behind the
+        # way back, and copy the whole storage for that.
+        rows = self.tables[f"tap.{n}"]
+        nothing = jnp.zeros((rows.size, self.plan.groups[tap.group].hidden), self.dtype)
+        return lax.cond(rows.ravel()[0] >= 0, looked_up, lambda: nothing)
+
     def _turns(self) -> list[Array]:
         """Give every group's storage, by loops over the turns of each phase."""
-        storage = [self._entries(group) for group in self.plan.groups]
+        storage = [self._entries(g) for g in range(len(self.plan.groups))]
         for number, phase in enumerate(self.plan.phases):
 
             def run(turn: Array, before: list[Array], phase: Any = phase, number: int = number) -> list[Array]:

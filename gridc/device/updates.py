@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from gridc.data.fitting import Call
 from gridc.device.functions import Functions
 from gridc.device.packing import Layout, pack, unpack
+from gridc.device.room import lend
 from gridc.scheduling.padded import Plan
 from gridc.training.optimizers import Optimizer, apply_rule
 from gridc.training.step import Step
@@ -109,6 +111,7 @@ class Updates:
         self.state = Mirror(lambda: optimizer.slots, functions.shards.whole)
         optimizer.watch = self.state.come_home
         self._steps: dict[Plan, Callable[..., Any]] = {}
+        self.left = functions.left()
         self._told: Any = None  # what the last step told, on the device
         self._begun = 0  # steps that nobody has looked at
 
@@ -129,7 +132,8 @@ class Updates:
                 numbers = {name: array.size for name, array in self.parameters.look().items()}
                 options = self.functions.plans.options(plan, sum(numbers.values()))
                 self._steps[plan] = step(function, list(numbers), self.optimizer, len(self.functions.spec.outputs), options)
-            parameters, state, told, outputs = self._steps[plan](*self.arguments(given))
+            parameters, state, room, told, outputs = self._steps[plan](*self.arguments(given, self.left.take(plan)))
+            self.left.leave(plan, room)
             for array in (told, *outputs):
                 array.copy_to_host_async()  # so that whoever looks waits once
             self.parameters.replace(parameters)
@@ -139,13 +143,14 @@ class Updates:
             self._begun += 1
         return functools.partial(self._look, call, undo, told, outputs)
 
-    def arguments(self, given: Sequence[Any]) -> tuple[Any, ...]:
-        """Give what a compiled step takes, of which ``given`` is what it computes from."""
+    def arguments(self, given: Sequence[Any], room: dict[str, Array]) -> tuple[Any, ...]:
+        """Give what a compiled step takes, of which ``given`` is what it computes from and ``room`` what it may write over."""
         shards, optimizer = self.functions.shards, self.optimizer
         before = shards.whole(np.ones(3)) if self._told is None else self._told
         here = [array for array in given if isinstance(array, np.ndarray)]  # the first of them
         numbers, layout = pack([np.array([optimizer.rate, optimizer.count + 1]), *here])
-        return self.parameters.arrays(), self.state.arrays(), before, shards.handed_whole(numbers), layout, *given[len(here) :]
+        own = self.parameters.arrays(), self.state.arrays(), room
+        return *own, before, shards.handed_whole(numbers), layout, *given[len(here) :]
 
     def _look(self, call: Call, undo: Callable[[], None], told: Array, outputs: Sequence[Array]) -> Step:
         """Wait for the oldest step that nobody has looked at."""
@@ -166,20 +171,23 @@ class Updates:
 def step(
     function: Callable[..., Any], names: Sequence[str], optimizer: Optimizer, outputs: int, options: dict[str, str] | None = None
 ) -> Callable[..., Any]:  # fmt: skip
-    """Give a jitted ``f(parameters, slots, before, numbers, layout, *given) → (parameters, slots, told, outputs)``.
+    """Give a jitted ``f(parameters, slots, room, before, numbers, layout, *given) → (parameters, slots, room, told, outputs)``.
 
     ``function`` maps parameters and the rest of what a call gives to the loss, the outputs and the gradients; ``numbers`` are the
     rate and the number of the step, and then what of a call comes from the host, as ``pack`` lays them.  ``told`` ``[3]``
     are the loss, the norm of all gradients, and whether everything is good, which is finite: unless it is, and was in the step
-    ``before`` by what that told, parameters and slots stay as they are.  ``options`` are
-    XLA's."""
+    ``before`` by what that told, parameters and slots stay as they are.  ``room`` are the arrays of ``gridc.device.room``, and
+    ``options`` XLA's."""
     slots = list(optimizer.rule.slots(optimizer.options))
+    traced = inspect.unwrap(function)  # not one that was traced before, whose room was another step's
 
     def run(
-        parameters: dict[str, Array], state: dict[str, Array], before: Array, numbers: Array, layout: Layout, *given: Array
-    ) -> Any:
+        parameters: dict[str, Array], state: dict[str, Array], room: dict[str, Array], before: Array, numbers: Array,
+        layout: Layout, *given: Array,
+    ) -> Any:  # fmt: skip
         (rate, count), *here = unpack(numbers, layout)
-        loss, *rest = function(*(parameters[name] for name in names), *here, *given)
+        with lend(room) as left:
+            loss, *rest = traced(*(parameters[name] for name in names), *here, *given)
         gradients = dict(zip(names, rest[outputs:], strict=True))
         squares = [jnp.sum(jnp.square(g)).astype(jnp.float64) for g in gradients.values()]
         norm = jnp.sqrt(sum(squares, start=jnp.zeros((), jnp.float64)))
@@ -201,6 +209,6 @@ def step(
                 key = f"{slot}/{name}"
                 kept[key] = jnp.where(good, array.value, state[key])
         told = jnp.stack([loss.astype(jnp.float64), norm, good.astype(jnp.float64)])
-        return after, kept, told, rest[:outputs]
+        return after, kept, left.arrays, told, rest[:outputs]
 
-    return jax.jit(run, donate_argnums=(0, 1), static_argnums=4, compiler_options=options)
+    return jax.jit(run, donate_argnums=(0, 1, 2), static_argnums=5, compiler_options=options)
