@@ -57,7 +57,8 @@ from gridc.fusion import gemm, jobs, kernels, packing
 made = [make(kind) for kind in ("float32", "bfloat16") for make in (gemm.panel_product, packing.panel_pack, gemm.few_rows)]
 made.append(packing.lay_words())
 jobs.posts()
-made += [*jobs._doing("float32"), *jobs._kept]
+jobs.doing("float32")
+made += jobs._kept
 for cell in CELLS.values():
     if cell.rule is not None:
         made += kernels.load(cell, Options(), cell.dimensions[0], "float32")

@@ -373,7 +373,7 @@ from gridc.tables.mechanisms import Options
 sweep.prepare([(CELLS["lstm"], Options(), 1, False)], "float32")
 modules = [module for name, module in sys.modules.items() if name.startswith("gridc_cell")]
 print(sum(module.forward.cache_hits + module.adjoint.cache_hits for module in modules),
-      sum(each.cache_hits for each in (*jobs._doing("float32"), *jobs._kept)))
+      sum(each.cache_hits for each in jobs._kept))
 """
 
 

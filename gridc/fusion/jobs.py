@@ -44,6 +44,10 @@ _meet: Any = machine._meet
 _await: Any = machine._await
 
 
+_kept: list[Any] = []
+"""All that was built, also where two threads have built the same: jobs have their addresses."""
+
+
 @functools.cache
 def doing(dtype: str) -> tuple[int, int]:
     """Give the addresses of what does a job on numbers of a type, forward and back; built at the first call, and kept."""
@@ -53,7 +57,9 @@ def doing(dtype: str) -> tuple[int, int]:
 @functools.cache
 def _doing(dtype: str) -> tuple[Any, Any]:
     with kernels.cached(_within()):
-        return _built(np.dtype(dtype).type)
+        made = _built(np.dtype(dtype).type)
+    _kept.extend(made)
+    return made
 
 
 @functools.cache
@@ -146,9 +152,6 @@ def posts() -> tuple[Any, Any, Any, Any]:
     do, hand, serve, wait = [each.ctypes for each in built]
     _kept.extend(built)
     return do, hand, serve, wait
-
-
-_kept: list[Any] = []
 
 
 @intrinsic

@@ -29,9 +29,10 @@ __all__ = ["Parameters", "Program", "TransformProgram", "Workspace", "backward",
 
 
 class Bound(NamedTuple):
-    """A program on certain arrays, which it does not hold: each thread's job, its records, the blocks, and what is moved before
-    and after."""
+    """A program on certain arrays, which it does not hold: the crew, whose instructions it does, each thread's job, its records,
+    the blocks, and what is moved before and after."""
 
+    crew: Crew
     jobs: Array
     records: tuple[Array, ...]
     blocks: Array
@@ -45,7 +46,7 @@ class Bound(NamedTuple):
     def on(self, arrays: Sequence[Array]) -> Bound:
         """Give the same with other such arrays, to which the jobs lead then."""
         given, *records, blocks, before, after = arrays
-        found = Bound(given, tuple(records), blocks, self.before.at(before), self.after.at(after))
+        found = Bound(self.crew, given, tuple(records), blocks, self.before.at(before), self.after.at(after))
         for word, each in ((jobs.BLOCKS, blocks), (jobs.BEFORE, before), (jobs.AFTER, after)):
             given[:, word] = address(each)
         given[:, jobs.RECORDS] = [address(each) for each in records]
@@ -110,7 +111,7 @@ def bind(
     given[:, jobs.TRANSFORMS], given[:, jobs.READS] = len(records[0]), len(tables.blocks)
     given[:, jobs.BEFORES], given[:, jobs.SHARE_BEFORE] = len(before.words), before.shared
     given[:, jobs.AFTERS], given[:, jobs.SHARE_AFTER] = len(after.words), after.shared
-    found = Bound(given, tuple(records), tables.blocks, before, after)
+    found = Bound(crew, given, tuple(records), tables.blocks, before, after)
     return found.on(found.arrays())
 
 

@@ -77,10 +77,12 @@ class Gate:
         self._words[0] = self._words[self._other] = 1
 
 
-@functools.cache
+_gates: dict[int, Gate] = {}
+
+
 def gate(threads: int) -> Gate:
-    """Give the gate of the one group of so many threads that runs at a time."""
-    return Gate(threads)
+    """Give the gate of the one group of so many threads that runs at a time: always the same, since jobs hold its address."""
+    return _gates[threads] if threads in _gates else _gates.setdefault(threads, Gate(threads))
 
 
 class _Posts:
