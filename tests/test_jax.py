@@ -50,7 +50,6 @@ def sweeps(path: Path) -> bool:
 FUSED = [path.stem for path in sorted(SPECS.glob("*.yaml")) if sweeps(path)]
 FEW = {"stacked-lstm", "one-grid-untied", "peepholes", "recurrent-highway", "multi-dimensional-lstm", "reencoder"}
 """Specs that hand on, are untied, have peepholes, wrap, travel along two dimensions at once, and turn round."""
-SOME = [pytest.param(name, marks=() if name in FEW else pytest.mark.thorough) for name in FUSED]
 EVERY = [path.stem for path in sorted(SPECS.glob("*.yaml")) if gridc.read(path).inputs]
 
 
@@ -102,27 +101,29 @@ def same(there: gridc.Grid, here: gridc.Grid, call: Any, tolerance: float) -> No
 WITHIN = {"float32": 1e-5, "float64": 1e-11}
 
 
-@pytest.mark.parametrize("name", SOME)
-def test_every_spec_has_the_losses_and_gradients_of_the_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", sorted(FEW))
+def test_a_spec_has_the_losses_and_gradients_of_the_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gridc.device.weights.AT_ONCE", 1 << 12)  # so that few rows are already several products
     there, here = pair(SPECS / f"{name}.yaml", "float64")
     assert there.lowering == "fused"
     same(there, here, data(there.spec, 5, 3), WITHIN["float64"])
 
 
-@pytest.mark.parametrize("name", SOME)
-def test_every_spec_trains_in_single_precision_as_on_the_cpu(name: str) -> None:
-    there, here = pair(SPECS / f"{name}.yaml", "float32")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FUSED)
+def test_every_spec_trains_as_on_the_cpu(name: str, dtype: str) -> None:
+    close, apart = {"float32": (1e-5, 1e-3), "float64": (1e-11, 1e-8)}[dtype]
+    there, here = pair(SPECS / f"{name}.yaml", dtype)
     before = {n: array.copy() for n, array in here.parameters.items()}
     call = data(there.spec, 5, 3)
     steps = [grid.training_step("sgd", learning_rate=0.5) for grid in (there, here)]
     for _ in range(3):
         ours, theirs = (step(*call) for step in steps)
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=5e-7)  # a small loss is the difference of numbers of about 1
+        assert ours == pytest.approx(theirs, rel=close, abs=close / 20)  # a small loss is the difference of numbers of about 1
     for n, array in here.parameters.items():
         moved = np.abs(array - before[n]).max()
         assert moved > 0
-        np.testing.assert_allclose(there.parameters[n], array, rtol=1e-6, atol=1e-3 * moved, err_msg=n)
+        np.testing.assert_allclose(there.parameters[n], array, rtol=close / 10, atol=apart * moved, err_msg=n)
 
 
 @pytest.mark.thorough
