@@ -17,11 +17,9 @@ from gridc.scheduling.padded import Block, Phase, Plan
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel's source; ``fields``: name and type of each of its pointers; ``blocks`` of ``threads`` threads, with so many bytes
-    of ``shared`` memory each."""
+    """A kernel's source, and that it runs as ``blocks`` of ``threads`` threads, with so many bytes of ``shared`` memory each."""
 
     text: str
-    fields: tuple[tuple[str, str], ...]
     blocks: int
     threads: int
     shared: int
@@ -232,7 +230,7 @@ class Writer:
             f"constexpr int ALL_THREADS = {self.threads};", *structures,
             f"KERNEL __launch_bounds__({self.threads}, 1) {name}(const Args args) {{",
             "SHARED(shared);", "float* const memory = (float*)shared;", "unsigned goal = 0;", *begin, *body, "}\n"])  # fmt: skip
-        return Kernel(text, (*fields, ("arrived", "unsigned*")), self.blocks, self.threads, self.shared)
+        return Kernel(text, self.blocks, self.threads, self.shared)
 
     def _phase(self, number: int, phase: Phase, backwards: bool) -> tuple[list[str], list[str]] | None:
         structures: list[str] = []

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 MOST_THREADS = 512
 """Of a block: each then has 128 registers."""
 LATENCY, BYTES = 1500, 16
-"""Cycles until rows have come from the second level of the cache, and for a meeting; bytes and multiply-adds a cycle of one
-multiprocessor.  What tiles are compared by, no more."""
+"""Cycles until rows begin to come from the second level of the cache, and how many bytes of them a cycle: what tiles are compared
+by, no more, and set so that what was best on an H200 comes first."""
 
 UNITS, ROWS, EACH = (1, 2, 4, 8, 16, 32, 64), (2, 4, 8, 16, 24, 32, 48, 64, 96), (8, 4, 2)
 """The sizes of tiles that are tried: units, rows, and rows of a thread."""
@@ -18,7 +18,8 @@ UNITS, ROWS, EACH = (1, 2, 4, 8, 16, 32, 64), (2, 4, 8, 16, 24, 32, 48, 64, 96),
 
 @dataclass(frozen=True)
 class Card:
-    """What a kernel is made for: multiprocessors, the bytes of shared memory that a block may have, and its architecture."""
+    """What a kernel is made for: multiprocessors, the bytes of shared memory that a block may have, the architecture, and the
+    most threads of a block."""
 
     blocks: int
     shared: int
@@ -28,7 +29,20 @@ class Card:
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a product is cut (``persistent.cuh`` says what the letters are)."""
+    """How a product is cut.
+
+    Attributes:
+        units: Units of a block, ``UT`` in ``persistent.cuh``.
+        rows: Rows that it takes at a time, ``RT``.
+        each: Rows of a thread, ``TR``.
+        sums: Ranges of the inputs that are added up apart, ``KS``.
+        parts: Blocks that share the rows of a slot.
+        passes: Parts that a block has to do, one after the other; the weights stay where it is one.
+        threads: Of a block.
+        weights: Bytes of shared memory for a block's weights.
+        room: Bytes for its rows, and then for their sums.
+        cycles: What the model says that a turn takes.
+    """
 
     units: int
     rows: int
@@ -38,9 +52,7 @@ class Tiles:
     passes: int
     threads: int
     weights: int
-    """Bytes of shared memory for the weights of a block."""
     room: int
-    """Bytes for its rows, and then for their sums."""
     cycles: float
 
 
