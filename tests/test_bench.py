@@ -168,6 +168,37 @@ def test_in_bfloat16_the_table_is_of_gridc_and_its_own_peak(tmp_path, monkeypatc
         bench.command.main([*given, "--peers", "jax,torch"], standalone_mode=False)
 
 
+def test_the_table_says_where_threads_were_farther_from_each_other_in_some_rounds():
+    times = {figures.PEAK: [1.0, 1.0], "gridc": [2.0, 3.0]}
+    for met, apart in (([], None), ([0.1, 0.12], False), ([0.1, 0.5], True)):
+        found = {**figures.table(times, 100)}
+        found["gridc"]["meetings_us"] = met
+        last = figures.lines("tiny", found)[-1]
+        assert ("threads meet in" in last) == (apart is not None)
+        assert (f"({min(met, default=0):.2f} – {max(met, default=0):.2f} before its turns)" in last) == (apart is not None)
+        assert ("only in some rounds" in last) == (apart is True)
+
+
+def test_a_turn_begins_when_what_came_before_sleeps(monkeypatch):
+    """Whoever has left threads that compute is waited for, and no longer than a while."""
+    clock, order = [0.0, 0.0], []
+    busy_until = [0.11]
+
+    def sleep(seconds):
+        clock[0] += seconds
+        clock[1] += seconds * (clock[0] < busy_until[0])
+
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(bench.time, "process_time", lambda: clock[1])
+    monkeypatch.setattr(bench.time, "sleep", sleep)
+    bench.take_turns({"one": lambda: order.append("run")}, 1, 0, order.append)
+    assert order == ["one", "run", "run"]
+    assert 0.11 < clock[0] < 0.11 + 2 * bench.SETTLED
+    busy_until[0] = np.inf
+    bench.take_turns({"one": lambda: order.append("run")}, 1, 0)
+    assert clock[0] < 0.2 + bench.MOST_SETTLING
+
+
 def test_on_jax_the_table_says_the_device(monkeypatch, capsys):
     pytest.importorskip("jax")
     monkeypatch.setattr(cases, "CASES", {"tiny": TINY[0]})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from gridc.benchmarks.cases import Case
 from gridc.fusion import pace, sweep
-from gridc.fusion.pace import FEWEST, LOST, OFTEN, RUNS, SENT_AWAY, Pace
+from gridc.fusion.pace import LOST, OFTEN, RUNS, SENT_AWAY, SOON, Pace
 from gridc.scheduling.threads import ALONE, Sharing
 from sharing import share
 
@@ -44,8 +42,6 @@ def test_the_faster_way_goes_on_and_trials_of_the_other_cost_little(shared, alon
     found = ran(made, 4000, shared, alone, sent_away, ways)
     assert 0 < found.count(shared > alone) < len(found) / 8  # tried, and given up
     assert lost(found, shared, alone) < 2 * LOST
-    starts = [n for n, (one, other) in enumerate(itertools.pairwise(found)) if one != other and other == (shared > alone)]
-    assert min(b - a for a, b in itertools.pairwise(starts)) >= FEWEST
 
 
 def test_what_was_found_in_a_disturbance_is_soon_found_otherwise():
@@ -53,7 +49,7 @@ def test_what_was_found_in_a_disturbance_is_soon_found_otherwise():
     assert not ran(made, 400, shared=60.0, alone=25.0, sent_away=10)[-1]
     quiet = ran(made, 200, shared=14.0, alone=25.0, sent_away=0)
     assert all(quiet[quiet.index(True) :])
-    assert quiet.index(True) * 2 * 25.0 < (60.0 - 25.0) / LOST + 2 * FEWEST * 25.0
+    assert quiet.index(True) * 2 * 25.0 < (60.0 - 25.0) / LOST + 1000 * SOON
 
 
 def test_one_thread_that_is_sent_away_itself_goes_on_alone():

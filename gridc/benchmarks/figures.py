@@ -13,6 +13,8 @@ PRODUCTS = "NumPy's products"
 """The contestant that only multiplies; NumPy does not in bfloat16."""
 IN_TORCH = "torch with gridc"
 """The contestant that is PyTorch's training of a GridModule: no peer."""
+APART = 3.0
+"""How many times as long threads take to meet whose cores have no cache in common, at least."""
 Report = dict[str, Any]
 
 
@@ -39,7 +41,15 @@ def lines(title: str, found: Report) -> list[str]:
         spread = f"{row['from']:.4g} – {row['to']:.4g}"
         result.append(f"  {name:<22}{row['ms']:>9.4g}  {spread:>17}  {row['gflops']:>8.4g}  {row['share']:>8.0%}  "
                       f"{row['times_gridc']:>8.2f}")  # fmt: skip
-    return result
+    return result + [_met(met) for row in found.values() if (met := row.get("meetings_us"))]
+
+
+def _met(met: list[float]) -> str:
+    """Say what a meeting of threads took in each round, and what it means where that was not always the same."""
+    text = f"  gridc's threads meet in {statistics.median(met):.2f} µs ({min(met):.2f} – {max(met):.2f} before its turns)"
+    if max(met) > APART * min(met):
+        text += ": the cores had a cache in common only in some rounds, as on a virtual machine whose host moves them"
+    return text
 
 
 def tables(name: str, found: Report) -> str:

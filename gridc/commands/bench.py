@@ -31,6 +31,8 @@ PEERS = {
 }  # fmt: skip
 """What to compare with → the package that it takes.  The last two build for minutes, and run only when they are named."""
 USUAL = ("torch", "jax")
+SETTLED, MOST_SETTLING = 0.02, 1.0
+"""Seconds in which nothing of this process may compute before a turn, and for which that is waited for at most."""
 DTYPES = ("float32", "float64", "bfloat16")
 TOLERANCE = 1e-4
 Report = dict[str, Any]
@@ -86,8 +88,11 @@ def disagreement(expected: Any, found: Any) -> str:
     return ""
 
 
-def take_turns(ways: dict[str, Callable[[], Any]], rounds: int, seconds: float) -> dict[str, list[float]]:
+def take_turns(
+    ways: dict[str, Callable[[], Any]], rounds: int, seconds: float, before: Callable[[str], None] = lambda name: None
+) -> dict[str, list[float]]:  # fmt: skip
     """Measure the median seconds of each way in each round; a round gives each of them ``seconds``, and at least one run.
+    ``before`` is called with its name before each turn.
 
     Every round has an order of its own: whoever always comes after the same other one is measured with its leftovers."""
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -96,7 +101,9 @@ def take_turns(ways: dict[str, Callable[[], Any]], rounds: int, seconds: float) 
         for name in random.permutation(list(ways)).tolist():
             run = ways[name]
             taken: list[float] = []
-            run()  # what ran before has left its threads spinning and the caches cold
+            _settle()
+            before(name)
+            run()  # what ran before has left the caches cold
             until = time.perf_counter() + seconds
             while not taken or time.perf_counter() < until:
                 start = time.perf_counter()
@@ -104,6 +111,15 @@ def take_turns(ways: dict[str, Callable[[], Any]], rounds: int, seconds: float) 
                 taken.append(time.perf_counter() - start)
             times[name].append(statistics.median(taken))
     return times
+
+
+def _settle() -> None:
+    """Wait until threads that others have left spinning sleep: a library's do so for a tenth of a second after a product."""
+    until, busy = time.perf_counter() + MOST_SETTLING, True
+    while busy and time.perf_counter() < until:
+        start = time.process_time()
+        time.sleep(SETTLED)
+        busy = time.process_time() - start > 0.1 * SETTLED
 
 
 def measure(
@@ -120,11 +136,28 @@ def measure(
         kinds["forward"] = {c.name: c.forward for c in found}, work.forward_flops
     tables: Report = {}
     for what, (ways, flops) in kinds.items():
-        taken = take_turns({**ways, figures.PEAK: limit}, rounds, seconds)
+        met: list[float] = []
+        taken = take_turns({**ways, figures.PEAK: limit}, rounds, seconds, _meetings(met))
         # What the processor can do at most, for as many operations as this is.
         taken[figures.PEAK] = [flops / limit.flops * each for each in taken[figures.PEAK]]
         tables[what] = figures.table(taken, flops)
+        tables[what]["gridc"]["meetings_us"] = [1e6 * each for each in met]
     return tables
+
+
+def _meetings(met: list[float]) -> Callable[[str], None]:
+    """Note before each turn of gridc's what a meeting of its threads takes: on a virtual machine that changes from one second to
+    the next, and with it what threads that share a sweep bring."""
+    from gridc.insight.scaling import gathering
+    from gridc.scheduling.threads import Sharing
+
+    threads = resources.threads()
+
+    def note(name: str) -> None:
+        if name == "gridc" and threads > 1:
+            met.append(gathering(Sharing("wavefront", threads))[1])
+
+    return note
 
 
 def _told(case: Any, title: str, found: Report) -> str:

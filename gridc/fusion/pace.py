@@ -30,8 +30,8 @@ SLOW = 2.0
 """Times as long as usual that a run takes which ends a trial at once."""
 BUSY = 1.0
 """Seconds, at most, for which one thread that is sent away goes on before it is looked again whether it still is."""
-FEWEST, LOST = 16, 0.03
-"""Runs between trials, at least, and the share of the time that trials may lose."""
+FEWEST, SOON, LOST = 16, 0.05, 0.03
+"""Runs between trials, at least, or seconds of them, and the share of the time that trials may lose."""
 
 
 def switches() -> int:
@@ -106,7 +106,7 @@ class Pace:
         assert self._tried is not None
         usual = [statistics.median(each) if each else 0.0 for each in self._seconds[not self.shares]]
         lost = sum(self._tried) - sum(count * each for count, each in zip(self._begun, usual, strict=True))
-        self._rest = max(FEWEST * sum(usual), lost / LOST)
+        self._rest = max(min(FEWEST * sum(usual), SOON), lost / LOST)
         self.shares, self._tried, self._since, self._away = self.shares == better, None, 0.0, 0
 
 

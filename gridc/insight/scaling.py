@@ -32,7 +32,7 @@ from gridc.scheduling.program import PRODUCT, Array, Program
 from gridc.scheduling.threads import ALONE, FETCHED, Sharing
 from gridc.training.optimizers import sharers
 
-MEETINGS = 200
+MEETINGS = 5000
 """In one measurement."""
 
 
@@ -143,7 +143,7 @@ def gathering(sharing: Sharing) -> tuple[float, float]:
     if sharing == ALONE:
         return 0.0, 0.0
 
-    def seconds(meetings: int) -> float:
+    def seconds(meetings: int) -> list[float]:
         steps = np.zeros(meetings, shares.STEP)
         steps["kind"] = shares.MEET
         given = only(steps, sharing.threads)
@@ -152,10 +152,10 @@ def gathering(sharing: Sharing) -> tuple[float, float]:
             start = time.perf_counter()
             meeting(given)
             taken.append(time.perf_counter() - start)
-        return statistics.median(taken)
+        return taken
 
-    begin, many = seconds(0), seconds(MEETINGS)
-    return begin, max(0.0, many - begin) / MEETINGS
+    few, many = seconds(0), seconds(MEETINGS)
+    return statistics.median(few), max(0.0, min(many) - min(few)) / MEETINGS
 
 
 def simulate(plan: Plan, prices: Prices, cores: int, begin: float, met: float) -> tuple[float, float]:
