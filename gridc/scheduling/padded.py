@@ -174,6 +174,13 @@ class Plan:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """The name and the shape of every index array, in order."""
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.batch, self.sizes, self.groups, self.phases, self.facts))
+
+    def __hash__(self) -> int:  # it is a key at every step, and has thousands of parts
+        return self._hash
+
     def attending(self, facts: tuple[tuple[str, tuple[int, ...]], ...]) -> Plan:
         """Give the same plan for these facts, whose numbers are among what a call tells."""
         return replace(self, facts=facts, shapes=(*self.shapes, *((f"facts.{name}", (1,)) for name, _ in facts)))
