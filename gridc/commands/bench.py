@@ -31,7 +31,7 @@ PEERS = {
 }  # fmt: skip
 """What to compare with → the package that it takes.  The last two build for minutes, and run only when they are named."""
 USUAL = ("torch", "jax")
-SETTLED, MOST_SETTLING = 0.02, 1.0
+SETTLED, MOST_SETTLING = 0.02, 0.5
 """Seconds in which nothing of this process may compute before a turn, and for which that is waited for at most."""
 DTYPES = ("float32", "float64", "bfloat16")
 TOLERANCE = 1e-4

@@ -32,8 +32,8 @@ from gridc.scheduling.program import PRODUCT, Array, Program
 from gridc.scheduling.threads import ALONE, FETCHED, Sharing
 from gridc.training.optimizers import sharers
 
-MEETINGS = 5000
-"""In one measurement."""
+MEETINGS, FEWEST, MOST, ENOUGH = 500, 3, 15, 0.02
+"""In one measurement, which is made so often, or for so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def gathering(sharing: Sharing) -> tuple[float, float]:
         steps["kind"] = shares.MEET
         given = only(steps, sharing.threads)
         taken: list[float] = []
-        for _ in range(15):
+        while len(taken) < FEWEST or (len(taken) < MOST and sum(taken) < ENOUGH):
             start = time.perf_counter()
             meeting(given)
             taken.append(time.perf_counter() - start)
