@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from gridc.fusion import run
+from gridc.fusion import back, run
 from gridc.fusion.buffers import fresh
 from gridc.fusion.moves import Moves
 from gridc.fusion.run import Inputs, Totals, part_of
@@ -68,7 +68,7 @@ def backward(
 ) -> None:  # fmt: skip
     """Given the gradients of what outputs read, fill ``out`` with what this rank's tiles add to those of the arrays of every
     role; uses up the tape."""
-    run.clear(inputs, out)
+    back.clear(inputs, out)
     made = _Backward(inputs, tape, slopes, packed, [np.ascontiguousarray(tap) for tap in taps], out, asked)
     made.post = post
     made.run()
@@ -140,7 +140,7 @@ class _Forward(_Tiles):
             self.post.send(message.peer, message.number, numbers)
 
 
-class _Backward(run.Backward, _Tiles):
+class _Backward(back.Backward, _Tiles):
     """The way back."""
 
     def run(self) -> None:

@@ -22,7 +22,7 @@ from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.tensor.type import TensorType
 
 from gridc import resources
-from gridc.fusion import pipeline, run
+from gridc.fusion import back, pipeline, run
 from gridc.fusion import sweep as engine
 from gridc.fusion.buffers import again, lent
 from gridc.fusion.pipeline import Stage
@@ -209,7 +209,7 @@ class Adjoint(_SweepOp):
             into = (tape if self.inplace else tape.copy(), scratch, room, taps, out,
                     lambda name: (name, "joined", "") not in self.unasked)  # fmt: skip
             if self.stage is None:
-                run.backward(given, *into)
+                back.backward(given, *into)
             else:
                 pipeline.backward(given, self.stage.post, *into)
 
