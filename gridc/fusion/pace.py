@@ -88,7 +88,8 @@ class Pace:
         usual = self._seconds[not self.shares][back]
         if self._begun[back] > 1:
             self._seconds[self.shares][back].append(seconds)
-        if usual and seconds > SLOW * statistics.median(usual):
+        slow = usual and seconds > SLOW * statistics.median(usual)
+        if slow and (self._begun[back] > 1 or seconds > SHORT):  # the first has woken threads
             self._decide(False)
         elif self._begun[back] > RUNS and not 0 < self._begun[not back] <= RUNS:
             own, others = self._both()
