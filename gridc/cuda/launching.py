@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +25,7 @@ from numba.core import cgutils, types
 from gridc.cuda.source import Kernel
 from gridc.cuda.tiles import Card
 from gridc.fusion.native import intrinsic, word
+from gridc.locks import Lock
 
 TARGET = "gridc_persistent_kernel"
 MOST = 4096
@@ -149,7 +149,7 @@ class Kernels:
         self.launcher = launcher
         self._table = np.zeros((MOST, 5), np.int64)
         self._known: dict[int, int] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @functools.cached_property
     def _target(self) -> str:
