@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -12,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gridc.fusion import gemm, kernels, machine, native, packing, workspace
+from gridc.benchmarks import cases
+from gridc.fusion import gemm, kernels, machine, native, packing, sweep, workspace
 from gridc.fusion.workspace import Parameters, Workspace
 from gridc.scheduling.check import read
 from gridc.scheduling.plan import plan
 from gridc.scheduling.shares import STEP
+from gridc.scheduling.threads import ALONE
 from gridc.tables.cells import CELLS
 from gridc.tables.mechanisms import Options
 from strategies import grids
@@ -122,3 +126,26 @@ def test_tables_hold_all_that_their_addresses_lead_to(case, dtype):
 @numba.njit
 def native_word(address, index):
     return native.word(address, index)
+
+
+def test_callers_who_ask_at_once_get_the_same(monkeypatch):
+    """What a loser of that race made would be freed, and what is bound for the program may lead to it."""
+    program = cases.program(cases.Case("twice", "grid", (4, 2), 8, 2))
+    both = threading.Barrier(2)
+
+    def met(make):
+        def made(*given):
+            found = make(*given)
+            both.wait(30)
+            return found
+
+        return made
+
+    asked = [(workspace, "_placed", lambda: workspace.places(program, "float32")),
+             (sweep, "share", lambda: sweep.crew_of(program, ALONE, "float32", np.dtype("float32")))]  # fmt: skip
+    with ThreadPoolExecutor(2) as callers:
+        for module, name, ask in asked:
+            monkeypatch.setattr(module, name, met(getattr(module, name)))
+            one, other = (each.result() for each in [callers.submit(ask) for _ in range(2)])
+            monkeypatch.undo()
+            assert one is other is ask()

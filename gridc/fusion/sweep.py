@@ -241,7 +241,8 @@ def crew_of(program: Program, sharing: Sharing, products: str, dtype: np.dtype[A
         calls[gemm.WORDS] = words = _words(program, products)
         rooms = (_rooms(places(program, dtype), dtype, [words + _products(each, dtype) * back for each in shares])
                  for back in (0, 1))  # fmt: skip
-        found = known[sharing, products, dtype] = Crew(shares, busy, sharing.way == "weights", calls, *rooms)
+        made = Crew(shares, busy, sharing.way == "weights", calls, *rooms)
+        found = known.setdefault((sharing, products, dtype), made)  # another caller may have made one meanwhile
     return found
 
 

@@ -62,12 +62,11 @@ _known: WeakKeyDictionary[Program, dict[np.dtype[Any], Places]] = WeakKeyDiction
 
 
 def places(program: Program, dtype: Any) -> Places:
-    """Work out where everything lies, at the first call."""
+    """Work out where everything lies, at the first call: always the same, also where two callers work it out at once, since what
+    is bound for a program follows addresses to what this owns for as long as the program lives."""
     key = np.dtype(dtype)
     known = _known.setdefault(program, {})
-    if key not in known:
-        known[key] = _placed(program, key)
-    return known[key]
+    return known[key] if key in known else known.setdefault(key, _placed(program, key))
 
 
 def address(array: Array | None) -> int:
@@ -342,7 +341,7 @@ class Workspace:
     def _bias(self, parameters: Parameters, t: int) -> Array:
         given, own, known = parameters.b[t], self.program.transforms[t], self.places.no_bias
         if given is None and t not in known:
-            known[t] = np.zeros((len(own.weight_ends) - 1, own.width), self.dtype)
+            known.setdefault(t, np.zeros((len(own.weight_ends) - 1, own.width), self.dtype))
         return known[t] if given is None else given
 
     def tables(self, parameters: Parameters, gradients: Parameters | None = None) -> Tables:
