@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
 
 from gridc.fusion.native import OPTIONS, as_bits, as_number, intrinsic
 
@@ -26,22 +24,6 @@ def added(typing, total, term):  # type: ignore[no-untyped-def]
         return builder.fadd(*arguments, flags=("reassoc", "contract", "nsz"))
 
     return total(total, total), code
-
-
-@intrinsic
-def _as_bits_32(typing, x):  # type: ignore[no-untyped-def]
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return types.int32(types.float32), code
-
-
-@intrinsic
-def _as_number_32(typing, x):  # type: ignore[no-untyped-def]
-    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), code
 
 
 @numba.njit(**INLINE)
@@ -85,7 +67,7 @@ def exp_float32(x):  # type: ignore[no-untyped-def]
     p = p * r + F(1.6666665459e-1)
     p = p * r + F(5.0000001201e-1)
     p = p * r * r + r + F(1.0)
-    half = _as_number_32(I(I(I(_as_bits_32(k) - I(1)) << I(23)) + I(0x3F800000)))
+    half = as_number(I(I(I(as_bits(k) - I(1)) << I(23)) + I(0x3F800000)))
     e = p * half * F(2.0)
     e = F(np.inf) if x > F(88.722839) else e
     return F(0.0) if x < F(-86.6) else e
@@ -121,9 +103,9 @@ def log_float32(x):  # type: ignore[no-untyped-def]
     F, I = np.float32, np.int32
     small = x < F(1.17549435e-38)
     y = x * F(33554432.0) if small else x  # 2^25
-    bits = _as_bits_32(y)
+    bits = as_bits(y)
     k = I(I(bits - I(0x3F3504F3)) >> I(23))
-    f = _as_number_32(I(bits - I(k << I(23)))) - F(1.0)
+    f = as_number(I(bits - I(k << I(23)))) - F(1.0)
     n = F(k) - F(25.0) if small else F(k)
     s = f / (F(2.0) + f)
     z = s * s

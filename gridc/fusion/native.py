@@ -30,6 +30,9 @@ RECORD = ("hidden", "columns", "inputs", "h", "m", "z", "g", "w", "b", "p", "dh"
  KEPT_STEP, VECTORS, DP_ROWS, CHUNK, FACTS, KEYS, VALUES, DKEYS, DVALUES, SETS, SCORES) = range(len(RECORD))  # fmt: skip
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
+WORDS = {types.float64: types.int64, types.float32: types.int32}
+"""The integers that have as many bits as a number."""
+NUMBERS = {word: number for number, word in WORDS.items()}
 _STREAMS = 64
 PREFETCH = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), *[ir.IntType(32)] * 3])
 """LLVM's: an address, what is done there, into the cache of which level, and of what."""
@@ -239,19 +242,19 @@ def tanh_float64(x):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def as_bits(typing, x):  # type: ignore[no-untyped-def]
-    """Give the bits of a double as an integer."""
+    """Give the bits of a number as an integer."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.bitcast(arguments[0], ir.IntType(64))
+        return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
-    return types.int64(types.float64), code
+    return WORDS[x](x), code
 
 
 @intrinsic
-def as_number(typing, x):  # type: ignore[no-untyped-def]
-    """Give the double that these bits are."""
+def as_number(typing, bits):  # type: ignore[no-untyped-def]
+    """Give the number that these bits are."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.bitcast(arguments[0], ir.DoubleType())
+        return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
-    return types.float64(types.int64), code
+    return NUMBERS[bits](bits), code
