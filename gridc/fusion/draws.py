@@ -30,6 +30,8 @@ LARGE = 1 << 17
 """Numbers for each thread, at least, where several share the draws."""
 LANES = 4
 """Stretches of the stream that a thread draws at a time: each number waits for the one before."""
+BLOCK = 512
+"""States of each stretch whose numbers are looked at together, as vectors."""
 BITS = 24
 """Of a random number in single precision."""
 
@@ -72,7 +74,9 @@ def _draw(state: Any, mask: Array, one: Drawing) -> None:
         begin = _jumped(state["state"], state["inc"], lane * each)
         starts[lane] = begin >> 64, begin & 0xFFFFFFFFFFFFFFFF
     increment = np.array([state["inc"] >> 64, state["inc"] & 0xFFFFFFFFFFFFFFFF], np.uint64)
-    _compiled()(mask, starts, increment, each, _limit(one.rate), mask.dtype.type(one.chosen), mask.dtype.type(one.other))
+    given = np.empty((LANES, BLOCK), "<u8")  # of which the lower half is the first number
+    chosen, other = mask.dtype.type(one.chosen), mask.dtype.type(one.other)
+    _compiled()(mask, starts, increment, each, np.uint32(_limit(one.rate)), chosen, other, given, given.view("<u4"))
 
 
 def _limit(rate: float) -> int:
@@ -81,13 +85,20 @@ def _limit(rate: float) -> int:
 
 
 def _jumped(state: int, increment: int, steps: int) -> int:
-    """Give the state after so many steps (Brown 1994)."""
+    """Give the state after so many steps."""
+    total, sum_ = _jump(increment, steps)
+    return (total * state + sum_) % MODULUS
+
+
+@functools.lru_cache(maxsize=256)
+def _jump(increment: int, steps: int) -> tuple[int, int]:
+    """Give what so many steps multiply a state by and add to it (Brown 1994): every mini-batch asks for the same."""
     factor, plus, total, sum_ = FACTOR, increment, 1, 0
     while steps:
         if steps & 1:
             total, sum_ = total * factor % MODULUS, (sum_ * factor + plus) % MODULUS
         factor, plus, steps = factor * factor % MODULUS, (factor + 1) * plus % MODULUS, steps >> 1
-    return (total * state + sum_) % MODULUS
+    return total, sum_
 
 
 def _given(state: int) -> int:
@@ -134,29 +145,27 @@ def _compiled() -> Any:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(_fill)
 
 
-def _fill(mask: Array, starts: Array, increment: Array, each: int, limit: int, chosen: Any, other: Any) -> None:
-    """Fill a mask in ``LANES`` stretches of so many pairs ``each``, and what is left after them from where the last one ends."""
-    p, q, bound = increment[0], increment[1], np.uint64(limit)
+def _fill(
+    mask: Array, starts: Array, increment: Array, each: int, limit: Any, chosen: Any, other: Any, given: Array, halves: Array
+) -> None:  # fmt: skip
+    """Fill a mask in ``LANES`` stretches of so many pairs ``each``, and what is left after them from where the last one ends;
+    ``given`` is room for what a block of states gives out, of which ``halves`` are the two numbers."""
+    p, q = increment[0], increment[1]
     a, b, c, d, e, f, g, h = (starts[0, 0], starts[0, 1], starts[1, 0], starts[1, 1], starts[2, 0], starts[2, 1], starts[3, 0],
                               starts[3, 1])  # fmt: skip
-    low, high = np.uint64(0xFFFFFFFF), np.uint64(40)
-    eight = np.uint64(8)
-    stretch = 2 * each
-    for k in range(0, stretch, 2):
-        a, b, u = _step(a, b, p, q)
-        c, d, v = _step(c, d, p, q)
-        e, f, w = _step(e, f, p, q)
-        g, h, x = _step(g, h, p, q)
-        mask[k] = chosen if (u & low) >> eight < bound else other
-        mask[k + 1] = chosen if u >> high < bound else other
-        mask[stretch + k] = chosen if (v & low) >> eight < bound else other
-        mask[stretch + k + 1] = chosen if v >> high < bound else other
-        mask[2 * stretch + k] = chosen if (w & low) >> eight < bound else other
-        mask[2 * stretch + k + 1] = chosen if w >> high < bound else other
-        mask[3 * stretch + k] = chosen if (x & low) >> eight < bound else other
-        mask[3 * stretch + k + 1] = chosen if x >> high < bound else other
-    for k in range(4 * stretch, mask.shape[0], 2):
-        g, h, x = _step(g, h, p, q)
-        mask[k] = chosen if (x & low) >> eight < bound else other
-        if k + 1 < mask.shape[0]:
-            mask[k + 1] = chosen if x >> high < bound else other
+    eight = np.uint32(8)
+    for first in range(0, each, BLOCK):
+        count = min(BLOCK, each - first)
+        for k in range(count):
+            a, b, given[0, k] = _step(a, b, p, q)
+            c, d, given[1, k] = _step(c, d, p, q)
+            e, f, given[2, k] = _step(e, f, p, q)
+            g, h, given[3, k] = _step(g, h, p, q)
+        for lane in range(LANES):
+            part, own = mask[2 * (lane * each + first) : 2 * (lane * each + first + count)], halves[lane]
+            for k in range(2 * count):
+                part[k] = chosen if own[k] >> eight < limit else other
+    for k in range(2 * LANES * each, mask.shape[0], 2):
+        g, h, given[0, 0] = _step(g, h, p, q)
+        for half in range(min(2, mask.shape[0] - k)):
+            mask[k + half] = chosen if halves[0, half] >> eight < limit else other
