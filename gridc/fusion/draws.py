@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -46,13 +46,14 @@ def draw(generator: np.random.Generator, drawings: Sequence[Drawing], total: int
     size = sum(one.mask.size for one in drawings)
     most = size // LARGE
     count = 1 if most < 2 else max(1, min(resources.threads() if threads is None else threads, most))
-    together([functools.partial(_part, state, drawings, k * size // count, (k + 1) * size // count) for k in range(count)])
+    # What Python does for them is done here: another thread would wait for the interpreter.
+    together([_part(state, drawings, k * size // count, (k + 1) * size // count) for k in range(count)])
     generator.bit_generator.state = _later(state, total)
 
 
-def _part(state: Any, drawings: Sequence[Drawing], first: int, end: int) -> None:
-    """Draw the numbers ``first:end`` of all masks, one after the other."""
-    before = 0
+def _part(state: Any, drawings: Sequence[Drawing], first: int, end: int) -> Callable[[], None]:
+    """Give what draws the numbers ``first:end`` of all masks, one after the other."""
+    before, fill, calls = 0, _compiled(), list[tuple[Any, ...]]()
     for one in drawings:
         low, high = max(first - before, 0), min(end - before, one.mask.size)
         if low < high:
@@ -62,12 +63,18 @@ def _part(state: Any, drawings: Sequence[Drawing], first: int, end: int) -> None
                 mask[0] = one.chosen if begin["uinteger"] >> (32 - BITS) < _limit(one.rate) else one.other
                 at = 1
             if at < len(mask):
-                _draw(begin["state"], mask[at:], one)
+                calls.append(_call(begin["state"], mask[at:], one))
         before += one.mask.size
 
+    def run() -> None:
+        for call in calls:
+            fill(*call)
 
-def _draw(state: Any, mask: Array, one: Drawing) -> None:
-    """Draw a mask from where no half of a number is left over, in lanes."""
+    return run
+
+
+def _call(state: Any, mask: Array, one: Drawing) -> tuple[Any, ...]:
+    """Give what ``_fill`` takes to draw a mask in lanes, from where no half of a number is left over."""
     each = len(mask) // (2 * LANES)
     starts = np.empty((LANES, 2), np.uint64)
     for lane in range(LANES):
@@ -76,7 +83,7 @@ def _draw(state: Any, mask: Array, one: Drawing) -> None:
     increment = np.array([state["inc"] >> 64, state["inc"] & 0xFFFFFFFFFFFFFFFF], np.uint64)
     given = np.empty((LANES, BLOCK), "<u8")  # of which the lower half is the first number
     chosen, other = mask.dtype.type(one.chosen), mask.dtype.type(one.other)
-    _compiled()(mask, starts, increment, each, np.uint32(_limit(one.rate)), chosen, other, given, given.view("<u4"))
+    return mask, starts, increment, each, np.uint32(_limit(one.rate)), chosen, other, given, given.view("<u4")
 
 
 def _limit(rate: float) -> int:

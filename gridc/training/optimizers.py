@@ -316,7 +316,8 @@ def global_norm(gradients: Mapping[str, Array], threads: int | None = None) -> f
 
     No more than so many ``threads`` share it, None for as many as there are cores; their number changes no bit."""
     if sum([g.size for g in gradients.values()]) < MANY or not updates.able():
-        return sum([_squares(g.reshape(-1)) for g in gradients.values()]) ** 0.5
+        with blas.single_threaded():  # the number of its threads would change the last bits
+            return sum([_squares(g.reshape(-1)) for g in gradients.values()]) ** 0.5
     total = 0.0
     for dtype in {g.dtype: None for g in gradients.values()}:
         own = [np.ascontiguousarray(g) for g in gradients.values() if g.dtype == dtype]
@@ -335,5 +336,4 @@ def _squares(flat: Array) -> float:
     """Sum up squares by BLAS, in blocks whose sums are added in double precision."""
     if flat.size <= SMALL:
         return float(np.dot(flat, flat))
-    with blas.single_threaded():  # the number of its threads would change the last bits
-        return sum(float(np.dot(b, b)) for b in np.split(flat, range(BLOCK, flat.size, BLOCK)))
+    return sum([float(np.dot(b, b)) for b in (flat[k : k + BLOCK] for k in range(0, flat.size, BLOCK))])
