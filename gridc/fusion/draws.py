@@ -17,15 +17,19 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
+from numba.extending import register_jitable
 
 from gridc import resources
 from gridc.fusion import kernels
-from gridc.fusion.native import intrinsic
+from gridc.fusion.native import intrinsic, poke
 from gridc.fusion.threads import together
-from gridc.language.noise import Array, Drawing, draw_in_numpy
+from gridc.fusion.workspace import address
+from gridc.language.noise import Drawing, draw_in_numpy
+from gridc.scheduling.program import Array
 
 FACTOR, MODULUS = 0x2360ED051FC65DA44385DF649FCCF645, 1 << 128
+FACTORS = np.uint64(FACTOR >> 64), np.uint64(FACTOR & 0xFFFFFFFFFFFFFFFF)
 LARGE = 1 << 17
 """Numbers for each thread, at least, where several share the draws."""
 LANES = 4
@@ -34,67 +38,68 @@ BLOCK = 512
 """States of each stretch whose numbers are looked at together, as vectors."""
 BITS = 24
 """Of a random number in single precision."""
+MASK, AT, COUNT, HALF, EACH = range(5)
+"""Words of a row of what a thread draws."""
+EVEN, ODD, OVER = range(3)
+"""Which half of a state is the first number: the lower, the upper, or what is left over of the state before all."""
 
 
 def draw(generator: np.random.Generator, drawings: Sequence[Drawing], total: int, threads: int | None = None) -> None:
     """Draw masks as ``noise.draw_in_numpy`` does; no more than so many ``threads`` share it, None for as many as there are
     cores."""
     state = generator.bit_generator.state
-    if state.get("bit_generator") != "PCG64" or numba.config.DISABLE_JIT:
+    if state.get("bit_generator") != "PCG64" or numba.config.DISABLE_JIT or not drawings:
         draw_in_numpy(generator, drawings, total)
         return
     size = sum(one.mask.size for one in drawings)
     most = size // LARGE
     count = 1 if most < 2 else max(1, min(resources.threads() if threads is None else threads, most))
-    # What Python does for them is done here: another thread would wait for the interpreter.
-    together([_part(state, drawings, k * size // count, (k + 1) * size // count) for k in range(count)])
+    own, like = state["state"], tuple([(one.before, one.mask.size, *one[1:4]) for one in drawings])
+    words = np.array([*_halves(own["state"]), *_halves(own["inc"]), state["uinteger"]], np.uint64)
+    fill, places, dtype = _compiled(), [address(one.mask) for one in drawings], drawings[0].mask.dtype
+    parts: list[Callable[[], None]] = []
+    for rows, *numbers in _parts(own["inc"], bool(state["has_uint32"]), like, count, dtype):
+        rows = rows.copy()
+        rows[:, AT] += np.array(places)[rows[:, MASK]]
+        given = np.empty((LANES, BLOCK), "<u8")  # of which the lower half is the first number
+        parts.append(functools.partial(fill, rows, *numbers, words, given, given.view("<u4")))
+    together(parts)
     generator.bit_generator.state = _later(state, total)
 
 
-def _part(state: Any, drawings: Sequence[Drawing], first: int, end: int) -> Callable[[], None]:
-    """Give what draws the numbers ``first:end`` of all masks, one after the other."""
-    before, fill, calls = 0, _compiled(), list[tuple[Any, ...]]()
-    for one in drawings:
-        low, high = max(first - before, 0), min(end - before, one.mask.size)
-        if low < high:
-            begin = _later(state, one.before + low)
-            mask, at = one.mask[low:high], 0
-            if begin["has_uint32"]:
-                mask[0] = one.chosen if begin["uinteger"] >> (32 - BITS) < _limit(one.rate) else one.other
-                at = 1
-            if at < len(mask):
-                calls.append(_call(begin["state"], mask[at:], one))
-        before += one.mask.size
+@functools.lru_cache(maxsize=64)
+def _parts(increment: int, left: bool, like: tuple[Any, ...], count: int, dtype: np.dtype[Any]) -> tuple[tuple[Array, ...], ...]:
+    """Give for each of so many threads what it draws, the same for every mini-batch, where half a number is ``left`` over or not:
+    rows of which mask, how many bytes behind its first number, how many numbers, which half of a state is the first, and how
+    many states a lane goes through; what the generator's jumps there, and of a lane, multiply by and add; limits and values."""
+    size, found = sum(each[1] for each in like), list[tuple[Array, ...]]()
+    for k in range(count):
+        first, end, before = k * size // count, (k + 1) * size // count, 0
+        rows, jumps, limits, values = list[list[int]](), list[list[int]](), list[int](), list[tuple[float, float]]()
+        for mask, (at, long, rate, chosen, other) in enumerate(like):
+            low, high = max(first - before, 0), min(end - before, long)
+            before += long
+            if low >= high:
+                continue
+            number = at + low - left
+            half, steps = (OVER, 0) if number < 0 else (number % 2, (number + 1) // 2)
+            each = (high - low - (half != EVEN)) // (2 * LANES)
+            rows.append([mask, low * dtype.itemsize, high - low, half, each])
+            jumps.append([word for n in (steps, each) for number in _jump(increment, n) for word in _halves(number)])
+            limits.append(_limit(rate))
+            values.append((chosen, other))
+        found.append((np.array(rows, np.int64), np.array(jumps, np.uint64), np.array(limits, np.uint32), np.array(values, dtype)))
+    return tuple(found)
 
-    def run() -> None:
-        for call in calls:
-            fill(*call)
 
-    return run
-
-
-def _call(state: Any, mask: Array, one: Drawing) -> tuple[Any, ...]:
-    """Give what ``_fill`` takes to draw a mask in lanes, from where no half of a number is left over."""
-    each = len(mask) // (2 * LANES)
-    starts = np.empty((LANES, 2), np.uint64)
-    for lane in range(LANES):
-        begin = _jumped(state["state"], state["inc"], lane * each)
-        starts[lane] = begin >> 64, begin & 0xFFFFFFFFFFFFFFFF
-    increment = np.array([state["inc"] >> 64, state["inc"] & 0xFFFFFFFFFFFFFFFF], np.uint64)
-    given = np.empty((LANES, BLOCK), "<u8")  # of which the lower half is the first number
-    chosen, other = mask.dtype.type(one.chosen), mask.dtype.type(one.other)
-    return mask, starts, increment, each, np.uint32(_limit(one.rate)), chosen, other, given, given.view("<u4")
+def _halves(number: int) -> tuple[int, int]:
+    """Give the upper and the lower 64 bits of a number of 128."""
+    return number >> 64, number & 0xFFFFFFFFFFFFFFFF
 
 
 def _limit(rate: float) -> int:
     """Give the least number of so many bits that is not below a rate."""
     return math.ceil(float(np.float32(rate)) * (1 << BITS))
-
-
-def _jumped(state: int, increment: int, steps: int) -> int:
-    """Give the state after so many steps."""
-    total, sum_ = _jump(increment, steps)
-    return (total * state + sum_) % MODULUS
 
 
 @functools.lru_cache(maxsize=256)
@@ -121,14 +126,15 @@ def _later(state: Any, numbers: int) -> Any:
         return state
     left = numbers - bool(state["has_uint32"])
     own = state["state"]
-    after = _jumped(own["state"], own["inc"], (left + 1) // 2)
+    factor, plus = _jump(own["inc"], (left + 1) // 2)
+    after = (factor * own["state"] + plus) % MODULUS
     half = _given(after) >> 32 if left % 2 else state["uinteger"] if left == 0 else _given(after) >> 32
     return {**state, "state": {"state": after, "inc": own["inc"]}, "has_uint32": left % 2, "uinteger": half}
 
 
 @intrinsic
-def _step(typing, high, low, plus_high, plus_low):  # type: ignore[no-untyped-def]
-    """Give the next state, its upper and its lower half, and what it gives out."""
+def _moved(typing, jump, high, low):  # type: ignore[no-untyped-def]
+    """Multiply a number in two halves by the one in the first two words of a jump, and add that in the other two."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         wide, word = ir.IntType(128), ir.IntType(64)
@@ -136,14 +142,19 @@ def _step(typing, high, low, plus_high, plus_low):  # type: ignore[no-untyped-de
         def whole(upper: Any, lower: Any) -> Any:
             return builder.or_(builder.shl(builder.zext(upper, wide), wide(64)), builder.zext(lower, wide))
 
-        state = builder.add(builder.mul(whole(*arguments[:2]), wide(FACTOR)), whole(*arguments[2:]))
-        upper, lower = builder.trunc(builder.lshr(state, wide(64)), word), builder.trunc(state, word)
-        value, turn = builder.xor(upper, lower), builder.lshr(upper, word(58))
-        left = builder.and_(builder.neg(turn), word(63))
-        found = builder.or_(builder.lshr(value, turn), builder.shl(value, left))
-        return context.make_tuple(builder, signature.return_type, [upper, lower, found])
+        words = cgutils.unpack_tuple(builder, arguments[0])
+        state = builder.add(builder.mul(whole(*arguments[1:]), whole(*words[:2])), whole(*words[2:]))
+        found = [builder.trunc(builder.lshr(state, wide(64)), word), builder.trunc(state, word)]
+        return context.make_tuple(builder, signature.return_type, found)
 
-    return types.UniTuple(types.uint64, 3)(high, low, plus_high, plus_low), code
+    return types.UniTuple(types.uint64, 2)(jump, high, low), code
+
+
+@register_jitable
+def _out(high, low):  # type: ignore[no-untyped-def]
+    """Give the 64 bits that a state gives out."""
+    value, turn = high ^ low, high >> np.uint64(58)
+    return value >> turn | value << (-turn & np.uint64(63))
 
 
 @functools.cache
@@ -152,27 +163,40 @@ def _compiled() -> Any:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(_fill)
 
 
-def _fill(
-    mask: Array, starts: Array, increment: Array, each: int, limit: Any, chosen: Any, other: Any, given: Array, halves: Array
-) -> None:  # fmt: skip
-    """Fill a mask in ``LANES`` stretches of so many pairs ``each``, and what is left after them from where the last one ends;
-    ``given`` is room for what a block of states gives out, of which ``halves`` are the two numbers."""
-    p, q = increment[0], increment[1]
-    a, b, c, d, e, f, g, h = (starts[0, 0], starts[0, 1], starts[1, 0], starts[1, 1], starts[2, 0], starts[2, 1], starts[3, 0],
-                              starts[3, 1])  # fmt: skip
-    eight = np.uint32(8)
-    for first in range(0, each, BLOCK):
-        count = min(BLOCK, each - first)
-        for k in range(count):
-            a, b, given[0, k] = _step(a, b, p, q)
-            c, d, given[1, k] = _step(c, d, p, q)
-            e, f, given[2, k] = _step(e, f, p, q)
-            g, h, given[3, k] = _step(g, h, p, q)
-        for lane in range(LANES):
-            part, own = mask[2 * (lane * each + first) : 2 * (lane * each + first + count)], halves[lane]
-            for k in range(2 * count):
-                part[k] = chosen if own[k] >> eight < limit else other
-    for k in range(2 * LANES * each, mask.shape[0], 2):
-        g, h, given[0, 0] = _step(g, h, p, q)
-        for half in range(min(2, mask.shape[0] - k)):
-            mask[k + half] = chosen if halves[0, half] >> eight < limit else other
+def _fill(rows: Array, jumps: Array, limits: Array, values: Array, words: Array, given: Array, halves: Array) -> None:
+    """Draw the masks of some ``rows`` from a state's ``words``, in ``LANES`` stretches of so many pairs each, and what is left
+    after them from where the last one ends; ``given`` is room for what a block of states gives out, of which ``halves`` are the
+    two numbers."""
+    step, eight = (FACTORS[0], FACTORS[1], words[2], words[3]), np.uint32(8)
+    for r in range(rows.shape[0]):
+        at, count, half, each = rows[r, AT], rows[r, COUNT], rows[r, HALF], rows[r, EACH]
+        jump, limit, chosen, other = jumps[r], limits[r], values[r, 0], values[r, 1]
+        lane = (jump[4], jump[5], jump[6], jump[7])
+        a, b = _moved((jump[0], jump[1], jump[2], jump[3]), words[0], words[1])
+        if half:
+            given[0, 0] = words[4] if half == OVER else _out(a, b)
+            poke(values, at, 0, chosen if halves[0, 1 if half == ODD else 0] >> eight < limit else other, 0)
+            at, count = at + values.itemsize, count - 1
+        c, d = _moved(lane, a, b)
+        e, f = _moved(lane, c, d)
+        g, h = _moved(lane, e, f)
+        for first in range(0, each, BLOCK):
+            states = min(BLOCK, each - first)
+            for k in range(states):
+                a, b = _moved(step, a, b)
+                given[0, k] = _out(a, b)
+                c, d = _moved(step, c, d)
+                given[1, k] = _out(c, d)
+                e, f = _moved(step, e, f)
+                given[2, k] = _out(e, f)
+                g, h = _moved(step, g, h)
+                given[3, k] = _out(g, h)
+            for n in range(LANES):
+                to, own = at + 2 * (n * each + first) * values.itemsize, halves[n]
+                for k in range(2 * states):
+                    poke(values, to, k, chosen if own[k] >> eight < limit else other, 0)
+        for k in range(2 * LANES * each, count, 2):
+            g, h = _moved(step, g, h)
+            given[0, 0] = _out(g, h)
+            for n in range(min(2, count - k)):
+                poke(values, at, k + n, chosen if halves[0, n] >> eight < limit else other, 0)
