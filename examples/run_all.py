@@ -52,6 +52,8 @@ def main() -> int:
                   key=lambda job: -RUNS[job[0]].minutes)  # fmt: skip
     results: list[dict[str, Any]] = []
     missed = 0
+    # A worker's share of the cores, which gridc's own threads keep to, too.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // asked.workers)))
     with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(one, *job) for job in jobs]):
             r = future.result()

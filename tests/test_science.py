@@ -135,7 +135,19 @@ def test_the_table_tells_what_other_test_sets_come_to_and_each_source_once() -> 
         assert text.count("aeon 1.6.0") == 1
         assert "ucr-CBF, ucr-GunPoint: resample 0" in text
         assert "InceptionTime 0.999" in text
-        assert "5.0 hours of one thread in all" in text
+        assert "5.0 hours of one core in all" in text
+        assert "~2,000" in text
+
+
+def test_a_cores_own_seconds_are_told_where_a_run_counted_them() -> None:
+    row = next(row for row in rows.ROWS if row.name == "ucr-CBF")
+    mine = [{"value": 0.9, "parameters": 7, "samples": 5, "seconds": 9000.0, "core_seconds": 1800.0 + seed, "held": 0,
+             "limit": None, "curve": [], "version": "1", "machine": "m", "date": "d"} for seed in range(3)]  # fmt: skip
+    text = report.markdown([row], {row.name: mine})
+    assert "| 1,801 (1,800 to 1,802) |" in text
+    assert "1.5 hours of one core in all" in text
+    mine[1]["core_seconds"] = None
+    assert "| ~1,802 (1,800 to 9,000) |" in report.markdown([row], {row.name: mine})
 
 
 def test_the_whole_table_leaves_out_what_would_take_it_beyond_two_hours_of_two_cores() -> None:

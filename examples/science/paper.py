@@ -45,7 +45,7 @@ ROWS = (
     *(Row(f"memorisation-{kind}", HERE / f"memorisation-{kind}.yaml", f"five symbols of sixteen without a mistake: {what}",
           3, 1.5, test=_drawn("memorisation", length=5, symbols=16), whole=True)
       for kind, what in KINDS),
-    *(Row(f"characters-{kind}", HERE / f"characters-{kind}.yaml", f"Shakespeare by characters: {what}", 3, 3.0,
+    *(Row(f"characters-{kind}", HERE / f"characters-{kind}.yaml", f"Shakespeare by characters: {what}", 3, 12.0,
           data=_TEXT, test=shakespeare.test, bits=True, beside=shakespeare.counts, published=(_WIKIPEDIA,))
       for kind, what in (("grid", "a 2-LSTM of two levels, untied"), ("stacked", "a stacked LSTM of two levels"))),
     *(Row(name, HERE / f"{name}.yaml", f"numbers in English words into German ones without a mistake: {what}", 3, 2.0,

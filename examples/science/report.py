@@ -41,6 +41,16 @@ def outcome(row: Row, mine: list[dict[str, Any]]) -> str:
     return f"{_mean(values)}{unit}, {len(values)} seed{'s' * (len(values) > 1)}{also}{loss}"
 
 
+def counted(one: Mapping[str, Any]) -> bool:
+    """Tell whether a core's seconds were counted: those of a run that was gone on with are not."""
+    return one.get("core_seconds") is not None
+
+
+def seconds(one: Mapping[str, Any]) -> float:
+    """Give a core's seconds, or the clock's, which other programs may have had a part of."""
+    return float(one["core_seconds"] if counted(one) else one["seconds"])
+
+
 def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], list[dict[str, Any]]]]:
     """The cells of each row that has results, in text, and the results."""
     found: list[tuple[Row, list[str], list[dict[str, Any]]]] = []
@@ -53,7 +63,8 @@ def lines(rows: Iterable[Row], results: Results) -> list[tuple[Row, list[str], l
         cut = " (cut short: a trial)" * any(one["limit"] for one in mine)
         apart = f" (only with ROW={row.name})" * row.apart
         text = [f"{row.shows}{cut}{apart}; {mine[0]['parameters']:,} parameters", outcome(row, mine), others,
-                _spread((one["samples"] for one in mine), ",.0f"), _spread((one["seconds"] for one in mine), ",.0f")]  # fmt: skip
+                _spread((one["samples"] for one in mine), ",.0f"),
+                "~" * (not all(map(counted, mine))) + _spread(map(seconds, mine), ",.0f")]  # fmt: skip
         found.append((row, text, mine))
     return found
 
@@ -71,14 +82,15 @@ def made(results: Results) -> str:
     """With which gridc, on what, when, and in how long."""
     every = [one for mine in results.values() for one in mine]
     parts = (sorted({one[key] for one in every}) for key in ("version", "machine", "date"))
-    hours = sum(one["seconds"] for one in every) / 3600
-    return "gridc {}, {}, {}; {:.1f} hours of one thread in all".format(*(" and ".join(part) for part in parts), hours)
+    hours = sum(map(seconds, every)) / 3600
+    return "gridc {}, {}, {}; {:.1f} hours of one core in all".format(*(" and ".join(part) for part in parts), hours)
 
 
 NOTE = (
-    "Samples are those until the training ended, seconds those of training on one thread: the median over the seeds, and the "
-    "range. Accuracies are means over seeds with their standard deviation. Parity ends, and is counted, by the strings held "
-    "out; all else by a test set that nothing was chosen by."
+    "Samples are those until the training ended, seconds those of one core, with the test; ~ stands before the clock's, of runs "
+    "that were interrupted or are older, beside other programs. Both are the median over the seeds, and the range. Accuracies "
+    "are means over seeds with their standard deviation. Parity ends, and is counted, by the strings held out; all else by a "
+    "test set that nothing was chosen by."
 )
 
 

@@ -49,6 +49,7 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
     found = folder / "result.json"
     if found.exists():
         return json.loads(found.read_text(encoding="utf-8"))
+    begun, resumed = time.process_time(), any(folder.rglob("metrics.jsonl"))
     changes: dict[str, Any] = {**row.changes, **(row.data(out) if row.data else {}), "seed": seed}
     if samples is not None:
         changes["budget"] = {"samples": samples}
@@ -63,6 +64,7 @@ def run(name: str, seed: int, out: Path, samples: int | None) -> dict[str, Any]:
         "row": row.name, "seed": seed, "value": value, "held": 0 if done.held_out is None else len(done.held_out),
         "samples": history.samples, "best_at": best.samples, "loss": best.held_out_loss,
         "seconds": history.seconds + spent, "reason": history.reason,
+        "core_seconds": None if resumed else time.process_time() - begun,
         "parameters": sum(int(a.size) for a in done.grid.parameters.values()),
         "curve": [(record.samples, record.accuracy()) for record in history.records],
         "version": gridc.__version__, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -145,6 +147,8 @@ def main() -> int:
     jobs = [(row, seed) for row in chosen for seed in range(min(row.seeds, asked.seeds or row.seeds))]
     jobs.sort(key=lambda job: -job[0].minutes)  # the longest first, so that no worker waits for one at the end
     failed = 0
+    # A worker's share of the cores, which gridc's own threads keep to, too.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // asked.workers)))
     with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         waiting = {pool.submit(run, row.name, seed, out, asked.samples): (row, seed) for row, seed in jobs}
         for future in as_completed(waiting):
