@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
-import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,9 +19,7 @@ from gridc.arrays.dataset import MASKS
 from gridc.arrays.signature import Signature
 from gridc.data import fitting
 from gridc.data.fitting import Call
-from gridc.errors import UsageError
-from gridc.fusion import draws
-from gridc.language import noise
+from gridc.language import linear_start
 from gridc.language.shapes import parameter_shapes
 from gridc.language.spec import Directives, GridSpec
 from gridc.locks import Lock
@@ -34,12 +30,12 @@ from gridc.symbolic.backends import Backend
 from gridc.symbolic.functions import Functions
 from gridc.symbolic.lowering import Symbols
 from gridc.symbolic.lowerings import Target
+from gridc.symbolic.masks import Masks
 from gridc.symbolic.room import Room
 from gridc.symbolic.wiring import Way
 
 if TYPE_CHECKING:
-    from gridc.device.functions import Functions as OnDevice
-    from gridc.device.updates import Mirror
+    from gridc.device.placement import Placement
     from gridc.insight.summary import Summary
     from gridc.model_file import Model
     from gridc.onnx.export import Exported
@@ -79,8 +75,7 @@ class Grid:
         self.compile_seconds: dict[str, float] = {}
         self.vocabularies: dict[str, tuple[str, ...]] = {}
         self.signature = Signature()
-        self._masks = np.random.default_rng([seed, MASKS])
-        self._mask_room: dict[str, Array] = {}  # used again at every call: nobody sees a mask after its own
+        self._masks = Masks(spec, target, np.random.default_rng([seed, MASKS]))
         self._progress, self._lock, self._room = progress, Lock(), Room(spec, target)
         self.functions = Functions(spec, target, self._timed)
         self._shared = {name: pytensor.shared(array, name, borrow=True, shape=array.shape) for name, array in numbers.items()}
@@ -147,13 +142,7 @@ class Grid:
         call = fitting.check(self.spec, inputs, lengths, self.dtype)
         each = counts.kept(self.spec, tuple(int(n) for n in call.extent[1:]), 1).tape
         size = max(1, min(call.batch, CHUNK // max(1, each)))
-        parts: list[list[Array]] = []
-        for first in range(0, call.batch, size):
-            some = slice(first, first + size)
-            part = {name: array[some] for name, array in call.inputs.items()}
-            extent = call.extent.copy()
-            extent[0] = len(call.lengths[some])
-            parts.append(self._run("predict", Call(part, extent, call.lengths[some]), []))
+        parts = [self._run("predict", call.part(first, size), []) for first in range(0, call.batch, size)]
         joined = parts[0] if len(parts) == 1 else [np.concatenate(p) for p in zip(*parts, strict=True)]
         return dict(zip(self.spec.outputs, joined, strict=True))
 
@@ -162,8 +151,7 @@ class Grid:
 
         Losses are in nats where they are cross entropies, and squares of the data's unit where they are squared errors; nothing
         is dropped out.  ``weights`` are those of ``loss_and_gradients``.  Raises DataError where an array does not fit."""
-        call = fitting.check(self.spec, inputs, lengths, self.dtype)
-        return float(self._run("loss", call, self._targets(targets, call, weights))[0])
+        return float(self._run("loss", *self._checked(inputs, targets, lengths, weights))[0])
 
     def gradients(
         self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None
@@ -197,10 +185,9 @@ class Grid:
             DataError: An array does not fit.
             ResourceError: It needs more memory than there is.
         """
-        call = fitting.check(self.spec, inputs, lengths, self.dtype)
-        told = self._targets(targets, call, weights)
+        call, told = self._checked(inputs, targets, lengths, weights)
         with self._lock:
-            loss, *rest = self._run("gradients", call, [*told, *self._drawn(call, share)])
+            loss, *rest = self._run("gradients", call, [*told, *self._masks.draw(call, share)])
         outputs = dict(zip(self.spec.outputs, rest, strict=False))
         return float(loss), dict(zip(self.parameters, rest[len(outputs) :], strict=True)), outputs
 
@@ -208,28 +195,11 @@ class Grid:
     def random_state(self) -> dict[str, Any] | None:
         """Where the generator of dropout's and zoneout's masks stands, a plain mapping that may be kept and set again, so that
         the same masks follow; None where the spec has neither.  It starts from the grid's seed."""
-        return dict(self._masks.bit_generator.state) if noise.noisy(self.spec) else None
+        return self._masks.state
 
     @random_state.setter
     def random_state(self, state: Mapping[str, Any]) -> None:
-        self._masks.bit_generator.state = state
-
-    def _drawn(self, call: Call, share: tuple[int, int] | None) -> list[Array]:
-        """Draw the masks of one training step, in the order of the training graph's; valid until the next are drawn."""
-        if not noise.noisy(self.spec):
-            return []
-        batch, *sizes = (int(n) for n in call.extent)
-
-        def make(name: str, shape: tuple[int, ...]) -> Array:
-            size, kept = math.prod(shape), self._mask_room.get(name)
-            if kept is None or not size <= kept.size <= 2 * size:
-                kept = self._mask_room[name] = np.empty(size, self.dtype)
-            return kept[:size].reshape(shape)
-
-        fill = None
-        if self.target.lowering.prepare is not None:  # which has compiled the rest, too
-            fill = functools.partial(draws.draw, threads=self.threads)
-        return [*noise.draw(self.spec, batch, sizes, self._masks, self.dtype, make, share, fill).values()]
+        self._masks.state = state
 
     # -- training and keeping -----------------------------------------------------------------------------------------
 
@@ -270,15 +240,9 @@ class Grid:
         Raises:
             UsageError: There is no such optimiser or option.
         """
-        from gridc.training.optimizers import Optimizer
-        from gridc.training.optimizers import optimizer as made
-        from gridc.training.step import TrainingStep
+        from gridc.training.step import training_step
 
-        if isinstance(optimizer, str):
-            optimizer = made(optimizer, clip=clip, **options)
-        if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
-            raise UsageError(f"'optimizer' is {optimizer!r}, expected the name of one, or an Optimizer.")
-        return TrainingStep(self, optimizer)
+        return training_step(self, optimizer, clip, options)
 
     def score(self, inputs: Arrays, targets: Arrays, lengths: Arrays | None = None) -> dict[str, float]:
         """Give each output's accuracy, from 0 to 1 (classes, binary), or R², at most 1 (features, raw), over the
@@ -347,25 +311,17 @@ class Grid:
 
         return notebook(self)
 
-    def _targets(self, targets: Arrays, call: Call, weights: Arrays | None) -> list[Array]:
-        checked = fitting.check_targets(self.spec, targets, call, self.dtype)
-        return [*checked.values(), *fitting.check_weights(self.spec, weights or {}, call, self.dtype)]
-
     @cached_property
     def without_softmax(self) -> Grid:
         """The grid that a linear start trains: its memory cells attend linearly, its parameters and random numbers are these
         themselves, and the seconds of building it are counted here.  Raises UsageError where there is no softmax."""
-        with_softmax = {name: t for name, t in self.spec.transforms.items()
-                        if t.mechanism.attention and t.options.attention == "softmax"}  # fmt: skip
-        if not with_softmax:
-            raise UsageError(f"'linear_start' takes the softmax out of memory cells; '{self.spec.name}' has none that has one.")
-        linear = {name: replace(t, options=t.options.replaced(attention="linear")) for name, t in with_softmax.items()}
-        spec = replace(self.spec, transforms={**self.spec.transforms, **linear})
+        spec = linear_start.without_softmax(self.spec)
         other = Grid(spec, self.target, {}, self.seed, self._progress)
-        other._shared, other.parameters, other._masks = self._shared, self.parameters, self._masks
+        other._shared, other.parameters = self._shared, self.parameters
+        other._masks = Masks(spec, self.target, self._masks.generator)
         other.compile_seconds = self.compile_seconds
-        if self.target.lowering.device:
-            other._mirror = self._mirror
+        if self._on_device is not None and other._on_device is not None:
+            other._on_device.parameters = self._on_device.parameters
         return other
 
     def ready(self) -> Grid:
@@ -376,57 +332,35 @@ class Grid:
     # -- on a device --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _on_device(self) -> OnDevice | None:
-        """The functions of a grid whose fused sweep runs on a device; None for any other."""
+    def _on_device(self) -> Placement | None:
+        """Where a grid is whose fused sweep runs on a device; None for any other."""
         if not self.target.lowering.device:
             return None
-        from gridc.device.functions import Functions as OnDevice
+        from gridc.device.placement import Placement
 
-        t = self.target
-        return OnDevice(self.spec, self.dtype, self.backend.mode, self._timed, t.devices, t.products)
+        def look() -> dict[str, Array]:
+            return {name: shared.get_value(borrow=True) for name, shared in self._shared.items()}
 
-    @cached_property
-    def _mirror(self) -> Mirror:
-        """The parameters on the device."""
-        from gridc.device.updates import Mirror
-
-        assert self._on_device is not None
-        place = self._on_device.shards.whole
-        return Mirror(lambda: {name: shared.get_value(borrow=True) for name, shared in self._shared.items()}, place)
+        return Placement(self.spec, self.target, look, self._timed)
 
     def _come_home(self) -> None:
-        if "_mirror" in self.__dict__:
-            self._mirror.come_home()
-
-    def _numbers_there(self) -> Mapping[str, Any]:
-        """Give the parameters as a function on the device takes them; those of another grid, which a stream runs, may change."""
-        return self.parameters if self.parameters.watch is None else self._mirror.arrays()
+        if (there := vars(self).get("_on_device")) is not None:
+            there.parameters.come_home()
 
     def updates(self, optimizer: Optimizer) -> Update | None:
         """Make what does the steps of a training with their updates on the device; None where there is none."""
         if self._on_device is None:
             return None
-        from gridc.device.updates import Updates
 
         def check(
             inputs: Arrays, targets: Arrays, lengths: Arrays | None = None, weights: Arrays | None = None
         ) -> tuple[Call, list[Array]]:
-            call = fitting.check(self.spec, inputs, lengths, self.dtype)
-            told = self._targets(targets, call, weights)
+            call, told = self._checked(inputs, targets, lengths, weights)
             with self._lock:
                 self._room.check("gradients", call)
             return call, told
 
-        def draw(call: Call) -> tuple[list[Array], Callable[[], None]]:
-            before = self.random_state
-
-            def again() -> None:
-                if before is not None:
-                    self.random_state = before
-
-            return self._drawn(call, None), again
-
-        return Updates(self._on_device, self._mirror, optimizer, self._lock, check, draw)
+        return self._on_device.updates(optimizer, self._masks, self._lock, check)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -440,12 +374,19 @@ class Grid:
         way = Way(chosen, self.dtype, products, self.backend.scan)
         return lowering.lower(self.spec, parameters=self._shared, way=way)
 
+    def _checked(
+        self, inputs: Arrays, targets: Arrays, lengths: Arrays | None, weights: Arrays | None
+    ) -> tuple[Call, list[Array]]:
+        """Check what a loss is computed from, and give the call, and its targets and weights."""
+        call = fitting.check(self.spec, inputs, lengths, self.dtype)
+        checked = fitting.check_targets(self.spec, targets, call, self.dtype)
+        return call, [*checked.values(), *fitting.check_weights(self.spec, weights or {}, call, self.dtype)]
+
     def _run(self, name: str, call: Call, told: list[Array]) -> list[Array]:
         with self._lock:
             self._room.check(name, call)
-            if self._on_device is not None:
-                return self._on_device.run(name, self._numbers_there(), call, told)
-            return self.functions.run(name, self.parameters, call, told)
+            where = self.functions if self._on_device is None else self._on_device
+            return where.run(name, self.parameters, call, told)
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Any:

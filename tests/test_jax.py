@@ -390,7 +390,7 @@ def test_small_turns_are_one_cores_and_find_their_weights_as_they_lie() -> None:
     copied = [tuple(map(int, shape.split(","))) for shape in re.findall(r"= f32\[([\d,]+)\]\S* copy\(", text)]
     assert all(math.prod(shape) < plan.groups[0].rows * plan.groups[0].hidden for shape in copied), copied
     # Where parameters are large, or turns, the cores share.
-    plans: Any = grid._on_device.plans  # type: ignore[union-attr]
+    plans: Any = grid._on_device.functions.plans  # type: ignore[union-attr]
     wide = [replace(block, rows=100 * block.rows) for block in plan.phases[0].blocks]
     assert plans.options(plan, 4000)
     assert plans.options(plan, 1 << 30) is None

@@ -175,6 +175,13 @@ class Call(NamedTuple):
         pairs = zip(spec.dimensions, self.extent[1:].tolist(), strict=True)
         return {BATCH: self.batch, **{d.size: size for d, size in pairs if isinstance(d.size, str)}}
 
+    def part(self, first: int, most: int) -> Call:
+        """Give the call of the examples from ``first`` on, and no more than so many."""
+        some = slice(first, first + most)
+        extent, lengths = self.extent.copy(), self.lengths[some]
+        extent[0] = len(lengths)
+        return Call({name: array[some] for name, array in self.inputs.items()}, extent, lengths)
+
 
 def check(spec: GridSpec, inputs: Mapping[str, Any], lengths: Mapping[str, Any] | None, dtype: str) -> Call:
     """Check the inputs of a call before any work starts; DataError says which array does not fit, what came and what should.

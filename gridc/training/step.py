@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from gridc.arrays.conversion import Array
-from gridc.errors import NumbersError
-from gridc.training.optimizers import Optimizer
+from gridc.errors import NumbersError, UsageError
+from gridc.training.optimizers import Optimizer, optimizer
 from gridc.training.ranks import ALONE, Ranks
 from gridc.training.state import Trainable
 
@@ -100,3 +100,12 @@ class TrainingStep:
             raise NumbersError(f"at update {self.optimizer.count + 1} the loss is {done.loss:g} and the gradients' norm "
                                f"{done.norm:g}; a smaller learning rate or clip=1.0 may help")  # fmt: skip
         return done.loss
+
+
+def training_step(grid: Trainable, named: str | Optimizer, clip: float | None, options: Mapping[str, Any]) -> TrainingStep:
+    """Make the step of ``Grid.training_step``, by an ``Optimizer`` or the name of one and its ``options``; UsageError for any
+    other thing."""
+    made = optimizer(named, clip=clip, **options) if isinstance(named, str) else named
+    if not isinstance(made, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+        raise UsageError(f"'optimizer' is {made!r}, expected the name of one, or an Optimizer.")
+    return TrainingStep(grid, made)
