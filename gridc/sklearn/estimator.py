@@ -1,9 +1,4 @@
-"""Grids as scikit-learn estimators: in a Pipeline, in a GridSearchCV, wherever `fit` and `predict` are known.
-
-Without a spec of your own the estimators write a page for the data: a table ``[examples, features]`` becomes a 1-Grid LSTM
-along depth, sequences ``[examples, time, features]`` a 2-Grid LSTM over time and depth.  A spec of your own has one input and
-one output; rows of a table are given the shape of its input.
-"""
+"""What a grid's estimators have in common: their options, arrays of X as scikit-learn checks them, the page, and the training."""
 
 # pyright: basic
 # scikit-learn brings no types.
@@ -14,15 +9,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,  # the one that scikit-learn's own estimators use
     check_array,
     check_is_fitted,
     check_X_y,
-    column_or_1d,
     validate_data,
 )
 
@@ -64,7 +57,7 @@ outputs:
 """
 
 
-class _GridEstimator(BaseEstimator):
+class GridEstimator(BaseEstimator):
     """What the classifier and the regressor have in common.
 
     ``spec``: a GridSpec, a path or a page of YAML with one input and one output; None writes one from the data's shape, with
@@ -227,160 +220,6 @@ class _GridEstimator(BaseEstimator):
         # The slots of an optimizer are no part of a model: after pickling ``partial_fit`` begins with new ones.
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]  # BaseEstimator's is untyped
         return {name: None if name == "_going" else value for name, value in state.items()}
-
-
-class GridClassifier(ClassifierMixin, _GridEstimator):
-    """A grid that tells classes apart; a spec of your own ends in an output of ``classes`` or ``binary``.
-
-    ``class_weight`` is None, ``balanced`` or a mapping of label to weight.  Fitted: ``classes_``."""
-
-    _kinds = ("classes", "binary")
-
-    def __init__(
-        self,
-        spec: GridSpec | str | os.PathLike[str] | None = None,
-        *,
-        cell: str = "lstm",
-        hidden: int = 32,
-        depth: int = 3,
-        optimizer: Any = "adam",
-        learning_rate: float = 0.01,
-        batch: int = 32,
-        epochs: int = 200,
-        clip: float | None = 1.0,
-        held_out: float | None = 0.2,
-        patience: int | None = 10,
-        class_weight: Any = None,
-        backend: str = "auto",
-        lowering: str = "auto",
-        dtype: str = "float64",
-        random_state: Any = None,
-        verbose: bool = False,
-    ):
-        super().__init__(
-            spec, cell=cell, hidden=hidden, depth=depth, optimizer=optimizer, learning_rate=learning_rate, batch=batch,
-            epochs=epochs, clip=clip, held_out=held_out, patience=patience, backend=backend, lowering=lowering, dtype=dtype,
-            random_state=random_state, verbose=verbose,
-        )  # fmt: skip
-        self.class_weight = class_weight
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GridClassifier:
-        """Train on arrays; returns itself.  ``sample_weight`` is what each example counts.
-
-        Raises DataError (a ValueError) where they do not fit."""
-        X, y, lengths = self._checked(X, y, reset=True)
-        check_classification_targets(y)
-        self._known(np.unique(column_or_1d(y, warn=True)))
-        self._begin(X, "classes", len(self.classes_))
-        target = self._codes(y)
-        self._train(X, target, lengths, sample_weight, **self._class_weights(X, target))
-        return self
-
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> GridClassifier:
-        """Train on these arrays once, from where the last call stopped; returns itself.
-
-        The first call is told all ``classes``, or finds them in y.  Raises DataError (a ValueError) where something does not
-        fit."""
-        first = "grid_" not in vars(self)
-        X, y, lengths = self._checked(X, y, reset=first)
-        check_classification_targets(y)
-        if first:
-            self._known(np.unique(y if classes is None else classes))
-            self._begin(X, "classes", len(self.classes_))
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise DataError(f"classes is {list(classes)}; expected {list(self.classes_)}, those of the first call")
-        target = self._codes(y)
-        self._train(X, target, lengths, sample_weight, once=True, **self._class_weights(X, target))
-        return self
-
-    def _known(self, classes: np.ndarray) -> None:
-        if len(classes) < 2:
-            raise DataError(f"y has one class only, {classes[0]!r}; expected at least 2 classes to tell apart")
-        self.classes_ = classes
-
-    def _codes(self, y: Any) -> np.ndarray:
-        y = column_or_1d(y)
-        if len(odd := np.setdiff1d(y, self.classes_)):
-            raise DataError(f"y holds {odd.tolist()[0]!r}; expected {listed(self.classes_.tolist())}, the classes of the first "
-                            "call")  # fmt: skip
-        return np.searchsorted(self.classes_, y)
-
-    def _class_weights(self, X: np.ndarray, target: np.ndarray) -> dict[str, Any]:
-        if self.class_weight is None:
-            return {}
-        from sklearn.utils.class_weight import compute_class_weight
-
-        codes = dict(enumerate(self.classes_))
-        present = np.unique(target)
-        given = np.ones(len(codes))
-        given[present] = compute_class_weight(self.class_weight, classes=self.classes_[present], y=self.classes_[target])
-        output = next(iter(self._spec(X, "classes", len(codes)).outputs.values()))
-        weights = np.ones(max(2, output.size) if output.kind == "classes" else 2)
-        weights[: len(given)] = given
-        return {"class_weights": {output.name: weights.tolist()}}
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict the probability of each of ``classes_``, ``[examples, classes]``."""
-        found = self._predicted(X)
-        if found.ndim == 1:  # a binary output
-            found = np.stack([1 - found, found], axis=1)
-        found = found[:, : len(self.classes_)]
-        return found / found.sum(axis=1, keepdims=True)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict the likeliest class of each example, ``[examples]``."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
-
-
-class GridRegressor(RegressorMixin, _GridEstimator):
-    """A grid that estimates one number, or several; a spec of your own ends in an output of ``features`` or ``raw``.
-
-    The targets of a ``features`` output are scaled to mean 0 and deviation 1 for the training, and back in ``predict``."""
-
-    _kinds = ("features", "raw")
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GridRegressor:
-        """Train on arrays; returns itself.  ``sample_weight`` is what each example counts.
-
-        Raises DataError (a ValueError) where they do not fit."""
-        X, target, lengths = self._columns(X, y, first=True)
-        self._train(X, target, lengths, sample_weight)
-        return self
-
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GridRegressor:
-        """Train on these arrays once, from where the last call stopped; returns itself.
-
-        The targets of the first call say what all are scaled by.  Raises DataError (a ValueError) where arrays do not fit."""
-        X, target, lengths = self._columns(X, y, first="grid_" not in vars(self))
-        self._train(X, target, lengths, sample_weight, once=True)
-        return self
-
-    def _columns(self, X: Any, y: Any, first: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """X, the columns of y scaled, and lengths; the first time the scale is measured and the grid compiled."""
-        X, y, lengths = self._checked(X, y, reset=first, multi_output=True, y_numeric=True)
-        y = np.asarray(y, np.float64)
-        target = y[:, None] if y.ndim == 1 else y
-        if first:
-            self._flat = y.ndim == 1
-            scaled = next(iter(self._spec(X, "features", target.shape[1]).outputs.values())).kind == "features"
-            self._mean = target.mean(axis=0) if scaled else np.zeros(target.shape[1])
-            spread = target.std(axis=0) if scaled else np.ones(target.shape[1])
-            self._spread = np.where(spread > 0, spread, 1.0)
-            self._begin(X, "features", target.shape[1])
-        elif target.shape[1] != len(self._mean):
-            raise DataError(f"y has {target.shape[1]} columns; expected {len(self._mean)}, as in the first call")
-        return X, (target - self._mean) / self._spread, lengths
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Estimate a number, or several, for each example, in the shape of the ``y`` that it was trained on."""
-        found = self._predicted(X) * self._spread + self._mean
-        return found[:, 0] if self._flat else found
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
 
 def _padded(X: Any, keep_ids: bool) -> tuple[Any, np.ndarray | None]:
