@@ -91,13 +91,14 @@ class _Work:
                 self.products.append((widths * batch, spec.rows(t.name), columns))
 
     def seconds(self, sharing: Sharing) -> float:
-        """Give the seconds of a training step: as many for the weights' gradients as forward and as back, and threads that begin
-        forward and back."""
+        """Give the seconds of a training step: forward, back, as much arithmetic for the weights' gradients, which all threads share
+        without meeting, and threads that begin forward and back."""
         n, behind = sharing.threads, sharing.way == "weights"
         start, again = ((n > 1) * each[0] + each[1] * max(0, n - 2) for each in (START, LINGERING))
+        whole = self._swept(1, False)
         if not behind:
-            return 3 * self._swept(n, sharing.way == "wavefront") + 2 * self._gates(n) + start + again
-        back = self._swept(1, False) + self._gates(1)
+            return 2 * (self._swept(n, sharing.way == "wavefront") + self._gates(n)) + whole / n + start + again
+        back = whole + self._gates(1)
         return back + (self._swept(n, True) + self._gates(n) + again if sharing.helps else back) + start
 
     def _swept(self, n: int, wavefront: bool) -> float:
