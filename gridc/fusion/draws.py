@@ -88,7 +88,9 @@ def _parts(increment: int, left: bool, like: tuple[Any, ...], count: int, dtype:
             jumps.append([word for n in (steps, each) for number in _jump(increment, n) for word in _halves(number)])
             limits.append(_limit(rate))
             values.append((chosen, other))
-        found.append((np.array(rows, np.int64), np.array(jumps, np.uint64), np.array(limits, np.uint32), np.array(values, dtype)))
+        # Shaped where there is nothing to draw, too.
+        words = np.array(rows, np.int64).reshape(-1, EACH + 1), np.array(jumps, np.uint64).reshape(-1, 8)
+        found.append((*words, np.array(limits, np.uint32), np.array(values, dtype).reshape(-1, 2)))
     return tuple(found)
 
 
