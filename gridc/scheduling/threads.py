@@ -91,8 +91,8 @@ class _Work:
                 self.products.append((widths * batch, spec.rows(t.name), columns))
 
     def seconds(self, sharing: Sharing) -> float:
-        """Give the seconds of a training step: forward, back, as much arithmetic for the weights' gradients, which all threads share
-        without meeting, and threads that begin forward and back."""
+        """Give the seconds of a training step: forward, back, as much arithmetic for the weights' gradients, which all threads
+        share without meeting, and threads that begin forward and back."""
         n, behind = sharing.threads, sharing.way == "weights"
         start, again = ((n > 1) * each[0] + each[1] * max(0, n - 2) for each in (START, LINGERING))
         whole = self._swept(1, False)
