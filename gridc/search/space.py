@@ -19,7 +19,7 @@ from gridc.language.page import parse
 from gridc.language.rewriting import Keys, in_training, rewritten
 from gridc.language.spec import GridSpec
 from gridc.tables.sweep_block import Range, Sweep
-from gridc.training.loop import monitor as told_by
+from gridc.training.early_stopping import monitor as told_by
 
 MOST_CHECKED = 64
 """Combinations that are all checked before a sweep begins; of more, every value by itself."""

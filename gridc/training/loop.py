@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,10 +18,11 @@ from gridc.errors import NumbersError, ResourceError, listed
 from gridc.model_file import Model
 from gridc.tables.training_block import Budget, Every, Stop
 from gridc.training.checkpoint import BEST, CURVE, METRICS, MODEL, Folder
+from gridc.training.early_stopping import EarlyStopping, monitor
 from gridc.training.history import History, Record, curve
 from gridc.training.interrupts import Interrupts
 from gridc.training.metrics import evaluate as evaluate_on
-from gridc.training.metrics import gathered, measure
+from gridc.training.metrics import gathered
 from gridc.training.metrics import meters as meters_of
 from gridc.training.optimizers import Optimizer
 from gridc.training.progress import Display
@@ -43,9 +43,6 @@ from gridc.training.state import (
     without_softmax,
 )
 from gridc.training.step import Here, Step, updates
-
-if TYPE_CHECKING:
-    from gridc.language.spec import GridSpec
 
 Callback = Callable[[Record], bool | None]
 """Called after every evaluation; True ends the training."""
@@ -97,7 +94,7 @@ class Run:
         self.stepped = self.grid if not self.linear_start else without_softmax(self.grid)
         self.update = updates(self.stepped, self.optimizer, self.ranks)
         weighed = bool(self.weights.classes) or (self.held_out is not None and bool(self.held_out.weights))
-        self.monitor = monitor(self.grid.spec, self.stop, self.held_out is not None, weighed)
+        self.stopping = EarlyStopping(self.stop, monitor(self.grid.spec, self.stop, self.held_out is not None, weighed))
 
     def beginning(self, settings: Mapping[str, Any], resume: bool, overwrite: bool, shown: Display) -> State:
         """Make the state to start from: a new one, or that of the last checkpoint; its records become ``metrics.jsonl``."""
@@ -143,7 +140,7 @@ class Run:
         self.ranks.begin(self.grid)
         if not self.optimizer.started:
             self.optimizer.start(self.grid.parameters)
-        reason = self._ended(state) or (self._met(state) if state.records else "")
+        reason = self._ended(state) or (self.stopping.met(state.records[-1], state.waited) if state.records else "")
         started = self._clock() - state.seconds
         flights: deque[_Flight] = deque()
         with Interrupts() as interrupts:
@@ -168,7 +165,7 @@ class Run:
                         record = self._evaluate(state, shown)
                         state.seconds = state.evaluated = self.ranks.first_does(lambda: now()[1])
                         told = self.ranks.first_does(partial(self._call, record))
-                        reason = self._met(state) or reason or ("A callback ended it." if told else "")
+                        reason = self.stopping.met(record, state.waited) or reason or ("A callback ended it." if told else "")
                         asked, _ = flight.told or now()
                     if asked:
                         self._land(state, flights, shown, all_=True)
@@ -270,7 +267,7 @@ class Run:
             trained, self.weights.total(held) if held else None, held)  # fmt: skip
         state.records.append(record)
         state.waited = state.waited + 1 if state.step >= self.linear_start else 0
-        if state.best is None or self._better(record, state.best):
+        if state.best is None or self.stopping.better(record, state.best):
             state.keep_best(record, self.grid.parameters)
         if self.folder:
             folder = self.folder
@@ -290,35 +287,6 @@ class Run:
                                classes=self.weights.classes, ranks=self.ranks)  # fmt: skip
         finally:
             load_parameters(self.grid.parameters, kept)
-
-    def _better(self, record: Record, best: Record) -> bool:
-        if self.monitor == "accuracy":
-            # Of equally accurate weights the surer ones are better.
-            ours, theirs = record.accuracy(self.stop.output), best.accuracy(self.stop.output)
-            tied = ours == theirs and not self.stop.min_delta
-            return ours > theirs + self.stop.min_delta or (tied and record.shown_loss < best.shown_loss)
-        return self._loss(record) < self._loss(best) - self.stop.min_delta or math.isnan(self._loss(best))
-
-    def _loss(self, record: Record) -> float:
-        return record.shown[self.stop.output]["loss"] if self.stop.output else record.shown_loss
-
-    def _met(self, state: State) -> str:
-        """Why the stopping rule ends the training, or nothing."""
-        stop = self.stop
-        if reached := self._reached(state.records[-1]):
-            return reached
-        if stop.patience is not None and state.waited >= stop.patience:
-            return f"The {self.monitor} did not improve for {stop.patience} evaluations."
-        return ""
-
-    def _reached(self, record: Record) -> str:
-        """Which figure that was asked for these weights have, or nothing."""
-        stop = self.stop
-        if stop.accuracy is not None and record.accuracy(stop.output) >= stop.accuracy:
-            return f"It reached the accuracy of {stop.accuracy:g}."
-        if stop.loss is not None and self._loss(record) <= stop.loss:
-            return f"It reached the loss of {stop.loss:g}."
-        return ""
 
     def _share(self, state: State) -> float:
         """How much of the budget is spent."""
@@ -362,7 +330,7 @@ class Run:
     def _finish(self, state: State, reason: str, shown: Display) -> History:
         # Weights that have what was asked for are the ones; else the best, where something tells which they are.
         told = bool(state.records) and (self.held_out is not None or self.stop.patience is not None)
-        restored = told and bool(state.best_parameters) and not self._reached(state.records[-1])
+        restored = told and bool(state.best_parameters) and not self.stopping.reached(state.records[-1])
         if restored:
             load_parameters(self.grid.parameters, state.best_parameters)
         kept = state.best if restored else state.records[-1] if state.records else None
@@ -376,8 +344,9 @@ class Run:
             self.ranks.first_does(partial(self._leave, self.folder, state, model, shown))
         load_parameters(self.grid.parameters, self._own(self.grid.parameters))
         return History(
-            self.grid.spec.name, tuple(state.records), reason, state.best, self.monitor, restored, state.step, state.samples,
-            state.seconds, compile_seconds(self.grid), None if self.folder is None else self.folder.path)  # fmt: skip
+            self.grid.spec.name, tuple(state.records), reason, state.best, self.stopping.monitor, restored, state.step,
+            state.samples, state.seconds, compile_seconds(self.grid), None if self.folder is None else self.folder.path,
+        )  # fmt: skip
 
     def _leave(self, folder: Folder, state: State, model: Model, shown: Display) -> None:
         """Write the model and the curve."""
@@ -386,14 +355,6 @@ class Run:
             folder.write(CURVE, curve(self.grid.spec.name, tuple(state.records)))
         except ResourceError as error:
             shown.say(str(error))
-
-
-def monitor(spec: GridSpec, stop: Stop, held_out: bool, weighed: bool) -> Literal["loss", "accuracy"]:
-    """Say what tells the best weights: what the rule says, else accuracy where a single output decides on held-out examples that
-    are not ``weighed``, else loss."""
-    counted = [stop.output] if stop.output else list(spec.outputs)
-    decides = held_out and len(counted) == 1 and measure(spec.outputs[counted[0]]) == "accuracy" and not weighed
-    return stop.monitor or ("accuracy" if decides else "loss")
 
 
 def _due(every: Every, before: tuple[int, int, float], state: State, last: float) -> bool:
