@@ -24,9 +24,9 @@ INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("commands.start:init", "Write a commented spec for a sequence, an image, a table, a series or a text, and data to "
              "try it on."),
-    "check": ("commands.look:check", "Say whether specs mean something, and what."),
-    "show": ("commands.look:show", "Show a spec on its way through the compiler: spec, graph, schedule or program."),
-    "schedule": ("commands.look:schedule", "Show how parallel a grid is: wavefronts, speed-up, pictures, a trace."),
+    "check": ("commands.check:check", "Say whether specs mean something, and what."),
+    "show": ("commands.show:show", "Show a spec on its way through the compiler: spec, graph, schedule or program."),
+    "schedule": ("commands.schedule:schedule", "Show how parallel a grid is: wavefronts, speed-up, pictures, a trace."),
     "compile": ("commands.use:compile_", "Build a spec's functions, and say what they cost."),
     "train": ("commands.learn:train", "Do the experiment of a spec's training block."),
     "sweep": ("commands.sweeps:sweep", "Search for the values of a spec that train best, with many trainings."),

@@ -95,9 +95,9 @@ outputs: {y: {classes: 3, reads: [depth], at: {depth: last}}}
 def test_a_graph_that_takes_long_or_does_not_fit_is_said(tmp_path: Path, capsys, monkeypatch) -> None:
     path = tmp_path / "wrapped.yaml"
     path.write_text(WRAPPED)
-    from gridc.commands import look
+    from gridc.commands import schedule
 
-    monkeypatch.setattr(look, "SLOW", 5000)
+    monkeypatch.setattr(schedule, "SLOW", 5000)
     assert cli.run(["schedule", str(path), "-s", "T=3000"]) == 0
     assert "the wavefronts of 'wrapped' are no planes, so its 6,000 steps are visited one by one: about 0 s and 0.0 GB." in (
         capsys.readouterr().err)  # fmt: skip

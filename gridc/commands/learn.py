@@ -103,7 +103,7 @@ def _told(changes: Mapping[str, Any]) -> str:
 def _files(done: Trained) -> dict[str, str]:
     """Draw the schedule into the folder; returns what lies there, by what it is."""
     from gridc import experiment
-    from gridc.commands.look import draw_into
+    from gridc.commands.schedule import draw_into
     from gridc.scheduler import schedule
 
     sizes: dict[str, Any] = experiment.sizes(done.train)
