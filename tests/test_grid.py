@@ -23,6 +23,7 @@ from pytensor.link.vm import VMLinker
 
 import gridc
 import oracle
+from gridc.scheduling import counts
 from strategies import Case, case_of, grids
 
 EXAMPLES = int(os.environ.get("GRIDC_EXAMPLES", "200"))
@@ -316,3 +317,28 @@ def test_sizes_at_which_steps_wait_for_each_other_are_refused() -> None:
             grid.predict({"x": np.ones((2, 2, 1))})
         with pytest.raises(gridc.DataError, match="3 × 3 cells with these lengths wait for each other"):
             grid.predict({"x": np.ones((2, 3, 1))}, {"T": [3, 2]})
+
+
+def test_a_large_batch_is_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = {
+        "name": "parts",
+        "dimensions": {"time": "T", "depth": 2},
+        "transforms": {"time": {"cell": "gru", "hidden": 3}, "depth": {"cell": "lstm", "hidden": 3}},
+        "inputs": {"word": {"vocabulary": 5, "enters": "depth"}, "x": {"features": 2, "joins": ["time"]}},
+        "outputs": {"y": {"reads": ["depth"], "raw": True, "at": {"depth": "last"}}},
+    }
+    grid = gridc.compile(case_of(spec, {"T": 4}).text, dtype="float64", eager=False)
+    rng = np.random.default_rng(0)
+    inputs = {"word": rng.integers(0, 5, (7, 4)), "x": rng.normal(size=(7, 4, 2, 2))}
+    lengths, batches = {"T": [4, 1, 3, 2, 4, 4, 2]}, list[int]()
+    run = grid.functions.run
+
+    def counted(name: str, parameters: Any, call: Any, told: Any) -> Any:
+        batches.append(call.batch)
+        return run(name, parameters, call, told)
+
+    monkeypatch.setattr(grid.functions, "run", counted)
+    whole = grid.predict(inputs, lengths)["y"]
+    monkeypatch.setattr("gridc.grid.CHUNK", 3 * counts.kept(grid.spec, (4, 2), 1).tape)
+    np.testing.assert_allclose(grid.predict(inputs, lengths)["y"], whole, atol=1e-12)
+    assert batches == [7, 3, 3, 1]
