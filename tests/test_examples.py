@@ -130,7 +130,9 @@ def test_a_run_of_the_table_goes_on_where_it_was_and_is_not_run_again(tmp_path: 
     assert (folder / "model.grid").stat().st_mtime_ns == model, "what is over is not trained again"
     (folder / "result.json").unlink()  # as where it was killed before the figures were written
     again = science.run("addition-stacked", 0, tmp_path, 320)
-    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+    assert first["core_seconds"] > 0
+    assert again["core_seconds"] is None, "those of the process that was killed are not known"
+    assert {**again, "seconds": 0, "core_seconds": 0} == {**first, "seconds": 0, "core_seconds": 0}
     written = report.page(rows.ROWS, science.results(tmp_path))
     reader = _Reader()
     reader.feed(written)
