@@ -61,7 +61,7 @@ ROWS = (
           _memorised(n, symbols, samples), {"inputs.symbols.vocabulary": symbols + 1, "outputs.answer.classes": symbols + 1},
           test=_drawn("memorisation", length=n, symbols=symbols), whole=True, apart=n > 10)
       for n, symbols, samples, said, minutes in ((10, 32, 200_000, "ten symbols of thirty-two", 2.0),
-                                                 (20, 64, 600_000, "twenty symbols of sixty-four", 12.0))
+                                                 (20, 64, 600_000, "twenty symbols of sixty-four", 16.0))
       for kind, what in KINDS),
     *(Row(f"characters-{kind}", HERE / f"characters-{kind}.yaml", f"Shakespeare by characters: {what}", 3, 9.0,
           data=_TEXT, test=shakespeare.test, bits=True, beside=shakespeare.counts, published=(_WIKIPEDIA,))

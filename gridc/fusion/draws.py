@@ -56,11 +56,11 @@ def draw(generator: np.random.Generator, drawings: Sequence[Drawing], total: int
     count = 1 if most < 2 else max(1, min(resources.threads() if threads is None else threads, most))
     own, like = state["state"], tuple([(one.before, one.mask.size, *one[1:4]) for one in drawings])
     words = np.array([*_halves(own["state"]), *_halves(own["inc"]), state["uinteger"]], np.uint64)
-    fill, places, dtype = _compiled(), [address(one.mask) for one in drawings], drawings[0].mask.dtype
+    fill, places, dtype = _compiled(), np.array([address(one.mask) for one in drawings]), drawings[0].mask.dtype
     parts: list[Callable[[], None]] = []
     for rows, *numbers in _parts(own["inc"], bool(state["has_uint32"]), like, count, dtype):
         rows = rows.copy()
-        rows[:, AT] += np.array(places)[rows[:, MASK]]
+        rows[:, AT] += places[rows[:, MASK]]
         given = np.empty((LANES, BLOCK), "<u8")  # of which the lower half is the first number
         parts.append(functools.partial(fill, rows, *numbers, words, given, given.view("<u4")))
     together(parts)
